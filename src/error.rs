@@ -1,0 +1,216 @@
+//! One error type: kind → stable exit status, lower-case message, `HINT:` line, source chain.
+//!
+//! Rules, after pgBackRest's CODING.md:
+//! - the message is lower case, has no final punctuation and names the thing and its path;
+//! - what state things are in after the failure is part of the message, or of [`Error::state`];
+//! - the hint is one sentence with the one next command; it never tells anybody to delete data;
+//! - whoever adds context wraps the error below as the source and does not repeat its words.
+
+use std::error::Error as StdError;
+use std::fmt;
+use std::path::Path;
+
+/// A result whose error is [`enum@Error`].
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// What went wrong, as far as a script needs to tell failures apart.
+///
+/// The numbers are a contract and never change. They keep clear of the shell's (1, 2, 126 and up), of
+/// sysexits.h (64 to 78) and of systemd's own (200 to 243, systemd.exec(5)).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum Kind {
+    /// A fault in this program.
+    Bug = 25,
+    /// Stored bytes are not what was written: a checksum, a length or a row count differs.
+    Damaged = 26,
+    /// The configuration cannot be read or makes no sense.
+    Config = 27,
+    /// A file or directory is missing, unreadable, of the wrong owner or of the wrong mode.
+    File = 28,
+    /// A file system has no room left.
+    NoSpace = 29,
+    /// PostgreSQL's programs of the needed major version are not installed.
+    NotInstalled = 30,
+    /// The data directory is not a cluster, or is not usable as it stands.
+    DataDirectory = 31,
+    /// The server cannot be reached, refused the login, or a statement failed.
+    Server = 32,
+    /// One of PostgreSQL's programs failed or was killed.
+    Program = 33,
+    /// Another backup, restore or upgrade is under way.
+    Locked = 34,
+    /// There is no such backup, or none at all.
+    NoBackup = 35,
+    /// systemd: there is no such unit.
+    NoUnit = 36,
+    /// systemd: the unit's job failed or did not end in time.
+    UnitJob = 37,
+    /// systemd or polkit refused the call.
+    UnitRefused = 38,
+    /// The system bus or systemd on it cannot be reached.
+    NoBus = 39,
+    /// A check found that not all is well (`status`).
+    NotWell = 40,
+    /// Stopped by a signal before the work was done.
+    Interrupted = 41,
+}
+
+impl Kind {
+    /// The exit status of a process that fails this way.
+    pub fn exit_status(self) -> u8 {
+        self as u8
+    }
+}
+
+/// A failure as the administrator gets to see it.
+#[derive(Debug)]
+pub struct Error(Box<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    kind: Kind,
+    message: String,
+    state: Option<String>,
+    hint: Option<String>,
+    source: Option<Box<dyn StdError + Send + Sync>>,
+}
+
+impl Error {
+    /// A failure of this kind; `message` is lower case and names the thing.
+    pub fn new(kind: Kind, message: impl Into<String>) -> Self {
+        Self(Box::new(Inner { kind, message: message.into(), state: None, hint: None, source: None }))
+    }
+
+    /// A failed system call on a path: `could not <action> <path>`, with the kind that the cause implies.
+    pub fn io(action: &str, path: &Path, source: std::io::Error) -> Self {
+        let kind = match source.kind() {
+            std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => Kind::NoSpace,
+            _ => Kind::File,
+        };
+        Self::new(kind, format!("could not {action} {}", path.display())).because(source)
+    }
+
+    /// What is the case now that this failed: what runs, what was kept, where it is.
+    #[must_use]
+    pub fn state(mut self, state: impl Into<String>) -> Self {
+        self.0.state = Some(state.into());
+        self
+    }
+
+    /// The one next thing to do. Does not replace a hint that is there already, which knows more.
+    #[must_use]
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.0.hint.get_or_insert_with(|| hint.into());
+        self
+    }
+
+    /// The failure below this one.
+    #[must_use]
+    pub fn because(mut self, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
+        self.0.source = Some(source.into());
+        self
+    }
+
+    /// Wraps this failure in a sentence of the caller's; kind, state and hint stay.
+    #[must_use]
+    pub fn context(mut self, message: impl Into<String>) -> Self {
+        let outer = Inner {
+            kind: self.0.kind,
+            message: message.into(),
+            state: self.0.state.take(),
+            hint: self.0.hint.take(),
+            source: None,
+        };
+        Self(Box::new(outer)).because(self)
+    }
+
+    /// What kind of failure this is.
+    pub fn kind(&self) -> Kind {
+        self.0.kind
+    }
+
+    /// The hint, if there is one.
+    pub fn hint_text(&self) -> Option<&str> {
+        self.0.hint.as_deref()
+    }
+
+    /// Everything an administrator needs, a line each: message, causes behind ` -> `, state, `HINT:`.
+    pub fn report(&self) -> String {
+        use fmt::Write as _;
+        let mut text = self.to_string();
+        let mut cause = self.source();
+        while let Some(error) = cause {
+            let _ = write!(text, "\n -> {error}");
+            cause = error.source();
+        }
+        if let Some(state) = &self.0.state {
+            let _ = write!(text, "\n{state}");
+        }
+        if let Some(hint) = &self.0.hint {
+            let _ = write!(text, "\nHINT: {hint}");
+        }
+        text
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.message)
+    }
+}
+
+impl StdError for Error {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        self.0.source.as_deref().map(|source| source as _)
+    }
+}
+
+/// Adds the action and the path to a failed system call.
+pub trait IoContext<T> {
+    /// `could not <action> <path>`, see [`Error::io`].
+    fn at(self, action: &str, path: &Path) -> Result<T>;
+}
+
+impl<T, E: Into<std::io::Error>> IoContext<T> for std::result::Result<T, E> {
+    fn at(self, action: &str, path: &Path) -> Result<T> {
+        self.map_err(|error| Error::io(action, path, error.into()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_report_reads_from_the_message_to_the_hint() {
+        let full = std::io::Error::from_raw_os_error(28);
+        let error = Error::io("write", Path::new("/b/x.partial"), full)
+            .state("the server was not touched; the newest backup is 20261123T030000Z")
+            .hint("free space there and run: systemctl start matrix-postgres-backup.service")
+            .context("could not dump database \"homeserver\"");
+        assert_eq!(error.kind(), Kind::NoSpace);
+        assert_eq!(
+            error.report(),
+            "could not dump database \"homeserver\"\n \
+             -> could not write /b/x.partial\n \
+             -> No space left on device (os error 28)\n\
+             the server was not touched; the newest backup is 20261123T030000Z\n\
+             HINT: free space there and run: systemctl start matrix-postgres-backup.service"
+        );
+    }
+
+    #[test]
+    fn the_innermost_hint_is_kept() {
+        let error = Error::new(Kind::Server, "x").hint("near").context("y").hint("far");
+        assert_eq!(error.hint_text(), Some("near"));
+    }
+
+    #[test]
+    fn exit_statuses_are_a_contract() {
+        assert_eq!(Kind::Bug.exit_status(), 25);
+        assert_eq!(Kind::NoSpace.exit_status(), 29);
+        assert_eq!(Kind::Locked.exit_status(), 34);
+        assert_eq!(Kind::Interrupted.exit_status(), 41);
+    }
+}
