@@ -125,6 +125,13 @@ impl Error {
         Self(Box::new(outer)).because(self)
     }
 
+    /// The same failure, filed under another kind.
+    #[must_use]
+    pub fn with_kind(mut self, kind: Kind) -> Self {
+        self.0.kind = kind;
+        self
+    }
+
     /// What kind of failure this is.
     pub fn kind(&self) -> Kind {
         self.0.kind

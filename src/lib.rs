@@ -4,23 +4,28 @@
 //! plan, a value that prints itself; an executor carries the plan out. The rooms, in the flow of data:
 //!
 //! - [`error`]: one error type, with the exit status and the next command of every failure
+//! - [`files`]: files that must not be half there
+//! - [`account`]: system users
 //! - [`config`]: what the administrator wrote, made into settings
 //! - [`runtime`]: where PostgreSQL's programs run, and how a child process is watched
 //! - [`postgres`]: what we know of a server and of its programs
 //! - [`systemd`]: units over D-Bus, notification, inhibition
 //! - [`archive`]: the byte pipeline of a dump
+//! - [`lock`]: one of backup, restore and upgrade at a time
 //! - [`backup`]: create, list, read back
 //! - [`server`]: what `matrix-postgres.service` starts
 //! - [`report`]: progress and log
 //! - [`cli`]: the arguments of each binary, and what it prints
-#![doc = ""]
 #![allow(clippy::doc_markdown)]
 
+pub mod account;
 pub mod archive;
 pub mod backup;
 pub mod cli;
 pub mod config;
 pub mod error;
+pub mod files;
+pub mod lock;
 pub mod postgres;
 pub mod report;
 pub mod runtime;

@@ -1,1 +1,22 @@
-//! (in work)
+//! Backups: a directory each, which appears whole or not at all, and counts only once it was read back.
+//!
+//! - [`plan`]: facts → what a run will write
+//! - [`run`]: from the first check to the report
+//! - [`create`]: the dumping itself
+//! - [`name`]: names of backups and of the files in them
+//! - [`manifest`]: what a backup says of itself
+//! - [`catalogue`]: which backups there are
+//! - [`rows`]: counts rows in the SQL of a dump
+//! - [`read_back`]: reads a backup whole and compares
+//! - [`status`]: is all well?
+
+pub mod catalogue;
+pub mod create;
+pub mod directory;
+pub mod manifest;
+pub mod name;
+pub mod plan;
+pub mod read_back;
+pub mod rows;
+pub mod run;
+pub mod status;

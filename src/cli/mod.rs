@@ -1,1 +1,62 @@
-//! (in work)
+//! The arguments of each binary, and what it prints. Here, and in [`crate::report`], the environment is
+//! read; nowhere else.
+
+pub mod backup;
+pub mod psql;
+pub mod server;
+mod table;
+
+use std::io::{IsTerminal as _, Write as _};
+use std::path::Path;
+use std::process::ExitCode;
+
+use clap::Parser;
+use nix::sys::stat::{Mode, umask};
+
+use crate::error::{Error, Kind, Result};
+use crate::report;
+use crate::runtime::Host;
+
+/// The outermost function of every binary: files are private from the first byte, and a failure is told
+/// with state and hint and becomes the exit status.
+pub fn main<A: Parser>(name: &'static str, run: impl FnOnce(A) -> Result<ExitCode>) -> ExitCode {
+    umask(Mode::from_bits_truncate(0o077));
+    // Help and usage errors are clap's own; it exits with 0 and 2.
+    let arguments = A::parse();
+    report::log::set_up(name);
+    run(arguments).unwrap_or_else(|error| failure(&error))
+}
+
+/// Tells a failure; the whole of it is one journal entry, with its exit status as a field.
+pub fn failure(error: &Error) -> ExitCode {
+    let status = error.kind().exit_status();
+    log::error!(EXIT_STATUS = status, ERROR_KIND:debug = error.kind(); "{}", error.report());
+    ExitCode::from(status)
+}
+
+/// PostgreSQL's programs on this machine.
+fn host() -> Host {
+    Host::new(Path::new("/"), std::env::var_os("PATH"))
+}
+
+/// Whether somebody watches.
+fn on_terminal() -> bool {
+    std::io::stderr().is_terminal()
+}
+
+/// Prints to standard output; a reader who has gone away is no failure.
+fn print(text: &str) -> Result<()> {
+    match std::io::stdout().write_all(text.as_bytes()).and_then(|()| std::io::stdout().flush()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(Error::new(Kind::File, "could not write to standard output").because(error))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Prints a value as JSON.
+fn print_json(value: &impl serde::Serialize) -> Result<()> {
+    let text = serde_json::to_string_pretty(value)
+        .map_err(|error| Error::new(Kind::Bug, "could not write JSON").because(error))?;
+    print(&(text + "\n"))
+}

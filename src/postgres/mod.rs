@@ -1,1 +1,23 @@
-//! (in work)
+//! What we know of a PostgreSQL server and of its programs.
+//!
+//! One file for each external program; its argument list is a pure, tested function that returns a
+//! [`crate::runtime::Call`].
+
+mod catalog;
+mod connection;
+mod data_directory;
+pub mod initdb;
+pub mod pg_dump;
+pub mod pg_restore;
+mod postmaster;
+mod psql;
+mod quote;
+mod version;
+
+pub use catalog::{Database, ServerFacts, databases, server_facts};
+pub use connection::Connection;
+pub use data_directory::{Contents, DataDirectory, Postmaster};
+pub use postmaster::{PrivateServer, arguments as postgres_call};
+pub use psql::Session;
+pub use quote::{identifier, literal};
+pub use version::Major;

@@ -1,1 +1,26 @@
-//! (in work)
+//! What the program says while it works: log lines and progress. The library itself never prints.
+
+pub mod log;
+mod terminal;
+mod unit;
+
+pub use terminal::Bar;
+pub use unit::Status;
+
+/// Somebody who wants to know how far the work is.
+pub trait Progress {
+    /// A part of the work begins; `total` is about how many bytes it will take.
+    fn begin(&mut self, what: &str, total: Option<u64>);
+    /// So many bytes of it are done. Called often, and cheap.
+    fn advance(&mut self, done: u64);
+    /// The part has ended.
+    fn end(&mut self);
+}
+
+/// Progress as it fits the place: a bar on a terminal, else systemd's status line.
+pub fn progress(on_terminal: bool) -> Box<dyn Progress> {
+    match on_terminal {
+        true => Box::new(Bar::default()),
+        false => Box::new(Status::default()),
+    }
+}

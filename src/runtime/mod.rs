@@ -1,1 +1,55 @@
-//! (in work)
+//! Where PostgreSQL's programs run, and how a child process is watched.
+//!
+//! The rest of the program makes a [`Call`], a plain value, and asks a [`Runtime`] for the command that
+//! carries it out; nothing else knows whether that is a program of this machine.
+
+mod host;
+pub mod interrupt;
+mod process;
+
+use std::ffi::OsString;
+use std::process::Command;
+
+pub use host::Host;
+pub use process::{Child, output};
+
+use crate::error::Result;
+use crate::postgres::Major;
+
+/// One call of one of PostgreSQL's programs, as a value.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Call {
+    /// The program's name, such as `pg_dump`.
+    pub program: &'static str,
+    /// Its arguments. Never a secret: every user of the machine can read them.
+    pub arguments: Vec<OsString>,
+    /// Whether it writes so much that its standard output should have a large buffer.
+    pub bulk_output: bool,
+}
+
+impl Call {
+    /// A call of `program` with these arguments.
+    pub fn new<A: Into<OsString>>(program: &'static str, arguments: impl IntoIterator<Item = A>) -> Self {
+        let arguments = arguments.into_iter().map(Into::into).collect();
+        Self { program, arguments, bulk_output: false }
+    }
+
+    /// The same call with a large buffer for its standard output, where the runtime can give it one.
+    #[must_use]
+    pub fn with_bulk_output(mut self) -> Self {
+        self.bulk_output = true;
+        self
+    }
+}
+
+/// A place where PostgreSQL's programs run.
+pub trait Runtime {
+    /// The major versions whose server programs are installed, oldest first.
+    fn majors(&self) -> Vec<Major>;
+
+    /// The command that carries out `call` with the programs of `major`, in a clean environment.
+    ///
+    /// # Errors
+    /// [`crate::Kind::NotInstalled`], naming the package that brings them.
+    fn command(&self, major: Major, call: &Call) -> Result<Command>;
+}

@@ -1,1 +1,13 @@
-//! (in work)
+//! What `matrix-postgres.service` starts: the major version that the data directory holds, as the owner of
+//! the data directory; an empty data directory is made into a cluster first.
+//!
+//! - [`plan`]: what was found → what is done
+//! - [`initialise`]: a new cluster, which appears whole or not at all
+//! - [`start`]: gives up root, becomes `postgres`
+
+pub mod initialise;
+pub mod plan;
+mod start;
+
+pub use plan::Plan;
+pub use start::start;

@@ -1,0 +1,70 @@
+//! System users: who owns a directory, and becoming that user.
+
+use std::ffi::CString;
+use std::os::unix::process::CommandExt as _;
+use std::process::Command;
+
+use nix::unistd::{Gid, Uid, User, geteuid, initgroups, setgid, setuid};
+
+use crate::error::{Error, Kind, Result};
+
+/// A system user.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Account {
+    /// Its name, or its number where it has none.
+    pub name: String,
+    /// User id.
+    pub uid: Uid,
+    /// Primary group id.
+    pub gid: Gid,
+}
+
+impl Account {
+    /// The user with this name, if there is one.
+    ///
+    /// # Errors
+    /// [`Kind::Config`] if the system's user database cannot be asked.
+    pub fn named(name: &str) -> Result<Option<Self>> {
+        let user = User::from_name(name).map_err(|errno| {
+            Error::new(Kind::Config, format!("could not look up user {name:?}")).because(errno)
+        })?;
+        Ok(user.map(|user| Self { name: user.name, uid: user.uid, gid: user.gid }))
+    }
+
+    /// The owner of something with these ids.
+    pub fn of(uid: u32, gid: u32) -> Self {
+        let uid = Uid::from_raw(uid);
+        let name = match User::from_uid(uid) {
+            Ok(Some(user)) => user.name,
+            _ => uid.to_string(),
+        };
+        Self { name, uid, gid: Gid::from_raw(gid) }
+    }
+
+    /// Whether this is root.
+    pub fn is_root(&self) -> bool {
+        self.uid.is_root()
+    }
+
+    /// Lets `command` run as this user, without supplementary groups (std clears them for root).
+    pub fn apply(&self, command: &mut Command) {
+        if geteuid() != self.uid {
+            command.uid(self.uid.as_raw()).gid(self.gid.as_raw());
+        }
+    }
+
+    /// Becomes this user for good, with its supplementary groups; nothing to do for the user we are.
+    ///
+    /// # Errors
+    /// [`Kind::File`] for anybody but root.
+    pub fn assume(&self) -> Result<()> {
+        if geteuid() == self.uid {
+            return Ok(());
+        }
+        let name = CString::new(self.name.as_str()).unwrap_or_default();
+        initgroups(&name, self.gid)
+            .and_then(|()| setgid(self.gid))
+            .and_then(|()| setuid(self.uid))
+            .map_err(|errno| Error::new(Kind::File, format!("could not become {}", self.name)).because(errno))
+    }
+}

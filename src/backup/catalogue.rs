@@ -1,0 +1,123 @@
+//! Which backups there are.
+
+use std::path::{Path, PathBuf};
+
+use super::manifest::Manifest;
+use super::name::BackupName;
+use crate::error::{Error, IoContext as _, Kind, Result};
+
+/// One backup, as far as it can be read.
+#[derive(Debug)]
+pub struct Entry {
+    /// Its name.
+    pub name: BackupName,
+    /// Its directory.
+    pub path: PathBuf,
+    /// Its manifest, or why that cannot be trusted.
+    pub manifest: Result<Manifest>,
+}
+
+impl Entry {
+    /// Why it is not to be relied on, if it is not.
+    pub fn problem(&self) -> Option<String> {
+        match &self.manifest {
+            Err(error) => Some(format!("cannot be trusted: {error}")),
+            Ok(Manifest { read_back: None, .. }) => Some("has not been read back".to_owned()),
+            Ok(Manifest { read_back: Some(read_back), .. }) => {
+                read_back.damage.as_ref().map(|damage| format!("is damaged: {damage}"))
+            }
+        }
+    }
+
+    /// Whether it was read back whole and found good.
+    pub fn is_verified(&self) -> bool {
+        self.manifest.as_ref().is_ok_and(Manifest::is_verified)
+    }
+}
+
+/// The backups in `directory`, oldest first. What does not bear a backup's name is not looked at.
+///
+/// # Errors
+/// [`Kind::File`] if the directory cannot be read.
+pub fn list(directory: &Path) -> Result<Vec<Entry>> {
+    let mut entries = Vec::new();
+    for entry in std::fs::read_dir(directory)
+        .at("read", directory)
+        .map_err(|error| error.hint("run it as root, or as the user that owns the directory"))?
+    {
+        let entry = entry.at("read", directory)?;
+        let Some(name) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
+        let path = entry.path();
+        if path.is_dir() {
+            entries.push(Entry { name, manifest: load(name, &path), path });
+        }
+    }
+    entries.sort_by_key(|entry| entry.name);
+    Ok(entries)
+}
+
+fn load(name: BackupName, path: &Path) -> Result<Manifest> {
+    let manifest = Manifest::load(path)?;
+    match manifest.name == name {
+        true => Ok(manifest),
+        false => Err(Error::new(
+            Kind::Damaged,
+            format!("{} holds the manifest of {}", path.display(), manifest.name),
+        )),
+    }
+}
+
+/// The backup called `name`, or the newest.
+///
+/// # Errors
+/// [`Kind::NoBackup`], naming those that there are.
+pub fn find(directory: &Path, name: Option<&str>) -> Result<Entry> {
+    let mut entries = list(directory)?;
+    let Some(name) = name else {
+        return entries.pop().ok_or_else(|| {
+            Error::new(Kind::NoBackup, format!("there is no backup in {}", directory.display()))
+                .hint("systemctl start matrix-postgres-backup.service")
+        });
+    };
+    match entries.iter().position(|entry| entry.name.to_string() == name) {
+        Some(position) => Ok(entries.swap_remove(position)),
+        None => {
+            Err(Error::new(Kind::NoBackup, format!("there is no backup {name:?} in {}", directory.display()))
+                .hint("matrix-postgres-backup list shows their names"))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backup::manifest::tests::example;
+
+    #[test]
+    fn the_list_is_by_time_and_holds_only_backups() {
+        let root = tempfile::tempdir().unwrap();
+        for name in ["20261124T030000Z", "20261123T030000Z"] {
+            std::fs::create_dir(root.path().join(name)).unwrap();
+            example(name).save(&root.path().join(name)).unwrap();
+        }
+        for name in ["20261122T030000Z", "latest", ".20261121T030000Z.partial", "20261120T030000Z.old"] {
+            std::fs::create_dir(root.path().join(name)).unwrap();
+        }
+        std::fs::write(root.path().join("20261119T030000Z"), "").unwrap();
+        let entries = list(root.path()).unwrap();
+        let names: Vec<_> = entries.iter().map(|entry| entry.name.to_string()).collect();
+        assert_eq!(names, ["20261122T030000Z", "20261123T030000Z", "20261124T030000Z"]);
+        assert!(entries[0].manifest.is_err(), "without a manifest it is shown, but not trusted");
+        assert!(entries[2].is_verified());
+        assert_eq!(find(root.path(), None).unwrap().name.to_string(), "20261124T030000Z");
+        assert_eq!(find(root.path(), Some("x")).unwrap_err().kind(), Kind::NoBackup);
+    }
+
+    #[test]
+    fn a_manifest_in_the_wrong_directory_is_not_trusted() {
+        let root = tempfile::tempdir().unwrap();
+        std::fs::create_dir(root.path().join("20261124T030000Z")).unwrap();
+        example("20261123T030000Z").save(&root.path().join("20261124T030000Z")).unwrap();
+        assert!(list(root.path()).unwrap()[0].manifest.is_err());
+    }
+}

@@ -1,0 +1,261 @@
+//! `manifest.json`: what a backup says of itself.
+
+use std::path::Path;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::name::BackupName;
+use super::rows::Contents;
+use crate::archive::Stored;
+use crate::archive::digest::Hasher;
+use crate::config::{BackupFormat, Compression};
+use crate::error::{Error, IoContext as _, Kind, Result};
+use crate::postgres::{Database, ServerFacts};
+
+/// The manifest's name in a backup's directory.
+pub const FILE: &str = "manifest.json";
+
+/// The form of manifests that this version writes, and the newest that it reads.
+pub const FORMAT: u32 = 1;
+
+/// What a backup is made of.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Manifest {
+    /// The manifest's own form, see [`FORMAT`].
+    pub format: u32,
+    /// The backup's name.
+    pub name: BackupName,
+    /// What wrote it, such as `matrix-postgres 0.1.0`.
+    pub writer: String,
+    /// When all its files were written and synced; the name is when it was begun.
+    pub finished: Timestamp,
+    /// The server it was taken from.
+    pub server: ServerFacts,
+    /// What the dumps are.
+    pub dump_format: BackupFormat,
+    /// How they are packed.
+    pub compression: Compression,
+    /// Roles and tablespaces.
+    pub globals: File,
+    /// Every database that accepted connections.
+    pub databases: Vec<DatabaseDump>,
+    /// The result of reading it back, once that has been done.
+    pub read_back: Option<ReadBack>,
+}
+
+/// A file of a backup.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct File {
+    /// Its name in the backup's directory.
+    pub file: String,
+    /// Its length in bytes.
+    pub bytes: u64,
+    /// Its digest, as `sha256sum` prints it.
+    pub sha256: String,
+    /// The length of what it unpacks to, in bytes.
+    pub content_bytes: u64,
+    /// The digest of what it unpacks to.
+    pub content_sha256: String,
+}
+
+impl File {
+    /// A file that has been written, or read.
+    pub fn new(file: &str, stored: Stored) -> Self {
+        Self {
+            file: file.to_owned(),
+            bytes: stored.file.bytes,
+            sha256: stored.file.sha256,
+            content_bytes: stored.content.bytes,
+            content_sha256: stored.content.sha256,
+        }
+    }
+}
+
+/// The dump of one database.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DatabaseDump {
+    /// The database as it was.
+    #[serde(flatten)]
+    pub database: Database,
+    /// The dump.
+    #[serde(flatten)]
+    pub dump: File,
+    /// When pg_dump was started. Each database is a consistent snapshot of its own.
+    pub started: Timestamp,
+    /// How long the dump took.
+    pub milliseconds: u64,
+    /// Patterns of tables whose rows were left out.
+    pub without_rows_of: Vec<String>,
+    /// What was counted when it was read back.
+    pub contents: Option<Contents>,
+}
+
+/// The result of reading a backup back.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReadBack {
+    /// When it ended.
+    pub at: Timestamp,
+    /// What was found to be wrong; nothing if all is well.
+    pub damage: Option<String>,
+}
+
+impl Manifest {
+    /// Every file the manifest speaks of.
+    pub fn files(&self) -> impl Iterator<Item = &File> {
+        std::iter::once(&self.globals).chain(self.databases.iter().map(|dump| &dump.dump))
+    }
+
+    /// Bytes of all files.
+    pub fn bytes(&self) -> u64 {
+        self.files().map(|file| file.bytes).sum()
+    }
+
+    /// Rows of all tables, if they have been counted.
+    pub fn rows(&self) -> Option<u64> {
+        self.databases.iter().map(|dump| Some(dump.contents.as_ref()?.rows())).sum()
+    }
+
+    /// Whether it was read back whole and found good.
+    pub fn is_verified(&self) -> bool {
+        matches!(self.read_back, Some(ReadBack { damage: None, .. }))
+    }
+
+    /// Parses what [`Manifest::to_text`] wrote.
+    ///
+    /// # Errors
+    /// A sentence on what is wrong: it was edited or damaged, or written by a newer version.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let mut document: serde_json::Map<String, serde_json::Value> =
+            serde_json::from_str(text).map_err(|error| format!("it is not readable ({error})"))?;
+        let format = document.get("format").and_then(serde_json::Value::as_u64);
+        if format.is_some_and(|format| format > u64::from(FORMAT)) {
+            return Err("it was written by a newer version of matrix-postgres".to_owned());
+        }
+        let stated = document.shift_remove("sha256");
+        if stated != Some(seal(&document)?.into()) {
+            return Err("it was changed after it was written (its own checksum differs)".to_owned());
+        }
+        serde_json::from_value(document.into()).map_err(|error| format!("it is not readable ({error})"))
+    }
+
+    /// The manifest as JSON, sealed with a checksum of its own.
+    ///
+    /// # Errors
+    /// None for any manifest that can be built.
+    pub fn to_text(&self) -> Result<String, String> {
+        let value = serde_json::to_value(self).map_err(|error| error.to_string())?;
+        let serde_json::Value::Object(mut document) = value else {
+            return Err("a manifest is an object".to_owned());
+        };
+        document.insert("sha256".into(), seal(&document)?.into());
+        serde_json::to_string_pretty(&document).map(|text| text + "\n").map_err(|error| error.to_string())
+    }
+
+    /// Reads the manifest in a backup's directory.
+    ///
+    /// # Errors
+    /// [`Kind::Damaged`] or [`Kind::File`], naming the file.
+    pub fn load(directory: &Path) -> Result<Self> {
+        let file = directory.join(FILE);
+        let text = std::fs::read_to_string(&file).at("read", &file)?;
+        Self::parse(&text)
+            .map_err(|reason| Error::new(Kind::Damaged, format!("cannot trust {}: {reason}", file.display())))
+    }
+
+    /// Writes it into a backup's directory, replacing the one there in one step, and syncs both.
+    ///
+    /// # Errors
+    /// [`Kind::File`] or [`Kind::NoSpace`].
+    pub fn save(&self, directory: &Path) -> Result<()> {
+        let file = directory.join(FILE);
+        let text = self.to_text().map_err(|reason| Error::new(Kind::Bug, reason))?;
+        crate::files::replace(&file, &text)
+    }
+}
+
+/// The checksum of everything else in the manifest, whatever its white space.
+fn seal(document: &serde_json::Map<String, serde_json::Value>) -> Result<String, String> {
+    let text = serde_json::to_string(document).map_err(|error| error.to_string())?;
+    let mut hasher = Hasher::default();
+    hasher.update(text.as_bytes());
+    Ok(hasher.finish().sha256)
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    /// A manifest of one database for other modules' tests.
+    pub(crate) fn example(name: &str) -> Manifest {
+        let name: BackupName = name.parse().unwrap();
+        let file = |file: &str, bytes| File {
+            file: file.into(),
+            bytes,
+            sha256: "00".repeat(32),
+            content_bytes: 3 * bytes,
+            content_sha256: "11".repeat(32),
+        };
+        Manifest {
+            format: FORMAT,
+            name,
+            writer: "test".into(),
+            finished: name.time(),
+            server: ServerFacts {
+                version: "17.6".into(),
+                version_num: 170_006,
+                system_identifier: "7381".into(),
+                data_checksums: true,
+            },
+            dump_format: BackupFormat::Custom,
+            compression: Compression::Zstd,
+            globals: file("globals.sql.zst", 100),
+            databases: vec![DatabaseDump {
+                database: Database {
+                    name: "home\"server".into(),
+                    owner: "synapse".into(),
+                    encoding: "UTF8".into(),
+                    collate: "C".into(),
+                    ctype: "C".into(),
+                    size: 3_000_000,
+                },
+                dump: file("home%22server.dump.zst", 1_000_000),
+                started: name.time(),
+                milliseconds: 1500,
+                without_rows_of: vec![],
+                contents: Some(Contents {
+                    tables: [("public.events".to_owned(), 12)].into(),
+                    ..Contents::default()
+                }),
+            }],
+            read_back: Some(ReadBack { at: name.time(), damage: None }),
+        }
+    }
+
+    #[test]
+    fn what_is_written_reads_the_same() {
+        let manifest = example("20261124T030000Z");
+        let directory = tempfile::tempdir().unwrap();
+        manifest.save(directory.path()).unwrap();
+        assert_eq!(Manifest::load(directory.path()).unwrap(), manifest);
+        assert_eq!(manifest.bytes(), 1_000_100);
+        assert_eq!(manifest.rows(), Some(12));
+    }
+
+    #[test]
+    fn an_edited_manifest_is_not_trusted_but_a_reformatted_one_is() {
+        let text = example("20261124T030000Z").to_text().unwrap();
+        let edited = text.replace("\"public.events\": 12", "\"public.events\": 13");
+        assert_ne!(edited, text);
+        assert!(Manifest::parse(&edited).unwrap_err().contains("changed after it was written"));
+        let compact: serde_json::Value = serde_json::from_str(&text).unwrap();
+        assert!(Manifest::parse(&compact.to_string()).is_ok());
+    }
+
+    #[test]
+    fn a_newer_form_is_told_from_a_damaged_one() {
+        assert!(Manifest::parse("{\"format\": 2}").unwrap_err().contains("newer version"));
+        assert!(Manifest::parse("{\"format\": 1").unwrap_err().contains("not readable"));
+        assert!(Manifest::parse("{\"format\": 1}").unwrap_err().contains("checksum"));
+    }
+}

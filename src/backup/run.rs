@@ -1,0 +1,197 @@
+//! `run` from its first check to the report: nothing is started before the checks have passed, and what was
+//! not running before does not run afterwards.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use indicatif::{DecimalBytes, HumanCount};
+use jiff::Timestamp;
+
+use super::manifest::Manifest;
+use super::plan::{Facts, Plan, plan};
+use super::{catalogue, create, directory};
+use crate::config::Settings;
+use crate::error::{Error, Kind, Result};
+use crate::lock::Lock;
+use crate::postgres::{self, Connection, Contents, DataDirectory, Session};
+use crate::report::Progress;
+use crate::runtime::Runtime;
+use crate::systemd::{Manager, Started};
+
+/// A finished run.
+#[derive(Debug)]
+pub struct Outcome {
+    /// What was written, with the rows that were counted.
+    pub manifest: Manifest,
+    /// Until the backup had its name.
+    pub dump_time: Duration,
+    /// To read it back.
+    pub read_back_time: Duration,
+}
+
+/// Makes a backup and reads it back.
+///
+/// # Errors
+/// Every kind; each names the state things are in.
+pub fn run(
+    settings: &Settings,
+    runtime: &dyn Runtime,
+    progress: &mut dyn Progress,
+    now: Timestamp,
+) -> Result<Outcome> {
+    let backups = &settings.backup.directory;
+    directory::check(backups)?;
+    let _lock = Lock::take(&settings.state_directory, "backup", now)?;
+    for name in directory::remove_partial(backups)? {
+        log::warn!("removed what an earlier run, killed at {name}, had left unfinished");
+    }
+    let server = Server::reach(settings, runtime)?;
+    let done = server.facts().and_then(|facts| {
+        let plan = plan(&settings.backup, facts, now);
+        carry_out(settings, runtime, &server.connection, &plan, progress)
+    });
+    server.leave(done).map_err(|error| match catalogue::list(backups) {
+        Ok(list) => error.state(earlier_backups(&list)),
+        Err(_) => error,
+    })
+}
+
+/// The plan for a backup now, without making it.
+///
+/// # Errors
+/// [`Kind::Server`] if no server runs: it is not started for a plan.
+pub fn dry_run(settings: &Settings, runtime: &dyn Runtime, now: Timestamp) -> Result<Plan> {
+    directory::check(&settings.backup.directory)?;
+    let server = Server::running(settings, runtime)?;
+    server.facts().map(|facts| plan(&settings.backup, facts, now))
+}
+
+fn carry_out(
+    settings: &Settings,
+    runtime: &dyn Runtime,
+    connection: &Connection,
+    plan: &Plan,
+    progress: &mut dyn Progress,
+) -> Result<Outcome> {
+    let clock = Instant::now();
+    let manifest = create::create(settings, runtime, connection, plan, progress)?;
+    let dump_time = clock.elapsed();
+    let path = plan.directory.join(plan.name.to_string());
+    let manifest = create::verify(&path, manifest, runtime, progress)?;
+    let outcome = Outcome { manifest, dump_time, read_back_time: clock.elapsed().saturating_sub(dump_time) };
+    log::info!(
+        BACKUP:display = outcome.manifest.name,
+        BYTES = outcome.manifest.bytes(),
+        ROWS = outcome.manifest.rows().unwrap_or(0);
+        "{}", outcome.summary()
+    );
+    Ok(outcome)
+}
+
+impl Outcome {
+    /// The run in a sentence.
+    pub fn summary(&self) -> String {
+        let databases = self.manifest.databases.len();
+        format!(
+            "backup {} is complete: {databases} database{}, {}; dumped in {:.1} s, read back in {:.1} s, {} rows",
+            self.manifest.name,
+            if databases == 1 { "" } else { "s" },
+            DecimalBytes(self.manifest.bytes()),
+            self.dump_time.as_secs_f64(),
+            self.read_back_time.as_secs_f64(),
+            HumanCount(self.manifest.rows().unwrap_or(0)),
+        )
+    }
+}
+
+fn earlier_backups(list: &[catalogue::Entry]) -> String {
+    match list.iter().rev().find(|entry| entry.is_verified()) {
+        Some(entry) => {
+            format!("the server's data was only read; the newest verified backup is {}", entry.name)
+        }
+        None => "the server's data was only read; there is no verified backup yet".to_owned(),
+    }
+}
+
+/// The server that is backed up.
+struct Server<'a> {
+    settings: &'a Settings,
+    runtime: &'a dyn Runtime,
+    connection: Connection,
+    /// If it was started for this.
+    started: Option<Started>,
+}
+
+impl<'a> Server<'a> {
+    fn new(settings: &'a Settings, runtime: &'a dyn Runtime) -> Self {
+        let Settings { socket_directory, server, .. } = settings;
+        let connection = Connection::new(socket_directory, server.port, &server.superuser);
+        Self { settings, runtime, connection, started: None }
+    }
+
+    /// A server that runs already.
+    fn running(settings: &'a Settings, runtime: &'a dyn Runtime) -> Result<Self> {
+        let server = Self::new(settings, runtime);
+        server.session()?.execute("postgres", "SELECT 1;")?;
+        Ok(server)
+    }
+
+    /// The server, started if it does not run.
+    fn reach(settings: &'a Settings, runtime: &'a dyn Runtime) -> Result<Self> {
+        let mut server = Self::new(settings, runtime);
+        if server.connection.socket().exists() {
+            return Self::running(settings, runtime);
+        }
+        check_cluster(&settings.data_directory)?;
+        let unit = &settings.server.unit;
+        log::info!("the server is not running: starting {unit} for the backup");
+        let manager = Manager::connect()?;
+        server.started = Some(Started::ensure(&manager, unit, settings.server.start_timeout)?);
+        Ok(server)
+    }
+
+    fn session(&self) -> Result<Session<'_>> {
+        // psql of any version talks to any server.
+        let major = *self.runtime.majors().last().ok_or_else(|| {
+            Error::new(Kind::NotInstalled, "no PostgreSQL is installed").hint("apt-get install postgresql")
+        })?;
+        Ok(Session { runtime: self.runtime, major, connection: &self.connection })
+    }
+
+    fn facts(&self) -> Result<Facts> {
+        let session = self.session()?;
+        Ok(Facts {
+            server: postgres::server_facts(&session)?,
+            databases: postgres::databases(&session)?,
+            backups: catalogue::list(&self.settings.backup.directory)?,
+        })
+    }
+
+    /// Stops what was started, whatever the result.
+    fn leave<T>(self, done: Result<T>) -> Result<T> {
+        let Some(started) = self.started else { return done };
+        match (done, started.stop()) {
+            (Ok(_), Err(error)) => {
+                Err(error.state("the backup is complete, and the server, started for it, still runs"))
+            }
+            (done, Ok(())) => done,
+            (Err(failure), Err(error)) => {
+                log::error!("{}", error.report());
+                Err(failure)
+            }
+        }
+    }
+}
+
+/// A server must not be started, and with that initialised, in order to back up nothing.
+fn check_cluster(data_directory: &Path) -> Result<()> {
+    match DataDirectory::read(data_directory, Path::new("/proc")) {
+        Ok(DataDirectory { contents: Contents::Missing | Contents::Empty, .. }) => Err(Error::new(
+            Kind::DataDirectory,
+            format!("there is nothing to back up: {} holds no cluster", data_directory.display()),
+        )
+        .hint("systemctl start matrix-postgres.service initialises one")),
+        // Where we may not look, the server's own start will say what is wrong.
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,200 @@
+//! Is all well? Pure in the list, the settings and the time.
+
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use serde::Serialize;
+
+use super::catalogue::Entry;
+use super::name::BackupName;
+
+/// What systemd says of the timer that starts the backup.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Timer {
+    /// The configuration names none: something else starts the backup.
+    None,
+    /// systemd could not be asked, for this reason.
+    Unknown(String),
+    /// It is not active.
+    Inactive,
+    /// What it starts runs right now.
+    Running,
+    /// It will start the backup at this time.
+    Next(Timestamp),
+}
+
+/// The answer to `status`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Status {
+    /// Nothing to complain about.
+    pub well: bool,
+    /// How many backups there are.
+    pub backups: usize,
+    /// The newest backup, verified or not.
+    pub newest: Option<Newest>,
+    /// The newest one that was read back whole.
+    pub newest_verified: Option<BackupName>,
+    /// When the timer starts the next one.
+    pub next_run: Option<Timestamp>,
+    /// What is not well, a sentence each.
+    pub problems: Vec<String>,
+    /// The one next command.
+    pub hint: Option<String>,
+}
+
+/// The newest backup.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Newest {
+    /// Its name.
+    pub name: BackupName,
+    /// When it was begun.
+    pub time: Timestamp,
+    /// Seconds since then.
+    pub age_seconds: i64,
+    /// Bytes of all its files.
+    pub bytes: Option<u64>,
+    /// Rows of all its tables.
+    pub rows: Option<u64>,
+    /// Whether it was read back whole and found good.
+    pub verified: bool,
+}
+
+/// Judges the backups, oldest first.
+pub fn judge(entries: &[Entry], max_age: Duration, timer: &Timer, now: Timestamp) -> Status {
+    let age = |entry: &Entry| now.duration_since(entry.name.time());
+    let newest = entries.last();
+    let verified = entries.iter().rev().find(|entry| entry.is_verified());
+    let mut problems = Vec::new();
+    let mut hint = None;
+    let back_up = || Some("systemctl start matrix-postgres-backup.service".to_owned());
+
+    match newest {
+        None => {
+            problems.push("there is no backup at all".to_owned());
+            hint = back_up();
+        }
+        Some(entry) if !entry.is_verified() => {
+            let problem = entry.problem().unwrap_or_default();
+            problems.push(format!("the newest backup, {}, {problem}", entry.name));
+            hint = Some(format!("matrix-postgres-backup verify {}", entry.name));
+        }
+        Some(entry) if age(entry) < SignedDuration::from_mins(-5) => {
+            problems
+                .push(format!("the newest backup, {}, is of the future; is the clock right?", entry.name));
+            hint = Some("timedatectl".to_owned());
+        }
+        Some(_) => {}
+    }
+    if let Some(entry) = verified
+        && age(entry).unsigned_abs() > max_age
+        && age(entry).is_positive()
+    {
+        problems.push(format!(
+            "the newest verified backup is {} hours old, and {} are allowed",
+            age(entry).as_hours(),
+            max_age.as_secs() / 3600
+        ));
+        hint = hint.or_else(back_up);
+    }
+    match timer {
+        Timer::Inactive => {
+            problems.push("the timer is not active: no backup will be made by itself".to_owned());
+            hint = hint.or_else(|| Some("systemctl enable --now matrix-postgres-backup.timer".to_owned()));
+        }
+        Timer::Unknown(reason) => {
+            problems.push(format!("systemd does not say when the next one is due: {reason}"));
+        }
+        Timer::None | Timer::Running | Timer::Next(_) => {}
+    }
+
+    Status {
+        well: problems.is_empty(),
+        backups: entries.len(),
+        newest: newest.map(|entry| Newest {
+            name: entry.name,
+            time: entry.name.time(),
+            age_seconds: age(entry).as_secs(),
+            bytes: entry.manifest.as_ref().ok().map(super::manifest::Manifest::bytes),
+            rows: entry.manifest.as_ref().ok().and_then(super::manifest::Manifest::rows),
+            verified: entry.is_verified(),
+        }),
+        newest_verified: verified.map(|entry| entry.name),
+        next_run: match timer {
+            Timer::Next(time) => Some(*time),
+            _ => None,
+        },
+        problems,
+        hint,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backup::manifest::ReadBack;
+    use crate::backup::manifest::tests::example;
+
+    enum Found {
+        NotRead,
+        Good,
+        Bad(&'static str),
+    }
+    use Found::{Bad, Good, NotRead};
+
+    fn entry(name: &str, found: Found) -> Entry {
+        let mut manifest = example(name);
+        let read_back =
+            |damage: Option<&str>| ReadBack { at: manifest.name.time(), damage: damage.map(str::to_owned) };
+        manifest.read_back = match found {
+            NotRead => None,
+            Good => Some(read_back(None)),
+            Bad(damage) => Some(read_back(Some(damage))),
+        };
+        Entry { name: manifest.name, path: name.into(), manifest: Ok(manifest) }
+    }
+
+    fn judged(entries: &[Entry], timer: &Timer) -> Status {
+        judge(entries, Duration::from_secs(30 * 3600), timer, "2026-11-24T09:00:00Z".parse().unwrap())
+    }
+
+    fn next() -> Timer {
+        Timer::Next("2026-11-25T03:00:00Z".parse().unwrap())
+    }
+
+    #[test]
+    fn a_young_verified_backup_and_a_timer_are_all_it_takes() {
+        let status = judged(&[entry("20261124T030000Z", Good)], &next());
+        assert!(status.well, "{:?}", status.problems);
+        assert_eq!(status.newest.unwrap().age_seconds, 6 * 3600);
+        assert!(judged(&[entry("20261124T030000Z", Good)], &Timer::None).well);
+    }
+
+    #[test]
+    fn everything_else_is_named() {
+        let good = || entry("20261123T050000Z", Good);
+        for (entries, timer, expected) in [
+            (vec![], next(), "no backup at all"),
+            (vec![entry("20261120T030000Z", Good)], next(), "102 hours old"),
+            (vec![good(), entry("20261124T030000Z", NotRead)], next(), "has not been read back"),
+            (vec![good(), entry("20261124T030000Z", Bad("x"))], next(), "is damaged: x"),
+            (vec![entry("20271124T030000Z", Good)], next(), "of the future"),
+            (vec![good()], Timer::Inactive, "timer is not active"),
+            (vec![good()], Timer::Unknown("no bus".into()), "no bus"),
+        ] {
+            let status = judged(&entries, &timer);
+            assert!(!status.well);
+            assert!(
+                status.problems.iter().any(|problem| problem.contains(expected)),
+                "{:?}",
+                status.problems
+            );
+        }
+    }
+
+    #[test]
+    fn an_unverified_newest_does_not_hide_the_verified_one() {
+        let status = judged(&[entry("20261123T050000Z", Good), entry("20261124T030000Z", NotRead)], &next());
+        assert_eq!(status.newest_verified.unwrap().to_string(), "20261123T050000Z");
+        assert_eq!(status.hint.unwrap(), "matrix-postgres-backup verify 20261124T030000Z");
+    }
+}

@@ -1,0 +1,107 @@
+//! `matrix-postgres-cli`: a psql that is logged in.
+
+use std::ffi::OsString;
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+
+use clap::Parser;
+
+use crate::config::{self, Settings};
+use crate::error::{Error, Kind, Result};
+use crate::postgres::{Connection, Contents, DataDirectory, Major};
+use crate::runtime::{Host, Runtime as _};
+
+/// psql, logged in to the homeserver's database as the superuser.
+///
+/// Every argument goes to psql, but for a leading `--config FILE`. The exit status is psql's.
+#[derive(Debug, Parser)]
+#[command(
+    name = "matrix-postgres-cli",
+    disable_help_flag = true,
+    disable_version_flag = true,
+    override_usage = "matrix-postgres-cli [--config FILE] [psql's arguments]"
+)]
+pub struct Arguments {
+    /// Arguments of psql(1)
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARGUMENT")]
+    arguments: Vec<OsString>,
+}
+
+/// Becomes psql; returns only if that fails.
+///
+/// # Errors
+/// [`Kind::Server`] if no server listens, [`Kind::NotInstalled`] without psql.
+pub fn run(arguments: Arguments) -> Result<ExitCode> {
+    let (config, arguments) = split_config(arguments.arguments);
+    let settings = config::load(config.as_deref())?;
+    let host = super::host();
+    let server = &settings.server;
+    let socket = Connection::new(&settings.socket_directory, server.port, &server.superuser).socket();
+    if !socket.exists() {
+        return Err(Error::new(Kind::Server, format!("no server listens on {}", socket.display()))
+            .hint(format!("systemctl start {}", server.unit)));
+    }
+    // The user's own environment stays: pager, editor, history and start-up file are theirs. Where to log in
+    // is ours to say, and by variables, so that psql's own arguments can still name another database.
+    let error = Command::new(psql(&settings, &host)?)
+        .args(arguments)
+        .env("PGHOST", &settings.socket_directory)
+        .env("PGPORT", server.port.to_string())
+        .env("PGUSER", &server.superuser)
+        .env("PGDATABASE", &server.database)
+        .env_remove("PGSERVICE")
+        .env_remove("PGPASSWORD")
+        .exec();
+    Err(Error::new(Kind::Program, "could not start psql").because(error))
+}
+
+/// The server's own psql; when we may not look into the data directory, the newest one.
+fn psql(settings: &Settings, host: &Host) -> Result<PathBuf> {
+    let major = match DataDirectory::read(&settings.data_directory, Path::new("/proc")) {
+        Ok(DataDirectory { contents: Contents::Cluster(major), .. }) => Some(major),
+        _ => None,
+    };
+    let newest = host.majors().last().copied();
+    match major.and_then(|major| host.program("psql", major).ok()) {
+        Some(file) => Ok(file),
+        None => host.program("psql", newest.or(major).unwrap_or(Major(0))),
+    }
+}
+
+fn split_config(mut arguments: Vec<OsString>) -> (Option<PathBuf>, Vec<OsString>) {
+    let first = arguments.first().and_then(|first| first.to_str()).map(str::to_owned);
+    match first.as_deref() {
+        Some("--config") if arguments.len() > 1 => {
+            let file = arguments.remove(1);
+            arguments.remove(0);
+            (Some(file.into()), arguments)
+        }
+        Some(first) if first.starts_with("--config=") => {
+            arguments.remove(0);
+            (Some(first["--config=".len()..].into()), arguments)
+        }
+        _ => (None, arguments),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(line: &[&str]) -> (Option<PathBuf>, Vec<OsString>) {
+        let line = std::iter::once("matrix-postgres-cli").chain(line.iter().copied());
+        split_config(Arguments::parse_from(line).arguments)
+    }
+
+    #[test]
+    fn everything_goes_to_psql_but_a_leading_config() {
+        assert_eq!(parse(&["-c", "select 1"]), (None, vec!["-c".into(), "select 1".into()]));
+        assert_eq!(parse(&["--help"]), (None, vec!["--help".into()]));
+        assert_eq!(parse(&["--version", "x"]), (None, vec!["--version".into(), "x".into()]));
+        assert_eq!(parse(&["--config", "/c", "-l"]), (Some("/c".into()), vec!["-l".into()]));
+        assert_eq!(parse(&["--config=/c"]), (Some("/c".into()), vec![]));
+        assert_eq!(parse(&["-l", "--config", "/c"]).1.len(), 3);
+        assert_eq!(parse(&["--", "-x"]).1, vec![OsString::from("-x")]);
+    }
+}

@@ -1,0 +1,48 @@
+//! `matrix-postgres-server`
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::error::Result;
+use crate::{config, server};
+
+/// Run the PostgreSQL server of matrix-postgres.service in the major version that its data directory holds.
+///
+/// An empty or missing data directory is initialised first, with a role and a database for Synapse.
+#[derive(Debug, Parser)]
+#[command(name = "matrix-postgres-server", version)]
+pub struct Arguments {
+    /// Configuration file [default: /etc/matrix-postgres/config.toml, then config.d/*.toml beside it]
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Say what would be done, and do nothing
+    #[arg(long)]
+    dry_run: bool,
+}
+
+/// What postgres(1) and libsystemd read in the environment of a service.
+const HANDED_ON: [&str; 6] = [
+    "NOTIFY_SOCKET",
+    "WATCHDOG_USEC",
+    "WATCHDOG_PID",
+    "PG_OOM_ADJUST_FILE",
+    "PG_OOM_ADJUST_VALUE",
+    "INVOCATION_ID",
+];
+
+/// Runs the server; returns only if that fails, or when asked for the plan.
+///
+/// # Errors
+/// See [`server::start`].
+pub fn run(arguments: Arguments) -> Result<ExitCode> {
+    let settings = config::load(arguments.config.as_deref())?;
+    let environment = HANDED_ON
+        .iter()
+        .filter_map(|name| std::env::var_os(name).map(|value| (name.into(), value)))
+        .collect();
+    let plan = server::start(&settings, &super::host(), environment, arguments.dry_run)?;
+    super::print(&(plan + "\n"))?;
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,232 @@
+//! Settings: validated, complete, nothing left to guess at.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::Fragment;
+use crate::error::{Error, Kind, Result};
+use crate::postgres::Major;
+
+/// Everything that can be configured, with the defaults of the contract.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    /// `data_directory`: the cluster. Default `/matrix/postgres/data`.
+    pub data_directory: PathBuf,
+    /// `state_directory`: locks and journals. Default `/var/lib/matrix-postgres`.
+    pub state_directory: PathBuf,
+    /// `socket_directory`: where the server's Unix socket is. Default `/run/matrix-postgres`.
+    pub socket_directory: PathBuf,
+    /// `[server]`
+    pub server: Server,
+    /// `[backup]`
+    pub backup: Backup,
+}
+
+/// `[server]`: the server that `matrix-postgres.service` runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Server {
+    /// `version`: major version of a cluster that is yet to be initialised. Default: the newest installed.
+    /// An existing cluster always keeps its own.
+    pub version: Option<Major>,
+    /// `listen`: addresses for TCP, as in PostgreSQL's `listen_addresses`. Default: none, the socket only.
+    pub listen: Vec<String>,
+    /// `port`: of the socket's name and of TCP. Default 5432.
+    pub port: u16,
+    /// `user`: the system user that owns a new data directory. Default `matrix-postgres`.
+    pub user: String,
+    /// `superuser`: the role we log in as. Default `postgres`.
+    pub superuser: String,
+    /// `database`: created at the first start, and what `matrix-postgres-cli` opens. Default `homeserver`.
+    pub database: String,
+    /// `role`: owner of that database, for Synapse. Default `synapse`.
+    pub role: String,
+    /// `unit`: the server's unit. Default `matrix-postgres.service`.
+    pub unit: String,
+    /// `start_timeout`: how long the unit may take to start or stop. Default 10 minutes.
+    pub start_timeout: Duration,
+}
+
+/// `[backup]`: where backups go and what they are made of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Backup {
+    /// `directory`: default `/var/backups/matrix-postgres`.
+    pub directory: PathBuf,
+    /// `format`: `custom` (default) or `plain`.
+    pub format: BackupFormat,
+    /// `compression`: `zstd` (default), `gzip` or `none`.
+    pub compression: Compression,
+    /// `level`: the codec's own scale, 1 to 19 or 1 to 9. Default 3 for zstd and 6 for gzip.
+    pub level: i32,
+    /// `threads`: of compression. Default 0: one for each processor, 8 at most.
+    pub threads: usize,
+    /// `exclude_table_data`: patterns (pg_dump(1), `--exclude-table-data`) of tables whose rows are left
+    /// out. Default: Synapse's one-time keys, which must not be restored, for a key used twice breaks
+    /// encrypted conversations (Synapse's documentation, "Backups").
+    pub exclude_table_data: Vec<String>,
+    /// `lock_timeout`: how long pg_dump waits for a locked table. Default 10 minutes.
+    pub lock_timeout: Duration,
+    /// `max_age`: `status` complains when the newest verified backup is older. Default 30 hours.
+    pub max_age: Duration,
+    /// `timer`: the unit that starts the backup, for `status`; empty when it is run by other means.
+    pub timer: String,
+}
+
+/// What kind of file pg_dump writes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum BackupFormat {
+    /// pg_dump's custom format, for pg_restore.
+    Custom,
+    /// SQL, for psql.
+    Plain,
+}
+
+/// How the bytes are packed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Compression {
+    /// Zstandard, RFC 8878.
+    Zstd,
+    /// gzip, RFC 1952.
+    Gzip,
+    /// As it is.
+    None,
+}
+
+impl Settings {
+    /// Validates what was written and fills in the rest.
+    ///
+    /// # Errors
+    /// [`Kind::Config`] naming key, value and what is allowed.
+    pub fn from_fragment(input: Fragment) -> Result<Self> {
+        let absolute = |key: &str, path: Option<PathBuf>, default: &str| {
+            let path = path.unwrap_or_else(|| PathBuf::from(default));
+            match path.is_absolute() && path != Path::new("/") {
+                true => Ok(path),
+                false => Err(refused(key, &path.display().to_string(), "an absolute path")),
+            }
+        };
+        let compression = match input.backup.compression.as_deref() {
+            None | Some("zstd") => Compression::Zstd,
+            Some("gzip") => Compression::Gzip,
+            Some("none") => Compression::None,
+            Some(other) => return Err(refused("backup.compression", other, "zstd, gzip or none")),
+        };
+        Ok(Self {
+            data_directory: absolute("data_directory", input.data_directory, "/matrix/postgres/data")?,
+            state_directory: absolute("state_directory", input.state_directory, "/var/lib/matrix-postgres")?,
+            socket_directory: absolute("socket_directory", input.socket_directory, "/run/matrix-postgres")?,
+            server: Server {
+                version: input.server.version.map(Major),
+                listen: input.server.listen.unwrap_or_default(),
+                port: input.server.port.unwrap_or(5432),
+                user: name("server.user", input.server.user, "matrix-postgres")?,
+                superuser: name("server.superuser", input.server.superuser, "postgres")?,
+                database: name("server.database", input.server.database, "homeserver")?,
+                role: name("server.role", input.server.role, "synapse")?,
+                unit: name("server.unit", input.server.unit, "matrix-postgres.service")?,
+                start_timeout: duration(
+                    "server.start_timeout",
+                    input.server.start_timeout.as_deref(),
+                    "10m",
+                )?,
+            },
+            backup: Backup {
+                directory: absolute(
+                    "backup.directory",
+                    input.backup.directory,
+                    "/var/backups/matrix-postgres",
+                )?,
+                format: match input.backup.format.as_deref() {
+                    None | Some("custom") => BackupFormat::Custom,
+                    Some("plain") => BackupFormat::Plain,
+                    Some(other) => return Err(refused("backup.format", other, "custom or plain")),
+                },
+                compression,
+                level: level(compression, input.backup.level)?,
+                threads: input.backup.threads.unwrap_or(0),
+                exclude_table_data: input
+                    .backup
+                    .exclude_table_data
+                    .unwrap_or_else(|| vec!["*.e2e_one_time_keys_json".into()]),
+                lock_timeout: duration("backup.lock_timeout", input.backup.lock_timeout.as_deref(), "10m")?,
+                max_age: duration("backup.max_age", input.backup.max_age.as_deref(), "30h")?,
+                timer: input.backup.timer.unwrap_or_else(|| "matrix-postgres-backup.timer".into()),
+            },
+        })
+    }
+}
+
+fn name(key: &str, value: Option<String>, default: &str) -> Result<String> {
+    match value {
+        None => Ok(default.to_owned()),
+        Some(value) if value.is_empty() || value.contains(['\0', '\n']) => {
+            Err(refused(key, &value, "a name of one line"))
+        }
+        Some(value) => Ok(value),
+    }
+}
+
+fn level(compression: Compression, level: Option<i32>) -> Result<i32> {
+    let (default, range) = match compression {
+        Compression::Zstd => (3, 1..=19),
+        Compression::Gzip => (6, 1..=9),
+        Compression::None => (0, 0..=0),
+    };
+    let level = level.unwrap_or(default);
+    match range.contains(&level) {
+        true => Ok(level),
+        false => {
+            Err(refused("backup.level", &level.to_string(), &format!("{} to {}", range.start(), range.end())))
+        }
+    }
+}
+
+/// A time span as people and systemd write it: `90s`, `10m`, `30h`, `2d`, `1h 30m`.
+fn duration(key: &str, text: Option<&str>, default: &str) -> Result<Duration> {
+    let text = text.unwrap_or(default);
+    let spans = || refused(key, text, "a time span such as 90s, 10m, 30h or 2d");
+    let span: jiff::Span = text.parse().map_err(|_| spans())?;
+    let seconds = span.to_duration(jiff::SpanRelativeTo::days_are_24_hours()).map_err(|_| spans())?;
+    Duration::try_from(seconds).ok().filter(|duration| !duration.is_zero()).ok_or_else(spans)
+}
+
+fn refused(key: &str, value: &str, allowed: &str) -> Error {
+    Error::new(Kind::Config, format!("configuration: {key} = {value:?} makes no sense here"))
+        .state("nothing was started")
+        .hint(format!("{key} takes {allowed}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings(text: &str) -> Result<Settings> {
+        Settings::from_fragment(Fragment::parse(text, Path::new("c.toml"))?)
+    }
+
+    #[test]
+    fn values_outside_their_range_are_refused_with_what_is_allowed() {
+        for (text, expected) in [
+            ("data_directory = \"data\"", "an absolute path"),
+            ("data_directory = \"/\"", "an absolute path"),
+            ("backup.compression = \"lz4\"", "zstd, gzip or none"),
+            ("backup.format = \"tar\"", "custom or plain"),
+            ("backup.level = 20", "1 to 19"),
+            ("backup = { compression = \"gzip\", level = 10 }", "1 to 9"),
+            ("backup.max_age = \"soon\"", "a time span"),
+            ("backup.max_age = \"-1h\"", "a time span"),
+            ("server.role = \"\"", "a name"),
+        ] {
+            let report = settings(text).unwrap_err().report();
+            assert!(report.contains(expected), "{text}: {report}");
+        }
+    }
+
+    #[test]
+    fn time_spans_read_as_systemd_writes_them() {
+        let settings = settings("backup = { max_age = \"2d\", lock_timeout = \"1h 30m\" }").unwrap();
+        assert_eq!(settings.backup.max_age, Duration::from_secs(2 * 86_400));
+        assert_eq!(settings.backup.lock_timeout, Duration::from_secs(5400));
+    }
+}

@@ -1,0 +1,57 @@
+//! How to reach one database of one server.
+
+use std::path::{Path, PathBuf};
+
+/// A server's socket, and the role to log in as. There is no password: over the socket the system user is
+/// mapped to the role (chapter "User Name Maps").
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Connection {
+    /// The directory of the Unix socket.
+    pub socket_directory: PathBuf,
+    /// The number in the socket's name.
+    pub port: u16,
+    /// The role.
+    pub user: String,
+}
+
+impl Connection {
+    /// A connection through the socket in `directory`.
+    pub fn new(directory: &Path, port: u16, user: &str) -> Self {
+        Self { socket_directory: directory.to_owned(), port, user: user.to_owned() }
+    }
+
+    /// The socket itself.
+    pub fn socket(&self) -> PathBuf {
+        self.socket_directory.join(format!(".s.PGSQL.{}", self.port))
+    }
+
+    /// A connection string (chapter "Connection Strings"). The database's name goes in quoted: given bare
+    /// to `--dbname`, a name with `=` in it would be taken for a connection string itself.
+    pub fn conninfo(&self, database: &str) -> String {
+        format!(
+            "host={} port={} user={} dbname={} application_name=matrix-postgres",
+            value(&self.socket_directory.to_string_lossy()),
+            self.port,
+            value(&self.user),
+            value(database)
+        )
+    }
+}
+
+fn value(text: &str) -> String {
+    format!("'{}'", text.replace('\\', "\\\\").replace('\'', "\\'"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_full_of_quotes_stays_one_name() {
+        let connection = Connection::new(Path::new("/run/x"), 5432, "postgres");
+        assert_eq!(
+            connection.conninfo(r"it's \ a=b 🐘"),
+            r"host='/run/x' port=5432 user='postgres' dbname='it\'s \\ a=b 🐘' application_name=matrix-postgres"
+        );
+    }
+}

@@ -1,0 +1,171 @@
+//! A data directory as it lies on disk.
+
+use std::io::ErrorKind;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+
+use super::Major;
+use crate::account::Account;
+use crate::error::{Error, IoContext as _, Kind, Result};
+
+/// What was found at the path of a data directory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DataDirectory {
+    /// Where.
+    pub path: PathBuf,
+    /// What is in it.
+    pub contents: Contents,
+    /// Its owner, if it exists. The group is the directory's, for files keep theirs.
+    pub owner: Option<Account>,
+    /// Whether it is the root of a file system.
+    pub is_mount_point: bool,
+    /// The server that holds it, if one does.
+    pub postmaster: Option<Postmaster>,
+}
+
+/// What is in a data directory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Contents {
+    /// There is no such directory.
+    Missing,
+    /// Nothing.
+    Empty,
+    /// A cluster of this major version.
+    Cluster(Major),
+    /// Something else.
+    Foreign,
+}
+
+/// A running server, from `postmaster.pid`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Postmaster {
+    /// Its process id.
+    pub pid: i32,
+    /// The unit whose control group it is in, if systemd started it.
+    pub unit: Option<String>,
+}
+
+impl DataDirectory {
+    /// Looks at `path`; `proc` is where the process file system is mounted.
+    ///
+    /// # Errors
+    /// [`Kind::DataDirectory`] or [`Kind::File`], naming what could not be read.
+    pub fn read(path: &Path, proc: &Path) -> Result<Self> {
+        let missing = Self {
+            path: path.to_owned(),
+            contents: Contents::Missing,
+            owner: None,
+            is_mount_point: false,
+            postmaster: None,
+        };
+        let meta = match path.metadata() {
+            Ok(meta) => meta,
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(missing),
+            Err(error) => return Err(Error::io("read", path, error)),
+        };
+        if !meta.is_dir() {
+            return Err(Error::new(Kind::DataDirectory, format!("{} is not a directory", path.display())));
+        }
+        let parent = path.parent().unwrap_or(path).metadata().at("read", path)?;
+        Ok(Self {
+            contents: contents(path)?,
+            owner: Some(Account::of(meta.uid(), meta.gid())),
+            is_mount_point: parent.dev() != meta.dev(),
+            postmaster: postmaster(path, proc)?,
+            ..missing
+        })
+    }
+}
+
+fn contents(path: &Path) -> Result<Contents> {
+    let version_file = path.join("PG_VERSION");
+    match std::fs::read_to_string(&version_file) {
+        Ok(text) => Major::from_pg_version(&text).map(Contents::Cluster).ok_or_else(|| {
+            Error::new(
+                Kind::DataDirectory,
+                format!(
+                    "{} holds {:?}, which is no supported version",
+                    version_file.display(),
+                    text.trim_end()
+                ),
+            )
+            .hint("PostgreSQL 10 is the oldest that this works with")
+        }),
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            let mut entries = std::fs::read_dir(path).at("read", path)?;
+            Ok(if entries.next().is_some() { Contents::Foreign } else { Contents::Empty })
+        }
+        Err(error) => Err(Error::io("read", &version_file, error)),
+    }
+}
+
+/// `postmaster.pid` may be left over from a crash; the process it names must be a PostgreSQL one.
+fn postmaster(path: &Path, proc: &Path) -> Result<Option<Postmaster>> {
+    let file = path.join("postmaster.pid");
+    let text = match std::fs::read_to_string(&file) {
+        Ok(text) => text,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(Error::io("read", &file, error)),
+    };
+    // A single-user server writes its number negative.
+    let Some(pid) = text.lines().next().and_then(|line| line.trim().parse::<i32>().ok()).map(i32::abs) else {
+        return Ok(None);
+    };
+    let process = proc.join(pid.to_string());
+    let Ok(name) = std::fs::read_to_string(process.join("comm")) else { return Ok(None) };
+    if !name.starts_with("postgres") {
+        return Ok(None);
+    }
+    let unit = std::fs::read_to_string(process.join("cgroup")).ok().and_then(|text| unit_of(&text));
+    Ok(Some(Postmaster { pid, unit }))
+}
+
+/// The unit in a line such as `0::/system.slice/system-postgresql.slice/postgresql@17-main.service`. Kernels
+/// that mount the old hierarchies, too, have a line for each of those before it.
+fn unit_of(cgroup: &str) -> Option<String> {
+    let path = cgroup.lines().find_map(|line| line.strip_prefix("0::"))?;
+    path.rsplit('/').find(|part| part.ends_with(".service")).map(str::to_owned)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn write(root: &Path, file: &str, text: &str) {
+        let file = root.join(file);
+        std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+        std::fs::write(file, text).unwrap();
+    }
+
+    fn read(root: &Path) -> DataDirectory {
+        DataDirectory::read(&root.join("data"), &root.join("proc")).unwrap()
+    }
+
+    #[test]
+    fn what_may_lie_there() {
+        let root = tempfile::tempdir().unwrap();
+        assert_eq!(read(root.path()).contents, Contents::Missing);
+        std::fs::create_dir(root.path().join("data")).unwrap();
+        assert_eq!(read(root.path()).contents, Contents::Empty);
+        write(root.path(), "data/lost+found/x", "");
+        assert_eq!(read(root.path()).contents, Contents::Foreign);
+        write(root.path(), "data/PG_VERSION", "15\n");
+        assert_eq!(read(root.path()).contents, Contents::Cluster(Major(15)));
+        write(root.path(), "data/PG_VERSION", "9.6\n");
+        assert!(DataDirectory::read(&root.path().join("data"), root.path()).is_err());
+    }
+
+    #[test]
+    fn a_lock_file_counts_only_while_its_server_lives() {
+        let root = tempfile::tempdir().unwrap();
+        write(root.path(), "data/PG_VERSION", "15\n");
+        write(root.path(), "data/postmaster.pid", "4711\n/data\n");
+        assert_eq!(read(root.path()).postmaster, None);
+        write(root.path(), "proc/4711/comm", "bash\n");
+        assert_eq!(read(root.path()).postmaster, None);
+        write(root.path(), "proc/4711/comm", "postgres\n");
+        write(root.path(), "proc/4711/cgroup", "4:memory:/\n0::/system.slice/postgresql@15-main.service\n");
+        let unit = Some("postgresql@15-main.service".to_owned());
+        assert_eq!(read(root.path()).postmaster, Some(Postmaster { pid: 4711, unit }));
+    }
+}

@@ -1,0 +1,66 @@
+//! pg_dump(1) and pg_dumpall(1).
+
+use std::time::Duration;
+
+use super::Connection;
+use crate::config::BackupFormat;
+use crate::runtime::Call;
+
+/// One database to standard output. It leaves pg_dump uncompressed: our codec has all processors, and
+/// pg_dump itself is the slowest part.
+pub fn database(
+    connection: &Connection,
+    database: &str,
+    format: BackupFormat,
+    exclude_table_data: &[String],
+    lock_timeout: Duration,
+) -> Call {
+    let mut arguments = vec![
+        "--no-password".to_owned(),
+        format!("--lock-wait-timeout={}", lock_timeout.as_millis()),
+        "--dbname".to_owned(),
+        connection.conninfo(database),
+    ];
+    match format {
+        BackupFormat::Custom => arguments.extend(["--format=custom".into(), "--compress=0".into()]),
+        BackupFormat::Plain => arguments.push("--format=plain".into()),
+    }
+    arguments.extend(exclude_table_data.iter().map(|pattern| format!("--exclude-table-data={pattern}")));
+    Call::new("pg_dump", arguments).with_bulk_output()
+}
+
+/// Roles with their passwords, memberships and settings, and tablespaces, as SQL to standard output.
+pub fn globals(connection: &Connection, lock_timeout: Duration) -> Call {
+    Call::new(
+        "pg_dumpall",
+        [
+            "--globals-only".to_owned(),
+            "--no-password".to_owned(),
+            format!("--lock-wait-timeout={}", lock_timeout.as_millis()),
+            "--dbname".to_owned(),
+            connection.conninfo("postgres"),
+        ],
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::path::Path;
+
+    fn text(call: &Call) -> String {
+        call.arguments.iter().map(|a| a.to_string_lossy()).collect::<Vec<_>>().join(" ")
+    }
+
+    #[test]
+    fn a_custom_dump_leaves_out_rows_but_not_tables_and_is_not_compressed() {
+        let connection = Connection::new(Path::new("/s"), 5432, "postgres");
+        let patterns = ["*.e2e_one_time_keys_json".to_owned()];
+        let call = database(&connection, "a b", BackupFormat::Custom, &patterns, Duration::from_secs(2));
+        let text = text(&call);
+        assert!(text.contains("--format=custom --compress=0"), "{text}");
+        assert!(text.contains("--exclude-table-data=*.e2e_one_time_keys_json"), "{text}");
+        assert!(text.contains("--lock-wait-timeout=2000"), "{text}");
+        assert!(text.contains("dbname='a b'"), "{text}");
+    }
+}

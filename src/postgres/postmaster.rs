@@ -1,0 +1,138 @@
+//! postgres(1): the server's arguments, and a server of our own on a private socket.
+
+use std::path::Path;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::Signal;
+
+use super::{Connection, Major};
+use crate::account::Account;
+use crate::error::{Error, Kind, Result};
+use crate::runtime::{Call, Child, Runtime, interrupt};
+
+/// A server on `data_directory` whose socket is in `connection`'s directory; `listen` are its TCP addresses.
+/// Given as arguments they hold whatever the cluster's postgresql.conf says.
+pub fn arguments(data_directory: &Path, connection: &Connection, listen: &[String]) -> Call {
+    let mut call = Call::new("postgres", ["-D"]);
+    call.arguments.push(data_directory.into());
+    for (name, value) in [
+        ("unix_socket_directories", quoted(&connection.socket_directory.to_string_lossy())),
+        ("port", connection.port.to_string()),
+        ("listen_addresses", listen.join(",")),
+    ] {
+        call.arguments.extend(["-c".into(), format!("{name}={value}").into()]);
+    }
+    call
+}
+
+/// `unix_socket_directories` is a list: a name with a comma or a space in it must be quoted.
+fn quoted(path: &str) -> String {
+    format!("\"{}\"", path.replace('"', "\"\""))
+}
+
+/// A server that only we talk to, in a process of ours; it is stopped when dropped.
+#[derive(Debug)]
+pub struct PrivateServer {
+    child: Option<Child>,
+}
+
+impl PrivateServer {
+    /// Starts the cluster in `data_directory` on the socket of `connection`, without TCP, and waits until
+    /// it accepts connections.
+    ///
+    /// # Errors
+    /// [`Kind::Server`] if it ends by itself or is not ready in time, with its last words.
+    pub fn start(
+        runtime: &dyn Runtime,
+        major: Major,
+        data_directory: &Path,
+        connection: &Connection,
+        account: &Account,
+        deadline: Duration,
+    ) -> Result<Self> {
+        let mut command = runtime.command(major, &arguments(data_directory, connection, &[]))?;
+        account.apply(&mut command);
+        command.stdin(Stdio::null()).stdout(Stdio::null());
+        let mut child = Child::spawn(command, format!("postgres on {}", data_directory.display()))?;
+        let limit = Instant::now() + deadline;
+        while !accepts(connection, data_directory) {
+            interrupt::check()?;
+            if child.has_ended() {
+                return child.wait().map_err(|error| error.with_kind(Kind::Server)).and_then(|()| {
+                    Err(Error::new(
+                        Kind::Server,
+                        format!("postgres on {} ended at once", data_directory.display()),
+                    ))
+                });
+            }
+            if Instant::now() > limit {
+                return Err(Error::new(
+                    Kind::Server,
+                    format!(
+                        "postgres on {} was not ready in {} s",
+                        data_directory.display(),
+                        deadline.as_secs()
+                    ),
+                ));
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        Ok(Self { child: Some(child) })
+    }
+
+    /// Stops it ("fast": clients are cut off, everything is written) and waits for its end.
+    ///
+    /// # Errors
+    /// [`Kind::Program`] if it did not end cleanly.
+    pub fn stop(mut self) -> Result<()> {
+        let Some(child) = self.child.take() else { return Ok(()) };
+        child.signal(Signal::SIGINT);
+        let (status, stderr) = child.wait_status()?;
+        match status.success() {
+            true => Ok(()),
+            false => Err(Error::new(Kind::Program, format!("postgres did not stop cleanly ({status})"))
+                .because(stderr)),
+        }
+    }
+}
+
+impl Drop for PrivateServer {
+    fn drop(&mut self) {
+        if let Some(child) = self.child.take() {
+            child.signal(Signal::SIGINT);
+            let _ = child.wait_status();
+        }
+    }
+}
+
+/// `postmaster.pid` ends in a line `ready` once the server accepts connections (since PostgreSQL 10).
+fn accepts(connection: &Connection, data_directory: &Path) -> bool {
+    connection.socket().exists()
+        && std::fs::read_to_string(data_directory.join("postmaster.pid"))
+            .is_ok_and(|text| text.lines().nth(7).is_some_and(|status| status.trim_end() == "ready"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn without_addresses_there_is_no_tcp() {
+        let call = arguments(Path::new("/d"), &Connection::new(Path::new("/run/a b"), 5433, "x"), &[]);
+        let text: Vec<_> = call.arguments.iter().map(|a| a.to_string_lossy()).collect();
+        assert_eq!(
+            text,
+            [
+                "-D",
+                "/d",
+                "-c",
+                "unix_socket_directories=\"/run/a b\"",
+                "-c",
+                "port=5433",
+                "-c",
+                "listen_addresses="
+            ]
+        );
+    }
+}

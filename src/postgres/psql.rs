@@ -1,0 +1,93 @@
+//! SQL goes through `psql`, as one more external program: every runtime then has the same one way in.
+
+use std::io::ErrorKind;
+
+use serde::de::DeserializeOwned;
+
+use super::{Connection, Major};
+use crate::error::{Error, Kind, Result};
+use crate::runtime::{Call, Runtime, output};
+
+/// psql's arguments for a script on standard input: no start-up file, bare tuples, stop at the first error.
+fn script(connection: &Connection, database: &str) -> Call {
+    Call::new(
+        "psql",
+        [
+            "--no-psqlrc",
+            "--no-password",
+            "--quiet",
+            "--tuples-only",
+            "--no-align",
+            "--set=ON_ERROR_STOP=1",
+            "--file=-",
+            "--dbname",
+            &connection.conninfo(database),
+        ],
+    )
+}
+
+/// A way to ask one server for things.
+pub struct Session<'a> {
+    /// Where psql runs.
+    pub runtime: &'a dyn Runtime,
+    /// Whose psql: any version talks to any server, so that the newest one will do.
+    pub major: Major,
+    /// The server.
+    pub connection: &'a Connection,
+}
+
+impl Session<'_> {
+    /// Runs a script for its effect.
+    ///
+    /// # Errors
+    /// [`Kind::Server`] with the server's own words.
+    pub fn execute(&self, database: &str, sql: &str) -> Result<()> {
+        self.run(database, sql).map(drop)
+    }
+
+    /// Runs a query that returns one JSON document: whatever names and values are made of, they arrive whole.
+    ///
+    /// # Errors
+    /// [`Kind::Server`] with the server's own words.
+    pub fn query<T: DeserializeOwned>(&self, database: &str, sql: &str) -> Result<T> {
+        let answer = self.run(database, sql)?;
+        serde_json::from_slice(&answer).map_err(|error| {
+            let text = String::from_utf8_lossy(&answer[..answer.len().min(200)]).into_owned();
+            Error::new(Kind::Bug, format!("unexpected answer to a query on database {database:?}: {text:?}"))
+                .because(error)
+        })
+    }
+
+    fn run(&self, database: &str, sql: &str) -> Result<Vec<u8>> {
+        let command = self.runtime.command(self.major, &script(self.connection, database))?;
+        let name = format!("psql on database {database:?}");
+        output(command, &name, sql.as_bytes()).map_err(|error| match error.kind() {
+            Kind::Program => self.explain(error),
+            _ => error,
+        })
+    }
+
+    fn explain(&self, error: Error) -> Error {
+        let socket = self.connection.socket();
+        let gone = matches!(socket.symlink_metadata(), Err(e) if e.kind() == ErrorKind::NotFound);
+        match gone {
+            true => Error::new(Kind::Server, format!("no server listens on {}", socket.display()))
+                .hint("systemctl start matrix-postgres.service"),
+            false => error.with_kind(Kind::Server),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::path::Path;
+
+    #[test]
+    fn the_first_error_ends_a_script_and_no_password_is_asked_for() {
+        let call = script(&Connection::new(Path::new("/s"), 1, "u"), "d");
+        for expected in ["--set=ON_ERROR_STOP=1", "--no-password", "--no-psqlrc"] {
+            assert!(call.arguments.iter().any(|argument| argument == expected), "{expected}");
+        }
+    }
+}

@@ -1,0 +1,48 @@
+//! Log lines: into the journal with their priority and fields when standard error is connected to it, else
+//! as plain sentences on standard error.
+
+use std::io::Write as _;
+
+use log::{Level, LevelFilter, Log, Metadata, Record};
+use systemd_journal_logger::{JournalLog, connected_to_journal};
+
+/// Sets the logger up, once, for the program called `name`.
+pub fn set_up(name: &'static str) {
+    if connected_to_journal()
+        && let Ok(journal) = JournalLog::new()
+        && journal.with_syslog_identifier(name.to_owned()).install().is_ok()
+    {
+        log::set_max_level(LevelFilter::Info);
+        return;
+    }
+    if log::set_boxed_logger(Box::new(Plain { name })).is_ok() {
+        log::set_max_level(LevelFilter::Info);
+    }
+}
+
+struct Plain {
+    name: &'static str,
+}
+
+impl Log for Plain {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        metadata.level() <= Level::Info
+    }
+
+    fn log(&self, record: &Record<'_>) {
+        if self.enabled(record.metadata()) {
+            // Nobody is left to be told when standard error is gone.
+            let _ = writeln!(std::io::stderr(), "{}: {}{}", self.name, prefix(record.level()), record.args());
+        }
+    }
+
+    fn flush(&self) {}
+}
+
+fn prefix(level: Level) -> &'static str {
+    match level {
+        Level::Error => "error: ",
+        Level::Warn => "warning: ",
+        _ => "",
+    }
+}

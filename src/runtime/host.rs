@@ -1,0 +1,157 @@
+//! Programs of this machine: `/usr/lib/postgresql/N/bin`, `/usr/pgsql-N/bin`, then the search path.
+
+use std::collections::BTreeSet;
+use std::ffi::OsString;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use super::{Call, Runtime, output};
+use crate::error::{Error, Kind, Result};
+use crate::postgres::Major;
+
+/// The environment of every program we start: nothing of a user's `PG*` variables may redirect it, and
+/// messages come in one language.
+const ENVIRONMENT: [(&str, &str); 3] =
+    [("PATH", "/usr/local/bin:/usr/bin:/bin"), ("LC_ALL", "C.UTF-8"), ("TZ", "UTC")];
+
+/// The programs installed on this machine.
+#[derive(Debug, Clone)]
+pub struct Host {
+    root: PathBuf,
+    search_path: Vec<PathBuf>,
+}
+
+impl Host {
+    /// The programs below `root` (`/`, but for tests), then those in the directories of `search_path`.
+    pub fn new(root: &Path, search_path: Option<OsString>) -> Self {
+        let search_path = search_path.map(|path| std::env::split_paths(&path).collect()).unwrap_or_default();
+        Self { root: root.to_owned(), search_path }
+    }
+
+    /// The file of `program` in this major version.
+    ///
+    /// # Errors
+    /// [`Kind::NotInstalled`], naming the package.
+    pub fn program(&self, name: &str, major: Major) -> Result<PathBuf> {
+        let packaged = self.directories(major).into_iter().map(|directory| directory.join(name));
+        packaged
+            .into_iter()
+            .find(|file| is_executable(file))
+            .or_else(|| self.in_search_path(name).filter(|file| version_of(file) == Some(major)))
+            .ok_or_else(|| self.not_installed(name, major))
+    }
+
+    /// Debian's and PGDG's directories, in the order in which they are looked at.
+    fn directories(&self, major: Major) -> [PathBuf; 2] {
+        [
+            self.root.join(format!("usr/lib/postgresql/{major}/bin")),
+            self.root.join(format!("usr/pgsql-{major}/bin")),
+        ]
+    }
+
+    fn in_search_path(&self, name: &str) -> Option<PathBuf> {
+        self.search_path.iter().map(|directory| directory.join(name)).find(|file| is_executable(file))
+    }
+
+    fn not_installed(&self, name: &str, major: Major) -> Error {
+        let installed: Vec<_> = self.majors().iter().map(ToString::to_string).collect();
+        let installed = match installed.is_empty() {
+            true => "no version at all is installed".to_owned(),
+            false => format!("installed: {}", installed.join(", ")),
+        };
+        Error::new(Kind::NotInstalled, format!("{name} of PostgreSQL {major} is not installed ({installed})"))
+            .hint(match self.root.join("usr/bin/dpkg").exists() {
+                true => format!("apt-get install postgresql-{major}"),
+                false => format!("dnf install postgresql{major}-server"),
+            })
+    }
+}
+
+impl Runtime for Host {
+    fn majors(&self) -> Vec<Major> {
+        let mut majors = BTreeSet::new();
+        for (parent, prefix) in [("usr/lib/postgresql", ""), ("usr", "pgsql-")] {
+            let Ok(entries) = std::fs::read_dir(self.root.join(parent)) else { continue };
+            for entry in entries.flatten() {
+                let name = entry.file_name();
+                let major =
+                    name.to_str().and_then(|name| name.strip_prefix(prefix)).and_then(|n| n.parse().ok());
+                if let Some(major) = major.filter(|_| is_executable(&entry.path().join("bin/postgres"))) {
+                    majors.insert(Major(major));
+                }
+            }
+        }
+        majors.extend(self.in_search_path("postgres").and_then(|file| version_of(&file)));
+        majors.into_iter().collect()
+    }
+
+    fn command(&self, major: Major, call: &Call) -> Result<Command> {
+        let program = self.program(call.program, major)?;
+        let stdbuf = self.root.join("usr/bin/stdbuf");
+        let mut command = match call.bulk_output && is_executable(&stdbuf) {
+            true => buffered(&stdbuf, &program),
+            false => Command::new(program),
+        };
+        command.args(&call.arguments).env_clear().envs(ENVIRONMENT).current_dir("/");
+        Ok(command)
+    }
+}
+
+/// `program` by way of stdbuf(1), which replaces itself by it. pg_dump writes to a pipe in pieces of 4 KiB; in
+/// larger ones a dump costs a third less of the processors that compression needs.
+fn buffered(stdbuf: &Path, program: &Path) -> Command {
+    let mut command = Command::new(stdbuf);
+    command.arg("--output=128K").arg(program);
+    command
+}
+
+fn is_executable(file: &Path) -> bool {
+    file.metadata().is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
+}
+
+/// Every one of PostgreSQL's programs answers `--version` in the same form.
+fn version_of(file: &Path) -> Option<Major> {
+    let mut command = Command::new(file);
+    command.arg("--version").env_clear().envs(ENVIRONMENT);
+    let text = output(command, "--version", &[]).ok()?;
+    Major::from_version_line(std::str::from_utf8(&text).ok()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn install(root: &Path, file: &str, text: &str) {
+        let file = root.join(file);
+        std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+        std::fs::write(&file, text).unwrap();
+        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o755)).unwrap();
+    }
+
+    #[test]
+    fn majors_come_from_both_packagings_and_the_search_path_oldest_first() {
+        let root = tempfile::tempdir().unwrap();
+        install(root.path(), "usr/lib/postgresql/17/bin/postgres", "");
+        install(root.path(), "usr/lib/postgresql/9.6/bin/postgres", "");
+        install(root.path(), "usr/pgsql-15/bin/postgres", "");
+        std::fs::create_dir_all(root.path().join("usr/lib/postgresql/16/bin")).unwrap();
+        install(root.path(), "opt/postgres", "#!/bin/sh\necho 'postgres (PostgreSQL) 18.1 (x)'\n");
+        let host = Host::new(root.path(), Some(root.path().join("opt").into()));
+        assert_eq!(host.majors(), [Major(15), Major(17), Major(18)]);
+        assert!(host.program("postgres", Major(18)).unwrap().ends_with("opt/postgres"));
+    }
+
+    #[test]
+    fn a_major_that_is_not_installed_names_the_package() {
+        let root = tempfile::tempdir().unwrap();
+        install(root.path(), "usr/lib/postgresql/17/bin/postgres", "");
+        install(root.path(), "usr/bin/dpkg", "");
+        let error = Host::new(root.path(), None).program("postgres", Major(15)).unwrap_err();
+        assert_eq!(error.kind(), Kind::NotInstalled);
+        assert_eq!(
+            error.report(),
+            "postgres of PostgreSQL 15 is not installed (installed: 17)\nHINT: apt-get install postgresql-15"
+        );
+    }
+}

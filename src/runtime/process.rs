@@ -1,0 +1,258 @@
+//! A child process: its standard error is kept for the error message, its exit status always counts, and
+//! it never outlives its owner.
+
+use std::collections::VecDeque;
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::os::unix::process::ExitStatusExt as _;
+use std::process::{ChildStderr, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{self, Receiver};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use nix::sys::signal::{Signal, kill};
+use nix::sys::wait::{Id, WaitPidFlag, waitid};
+use nix::unistd::Pid;
+
+use super::interrupt;
+use crate::error::{Error, Kind, Result};
+
+/// How many of the last lines of standard error an error message quotes.
+const TAIL_LINES: usize = 12;
+
+/// How long the last words of a program that has ended may take. A child of its own may hold the pipe for longer.
+const LAST_WORDS: Duration = Duration::from_secs(2);
+
+/// A running program.
+#[derive(Debug)]
+pub struct Child {
+    name: String,
+    process: std::process::Child,
+    stderr: Option<Tail>,
+    watched: bool,
+}
+
+impl Child {
+    /// Starts `command`; `name` is what messages call it, such as `pg_dump of "homeserver"`.
+    ///
+    /// # Errors
+    /// [`Kind::Program`] if it cannot be started.
+    pub fn spawn(mut command: Command, name: impl Into<String>) -> Result<Self> {
+        let name = name.into();
+        let mut child = command.stderr(Stdio::piped()).spawn().map_err(|error| {
+            let file = command.get_program().display();
+            Error::new(Kind::Program, format!("could not start {name} ({file})")).because(error)
+        })?;
+        interrupt::watch(child.id());
+        let stderr = child.stderr.take().map(Tail::follow);
+        Ok(Self { name, process: child, stderr, watched: true })
+    }
+
+    /// The pipe to its standard input, if the command asked for one and nobody took it yet.
+    pub fn stdin(&mut self) -> Option<ChildStdin> {
+        self.process.stdin.take()
+    }
+
+    /// The pipe from its standard output, if the command asked for one and nobody took it yet.
+    pub fn stdout(&mut self) -> Option<ChildStdout> {
+        self.process.stdout.take()
+    }
+
+    /// Its process id.
+    pub fn pid(&self) -> Pid {
+        Pid::from_raw(self.process.id().cast_signed())
+    }
+
+    /// Sends it a signal; that it is gone already is no error.
+    pub fn signal(&self, signal: Signal) {
+        let _ = kill(self.pid(), signal);
+    }
+
+    /// Whether it has ended by itself.
+    pub fn has_ended(&mut self) -> bool {
+        let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT | WaitPidFlag::WNOHANG;
+        !matches!(waitid(Id::Pid(self.pid()), flags), Ok(nix::sys::wait::WaitStatus::StillAlive))
+    }
+
+    /// Waits for its end. What it wrote to standard error is logged if it succeeded, quoted if it failed.
+    ///
+    /// # Errors
+    /// [`Kind::Program`] for any exit status but 0, or [`Kind::Interrupted`] if we were told to stop.
+    pub fn wait(mut self) -> Result<()> {
+        let (status, lines) = self.reap()?;
+        if status.success() {
+            for line in lines {
+                log::warn!("{}: {line}", self.name);
+            }
+            return Ok(());
+        }
+        interrupt::check()?;
+        Err(failed(&self.name, status, &Vec::from(lines).join("\n")))
+    }
+
+    /// Waits for its end and leaves the judgement to the caller: the exit status and standard error.
+    ///
+    /// # Errors
+    /// [`Kind::Program`] if the system cannot tell.
+    pub fn wait_status(mut self) -> Result<(ExitStatus, String)> {
+        let (status, lines) = self.reap()?;
+        Ok((status, Vec::from(lines).join("\n")))
+    }
+
+    fn reap(&mut self) -> Result<(ExitStatus, VecDeque<String>)> {
+        drop(self.process.stdin.take());
+        let not_waited = |error: std::io::Error| {
+            Error::new(Kind::Program, format!("could not wait for {}", self.name)).because(error)
+        };
+        waitid(Id::Pid(self.pid()), WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT)
+            .map_err(|errno| not_waited(errno.into()))?;
+        if std::mem::take(&mut self.watched) {
+            interrupt::forget(self.process.id());
+        }
+        let status = self.process.wait().map_err(not_waited)?;
+        let lines = self.stderr.take().map(Tail::lines).unwrap_or_default();
+        Ok((status, lines))
+    }
+}
+
+impl Drop for Child {
+    fn drop(&mut self) {
+        if self.watched {
+            self.signal(Signal::SIGKILL);
+            let _ = self.reap();
+        }
+    }
+}
+
+/// The error of a program that ended with another status than 0.
+fn failed(name: &str, status: ExitStatus, stderr: &str) -> Error {
+    let how = match (status.code(), status.signal()) {
+        (Some(code), _) => format!("exit status {code}"),
+        (None, Some(signal)) => format!(
+            "killed by {}",
+            Signal::try_from(signal).map_or_else(|_| format!("signal {signal}"), |signal| signal.to_string())
+        ),
+        (None, None) => status.to_string(),
+    };
+    let error = Error::new(Kind::Program, format!("{name} failed ({how})"));
+    match stderr.is_empty() {
+        true => error,
+        false => error.because(stderr.to_owned()),
+    }
+}
+
+/// The last lines of a program's standard error, read by a thread of its own.
+#[derive(Debug)]
+struct Tail {
+    lines: Arc<Mutex<VecDeque<String>>>,
+    ended: Receiver<()>,
+}
+
+impl Tail {
+    fn follow(stderr: ChildStderr) -> Self {
+        let lines = Arc::new(Mutex::new(VecDeque::with_capacity(TAIL_LINES + 1)));
+        let (sender, ended) = mpsc::channel::<()>();
+        let tail = Self { lines: Arc::clone(&lines), ended };
+        std::thread::spawn(move || {
+            // Dropped at the end, which is what is waited for.
+            let _sender = sender;
+            read_lines(stderr, &lines);
+        });
+        tail
+    }
+
+    fn lines(self) -> VecDeque<String> {
+        let _ = self.ended.recv_timeout(LAST_WORDS);
+        std::mem::take(&mut *self.lines.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+fn read_lines(stderr: ChildStderr, lines: &Mutex<VecDeque<String>>) {
+    let mut reader = BufReader::new(stderr);
+    let mut line = Vec::new();
+    // A line without end is cut, so that a talkative program cannot fill our memory.
+    while reader.by_ref().take(16 * 1024).read_until(b'\n', &mut line).is_ok_and(|read| read > 0) {
+        let text = String::from_utf8_lossy(&line).trim_end().to_owned();
+        line.clear();
+        if !text.is_empty() {
+            let mut lines = lines.lock().unwrap_or_else(PoisonError::into_inner);
+            lines.push_back(text);
+            if lines.len() > TAIL_LINES {
+                lines.pop_front();
+            }
+        }
+    }
+}
+
+/// Runs `command` to its end with `input` on its standard input, and returns its standard output.
+///
+/// # Errors
+/// As [`Child::wait`].
+pub fn output(mut command: Command, name: &str, input: &[u8]) -> Result<Vec<u8>> {
+    command.stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut child = Child::spawn(command, name)?;
+    let mut answer = Vec::new();
+    std::thread::scope(|scope| {
+        let stdin = child.stdin();
+        // A program that ends without reading everything says why by its exit status.
+        scope.spawn(move || stdin.map(|mut stdin| stdin.write_all(input)));
+        child.stdout().map(|mut stdout| stdout.read_to_end(&mut answer)).transpose()
+    })
+    .map_err(|error| {
+        Error::new(Kind::Program, format!("could not read what {name} prints")).because(error)
+    })?;
+    child.wait().map(|()| answer)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shell(script: &str) -> Command {
+        let mut command = Command::new("/bin/sh");
+        command.args(["-c", script]);
+        command
+    }
+
+    #[test]
+    fn a_failure_tells_the_status_and_the_last_words() {
+        let error =
+            output(shell("echo early >&2; echo last words >&2; exit 3"), "the tool", b"").unwrap_err();
+        assert_eq!(error.report(), "the tool failed (exit status 3)\n -> early\nlast words");
+    }
+
+    #[test]
+    fn a_killed_program_is_told_from_a_failed_one() {
+        let error = output(shell("kill -KILL $$"), "the tool", b"").unwrap_err();
+        assert_eq!(error.to_string(), "the tool failed (killed by SIGKILL)");
+    }
+
+    #[test]
+    fn a_large_input_and_a_large_output_pass_at_the_same_time() {
+        let input = vec![7; 4 << 20];
+        assert_eq!(output(shell("cat"), "cat", &input).unwrap(), input);
+    }
+
+    #[test]
+    fn a_dropped_child_is_gone() {
+        let child = Child::spawn(shell("sleep 1000"), "sleep").unwrap();
+        let pid = child.pid();
+        drop(child);
+        assert!(kill(pid, None).is_err());
+    }
+
+    /// Such as the backends of a server that was killed.
+    #[test]
+    fn a_child_of_the_child_does_not_hold_us_up() {
+        let clock = std::time::Instant::now();
+        let child = Child::spawn(shell("sleep 60 & echo last words >&2; exit 3"), "the tool").unwrap();
+        let error = child.wait().unwrap_err();
+        assert!(error.report().ends_with("last words"), "{}", error.report());
+        assert!(clock.elapsed() < Duration::from_secs(30));
+    }
+
+    #[test]
+    fn a_program_that_cannot_be_started_is_named() {
+        let error = Child::spawn(Command::new("/nonexistent/pg_dump"), "pg_dump").unwrap_err();
+        assert_eq!(error.to_string(), "could not start pg_dump (/nonexistent/pg_dump)");
+    }
+}

@@ -1,0 +1,73 @@
+//! Gives up root and becomes `postgres`, which then speaks to systemd by itself.
+
+use std::ffi::OsString;
+use std::os::unix::process::CommandExt as _;
+use std::path::Path;
+
+use jiff::Timestamp;
+use nix::unistd::{chown, geteuid};
+
+use super::initialise::initialise;
+use super::plan::{Facts, Plan, plan};
+use crate::account::Account;
+use crate::config::Settings;
+use crate::error::{Error, IoContext as _, Kind, Result};
+use crate::postgres::{Connection, DataDirectory, postgres_call};
+use crate::runtime::Runtime;
+use crate::systemd::notify;
+
+/// Runs the server; returns only if that fails. `environment` is handed on to it: what systemd tells a
+/// service that notifies, and PostgreSQL's own settings for the out-of-memory killer.
+///
+/// # Errors
+/// Each with the command that puts it right.
+pub fn start(
+    settings: &Settings,
+    runtime: &dyn Runtime,
+    environment: Vec<(OsString, OsString)>,
+    dry_run: bool,
+) -> Result<String> {
+    let plan = plan(&facts(settings, runtime)?, settings)?;
+    if dry_run {
+        return Ok(plan.to_string());
+    }
+    log::info!("{}: {plan}", settings.data_directory.display());
+    let (Plan::Run { major, account } | Plan::Initialise { major, account }) = &plan;
+    if geteuid().is_root() {
+        hand_over(&settings.socket_directory, account)?;
+    }
+    if matches!(plan, Plan::Initialise { .. }) {
+        notify::status("initialising a new cluster");
+        let block = initialise(settings, runtime, *major, account, Timestamp::now())?;
+        log::info!(
+            "a new cluster is in {}; copy the database: block in {} into homeserver.yaml",
+            settings.data_directory.display(),
+            block.display()
+        );
+    }
+    let connection =
+        Connection::new(&settings.socket_directory, settings.server.port, &settings.server.superuser);
+    let call = postgres_call(&settings.data_directory, &connection, &settings.server.listen);
+    let mut command = runtime.command(*major, &call)?;
+    command.envs(environment);
+    // With its supplementary groups: `ssl-cert` lets PostgreSQL read a certificate's key.
+    account.assume()?;
+    let error = command.exec();
+    Err(Error::new(Kind::Program, format!("could not start {}", command.get_program().display()))
+        .because(error))
+}
+
+fn facts(settings: &Settings, runtime: &dyn Runtime) -> Result<Facts> {
+    Ok(Facts {
+        data_directory: DataDirectory::read(&settings.data_directory, Path::new("/proc"))?,
+        service_user: Account::named(&settings.server.user)?,
+        effective: geteuid(),
+        installed: runtime.majors(),
+    })
+}
+
+/// The socket's directory was made by systemd for root.
+fn hand_over(directory: &Path, account: &Account) -> Result<()> {
+    std::fs::create_dir_all(directory).at("create", directory)?;
+    chown(directory, Some(account.uid), Some(account.gid)).at("change the owner of", directory)
+}

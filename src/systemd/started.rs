@@ -1,0 +1,81 @@
+//! A unit that runs for the time being.
+
+use std::time::Duration;
+
+use super::job::{Patience, Verb, journal};
+use super::manager::Manager;
+use crate::error::{Error, Kind, Result};
+
+/// A unit that runs because we need it, and is stopped again if it did not run before.
+#[derive(Debug)]
+#[must_use = "the unit is stopped again when this is dropped"]
+pub struct Started {
+    manager: Manager,
+    unit: String,
+    timeout: Duration,
+    /// Whether we started it, and have not stopped it yet.
+    ours: bool,
+}
+
+impl Started {
+    /// Sees to it that `unit` is active; starting and, later, stopping it may take `timeout` each.
+    ///
+    /// If it cannot be started, or not in time, it is stopped again.
+    ///
+    /// # Errors
+    /// As [`Manager::start`]; [`Kind::UnitJob`] also if it ended at once.
+    pub fn ensure(manager: &Manager, unit: &str, timeout: Duration) -> Result<Self> {
+        let before = manager.unit(unit)?;
+        let ours = !before.is_wanted();
+        let mut started = Self { manager: manager.clone(), unit: unit.to_owned(), timeout, ours };
+        if before.is_active() {
+            return Ok(started);
+        }
+        match manager.start(unit, timeout) {
+            Ok(now) if now.is_active() => Ok(started),
+            Ok(now) => {
+                started.ours = false;
+                let message = format!("{unit} was started and ended at once; it is {}", now.describe());
+                Err(Error::new(Kind::UnitJob, message).hint(journal(unit)))
+            }
+            Err(error) => {
+                // There is nothing to stop where there was no job.
+
+                started.ours &= !matches!(error.kind(), Kind::NoUnit | Kind::UnitRefused);
+                Err(match (started.ours, started.put_back()) {
+                    (false, _) => error,
+                    (true, Ok(())) => error.state(format!("{unit} was stopped again")),
+                    (true, Err(again)) => error.state(format!("{unit} could not be stopped again: {again}")),
+                })
+            }
+        }
+    }
+
+    /// Whether it ran before, and is left running.
+    pub fn ran_before(&self) -> bool {
+        !self.ours
+    }
+
+    /// Stops the unit if it was started for this. Not cut short by a signal to this process.
+    ///
+    /// # Errors
+    /// As [`Manager::stop`].
+    pub fn stop(mut self) -> Result<()> {
+        self.put_back()
+    }
+
+    fn put_back(&mut self) -> Result<()> {
+        if !std::mem::take(&mut self.ours) {
+            return Ok(());
+        }
+        self.manager.carry_out(Verb::Stop, &self.unit, self.timeout, Patience::ToTheEnd).map(drop)
+    }
+}
+
+impl Drop for Started {
+    fn drop(&mut self) {
+        if let Err(error) = self.put_back() {
+            log::error!("{}", error.report());
+        }
+    }
+}
