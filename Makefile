@@ -1,0 +1,56 @@
+# Everything goes through here; CI and people run the same commands.
+CARGO ?= cargo
+DESTDIR ?=
+PREFIX ?= /usr
+DIST := target/dist
+BINARIES := matrix-postgres-backup matrix-postgres-cli
+
+.PHONY: all build check test demo bench deb docs install setup clean
+
+all: build
+
+build:
+	$(CARGO) build --release --bins
+
+# Formatting, lints and the tests that need no system: for every commit.
+check:
+	$(CARGO) fmt --check
+	$(CARGO) clippy --all-targets --quiet -- -D warnings
+	$(CARGO) test --quiet
+
+# Everything, in booted machines with real PostgreSQL and Synapse.
+test: setup
+	tests/run-all
+
+# The main job on a throw-away machine; installs what it needs.
+demo: setup deb
+	$(CARGO) run --quiet --example demo
+
+bench: setup deb
+	$(CARGO) bench --bench backup
+
+# Man pages, shell completions and the configuration's example, from the program's own arguments.
+docs:
+	$(CARGO) run --quiet --example docs -- target/docs
+
+deb: setup docs
+	$(CARGO) build --release --bins
+	mkdir -p $(DIST)
+	$(CARGO) deb --no-build --quiet --output $(DIST)/
+
+# What a build and a throw-away machine need on a fresh Debian.
+setup:
+	packaging/setup
+
+install: build docs
+	install -D -m 0755 -t $(DESTDIR)$(PREFIX)/bin $(addprefix target/release/,$(BINARIES))
+	install -D -m 0755 -t $(DESTDIR)$(PREFIX)/libexec/matrix-postgres target/release/matrix-postgres-server
+	install -D -m 0644 -t $(DESTDIR)$(PREFIX)/lib/systemd/system units/*
+	install -D -m 0644 packaging/common/sysusers.conf $(DESTDIR)$(PREFIX)/lib/sysusers.d/matrix-postgres.conf
+	install -D -m 0644 packaging/common/tmpfiles.conf $(DESTDIR)$(PREFIX)/lib/tmpfiles.d/matrix-postgres.conf
+	install -D -m 0644 packaging/common/polkit.rules $(DESTDIR)$(PREFIX)/share/polkit-1/rules.d/50-matrix-postgres.rules
+	install -D -m 0644 -t $(DESTDIR)$(PREFIX)/share/doc/matrix-postgres docs/config.toml.example
+	for section in 1 8; do install -D -m 0644 -t $(DESTDIR)$(PREFIX)/share/man/man$$section target/docs/man/*.$$section; done
+
+clean:
+	$(CARGO) clean

@@ -1,0 +1,140 @@
+//! The main job on a throw-away machine: the package is installed, Synapse runs on its server, people talk,
+//! the backup's unit is started, and the stock `pg_restore` restores what it wrote into another cluster.
+//!
+//! `make demo` builds what is missing first.
+
+#[path = "../tests/machine/mod.rs"]
+mod machine;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::error::Error;
+use std::io::{IsTerminal as _, stderr};
+use std::time::{Duration, Instant};
+
+use indicatif::{HumanCount, ProgressBar, ProgressStyle};
+use machine::{Machine, Synapse, image, package};
+
+const TALK: [&str; 4] = [
+    "did the backup run last night?",
+    "it did, and it was read back whole",
+    "and who has tried to restore it?",
+    "the stock pg_restore has, a minute ago",
+];
+const MESSAGES: usize = 20;
+
+/// Tables in which nothing happens while nobody talks. In others, Synapse works on by itself.
+const QUIET: [&str; 5] = ["event_json", "events", "room_memberships", "rooms", "users"];
+
+/// Every table of a database with its rows, counted one by one.
+const ROWS: &str = "\
+SELECT format('%s %s', relname, (xpath('/row/n/text()', query_to_xml(
+           format('SELECT count(*) AS n FROM %I.%I', nspname, relname), false, true, '')))[1])
+FROM pg_class JOIN pg_namespace n ON n.oid = relnamespace
+WHERE relkind = 'r' AND nspname = 'public' ORDER BY relname";
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let begun = Instant::now();
+    image::build()?;
+    package::current()?;
+    let machine = step("boot a machine with systemd", || Machine::boot("demo"))?;
+    step("install the package", || package::install(&machine));
+    step("systemctl start matrix-postgres.service", || {
+        machine.ok("systemctl start matrix-postgres.service");
+    });
+    let synapse = step("set up Synapse on it", || Synapse::set_up(&machine));
+    step(&format!("register two people, who exchange {MESSAGES} messages"), || talk(&synapse));
+    step("systemctl start matrix-postgres-backup.service", || {
+        let unit = "matrix-postgres-backup.service";
+        machine.ok(&format!("systemctl start {unit} || {{ journalctl --no-pager -u {unit} >&2; false; }}"));
+    });
+    show(&machine, "systemctl status --no-pager matrix-postgres-backup.service");
+    show(&machine, "matrix-postgres-backup list");
+    show(&machine, "ls -l /var/backups/matrix-postgres/*");
+    step("restore it into Debian's own cluster: zstd -dc homeserver.dump.zst | pg_restore", || {
+        restore(&machine);
+    });
+
+    let (live, restored) = (rows(&machine, LIVE, "homeserver"), rows(&machine, OTHER, "restored"));
+    compare(&live, &restored)?;
+    println!("all of it took {:.1} s", begun.elapsed().as_secs_f64());
+    Ok(())
+}
+
+/// psql on the packaged server, and on Debian's own cluster.
+const LIVE: &str = "runuser -u matrix-postgres -- psql -XAt -h /run/matrix-postgres -U postgres";
+const OTHER: &str = "runuser -u postgres -- psql -XAt -p 5432";
+
+/// Two people talk, and every message arrives.
+fn talk(synapse: &Synapse) {
+    let people = [synapse.register("ada"), synapse.register("grace")];
+    let room = synapse.create_room(&people[0], "backups");
+    synapse.join(&people[1], &room);
+    for number in 0..MESSAGES {
+        let text = format!("{} ({})", TALK[number % TALK.len()], number + 1);
+        synapse.send(&people[number % 2], &room, &text);
+    }
+    assert_eq!(synapse.messages(&people[1], &room).len(), MESSAGES);
+}
+
+/// What anybody does who has nothing but the files.
+fn restore(machine: &Machine) {
+    machine.ok(
+        "runuser -u postgres -- createdb -p 5432 --template=template0 --encoding=UTF8 --locale=C restored
+         zstd -dc /var/backups/matrix-postgres/*/homeserver.dump.zst |
+             runuser -u postgres -- pg_restore -p 5432 --exit-on-error --no-owner --no-acl --dbname=restored",
+    );
+}
+
+fn rows(machine: &Machine, psql: &str, database: &str) -> BTreeMap<String, u64> {
+    let text = machine.ok(&format!("{psql} {database} -c {}", machine::synapse::quote(ROWS)));
+    let pairs = text.lines().filter_map(|line| line.split_once(' '));
+    pairs.map(|(table, rows)| (table.to_owned(), rows.parse().unwrap_or_default())).collect()
+}
+
+fn compare(live: &BTreeMap<String, u64>, restored: &BTreeMap<String, u64>) -> Result<(), String> {
+    println!("\n{:<40} {:>10} {:>10}", "rows of", "live", "restored");
+    let tables: BTreeSet<_> = live.keys().chain(restored.keys()).collect();
+    let mut wrong = Vec::new();
+    let mut same = 0;
+    for table in tables {
+        let (here, there) = (live.get(table), restored.get(table));
+        let text =
+            |rows: Option<&u64>| rows.map_or_else(|| "no table".into(), |&rows| HumanCount(rows).to_string());
+        let quiet = QUIET.contains(&table.as_str());
+        if here == there {
+            same += 1;
+        } else if quiet || here.is_none() || there.is_none() {
+            wrong.push(table.as_str());
+        }
+        if quiet || here != there {
+            println!("{table:<40} {:>10} {:>10}", text(here), text(there));
+        }
+    }
+    let total: u64 = restored.values().sum();
+    println!("{same} of {} tables are the same, with {} rows", live.len(), HumanCount(total));
+    match (wrong.is_empty(), restored.is_empty()) {
+        (true, false) => Ok(()),
+        _ => Err(format!("the restored database is not the live one: {}", wrong.join(", "))),
+    }
+}
+
+/// Shows a command and what it prints, whatever its exit status.
+fn show(machine: &Machine, command: &str) {
+    let output = machine.run(command);
+    println!("\n# {command}\n{}{}\n", output.stdout, output.stderr);
+}
+
+/// Carries out a step, and says how long it took.
+fn step<T>(name: &str, work: impl FnOnce() -> T) -> T {
+    let bar = if stderr().is_terminal() { ProgressBar::new_spinner() } else { ProgressBar::hidden() };
+    if let Ok(style) = ProgressStyle::with_template("{elapsed:>6} {spinner} {msg}") {
+        bar.set_style(style);
+    }
+    bar.set_message(name.to_owned());
+    bar.enable_steady_tick(Duration::from_millis(100));
+    let begun = Instant::now();
+    let result = work();
+    bar.finish_and_clear();
+    println!("{:>6.1} s  {name}", begun.elapsed().as_secs_f64());
+    result
+}

@@ -1,0 +1,56 @@
+//! Throw-away machines: a real Debian with systemd, D-Bus, PostgreSQL 17, 15 and 13 and Synapse, booted in
+//! about a second, in which the package is installed and used as an administrator does.
+//!
+//! - [`image`]: the root that all of them start from, built once by `recipe.sh`
+//! - [`boot`]: [`Machine`]: an overlay on it, booted; commands, power cuts
+//! - [`package`]: the .deb of this tree, installed in a machine
+//! - [`synapse`]: a homeserver on the packaged database, and people who talk on it
+//!
+//! Tests, the demo and the benchmark share it: `#[path = "machine/mod.rs"] mod machine;`.
+#![allow(dead_code, unused_imports, reason = "not everybody who includes this uses all of it")]
+#![allow(unreachable_pub, clippy::doc_markdown, clippy::missing_panics_doc)]
+
+pub mod boot;
+pub mod image;
+pub mod package;
+pub mod synapse;
+
+use std::io::Write as _;
+
+pub use boot::{Machine, Output};
+pub use synapse::Synapse;
+
+/// With this value of the variable `MATRIX_POSTGRES_TESTS`, no test may be left out.
+const ALL: &str = "all";
+
+/// A machine with the package installed, for a test; nothing where the test is to be left out, which is said
+/// on standard error. `MATRIX_POSTGRES_TESTS=all` makes that a failure.
+#[track_caller]
+pub fn for_test(name: &str) -> Option<Machine> {
+    let machine = bare_for_test(name)?;
+    package::install(&machine);
+    Some(machine)
+}
+
+/// As [`for_test`], without the package.
+#[track_caller]
+pub fn bare_for_test(name: &str) -> Option<Machine> {
+    let all = std::env::var_os("MATRIX_POSTGRES_TESTS").is_some_and(|value| value == ALL);
+    if let Err(reason) = possible(all) {
+        assert!(!all, "{name} cannot be tested: {reason}");
+        // Not eprintln!, which the test harness swallows.
+        let _ = writeln!(std::io::stderr(), "left out: {name}: {reason}");
+        return None;
+    }
+    Some(Machine::boot(name).expect("the machine should boot"))
+}
+
+fn possible(all: bool) -> Result<(), String> {
+    if !nix::unistd::geteuid().is_root() {
+        return Err("machines need root".into());
+    }
+    if !all && !image::is_built() {
+        return Err("the machine's root is not built; make test does that".into());
+    }
+    package::current().map(drop)
+}

@@ -1,0 +1,49 @@
+//! The .deb of this tree, as `make deb` leaves it in `target/dist`.
+
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use super::Machine;
+
+const SOURCES: [&str; 6] = ["Cargo.toml", "Cargo.lock", "src", "units", "packaging/common", "packaging/deb"];
+
+/// The newest package.
+///
+/// # Errors
+/// A sentence, when there is none, or when what it is made of has changed since.
+pub fn current() -> Result<PathBuf, String> {
+    let tree = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let files = std::fs::read_dir(tree.join("target/dist")).into_iter().flatten().flatten();
+    let packages =
+        files.map(|entry| entry.path()).filter(|path| path.extension().is_some_and(|e| e == "deb"));
+    let Some((built, package)) = packages.map(|path| (changed(&path), path)).max() else {
+        return Err("there is no package in target/dist; make deb builds it".into());
+    };
+    match SOURCES.iter().map(|source| newest(&tree.join(source))).max() {
+        Some(source) if source > built => {
+            Err("the package is older than its sources; make deb builds it".into())
+        }
+        _ => Ok(package),
+    }
+}
+
+/// Installs it, as an administrator would who has no network.
+#[track_caller]
+pub fn install(machine: &Machine) {
+    let package = current().expect("the package should be there");
+    machine.copy_in(&package, "/root/matrix-postgres.deb");
+    machine.ok("DEBIAN_FRONTEND=noninteractive apt-get install --yes --quiet /root/matrix-postgres.deb 2>&1");
+}
+
+fn changed(path: &Path) -> SystemTime {
+    path.metadata().and_then(|meta| meta.modified()).unwrap_or(SystemTime::UNIX_EPOCH)
+}
+
+fn newest(path: &Path) -> SystemTime {
+    match std::fs::read_dir(path) {
+        Ok(entries) => {
+            entries.flatten().map(|entry| newest(&entry.path())).max().unwrap_or(SystemTime::UNIX_EPOCH)
+        }
+        Err(_) => changed(path),
+    }
+}

@@ -1,0 +1,70 @@
+#!/bin/bash
+# The machine's root: Debian trixie with systemd, PostgreSQL 17, 15 and 13, and Synapse.
+# usage: recipe.sh ROOT, as root, on a Debian with mmdebstrap. Afterwards nothing in it needs a network.
+# image.rs names the result by the hash of this text: whoever changes it gets a new root.
+set -euo pipefail
+root=$1
+
+packages=(
+    # a system that boots
+    systemd systemd-sysv libpam-systemd dbus polkitd procps
+    # what matrix-postgres is installed beside
+    postgresql-17 postgresql-15 postgresql-13
+    zstd pigz age gnupg
+    # what tests use
+    ca-certificates curl less man-db python3-venv python3-psycopg2
+    # docker.io docker-cli
+)
+synapse=matrix-synapse==1.163.2
+
+# The mirror, and how it is reached, are the host's own.
+mirror=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' | grep -v security | head -n 1)
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+apt-config dump --no-empty --format '%f "%v";%n' \
+    Acquire::http Acquire::https Acquire::Check-Valid-Until Acquire::Check-Date | sed '/^$/d' >"$work/apt.conf"
+for suite in trixie bookworm bullseye; do
+    echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $mirror $suite main"
+done >"$work/sources.list"
+
+# Older releases are there for the older majors of PostgreSQL, and for nothing that trixie has, too.
+cat >"$work/preferences" <<'END'
+Package: *
+Pin: release n=bookworm
+Pin-Priority: 100
+
+Package: *
+Pin: release n=bullseye
+Pin-Priority: 90
+END
+# PostgreSQL's packages make a cluster each. We want one, as on a Debian that has one major: 17/main on 5432.
+echo 'create_main_cluster = false' >"$work/createcluster.conf"
+
+# Synapse's wheels come through the host's settings of pip, whatever they are.
+cp "${PIP_CERT:-${SSL_CERT_FILE:-/etc/ssl/certs/ca-certificates.crt}}" "$work/ca.pem"
+cat "${PIP_CONFIG_FILE:-/etc/pip.conf}" "$HOME/.config/pip/pip.conf" >"$work/pip.conf" 2>/dev/null || true
+cat >"$work/finish" <<END
+#!/bin/bash
+set -euo pipefail
+export LC_ALL=C.UTF-8 PIP_CONFIG_FILE=/root/build/pip.conf
+export PIP_CERT=/root/build/ca.pem SSL_CERT_FILE=/root/build/ca.pem REQUESTS_CA_BUNDLE=/root/build/ca.pem
+unset SSL_CERT_DIR PIP_FIND_LINKS
+pg_createcluster --locale C.UTF-8 17 main >/dev/null
+python3 -m venv --system-site-packages /opt/synapse
+/opt/synapse/bin/pip install --quiet --no-cache-dir --disable-pip-version-check $synapse
+# Its first start is as fast as any.
+/opt/synapse/bin/python -m compileall -q /opt/synapse/lib || true
+useradd --system --home-dir /var/lib/matrix-synapse synapse
+echo machine >/etc/hostname
+systemctl mask --quiet systemd-modules-load.service apt-daily.timer apt-daily-upgrade.timer man-db.timer
+END
+chmod 0755 "$work/finish"
+
+mmdebstrap --variant=minbase --mode=root --quiet --include="${packages[*]}" --aptopt="$work/apt.conf" \
+    --setup-hook="install -D -m 0644 $work/preferences \"\$1/etc/apt/preferences.d/older\"" \
+    --essential-hook="install -D -m 0644 -t \"\$1/etc/postgresql-common\" $work/createcluster.conf" \
+    --customize-hook="install -D -t \"\$1/root/build\" $work/finish $work/ca.pem $work/pip.conf" \
+    --customize-hook='chroot "$1" /root/build/finish && rm -rf "$1/root/build"' \
+    --customize-hook='rm -f "$1/etc/postgresql-common/createcluster.conf" "$1/etc/resolv.conf"' \
+    --customize-hook=': >"$1/etc/machine-id"' \
+    trixie "$root" "$work/sources.list"

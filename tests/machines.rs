@@ -1,0 +1,161 @@
+//! The package in booted machines: what it installs, how the server runs beside Debian's own, and how it
+//! refuses.
+
+#[path = "machine/mod.rs"]
+mod machine;
+
+use std::time::Duration;
+
+use machine::{Machine, Synapse};
+
+/// Of the programs' contract: see `matrix_postgres::error::Kind`.
+const NOT_INSTALLED: &str = "30";
+const DATA_DIRECTORY: &str = "31";
+
+fn start(machine: &Machine) {
+    machine.ok("systemctl start matrix-postgres.service || { journalctl -u matrix-postgres >&2; false; }");
+}
+
+fn property(machine: &Machine, unit: &str, name: &str) -> String {
+    machine.ok(&format!("systemctl show --value --property={name} {unit}"))
+}
+
+/// Starts the server, which must refuse; returns its journal.
+fn refusal(machine: &Machine, status: &str) -> String {
+    let started = machine.run("systemctl start matrix-postgres.service");
+    assert_ne!(started.status, 0, "{started}");
+    let journal = machine.ok("journalctl --no-pager --output=cat --unit=matrix-postgres.service");
+    assert_eq!(property(machine, "matrix-postgres.service", "ExecMainStatus"), status, "{journal}");
+    // It is not tried again and again.
+    assert_eq!(property(machine, "matrix-postgres.service", "ActiveState"), "failed", "{journal}");
+    journal
+}
+
+fn sql(machine: &Machine, statement: &str) -> String {
+    machine.ok(&format!("matrix-postgres-cli -XAtc {}", machine::synapse::quote(statement)))
+}
+
+#[test]
+fn a_package_without_configuration_gives_a_server_for_synapse() {
+    let Some(machine) = machine::for_test("server") else { return };
+    assert_eq!(property(&machine, "matrix-postgres-backup.timer", "ActiveState"), "active");
+    assert_eq!(property(&machine, "matrix-postgres-backup.timer", "UnitFileState"), "enabled");
+    assert_eq!(property(&machine, "matrix-postgres.service", "ActiveState"), "inactive");
+    assert_eq!(machine.ok("stat -c '%U %a' /var/backups/matrix-postgres"), "matrix-postgres 700");
+    machine.ok("man -w matrix-postgres-backup matrix-postgres-cli && man -w 8 matrix-postgres-server");
+
+    start(&machine);
+    assert_eq!(property(&machine, "matrix-postgres.service", "ActiveState"), "active");
+    let pid = property(&machine, "matrix-postgres.service", "MainPID");
+    assert_eq!(machine.ok(&format!("ps -o user:32= -p {pid}")), "matrix-postgres");
+    assert_eq!(machine.ok("stat -c '%U %a' /matrix/postgres/data"), "matrix-postgres 700");
+    assert_eq!(machine.ok("stat -c '%U %a' /matrix/postgres/synapse-database.yaml"), "root 600");
+
+    // Debian's own cluster has port 5432; ours has none.
+    let sockets = machine.ok("grep -H '' /proc/net/tcp /proc/net/tcp6 | awk '$5 == \"0A\" {print $3}'");
+    assert_eq!(sockets.lines().filter(|socket| socket.ends_with(":1538")).count(), 2, "{sockets}");
+    assert_eq!(sql(&machine, "SHOW listen_addresses"), "");
+    assert_eq!(machine.ok("runuser -u postgres -- psql -XAtc 'SHOW listen_addresses'"), "localhost");
+
+    let synapse = Synapse::set_up(&machine);
+    let user = synapse.register("ada");
+    let room = synapse.create_room(&user, "analysis");
+    synapse.send(&user, &room, "it's a start");
+    let version = sql(&machine, "SHOW server_version");
+
+    // A restart of the server is survived by the homeserver, and changes nothing.
+    machine.ok("systemctl restart matrix-postgres.service");
+    assert_eq!(sql(&machine, "SHOW server_version"), version);
+    machine.wait_for("curl --silent --fail http://localhost:8008/health", Duration::from_secs(30));
+    machine.power_cut();
+    machine.boot_again().unwrap();
+    machine.ok("systemctl start matrix-synapse.service");
+    assert_eq!(property(&machine, "matrix-postgres.service", "ActiveState"), "active");
+    let said = Synapse::of(&machine).messages(&Synapse::of(&machine).log_in("ada"), &room);
+    assert_eq!(said, [("@ada:test.local".to_owned(), "it's a start".to_owned())]);
+}
+
+#[test]
+fn the_units_expose_little() {
+    let Some(machine) = machine::for_test("security") else { return };
+    for (unit, limit) in [("matrix-postgres-backup.service", 2.0), ("matrix-postgres.service", 3.0)] {
+        let verified = machine.run(&format!("systemd-analyze verify {unit}"));
+        assert_eq!((verified.status, verified.stderr.as_str()), (0, ""), "{unit}");
+        let report = machine.ok(&format!("systemd-analyze security --no-pager {unit}"));
+        let level =
+            report.lines().last().and_then(|line| line.split(": ").nth(1)?.split(' ').next()?.parse().ok());
+        let level: f64 = level.expect(&report);
+        assert!(level <= limit, "{unit}: {level}\n{report}");
+    }
+}
+
+#[test]
+fn removing_and_purging_the_package_keeps_the_data() {
+    let Some(machine) = machine::for_test("purge") else { return };
+    start(&machine);
+    machine.ok("touch /var/backups/matrix-postgres/kept && dpkg --remove matrix-postgres 2>&1");
+    machine.ok("! pgrep -u matrix-postgres && ! systemctl --quiet is-active matrix-postgres-backup.timer");
+    machine.ok("dpkg --purge matrix-postgres 2>&1");
+    machine.ok("test -f /matrix/postgres/data/PG_VERSION -a -f /var/backups/matrix-postgres/kept");
+    // Installed once more, it goes on where it was.
+    machine::package::install(&machine);
+    start(&machine);
+    assert_eq!(property(&machine, "matrix-postgres-backup.timer", "ActiveState"), "active");
+}
+
+#[test]
+fn a_timer_that_was_disabled_stays_so() {
+    let Some(machine) = machine::for_test("timer") else { return };
+    machine.ok("systemctl disable --quiet --now matrix-postgres-backup.timer");
+    machine.ok("apt-get install --reinstall --yes /root/matrix-postgres.deb 2>&1");
+    assert_eq!(property(&machine, "matrix-postgres-backup.timer", "ActiveState"), "inactive");
+    assert_eq!(property(&machine, "matrix-postgres-backup.timer", "UnitFileState"), "disabled");
+}
+
+#[test]
+fn each_major_version_runs_and_a_missing_one_is_named() {
+    let Some(machine) = machine::for_test("majors") else { return };
+    machine.ok("mkdir -p /etc/matrix-postgres");
+    for major in ["13", "15"] {
+        machine.write("/etc/matrix-postgres/config.toml", &format!("[server]\nversion = {major}\n"));
+        start(&machine);
+        // The setting is for new clusters. One that exists keeps its own.
+        machine.ok("rm /etc/matrix-postgres/config.toml && systemctl restart matrix-postgres.service");
+        let version = sql(&machine, "SHOW server_version");
+        assert!(version.starts_with(&format!("{major}.")), "{version}");
+        machine.ok("systemctl stop matrix-postgres.service");
+        machine.ok(&format!("mv /matrix/postgres/data /matrix/postgres/{major}"));
+    }
+    machine.ok("mv /matrix/postgres/13 /matrix/postgres/data && rm -r /usr/lib/postgresql/13");
+    let journal = refusal(&machine, NOT_INSTALLED);
+    assert!(journal.contains("PostgreSQL 13 is not installed (installed: 15, 17)"), "{journal}");
+    assert!(journal.contains("HINT: apt-get install postgresql-13"), "{journal}");
+    machine.ok("test -f /matrix/postgres/data/PG_VERSION");
+}
+
+#[test]
+fn a_data_directory_in_use_is_left_alone() {
+    let Some(machine) = machine::for_test("in-use") else { return };
+    start(&machine);
+    machine.ok("systemctl stop matrix-postgres.service");
+    machine.ok("systemd-run --quiet --unit=other.service --uid=matrix-postgres --service-type=notify \
+         /usr/lib/postgresql/17/bin/postgres -D /matrix/postgres/data -k /tmp -c listen_addresses=");
+    let journal = refusal(&machine, DATA_DIRECTORY);
+    assert!(journal.contains("/matrix/postgres/data is in use by other.service"), "{journal}");
+    assert!(journal.contains("HINT: systemctl stop other.service"), "{journal}");
+    assert_eq!(property(&machine, "other.service", "ActiveState"), "active");
+
+    // As the hint says.
+    machine.ok("systemctl stop other.service");
+    start(&machine);
+}
+
+#[test]
+fn a_server_that_is_killed_comes_back() {
+    let Some(machine) = machine::for_test("killed") else { return };
+    start(&machine);
+    let pid = property(&machine, "matrix-postgres.service", "MainPID");
+    machine.ok(&format!("kill -KILL {pid}"));
+    machine.wait_for("matrix-postgres-cli -XAtc 'SELECT 1'", Duration::from_secs(30));
+    assert_ne!(property(&machine, "matrix-postgres.service", "MainPID"), pid);
+}
