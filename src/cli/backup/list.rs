@@ -1,0 +1,78 @@
+//! `list`: the backups, as a table or as JSON.
+
+use std::path::PathBuf;
+
+use indicatif::{DecimalBytes, HumanCount};
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+use serde::Serialize;
+
+use crate::backup::catalogue::{self, Entry};
+use crate::backup::manifest::Manifest;
+use crate::cli::table::columns;
+use crate::config::Settings;
+use crate::error::Result;
+
+/// A line of `list --json`. Keys are only ever added.
+#[derive(Serialize)]
+struct Listed<'a> {
+    name: String,
+    time: Timestamp,
+    path: &'a PathBuf,
+    verified: bool,
+    bytes: Option<u64>,
+    rows: Option<u64>,
+    server_version: Option<&'a str>,
+    databases: Vec<&'a str>,
+    problem: Option<String>,
+}
+
+pub(super) fn list(settings: &Settings, json: bool) -> Result<()> {
+    let entries = catalogue::list(&settings.backup.directory)?;
+    if json {
+        return crate::cli::print_json(&entries.iter().map(listed).collect::<Vec<_>>());
+    }
+    if entries.is_empty() {
+        return crate::cli::print(&format!("no backups in {}\n", settings.backup.directory.display()));
+    }
+    let zone = TimeZone::system();
+    let heading = ["NAME", "BEGUN", "SIZE", "DATABASES", "ROWS", "READ BACK"].map(str::to_owned).to_vec();
+    let rows = entries.iter().map(|entry| row(entry, &zone));
+    crate::cli::print(&columns(&std::iter::once(heading).chain(rows).collect::<Vec<_>>()))
+}
+
+fn listed(entry: &Entry) -> Listed<'_> {
+    let manifest = entry.manifest.as_ref().ok();
+    Listed {
+        name: entry.name.to_string(),
+        time: entry.name.time(),
+        path: &entry.path,
+        verified: entry.is_verified(),
+        bytes: manifest.map(Manifest::bytes),
+        rows: manifest.and_then(Manifest::rows),
+        server_version: manifest.map(|manifest| manifest.server.version.as_str()),
+        databases: manifest
+            .map(|manifest| manifest.databases.iter().map(|dump| dump.database.name.as_str()).collect())
+            .unwrap_or_default(),
+        problem: entry.problem(),
+    }
+}
+
+fn row(entry: &Entry, zone: &TimeZone) -> Vec<String> {
+    let begun = entry.name.time().to_zoned_datetime(zone.clone()).strftime("%a %Y-%m-%d %H:%M").to_string();
+    let cells = match &entry.manifest {
+        Ok(manifest) => [
+            DecimalBytes(manifest.bytes()).to_string(),
+            manifest.databases.len().to_string(),
+            manifest.rows().map_or_else(|| "?".into(), |rows| HumanCount(rows).to_string()),
+            match (entry.is_verified(), manifest.read_back.is_some()) {
+                (true, _) => "yes",
+                (false, true) => "DAMAGED",
+                (false, false) => "no",
+            }
+            .to_owned(),
+        ],
+        Err(_) => ["?".into(), "?".into(), "?".into(), "UNREADABLE".into()],
+    };
+    [entry.name.to_string(), begun].into_iter().chain(cells).collect()
+}

@@ -1,0 +1,128 @@
+//! `matrix-postgres-backup`
+
+mod list;
+mod status;
+
+use std::os::unix::fs::MetadataExt as _;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use indicatif::{DecimalBytes, HumanCount};
+use jiff::Timestamp;
+use nix::unistd::geteuid;
+
+use crate::account::Account;
+use crate::backup::catalogue::{self, Entry};
+use crate::backup::{create, directory, run};
+use crate::config::{self, Settings};
+use crate::error::Result;
+use crate::lock::Lock;
+use crate::report;
+use crate::runtime::interrupt;
+use crate::systemd::notify;
+
+/// Back up every database of the server: dumped, synced, and read back whole.
+///
+/// Backups are directories named by the UTC time at which they were begun, each with a manifest.json, the
+/// roles in globals.sql.zst, and one file for each database that the stock pg_restore reads after
+/// `zstd -d` (or, by configuration, zcat and psql).
+///
+/// Exit status: 0 when all is well, 2 for wrong arguments, 25 and up by the kind of failure; see
+/// matrix-postgres-backup(1).
+#[derive(Debug, Parser)]
+#[command(name = "matrix-postgres-backup", version)]
+pub struct Arguments {
+    /// Configuration file [default: /etc/matrix-postgres/config.toml, then config.d/*.toml beside it]
+    #[arg(long, value_name = "FILE", global = true)]
+    config: Option<PathBuf>,
+    #[command(subcommand)]
+    verb: Option<Verb>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Make a backup and read it back (what happens without a verb)
+    Run {
+        /// Print what would be written, and write nothing
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// Show the backups
+    List {
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Read a backup back whole, and record the result
+    Verify {
+        /// Its name; the newest if none is given
+        name: Option<String>,
+        /// Print what would be read, and read nothing
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// Tell whether all is well; exit status 0 only if it is
+    Status {
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+/// Carries out the verb.
+///
+/// # Errors
+/// See the verbs.
+pub fn run(arguments: Arguments) -> Result<ExitCode> {
+    let settings = config::load(arguments.config.as_deref())?;
+    become_owner(&settings)?;
+    match arguments.verb.unwrap_or(Verb::Run { dry_run: false }) {
+        Verb::Run { dry_run: true } => {
+            let plan = run::dry_run(&settings, &crate::cli::host(), Timestamp::now())?;
+            crate::cli::print(&format!("{plan}\n"))?;
+        }
+        Verb::Run { dry_run: false } => make(&settings)?,
+        Verb::List { json } => list::list(&settings, json)?,
+        Verb::Verify { name, dry_run } => verify(&settings, name.as_deref(), dry_run)?,
+        Verb::Status { json } => return status::status(&settings, json),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// By hand it is run as root, by systemd as the service's user: the files belong to the latter either way.
+fn become_owner(settings: &Settings) -> Result<()> {
+    match settings.backup.directory.metadata() {
+        Ok(meta) if geteuid().is_root() => Account::of(meta.uid(), meta.gid()).assume(),
+        _ => Ok(()),
+    }
+}
+
+fn make(settings: &Settings) -> Result<()> {
+    interrupt::listen()?;
+    notify::status("preparing");
+    let mut progress = report::progress(crate::cli::on_terminal());
+    let outcome = run::run(settings, &crate::cli::host(), progress.as_mut(), Timestamp::now())?;
+    notify::status(&outcome.summary());
+    Ok(())
+}
+
+fn verify(settings: &Settings, name: Option<&str>, dry_run: bool) -> Result<()> {
+    let backups = &settings.backup.directory;
+    let Entry { name, path, manifest } = catalogue::find(backups, name)?;
+    let manifest = manifest?;
+    if dry_run {
+        return crate::cli::print(&format!(
+            "read back {} ({})\n",
+            path.display(),
+            DecimalBytes(manifest.bytes())
+        ));
+    }
+    interrupt::listen()?;
+    directory::check(backups)?;
+    let _lock = Lock::take(&settings.state_directory, "verification of a backup", Timestamp::now())?;
+    let mut progress = report::progress(crate::cli::on_terminal());
+    let manifest = create::verify(&path, manifest, &crate::cli::host(), progress.as_mut())?;
+    log::info!("backup {name} is whole: {} rows", HumanCount(manifest.rows().unwrap_or(0)));
+    Ok(())
+}

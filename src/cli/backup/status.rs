@@ -1,0 +1,87 @@
+//! `status`: is all well?
+
+use std::fmt::Write as _;
+use std::process::ExitCode;
+
+use indicatif::{DecimalBytes, HumanCount};
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+
+use crate::backup::catalogue;
+use crate::backup::status::{self, Status, Timer};
+use crate::cli::table::columns;
+use crate::config::Settings;
+use crate::error::{Kind, Result};
+use crate::systemd::Manager;
+
+pub(super) fn status(settings: &Settings, json: bool) -> Result<ExitCode> {
+    let entries = catalogue::list(&settings.backup.directory)?;
+    let timer = timer(&settings.backup.timer);
+    let status = status::judge(&entries, settings.backup.max_age, &timer, Timestamp::now());
+    match json {
+        true => crate::cli::print_json(&status)?,
+        false => crate::cli::print(&describe(&status, &TimeZone::system()))?,
+    }
+    Ok(match status.well {
+        true => ExitCode::SUCCESS,
+        false => ExitCode::from(Kind::NotWell.exit_status()),
+    })
+}
+
+fn timer(unit: &str) -> Timer {
+    if unit.is_empty() {
+        return Timer::None;
+    }
+    let asked = Manager::connect().and_then(|manager| manager.timer(unit));
+    match asked {
+        Ok(timer) if !timer.is_active() => Timer::Inactive,
+        Ok(timer) if timer.is_running() => Timer::Running,
+        Ok(timer) => match timer.next_run {
+            Some(time) => Timer::Next(time),
+            None => Timer::Unknown("it is active, and names no time".into()),
+        },
+        Err(error) => Timer::Unknown(error.to_string()),
+    }
+}
+
+fn describe(status: &Status, zone: &TimeZone) -> String {
+    let local =
+        |time: Timestamp| time.to_zoned_datetime(zone.clone()).strftime("%a %Y-%m-%d %H:%M %Z").to_string();
+    let mut rows = Vec::new();
+    let mut line = |name: &str, value: String| rows.push(vec![format!("{name}:"), value]);
+    line("state", if status.well { "all is well".into() } else { "NOT WELL".into() });
+    if let Some(newest) = &status.newest {
+        let hours = newest.age_seconds / 3600;
+        line(
+            "newest",
+            format!(
+                "{} ({}, {hours} h {} min old)",
+                newest.name,
+                local(newest.time),
+                newest.age_seconds / 60 % 60
+            ),
+        );
+        line("size", newest.bytes.map_or_else(|| "?".into(), |bytes| DecimalBytes(bytes).to_string()));
+        line(
+            "read back",
+            match (newest.verified, newest.rows) {
+                (true, Some(rows)) => format!("yes, {} rows", HumanCount(rows)),
+                (true, None) => "yes".into(),
+                (false, _) => "no".into(),
+            },
+        );
+    }
+    line("backups", status.backups.to_string());
+    line("next run", status.next_run.map_or_else(|| "none".into(), local));
+    let mut text = columns(&rows);
+    for problem in &status.problems {
+        let _ = write!(text, "\n{problem}");
+    }
+    if let Some(hint) = &status.hint {
+        let _ = write!(text, "\nHINT: {hint}");
+    }
+    if !status.well {
+        text.push('\n');
+    }
+    text
+}
