@@ -214,6 +214,14 @@ mod tests {
     }
 
     #[test]
+    fn every_exit_status_is_documented() {
+        let documented = include_str!("../docs/exit-statuses.md")
+            .lines()
+            .filter_map(|line| line.strip_prefix("| ")?.split(' ').next()?.parse::<u8>().ok());
+        assert!(documented.eq(Kind::Bug.exit_status()..=Kind::Interrupted.exit_status()));
+    }
+
+    #[test]
     fn exit_statuses_are_a_contract() {
         assert_eq!(Kind::Bug.exit_status(), 25);
         assert_eq!(Kind::NoSpace.exit_status(), 29);
