@@ -55,7 +55,7 @@ pub struct Backup {
     pub format: BackupFormat,
     /// `compression`: `zstd` (default), `gzip` or `none`.
     pub compression: Compression,
-    /// `level`: the codec's own scale, 1 to 19 or 1 to 9. Default 3 for zstd and 6 for gzip.
+    /// `level`: the codec's own scale, 1 to 19 or 1 to 9. Default 3 for zstd and 5 for gzip.
     pub level: i32,
     /// `threads`: of compression. Default 0: one for each processor, 8 at most.
     pub threads: usize,
@@ -170,7 +170,7 @@ fn name(key: &str, value: Option<String>, default: &str) -> Result<String> {
 fn level(compression: Compression, level: Option<i32>) -> Result<i32> {
     let (default, range) = match compression {
         Compression::Zstd => (3, 1..=19),
-        Compression::Gzip => (6, 1..=9),
+        Compression::Gzip => (5, 1..=9),
         Compression::None => (0, 0..=0),
     };
     let level = level.unwrap_or(default);
