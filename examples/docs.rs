@@ -16,6 +16,7 @@ fn main() -> Result<()> {
     for (mut command, section) in [
         (cli::backup::Arguments::command(), "1"),
         (cli::psql::Arguments::command(), "1"),
+        (cli::upgrade::Arguments::command(), "1"),
         (cli::server::Arguments::command(), "8"),
     ] {
         let name = command.get_name().to_owned();

@@ -14,6 +14,7 @@
 //! - [`lock`]: one of backup, restore and upgrade at a time
 //! - [`backup`]: create, list, read back
 //! - [`server`]: what `matrix-postgres.service` starts
+//! - [`upgrade`]: to the next major version
 //! - [`report`]: progress and log
 //! - [`cli`]: the arguments of each binary, and what it prints
 #![allow(clippy::doc_markdown)]
@@ -31,5 +32,6 @@ pub mod report;
 pub mod runtime;
 pub mod server;
 pub mod systemd;
+pub mod upgrade;
 
 pub use error::{Error, Kind, Result};

@@ -159,3 +159,38 @@ fn a_server_that_is_killed_comes_back() {
     machine.wait_for("matrix-postgres-cli -XAtc 'SELECT 1'", Duration::from_secs(30));
     assert_ne!(property(&machine, "matrix-postgres.service", "MainPID"), pid);
 }
+
+#[test]
+fn a_check_before_an_upgrade_names_what_stands_in_the_way_and_changes_nothing() {
+    let Some(machine) = machine::for_test("check") else { return };
+    machine.write("/etc/matrix-postgres.toml", "[server]\nversion = 15\n");
+    let refused = machine.run("matrix-postgres-upgrade check");
+    assert_eq!(refused.status.to_string(), DATA_DIRECTORY, "{refused}");
+    machine
+        .ok("mkdir -p /etc/matrix-postgres && mv /etc/matrix-postgres.toml /etc/matrix-postgres/config.toml");
+    let stopped = |machine: &Machine| machine.run("matrix-postgres-upgrade check").stdout;
+    start(&machine);
+    Synapse::set_up(&machine);
+    let state = "find /matrix/postgres/data -maxdepth 1 -printf '%f %i\\n' | sort";
+    let before = machine.ok(state);
+    let report = machine.ok("matrix-postgres-upgrade check");
+    assert!(report.starts_with("upgrade from PostgreSQL 15 to 17: nothing stands in the way"), "{report}");
+    assert!(report.contains("to be stopped and started: matrix-synapse.service"), "{report}");
+    assert!(report.contains("connected: synapse@homeserver"), "{report}");
+    assert_eq!(machine.ok(state), before);
+
+    sql(&machine, "CREATE EXTENSION pg_trgm");
+    sql(&machine, "ALTER SYSTEM SET vacuum_defer_cleanup_age = 0");
+    machine.ok("mv /usr/share/postgresql/17/extension/pg_trgm.control /root/");
+    let found = machine.run("matrix-postgres-upgrade check --json");
+    assert_eq!(found.status, 40, "{found}");
+    assert!(found.stdout.contains("extension pg_trgm of database \\\"homeserver\\\""), "{found}");
+    machine.ok("systemctl restart matrix-postgres.service");
+    assert!(stopped(&machine).contains("does not know the setting vacuum_defer_cleanup_age"));
+    let same = machine.run("matrix-postgres-upgrade check --to 15");
+    assert!(same.status == 40 && same.stdout.contains("15 is not newer"), "{same}");
+    let missing = machine.run("matrix-postgres-upgrade check --to 18");
+    assert!(missing.stdout.contains("HINT: apt-get install postgresql-18"), "{missing}");
+    machine.ok("systemctl stop matrix-postgres.service");
+    assert!(stopped(&machine).contains("BLOCKER  the server is not running"));
+}

@@ -5,6 +5,7 @@ pub mod backup;
 pub mod psql;
 pub mod server;
 mod table;
+pub mod upgrade;
 
 use std::io::{IsTerminal as _, Write as _};
 use std::path::Path;

@@ -16,6 +16,8 @@ pub struct Fragment {
     pub socket_directory: Option<PathBuf>,
     pub server: ServerFragment,
     pub backup: BackupFragment,
+    pub clients: ClientsFragment,
+    pub upgrade: UpgradeFragment,
 }
 
 /// The `[server]` table.
@@ -48,6 +50,23 @@ pub struct BackupFragment {
     pub lock_timeout: Option<String>,
     pub max_age: Option<String>,
     pub timer: Option<String>,
+}
+
+/// The `[clients]` table.
+#[derive(Debug, Default, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+#[allow(missing_docs)]
+pub struct ClientsFragment {
+    pub units: Option<Vec<String>>,
+}
+
+/// The `[upgrade]` table.
+#[derive(Debug, Default, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+#[allow(missing_docs)]
+pub struct UpgradeFragment {
+    pub to: Option<u16>,
+    pub keep_path: Option<PathBuf>,
 }
 
 impl Fragment {
@@ -101,6 +120,8 @@ impl Fragment {
                     timer
                 }
             ),
+            clients: overlay!(self.clients, other.clients, ClientsFragment { units }),
+            upgrade: overlay!(self.upgrade, other.upgrade, UpgradeFragment { to, keep_path }),
         }
     }
 }

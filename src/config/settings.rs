@@ -20,6 +20,10 @@ pub struct Settings {
     pub server: Server,
     /// `[backup]`
     pub backup: Backup,
+    /// `[clients]`
+    pub clients: Clients,
+    /// `[upgrade]`
+    pub upgrade: Upgrade,
 }
 
 /// `[server]`: the server that `matrix-postgres.service` runs.
@@ -69,6 +73,24 @@ pub struct Backup {
     pub max_age: Duration,
     /// `timer`: the unit that starts the backup, for `status`; empty when it is run by other means.
     pub timer: String,
+}
+
+/// `[clients]`: who uses the databases.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Clients {
+    /// `units`: names and patterns of the units that are stopped while their data moves, if they run, and are
+    /// started again. Units of ours are never among them. Default: the homeserver and what is named like its
+    /// workers, bridges and authentication service.
+    pub units: Vec<String>,
+}
+
+/// `[upgrade]`: to the next major version.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Upgrade {
+    /// `to`: the major version. Default: the newest installed.
+    pub to: Option<Major>,
+    /// `keep_path`: where the old data directory is kept. Default `/matrix/postgres-auto-upgrade-backup`.
+    pub keep_path: PathBuf,
 }
 
 /// What kind of file pg_dump writes.
@@ -153,9 +175,23 @@ impl Settings {
                 max_age: duration("backup.max_age", input.backup.max_age.as_deref(), "30h")?,
                 timer: input.backup.timer.unwrap_or_else(|| "matrix-postgres-backup.timer".into()),
             },
+            clients: Clients {
+                units: input.clients.units.unwrap_or_else(|| CLIENTS.map(str::to_owned).to_vec()),
+            },
+            upgrade: Upgrade {
+                to: input.upgrade.to.map(Major),
+                keep_path: absolute(
+                    "upgrade.keep_path",
+                    input.upgrade.keep_path,
+                    "/matrix/postgres-auto-upgrade-backup",
+                )?,
+            },
         })
     }
 }
+
+/// Debian's package, Synapse's own workers, and the playbook call their units so.
+const CLIENTS: [&str; 4] = ["matrix-*.service", "matrix-*.target", "mautrix-*.service", "synapse.service"];
 
 fn name(key: &str, value: Option<String>, default: &str) -> Result<String> {
     match value {

@@ -17,7 +17,7 @@ mod version;
 pub use catalog::{Database, ServerFacts, databases, server_facts};
 pub use connection::Connection;
 pub use data_directory::{Contents, DataDirectory, Postmaster};
-pub use postmaster::{PrivateServer, arguments as postgres_call};
+pub use postmaster::{PrivateServer, arguments as postgres_call, known_settings};
 pub use psql::Session;
 pub use quote::{identifier, literal};
 pub use version::Major;

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::{Call, Runtime, output};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, IoContext as _, Kind, Result};
 use crate::postgres::Major;
 
 /// The environment of every program we start: nothing of a user's `PG*` variables may redirect it, and
@@ -84,6 +84,16 @@ impl Runtime for Host {
         }
         majors.extend(self.in_search_path("postgres").and_then(|file| version_of(&file)));
         majors.into_iter().collect()
+    }
+
+    /// Each has a file `NAME.control` (chapter "Packaging Related Objects into an Extension").
+    fn extensions(&self, major: Major) -> Result<BTreeSet<String>> {
+        let debian = self.root.join(format!("usr/share/postgresql/{major}/extension"));
+        let pgdg = self.root.join(format!("usr/pgsql-{major}/share/extension"));
+        let directory = if debian.is_dir() { debian } else { pgdg };
+        let entries = std::fs::read_dir(&directory).at("read", &directory)?;
+        let names = entries.flatten().filter_map(|entry| entry.file_name().into_string().ok());
+        Ok(names.filter_map(|name| name.strip_suffix(".control").map(str::to_owned)).collect())
     }
 
     fn command(&self, major: Major, call: &Call) -> Result<Command> {

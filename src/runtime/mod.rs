@@ -7,6 +7,7 @@ mod host;
 pub mod interrupt;
 mod process;
 
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::process::Command;
 
@@ -46,6 +47,12 @@ impl Call {
 pub trait Runtime {
     /// The major versions whose server programs are installed, oldest first.
     fn majors(&self) -> Vec<Major>;
+
+    /// The extensions that a server of `major` can create.
+    ///
+    /// # Errors
+    /// [`crate::Kind::File`] if the directory of their control files cannot be read.
+    fn extensions(&self, major: Major) -> Result<BTreeSet<String>>;
 
     /// The command that carries out `call` with the programs of `major`, in a clean environment.
     ///

@@ -1,0 +1,394 @@
+//! Facts → blockers, warnings and facts. Pure.
+
+use std::fmt;
+
+use indicatif::DecimalBytes;
+use serde::Serialize;
+
+use super::facts::{Cluster, Facts};
+use crate::postgres::{Contents, Major};
+
+/// How much a finding weighs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Weight {
+    /// An upgrade would not be begun.
+    Blocker,
+    /// It would, and somebody should know.
+    Warning,
+    /// Good to know.
+    Fact,
+}
+
+/// One thing that was found.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Finding {
+    /// How much it weighs.
+    pub weight: Weight,
+    /// A sentence, lower case.
+    pub message: String,
+    /// What to do about it, if anything.
+    pub hint: Option<String>,
+}
+
+/// The answer to `check`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Report {
+    /// The version that the data directory holds.
+    pub from: Option<Major>,
+    /// The version to go to.
+    pub to: Option<Major>,
+    /// What was found, the weightiest first.
+    pub findings: Vec<Finding>,
+}
+
+impl Report {
+    /// Whether an upgrade could be begun.
+    pub fn is_possible(&self) -> bool {
+        self.findings.iter().all(|finding| finding.weight != Weight::Blocker)
+    }
+}
+
+/// Judges the facts.
+pub fn check(facts: &Facts) -> Report {
+    let mut findings = Findings(Vec::new());
+    let from = match facts.data_directory.contents {
+        Contents::Cluster(major) => Some(major),
+        _ => None,
+    };
+    findings.versions(facts, from);
+    findings.directory(facts);
+    findings.space(facts);
+    match &facts.cluster {
+        Some(cluster) => findings.cluster(cluster, facts),
+        None => findings.add(
+            Weight::Blocker,
+            "the server is not running, so that its databases cannot be looked at",
+            Some("systemctl start matrix-postgres.service"),
+        ),
+    }
+    findings.units(facts);
+    let mut findings = findings.0;
+    findings.sort_by_key(|finding| finding.weight);
+    Report { from, to: facts.target, findings }
+}
+
+struct Findings(Vec<Finding>);
+
+impl Findings {
+    fn add(&mut self, weight: Weight, message: impl Into<String>, hint: Option<&str>) {
+        self.0.push(Finding { weight, message: message.into(), hint: hint.map(str::to_owned) });
+    }
+
+    fn versions(&mut self, facts: &Facts, from: Option<Major>) {
+        let installed: Vec<_> = facts.installed.iter().map(ToString::to_string).collect();
+        for (major, whose) in [(from, "the cluster's own"), (facts.target, "the target")] {
+            if let Some(major) = major.filter(|major| !facts.installed.contains(major)) {
+                self.add(
+                    Weight::Blocker,
+                    format!(
+                        "PostgreSQL {major}, {whose}, is not installed (installed: {})",
+                        installed.join(", ")
+                    ),
+                    Some(&format!("apt-get install postgresql-{major}")),
+                );
+            }
+        }
+        if let (Some(from), Some(to)) = (from, facts.target)
+            && to <= from
+        {
+            self.add(
+                Weight::Blocker,
+                format!("the cluster is of version {from}, and {to} is not newer"),
+                Some(&format!("apt-get install postgresql-{}, or name another one: --to", from.0 + 1)),
+            );
+        }
+    }
+
+    fn directory(&mut self, facts: &Facts) {
+        let path = facts.data_directory.path.display();
+        if facts.is_symlink {
+            self.add(
+                Weight::Blocker,
+                format!("{path} is a symbolic link, and only a directory can be exchanged for another one"),
+                Some("data_directory in /etc/matrix-postgres/config.toml: name the directory that it points to"),
+            );
+        } else if facts.data_directory.is_mount_point {
+            self.add(
+                Weight::Blocker,
+                format!("{path} is a mount point, and cannot be exchanged for another directory"),
+                Some("stop the server, and move the cluster into a directory below the mount point"),
+            );
+        }
+        let (keep, occupied) = &facts.keep_path;
+        if keep.starts_with(&facts.data_directory.path) {
+            self.add(
+                Weight::Blocker,
+                format!("the old data directory would be kept within itself, in {}", keep.display()),
+                Some("upgrade.keep_path in /etc/matrix-postgres/config.toml"),
+            );
+        }
+        if *occupied {
+            let message =
+                format!("{} is taken and will not be touched; the next free name is used", keep.display());
+            self.add(Weight::Fact, message, None);
+        }
+    }
+
+    fn space(&mut self, facts: &Facts) {
+        // Old and new stand side by side, and the new one is built with its log.
+        let needed = facts.data_bytes + facts.data_bytes / 10 + (1 << 30);
+        let (data, free) = (DecimalBytes(facts.data_bytes), DecimalBytes(facts.free_beside));
+        let message = format!("the data directory has {data}, and {free} are free beside it");
+        match facts.free_beside < needed {
+            true => self.add(
+                Weight::Blocker,
+                format!("{message}; {} are needed for the new one", DecimalBytes(needed)),
+                Some("free some space there, or give that file system more"),
+            ),
+            false => self.add(Weight::Fact, message, None),
+        }
+    }
+
+    fn cluster(&mut self, cluster: &Cluster, facts: &Facts) {
+        let shared = &cluster.shared;
+        for (database, contained) in &cluster.contents {
+            for extension in &contained.extensions {
+                if facts.target.is_some() && !facts.target_extensions.contains(extension) {
+                    self.add(
+                        Weight::Blocker,
+                        format!("extension {extension} of database {database:?} is not there for the target"),
+                        Some("install the target's package of it"),
+                    );
+                }
+            }
+            if contained.large_objects > 0 {
+                let message = format!("database {database:?} has {} large objects", contained.large_objects);
+                self.add(Weight::Fact, message, None);
+            }
+        }
+        if shared.prepared_transactions > 0 {
+            self.add(
+                Weight::Blocker,
+                format!("{} prepared transactions are not ended", shared.prepared_transactions),
+                Some("matrix-postgres-cli -c 'SELECT * FROM pg_prepared_xacts', then COMMIT or ROLLBACK PREPARED"),
+            );
+        }
+        for database in &shared.closed_databases {
+            self.add(
+                Weight::Blocker,
+                format!("database {database:?} accepts no connections, and would be left behind"),
+                Some(&format!("ALTER DATABASE \"{database}\" ALLOW_CONNECTIONS true")),
+            );
+        }
+        for tablespace in &shared.tablespaces {
+            self.add(
+                Weight::Blocker,
+                format!("tablespace {tablespace}: data outside of the data directory is not carried over"),
+                Some("move its tables back: ALTER TABLE … SET TABLESPACE pg_default"),
+            );
+        }
+        for slot in &shared.replication_slots {
+            let message = format!("replication slot {slot} will be gone; its standby must be made anew");
+            self.add(Weight::Warning, message, None);
+        }
+        if shared.scram_only && !shared.md5_roles.is_empty() {
+            self.add(
+                Weight::Warning,
+                format!("pg_hba.conf takes scram only, and has md5: {}", shared.md5_roles.join(", ")),
+                Some("set the passwords of these roles again: \\password ROLE in matrix-postgres-cli"),
+            );
+        }
+        for setting in &facts.settings_gone {
+            let message =
+                format!("the target does not know the setting {setting}, which postgresql.conf has");
+            self.add(Weight::Warning, message, None);
+        }
+        if !cluster.server.data_checksums {
+            self.add(Weight::Fact, "pages carry no checksums yet; those of a new cluster will", None);
+        }
+        for database in &cluster.databases {
+            self.add(
+                Weight::Fact,
+                format!(
+                    "database {:?} of {}: {}, {}, collation {}",
+                    database.name,
+                    database.owner,
+                    DecimalBytes(database.size),
+                    database.encoding,
+                    database.collate
+                ),
+                None,
+            );
+        }
+        for (who, connections) in &shared.sessions {
+            self.add(Weight::Fact, format!("connected: {who}, {connections} times"), None);
+        }
+    }
+
+    fn units(&mut self, facts: &Facts) {
+        for (unit, file) in &facts.shadowed {
+            self.add(
+                Weight::Blocker,
+                format!("{unit} is shadowed by {}, which is not ours", file.display()),
+                Some(&format!("systemctl cat {unit} shows it; disable what installed it")),
+            );
+        }
+        match facts.clients.is_empty() {
+            true => self.add(
+                Weight::Warning,
+                "no unit of a client runs; those that are started by other means must be stopped by hand",
+                Some("clients in /etc/matrix-postgres/config.toml names their units"),
+            ),
+            false => {
+                self.add(
+                    Weight::Fact,
+                    format!("to be stopped and started: {}", facts.clients.join(", ")),
+                    None,
+                );
+            }
+        }
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let version = |major: Option<Major>| major.map_or_else(|| "?".to_owned(), |major| major.to_string());
+        write!(f, "upgrade from PostgreSQL {} to {}: ", version(self.from), version(self.to))?;
+        match self.findings.iter().filter(|finding| finding.weight == Weight::Blocker).count() {
+            0 => writeln!(f, "nothing stands in the way")?,
+            1 => writeln!(f, "1 thing stands in the way")?,
+            count => writeln!(f, "{count} things stand in the way")?,
+        }
+        for Finding { weight, message, hint } in &self.findings {
+            let label = match weight {
+                Weight::Blocker => "BLOCKER",
+                Weight::Warning => "warning",
+                Weight::Fact => "fact",
+            };
+            write!(f, "\n{label:<9}{message}")?;
+            if let Some(hint) = hint {
+                write!(f, "\n         HINT: {hint}")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use super::*;
+    use crate::postgres::{DataDirectory, ServerFacts};
+    use crate::upgrade::facts::{Contained, Shared};
+
+    fn facts() -> Facts {
+        Facts {
+            data_directory: DataDirectory {
+                path: "/d/data".into(),
+                contents: Contents::Cluster(Major(15)),
+                owner: None,
+                is_mount_point: false,
+                postmaster: None,
+            },
+            is_symlink: false,
+            data_bytes: 3_000_000_000,
+            installed: vec![Major(15), Major(17)],
+            target: Some(Major(17)),
+            cluster: Some(Cluster {
+                server: ServerFacts {
+                    version: "15.18".into(),
+                    version_num: 150_018,
+                    system_identifier: "1".into(),
+                    data_checksums: true,
+                },
+                databases: vec![],
+                shared: Shared::default(),
+                contents: vec![(
+                    "homeserver".into(),
+                    Contained { extensions: vec!["plpgsql".into()], large_objects: 0 },
+                )],
+            }),
+            target_extensions: ["plpgsql".to_owned()].into(),
+            settings_gone: vec![],
+            free_beside: 10_000_000_000,
+            keep_path: ("/d/kept".into(), false),
+            shadowed: vec![],
+            clients: vec!["matrix-synapse.service".into()],
+        }
+    }
+
+    fn cluster(facts: &mut Facts) -> &mut Cluster {
+        facts.cluster.as_mut().unwrap()
+    }
+
+    #[test]
+    fn a_homeserver_as_it_should_be_can_be_upgraded() {
+        let report = check(&facts());
+        assert!(report.is_possible(), "{report}");
+        assert_eq!(
+            report.to_string(),
+            "upgrade from PostgreSQL 15 to 17: nothing stands in the way\n\n\
+             fact     the data directory has 3.00 GB, and 10.00 GB are free beside it\n\
+             fact     to be stopped and started: matrix-synapse.service"
+        );
+    }
+
+    #[test]
+    fn everything_that_would_stop_it_half_way_is_found_beforehand() {
+        type Change = fn(&mut Facts);
+        let cases: [(Change, &str); 13] = [
+            (|facts| facts.target = Some(Major(15)), "15 is not newer"),
+            (|facts| facts.target = Some(Major(18)), "PostgreSQL 18, the target, is not installed"),
+            (|facts| facts.installed = vec![Major(17)], "PostgreSQL 15, the cluster's own, is not installed"),
+            (|facts| facts.is_symlink = true, "is a symbolic link"),
+            (|facts| facts.data_directory.is_mount_point = true, "is a mount point"),
+            (|facts| facts.keep_path.0 = PathBuf::from("/d/data/old"), "within itself"),
+            (|facts| facts.free_beside = 3_000_000_000, "4.37 GB are needed"),
+            (|facts| facts.cluster = None, "is not running"),
+            (|facts| facts.target_extensions.clear(), "extension plpgsql of database \"homeserver\""),
+            (|facts| cluster(facts).shared.prepared_transactions = 2, "2 prepared transactions"),
+            (|facts| cluster(facts).shared.closed_databases = vec!["x".into()], "accepts no connections"),
+            (
+                |facts| cluster(facts).shared.tablespaces = vec!["fast in /ssd".into()],
+                "tablespace fast in /ssd",
+            ),
+            (
+                |facts| facts.shadowed = vec![("matrix-postgres.service".into(), "/etc/x".into())],
+                "shadowed by /etc/x",
+            ),
+        ];
+        for (change, expected) in cases {
+            let mut facts = facts();
+            change(&mut facts);
+            let report = check(&facts);
+            assert!(!report.is_possible(), "{expected}");
+            let blocker = &report.findings[0];
+            assert!(blocker.message.contains(expected), "{expected}: {report}");
+            assert!(blocker.hint.is_some(), "{expected}");
+        }
+    }
+
+    #[test]
+    fn what_only_needs_to_be_known_stops_nothing() {
+        let mut facts = facts();
+        facts.settings_gone = vec!["wal_keep_segments".into()];
+        facts.clients.clear();
+        facts.keep_path.1 = true;
+        cluster(&mut facts).shared = Shared {
+            md5_roles: vec!["synapse".into()],
+            scram_only: true,
+            replication_slots: vec!["standby".into()],
+            ..Shared::default()
+        };
+        let report = check(&facts);
+        assert!(report.is_possible(), "{report}");
+        let text = report.to_string();
+        for expected in
+            ["wal_keep_segments", "slot standby", "has md5: synapse", "no unit of a client", "is taken"]
+        {
+            assert!(text.contains(expected), "{expected}: {text}");
+        }
+    }
+}

@@ -1,0 +1,217 @@
+//! What there is before an upgrade: the cluster, both sets of programs, the file systems, the units.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::config::Settings;
+use crate::error::{Error, IoContext as _, Kind, Result};
+use crate::postgres::{self, Connection, Contents, DataDirectory, Database, Major, ServerFacts, Session};
+use crate::runtime::Runtime;
+use crate::systemd::Manager;
+
+/// Everything that the check looks at.
+#[derive(Debug, Clone)]
+pub struct Facts {
+    /// The data directory, and whether its path is a symbolic link.
+    pub data_directory: DataDirectory,
+    /// Whether the data directory's path is a symbolic link.
+    pub is_symlink: bool,
+    /// Bytes of the data directory, tablespaces left out.
+    pub data_bytes: u64,
+    /// The majors that are installed, oldest first.
+    pub installed: Vec<Major>,
+    /// The major to go to, if there is one.
+    pub target: Option<Major>,
+    /// What the running server says; nothing if none runs.
+    pub cluster: Option<Cluster>,
+    /// Extensions that the target's packages bring.
+    pub target_extensions: BTreeSet<String>,
+    /// Settings in the configuration files that the current version knows and the target does not.
+    pub settings_gone: Vec<String>,
+    /// Free bytes where the new cluster is built, which is beside the data directory.
+    pub free_beside: u64,
+    /// The path under which the old data directory will be kept, and whether something is there already.
+    pub keep_path: (PathBuf, bool),
+    /// Units of ours that another file of the same name shadows, with that file.
+    pub shadowed: Vec<(String, PathBuf)>,
+    /// Client units that run now.
+    pub clients: Vec<String>,
+}
+
+/// The running cluster.
+#[derive(Debug, Clone)]
+pub struct Cluster {
+    /// The server as a whole.
+    pub server: ServerFacts,
+    /// Databases that accept connections.
+    pub databases: Vec<Database>,
+    /// Roles, slots, tablespaces and the like.
+    pub shared: Shared,
+    /// Per database: extensions and large objects.
+    pub contents: Vec<(String, Contained)>,
+}
+
+/// What belongs to the cluster and not to one of its databases.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Shared {
+    /// Roles that may log in and whose password is an md5 hash.
+    pub md5_roles: Vec<String>,
+    /// Whether pg_hba.conf has a line that takes scram only, and none that takes md5.
+    pub scram_only: bool,
+    /// Tablespaces with their directories, other than PostgreSQL's own two.
+    pub tablespaces: Vec<String>,
+    /// Transactions that are prepared and not ended.
+    pub prepared_transactions: u64,
+    /// Replication slots.
+    pub replication_slots: Vec<String>,
+    /// Databases that accept no connections, other than template0.
+    pub closed_databases: Vec<String>,
+    /// Names of settings from configuration files.
+    pub configured: Vec<String>,
+    /// Who is connected: `role@database (application)`, with how many connections.
+    pub sessions: Vec<(String, u64)>,
+}
+
+/// What is in one database.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Contained {
+    /// Its extensions.
+    pub extensions: Vec<String>,
+    /// Its large objects.
+    pub large_objects: u64,
+}
+
+const SHARED: &str = "SELECT json_build_object(
+    'md5_roles', (SELECT coalesce(json_agg(rolname ORDER BY rolname), '[]') FROM pg_authid
+        WHERE rolcanlogin AND rolpassword LIKE 'md5%'),
+    'scram_only', EXISTS (SELECT FROM pg_hba_file_rules WHERE auth_method = 'scram-sha-256')
+        AND NOT EXISTS (SELECT FROM pg_hba_file_rules WHERE auth_method = 'md5'),
+    'tablespaces', (SELECT coalesce(json_agg(format('%s in %s', spcname, pg_tablespace_location(oid))), '[]')
+        FROM pg_tablespace WHERE spcname NOT LIKE 'pg\\_%'),
+    'prepared_transactions', (SELECT count(*) FROM pg_prepared_xacts),
+    'replication_slots', (SELECT coalesce(json_agg(slot_name), '[]') FROM pg_replication_slots),
+    'closed_databases', (SELECT coalesce(json_agg(datname), '[]') FROM pg_database
+        WHERE NOT datallowconn AND datname <> 'template0'),
+    'configured', (SELECT coalesce(json_agg(DISTINCT name), '[]') FROM pg_file_settings WHERE applied),
+    'sessions', (SELECT coalesce(json_agg(json_build_array(who, n) ORDER BY n DESC), '[]') FROM (
+        SELECT format('%s@%s (%s)', usename, datname, coalesce(nullif(application_name, ''), 'unnamed')) AS who,
+            count(*) AS n
+        FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()
+        GROUP BY who) AS sessions));";
+
+const CONTAINED: &str = "SELECT json_build_object(
+    'extensions', (SELECT coalesce(json_agg(extname ORDER BY extname), '[]') FROM pg_extension),
+    'large_objects', (SELECT count(*) FROM pg_largeobject_metadata));";
+
+/// Gathers the facts for an upgrade to `to`, or to the newest installed version.
+///
+/// # Errors
+/// [`Kind::DataDirectory`] if there is no cluster to upgrade; others if something cannot be read.
+pub fn gather(settings: &Settings, runtime: &dyn Runtime, to: Option<Major>) -> Result<Facts> {
+    let path = &settings.data_directory;
+    let data_directory = DataDirectory::read(path, Path::new("/proc"))?;
+    let Contents::Cluster(current) = data_directory.contents else {
+        return Err(Error::new(
+            Kind::DataDirectory,
+            format!("there is nothing to upgrade: {} holds no cluster", path.display()),
+        )
+        .state("nothing was changed")
+        .hint("name the data directory: data_directory in /etc/matrix-postgres/config.toml"));
+    };
+    let installed = runtime.majors();
+    let target = to.or(settings.upgrade.to).or(installed.last().copied());
+    let cluster = cluster(settings, runtime, &installed)?;
+    let both = target.filter(|target| installed.contains(target) && installed.contains(&current));
+    let settings_gone = match (&cluster, both) {
+        (Some(cluster), Some(target)) => settings_gone(runtime, &cluster.shared.configured, current, target)?,
+        _ => Vec::new(),
+    };
+    let keep_path = settings.upgrade.keep_path.clone();
+    let kept = keep_path.symlink_metadata().is_ok();
+    Ok(Facts {
+        is_symlink: path.is_symlink(),
+        data_bytes: size_of(path)?,
+        target_extensions: both.map(|target| runtime.extensions(target)).transpose()?.unwrap_or_default(),
+        free_beside: free(path.parent().unwrap_or(path))?,
+        keep_path: (keep_path, kept),
+        shadowed: shadowed(),
+        clients: clients(&settings.clients.units),
+        data_directory,
+        installed,
+        target,
+        cluster,
+        settings_gone,
+    })
+}
+
+/// What the server says, if one listens on our socket.
+fn cluster(settings: &Settings, runtime: &dyn Runtime, installed: &[Major]) -> Result<Option<Cluster>> {
+    let Settings { socket_directory, server, .. } = settings;
+    let connection = Connection::new(socket_directory, server.port, &server.superuser);
+    let Some(&major) = installed.last().filter(|_| connection.socket().exists()) else { return Ok(None) };
+    let session = Session { runtime, major, connection: &connection };
+    let databases = postgres::databases(&session)?;
+    let contents = databases
+        .iter()
+        .map(|database| Ok((database.name.clone(), session.query(&database.name, CONTAINED)?)))
+        .collect::<Result<_>>()?;
+    Ok(Some(Cluster {
+        server: postgres::server_facts(&session)?,
+        shared: session.query("postgres", SHARED)?,
+        databases,
+        contents,
+    }))
+}
+
+/// Only what the current version lists and the target does not: neither lists every setting that it takes.
+fn settings_gone(
+    runtime: &dyn Runtime,
+    configured: &[String],
+    from: Major,
+    to: Major,
+) -> Result<Vec<String>> {
+    let (old, new) = (postgres::known_settings(runtime, from)?, postgres::known_settings(runtime, to)?);
+    Ok(configured.iter().filter(|name| old.contains(*name) && !new.contains(*name)).cloned().collect())
+}
+
+fn size_of(directory: &Path) -> Result<u64> {
+    let mut bytes = 0;
+    for entry in std::fs::read_dir(directory).at("read", directory)? {
+        let entry = entry.at("read", directory)?;
+        // A running server removes files while we look.
+        let Ok(meta) = entry.metadata() else { continue };
+        bytes += match meta.is_dir() {
+            true => size_of(&entry.path()).unwrap_or(0),
+            false => meta.len(),
+        };
+    }
+    Ok(bytes)
+}
+
+/// Bytes that an unprivileged process may still write there.
+fn free(directory: &Path) -> Result<u64> {
+    let answer = nix::sys::statvfs::statvfs(directory).at("ask for the free space of", directory)?;
+    Ok(answer.blocks_available().saturating_mul(answer.fragment_size()))
+}
+
+const UNITS: [&str; 2] = ["matrix-postgres.service", "matrix-postgres-backup.service"];
+
+/// A unit in /etc of the same name wins over the packaged one: the Ansible playbook installs such.
+fn shadowed() -> Vec<(String, PathBuf)> {
+    let Ok(manager) = Manager::connect() else { return Vec::new() };
+    let file = |unit: &str| manager.unit(unit).ok().and_then(|unit| unit.fragment_path);
+    let ours = |file: &PathBuf| file.starts_with("/usr/lib/systemd") || file.starts_with("/lib/systemd");
+    UNITS
+        .into_iter()
+        .filter_map(|unit| Some((unit.to_owned(), file(unit).filter(|file| !ours(file))?)))
+        .collect()
+}
+
+fn clients(patterns: &[String]) -> Vec<String> {
+    let Ok(manager) = Manager::connect() else { return Vec::new() };
+    let found = patterns.iter().filter_map(|pattern| manager.wanted_units(pattern).ok()).flatten();
+    let units: BTreeSet<_> = found.filter(|unit| !unit.starts_with("matrix-postgres")).collect();
+    units.into_iter().collect()
+}
