@@ -8,8 +8,9 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-/// Statements longer than this are none that we look for.
-const LONGEST_STATEMENT: usize = 64 * 1024;
+/// Statements longer than this are none that we look for: a COPY names 1600 columns at most, of 63 bytes each,
+/// and twice that when they are all quotes.
+const LONGEST_STATEMENT: usize = 256 * 1024;
 
 /// What a dump holds.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -59,8 +60,12 @@ impl RowCounter {
     pub fn feed(&mut self, mut piece: &[u8]) {
         while let Some(end) = memchr::memchr(b'\n', piece) {
             self.keep(&piece[..end]);
-            self.end_of_line();
-            self.line.clear();
+            if self.goes_on() {
+                self.keep(b"\n");
+            } else {
+                self.end_of_line();
+                self.line.clear();
+            }
             piece = &piece[end + 1..];
         }
         self.keep(piece);
@@ -90,6 +95,15 @@ impl RowCounter {
         };
         let room = longest.saturating_sub(self.line.len());
         self.line.extend_from_slice(&piece[..piece.len().min(room)]);
+    }
+
+    /// Whether this line end belongs to a name in the `COPY` that was announced.
+    fn goes_on(&self) -> bool {
+        matches!(self.state, State::Statements)
+            && self.data_announced
+            && self.line.starts_with(b"COPY ")
+            && self.line.len() < LONGEST_STATEMENT
+            && memchr::memchr_iter(b'"', &self.line).count() % 2 == 1
     }
 
     fn end_of_line(&mut self) {
@@ -201,6 +215,24 @@ SELECT pg_catalog.lowrite(0, '\x00');
         assert_eq!(contents.sequences["public.events_stream_seq"], "42, true");
         assert_eq!(contents.sequences["public.\"it's, a\""], "1, false");
         assert_eq!(contents.large_objects, 1);
+    }
+
+    #[test]
+    fn names_of_several_lines_and_of_the_longest_kind_are_names() {
+        let columns: Vec<_> = (0..1600).map(|n| format!("\"{n:04}{}\"", "\"\"".repeat(59))).collect();
+        let copies = [
+            "COPY public.\"two\nlines\" (\"a \"\"\nb\") FROM stdin;\n1\n\\.\n".to_owned(),
+            "COPY public.\"ends FROM stdin;\nhere\" (x) FROM stdin;\n1\n2\n\\.\n".to_owned(),
+            format!("COPY public.wide ({}) FROM stdin;\n1\n2\n3\n\\.\n", columns.join(", ")),
+        ];
+        let announced =
+            copies.map(|copy| format!("-- Data for Name: x; Type: TABLE DATA; Schema: public\n{copy}"));
+        let contents = count(&announced.concat(), 1000).finish().unwrap();
+        let tables: Vec<_> = contents.tables.iter().map(|(name, rows)| (name.as_str(), *rows)).collect();
+        assert_eq!(
+            tables,
+            [("public.\"ends FROM stdin;\nhere\"", 2), ("public.\"two\nlines\"", 1), ("public.wide", 3)]
+        );
     }
 
     #[test]
