@@ -160,6 +160,9 @@ impl<'a> Server<'a> {
 
     fn facts(&self) -> Result<Facts> {
         let session = self.session()?;
+        for (database, reason) in postgres::closed_databases(&session)? {
+            log::warn!("database {database:?} is not part of the backup: {reason}");
+        }
         Ok(Facts {
             server: postgres::server_facts(&session)?,
             databases: postgres::databases(&session)?,

@@ -63,7 +63,8 @@ pub fn server_facts(session: &Session<'_>) -> Result<ServerFacts> {
     )
 }
 
-/// All databases that accept connections, in the order of their names. `template0` never does.
+/// All databases that accept connections, in the order of their names. `template0` never does, and neither does
+/// what an interrupted DROP DATABASE left behind (its connection limit is -2).
 ///
 /// # Errors
 /// [`Kind::Server`].
@@ -77,6 +78,20 @@ pub fn databases(session: &Session<'_>) -> Result<Vec<Database>> {
             'collate', datcollate,
             'ctype', datctype,
             'size', pg_database_size(oid)) ORDER BY datname), '[]')
-         FROM pg_database WHERE datallowconn;",
+         FROM pg_database WHERE datallowconn AND datconnlimit <> -2;",
+    )
+}
+
+/// The databases that [`databases`] cannot have, each with the reason; not `template0`, which is never changed.
+///
+/// # Errors
+/// [`Kind::Server`].
+pub fn closed_databases(session: &Session<'_>) -> Result<Vec<(String, String)>> {
+    session.query(
+        "postgres",
+        "SELECT coalesce(json_agg(json_build_array(datname, CASE
+            WHEN datconnlimit = -2 THEN 'a DROP DATABASE of it was interrupted'
+            ELSE 'it accepts no connections (ALLOW_CONNECTIONS false)' END) ORDER BY datname), '[]')
+         FROM pg_database WHERE datname <> 'template0' AND (NOT datallowconn OR datconnlimit = -2);",
     )
 }

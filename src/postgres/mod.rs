@@ -14,7 +14,7 @@ mod psql;
 mod quote;
 mod version;
 
-pub use catalog::{Database, ServerFacts, databases, server_facts};
+pub use catalog::{Database, ServerFacts, closed_databases, databases, server_facts};
 pub use connection::Connection;
 pub use data_directory::{Contents, DataDirectory, Postmaster};
 pub use postmaster::{PrivateServer, arguments as postgres_call, known_settings};
