@@ -155,12 +155,21 @@ impl Manifest {
     /// Reads the manifest in a backup's directory.
     ///
     /// # Errors
-    /// [`Kind::Damaged`] or [`Kind::File`], naming the file.
+    /// [`Kind::Damaged`], also where there is none, or [`Kind::File`], naming the file.
     pub fn load(directory: &Path) -> Result<Self> {
         let file = directory.join(FILE);
-        let text = std::fs::read_to_string(&file).at("read", &file)?;
-        Self::parse(&text)
-            .map_err(|reason| Error::new(Kind::Damaged, format!("cannot trust {}: {reason}", file.display())))
+        let damaged = |reason: String| {
+            Error::new(Kind::Damaged, format!("cannot trust {}: {reason}", file.display()))
+                .hint("make a new one: systemctl start matrix-postgres-backup.service")
+        };
+        let bytes = match std::fs::read(&file) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                return Err(damaged("it is missing".to_owned()));
+            }
+            read => read.at("read", &file)?,
+        };
+        let text = String::from_utf8(bytes).map_err(|error| damaged(format!("it is not text ({error})")))?;
+        Self::parse(&text).map_err(damaged)
     }
 
     /// Writes it into a backup's directory, replacing the one there in one step, and syncs both.
@@ -250,6 +259,19 @@ pub(crate) mod tests {
         assert!(Manifest::parse(&edited).unwrap_err().contains("changed after it was written"));
         let compact: serde_json::Value = serde_json::from_str(&text).unwrap();
         assert!(Manifest::parse(&compact.to_string()).is_ok());
+    }
+
+    #[test]
+    fn a_manifest_that_is_missing_or_no_text_is_damage() {
+        let directory = tempfile::tempdir().unwrap();
+        for damage in [None, Some(b"{\"format\": \xff}")] {
+            if let Some(bytes) = damage {
+                std::fs::write(directory.path().join(FILE), bytes).unwrap();
+            }
+            let error = Manifest::load(directory.path()).unwrap_err();
+            assert_eq!(error.kind(), Kind::Damaged, "{}", error.report());
+            assert!(error.to_string().contains(FILE) && error.hint_text().is_some());
+        }
     }
 
     #[test]
