@@ -76,7 +76,11 @@ pub fn judge(entries: &[Entry], max_age: Duration, timer: &Timer, now: Timestamp
         Some(entry) if !entry.is_verified() => {
             let problem = entry.problem().unwrap_or_default();
             problems.push(format!("the newest backup, {}, {problem}", entry.name));
-            hint = Some(format!("matrix-postgres-backup verify {}", entry.name));
+            // One that was found bad does not become better by reading it again.
+            hint = match entry.manifest.as_ref().is_ok_and(|manifest| manifest.read_back.is_none()) {
+                true => Some(format!("matrix-postgres-backup verify {}", entry.name)),
+                false => back_up(),
+            };
         }
         Some(entry) if age(entry) < SignedDuration::from_mins(-5) => {
             problems
@@ -196,5 +200,11 @@ mod tests {
         let status = judged(&[entry("20261123T050000Z", Good), entry("20261124T030000Z", NotRead)], &next());
         assert_eq!(status.newest_verified.unwrap().to_string(), "20261123T050000Z");
         assert_eq!(status.hint.unwrap(), "matrix-postgres-backup verify 20261124T030000Z");
+    }
+
+    #[test]
+    fn a_damaged_backup_is_not_to_be_read_again_but_to_be_replaced() {
+        let status = judged(&[entry("20261124T030000Z", Bad("x"))], &next());
+        assert_eq!(status.hint.unwrap(), "systemctl start matrix-postgres-backup.service");
     }
 }
