@@ -116,7 +116,9 @@ impl Writer<'_> {
             &backup.exclude_table_data,
             backup.lock_timeout,
         );
-        let dump = self.dump(&call, file, &format!("database {:?}", database.name))?;
+        let dump = self
+            .dump(&call, file, &format!("database {:?}", database.name))
+            .map_err(|error| if waited_for_lock(&error) { error.hint(WHO_HOLDS_LOCKS) } else { error })?;
         self.progress.end();
         let milliseconds = u64::try_from(clock.elapsed().as_millis()).unwrap_or(u64::MAX);
         log::info!(
@@ -164,6 +166,14 @@ impl Writer<'_> {
     }
 }
 
+const WHO_HOLDS_LOCKS: &str = "who holds the lock: matrix-postgres-cli -c \"SELECT a.* FROM pg_stat_activity a \
+    JOIN pg_locks l USING (pid) WHERE l.mode = 'AccessExclusiveLock'\"; or give backup.lock_timeout more";
+
+/// pg_dump's own words, which are never translated; the server's may be.
+fn waited_for_lock(error: &Error) -> bool {
+    error.kind() == Kind::Program && error.report().contains("Query was: LOCK TABLE")
+}
+
 fn threads(configured: usize) -> usize {
     if configured == 0 { archive::default_threads() } else { configured }
 }
@@ -185,7 +195,10 @@ struct Partial {
 impl Partial {
     fn make(parent: &Path, plan: &Plan) -> Result<Self> {
         let path = parent.join(plan.name.partial());
-        std::fs::DirBuilder::new().mode(0o700).create(&path).at("create", &path)?;
+        std::fs::DirBuilder::new()
+            .mode(0o700)
+            .create(&path)
+            .map_err(|error| not_created(error, parent, &path))?;
         Ok(Self { path, parent: parent.to_owned() })
     }
 
@@ -195,6 +208,19 @@ impl Partial {
         std::fs::rename(&self.path, name).at("rename to its final name", &self.path)?;
         self.path = PathBuf::new();
         sync_directory(&self.parent)
+    }
+}
+
+/// The unit may write to the default directory only; whoever has configured another one must say so there, too.
+fn not_created(error: std::io::Error, parent: &Path, path: &Path) -> Error {
+    let read_only = error.kind() == std::io::ErrorKind::ReadOnlyFilesystem;
+    let error = Error::io("create", path, error);
+    match read_only {
+        true => error.hint(format!(
+            "systemctl edit matrix-postgres-backup.service, and add [Service] and ReadWritePaths={}",
+            parent.display()
+        )),
+        false => error,
     }
 }
 

@@ -50,10 +50,25 @@ pub fn run(
         let plan = plan(&settings.backup, facts, now);
         carry_out(settings, runtime, &server.connection, &plan, progress)
     });
-    server.leave(done).map_err(|error| match catalogue::list(backups) {
-        Ok(list) => error.state(earlier_backups(&list)),
-        Err(_) => error,
-    })
+    let done = done.map_err(|error| match catalogue::list(backups) {
+        Ok(list) => with_hint(error.state(earlier_backups(&list)), backups),
+        Err(_) => with_hint(error, backups),
+    });
+    // Not the other way round: what it says of a server that still runs must not be written over.
+    server.leave(done)
+}
+
+/// What to do next, where nobody knew better.
+fn with_hint(error: Error, backups: &Path) -> Error {
+    const AGAIN: &str = "systemctl start matrix-postgres-backup.service";
+    match error.kind() {
+        Kind::NoSpace => error.hint(format!("df -h {}; make room there, then {AGAIN}", backups.display())),
+        Kind::Interrupted => error.hint(format!("to begin anew: {AGAIN}")),
+        Kind::Program => error.hint(format!(
+            "the server's side of it: journalctl --unit=matrix-postgres.service; then {AGAIN}"
+        )),
+        _ => error,
+    }
 }
 
 /// The plan for a backup now, without making it.
