@@ -174,6 +174,11 @@ impl Manager {
         }
     }
 
+    /// Queues a stop without waiting for it.
+    pub(super) fn queue_stop(&self, unit: &str) -> Result<()> {
+        zbus::block_on(self.queue(Verb::Stop, unit)).map(drop)
+    }
+
     async fn queue(&self, verb: Verb, unit: &str) -> Result<OwnedObjectPath> {
         // As systemctl does: a job that contradicts this one gives way.
         let queued = match verb {

@@ -56,7 +56,8 @@ impl Started {
         !self.ours
     }
 
-    /// Stops the unit if it was started for this. Not cut short by a signal to this process.
+    /// Stops the unit if it was started for this. Not cut short by a signal to this process. While systemd stops
+    /// the unit that this process belongs to, the stop is queued and not waited for.
     ///
     /// # Errors
     /// As [`Manager::stop`].
@@ -64,9 +65,18 @@ impl Started {
         self.put_back()
     }
 
+    fn is_our_own_unit_stopping(&self) -> bool {
+        let own = self.manager.unit_of(0).ok().flatten().and_then(|unit| self.manager.unit(&unit).ok());
+        own.is_some_and(|unit| unit.active_state == "deactivating")
+    }
+
     fn put_back(&mut self) -> Result<()> {
         if !std::mem::take(&mut self.ours) {
             return Ok(());
+        }
+        if self.is_our_own_unit_stopping() {
+            // Ours comes after the server, so that its stop waits for our end: we must not wait for it in turn.
+            return self.manager.queue_stop(&self.unit);
         }
         self.manager.carry_out(Verb::Stop, &self.unit, self.timeout, Patience::ToTheEnd).map(drop)
     }
