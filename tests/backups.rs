@@ -431,7 +431,50 @@ fn whatever_happens_in_the_middle_nothing_is_lost_and_nothing_is_left() {
     assert!(both.len() == 2 && both.contains(&kept), "{both:?}");
     assert_only(&machine, &both);
 
+    a_unit_that_is_stopped(&machine, &both);
     a_row_of_200_megabytes(&machine);
+}
+
+/// The server, started for the backup, is stopped again with it.
+fn a_unit_that_is_stopped(machine: &Machine, older: &BTreeSet<String>) {
+    configure(machine, SLOW);
+    machine.ok(&format!(
+        "systemctl stop matrix-postgres.service && systemctl start --no-block matrix-postgres-backup.service
+         for try in $(seq 300); do
+             [ -n \"$(find {BACKUPS}/.*.partial -name 'large.dump.*' -size +0 2>/dev/null)\" ] && break; sleep 0.05
+         done
+         [ $try -lt 300 ]
+         timeout 30 systemctl stop matrix-postgres-backup.service"
+    ));
+    let status = property(machine, "matrix-postgres-backup.service", "ExecMainStatus");
+    assert_eq!(status, INTERRUPTED.to_string());
+    machine.wait_for("[ $(systemctl is-active matrix-postgres.service) = inactive ]", PATIENCE);
+    assert_eq!(&names(machine), older);
+    machine.ok(&format!("rm {CONFIGURATION}"));
+    start(machine);
+    assert_only(machine, older);
+
+    // No room for the manifest once the dumps are there: what is called a backup was written whole.
+    sql(
+        machine,
+        "postgres",
+        "ALTER DATABASE large RENAME TO elsewhere; DROP DATABASE elsewhere; CREATE DATABASE large",
+    );
+    for size in ["8k", "12k", "16k", "20k", "24k", "28k", "32k"] {
+        machine.ok(&format!(
+            "mount -t tmpfs -o size={size},mode=0700,uid=matrix-postgres,gid=matrix-postgres tmpfs {BACKUPS}"
+        ));
+        let (status, journal) = unit(machine);
+        let listed = json(machine, "list --json");
+        let left = names(machine);
+        machine.ok(&format!("umount {BACKUPS}"));
+        assert!([0, NO_SPACE].contains(&status), "{size}: {journal}");
+        assert_eq!(listed.as_array().unwrap().len(), left.len(), "{size}: {left:?}\n{journal}");
+        for entry in listed.as_array().unwrap() {
+            assert_eq!(entry["verified"], status == 0, "{size}: {listed:#}\n{journal}");
+            assert!(entry["bytes"].is_u64(), "{size}: the manifest is there: {listed:#}\n{journal}");
+        }
+    }
 }
 
 /// It passes through our memory in pieces, whatever pg_dump itself needs.
@@ -439,7 +482,7 @@ fn a_row_of_200_megabytes(machine: &Machine) {
     sql(
         machine,
         "large",
-        "DROP TABLE t; CREATE TABLE row AS SELECT repeat(md5('x'), 6250000) AS x; CHECKPOINT",
+        "DROP TABLE IF EXISTS t; CREATE TABLE row AS SELECT repeat(md5('x'), 6250000) AS x; CHECKPOINT",
     );
     let output = machine.run(
         "matrix-postgres-backup run & backup=$!
