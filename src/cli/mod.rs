@@ -25,7 +25,9 @@ pub fn main<A: Parser>(name: &'static str, run: impl FnOnce(A) -> Result<ExitCod
     // Help and usage errors are clap's own; it exits with 0 and 2.
     let arguments = A::parse();
     report::log::set_up(name);
-    run(arguments).unwrap_or_else(|error| failure(&error))
+    let status = run(arguments).unwrap_or_else(|error| failure(&error));
+    report::log::settle();
+    status
 }
 
 /// Tells a failure; the whole of it is one journal entry, with its exit status as a field.

@@ -20,6 +20,18 @@ pub fn set_up(name: &'static str) {
     }
 }
 
+/// How long journald is given to read our last lines.
+const LAST_LINES: std::time::Duration = std::time::Duration::from_millis(150);
+
+/// Waits, at the very end, until the journal knows whose the last lines were: it looks up the unit of a line's
+/// sender when it reads the line, and for a process that is gone it finds none, so that
+/// `journalctl --unit` would not show why a unit has failed.
+pub fn settle() {
+    if connected_to_journal() {
+        std::thread::sleep(LAST_LINES);
+    }
+}
+
 struct Plain {
     name: &'static str,
 }
