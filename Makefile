@@ -50,6 +50,7 @@ install: build docs
 	install -D -m 0644 packaging/common/sysusers.conf $(DESTDIR)$(PREFIX)/lib/sysusers.d/matrix-postgres.conf
 	install -D -m 0644 packaging/common/tmpfiles.conf $(DESTDIR)$(PREFIX)/lib/tmpfiles.d/matrix-postgres.conf
 	install -D -m 0644 packaging/common/polkit.rules $(DESTDIR)$(PREFIX)/share/polkit-1/rules.d/50-matrix-postgres.rules
+	install -D -m 0644 -t $(DESTDIR)$(PREFIX)/lib/systemd/catalog packaging/common/matrix-postgres.catalog
 	install -D -m 0644 -t $(DESTDIR)$(PREFIX)/share/doc/matrix-postgres docs/config.toml.example docs/exit-statuses.md
 	for section in 1 8; do install -D -m 0644 -t $(DESTDIR)$(PREFIX)/share/man/man$$section target/docs/man/*.$$section; done
 

@@ -54,6 +54,8 @@ pub enum Kind {
     NotWell = 40,
     /// Stopped by a signal before the work was done.
     Interrupted = 41,
+    /// A notice did not reach whom it was for.
+    NotDelivered = 42,
 }
 
 impl Kind {
@@ -218,7 +220,7 @@ mod tests {
         let documented = include_str!("../docs/exit-statuses.md")
             .lines()
             .filter_map(|line| line.strip_prefix("| ")?.split(' ').next()?.parse::<u8>().ok());
-        assert!(documented.eq(Kind::Bug.exit_status()..=Kind::Interrupted.exit_status()));
+        assert!(documented.eq(Kind::Bug.exit_status()..=Kind::NotDelivered.exit_status()));
     }
 
     #[test]
@@ -227,5 +229,6 @@ mod tests {
         assert_eq!(Kind::NoSpace.exit_status(), 29);
         assert_eq!(Kind::Locked.exit_status(), 34);
         assert_eq!(Kind::Interrupted.exit_status(), 41);
+        assert_eq!(Kind::NotDelivered.exit_status(), 42);
     }
 }

@@ -12,10 +12,10 @@
 //! - [`systemd`]: units over D-Bus, notification, inhibition
 //! - [`archive`]: the byte pipeline of a dump
 //! - [`lock`]: one of backup, restore and upgrade at a time
-//! - [`backup`]: create, list, read back
+//! - [`backup`]: create, list, read back, prune
 //! - [`server`]: what `matrix-postgres.service` starts
 //! - [`upgrade`]: to the next major version
-//! - [`report`]: progress and log
+//! - [`report`]: progress, log, metrics, notices
 //! - [`cli`]: the arguments of each binary, and what it prints
 #![allow(clippy::doc_markdown)]
 

@@ -102,7 +102,7 @@ fn assert_only(machine: &Machine, backups: &BTreeSet<String>) {
     }
     assert_eq!(listed.as_array().unwrap().len(), backups.len());
     machine
-        .ok("! pgrep -x pg_dump && ! pgrep -x pg_restore && ! pgrep -f '^/usr/bin/matrix-postgres-backup'");
+        .ok("! pgrep -x pg_dump && ! pgrep -x pg_restore && ! pgrep -f '^/usr/bin/matrix-postgres-backup run'");
     // And the server is as well as before.
     assert_eq!(machine.wait_for("matrix-postgres-cli -XAtc 'SELECT 1'", PATIENCE), "1");
 }

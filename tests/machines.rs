@@ -78,7 +78,11 @@ fn a_package_without_configuration_gives_a_server_for_synapse() {
 #[test]
 fn the_units_expose_little() {
     let Some(machine) = machine::for_test("security") else { return };
-    for (unit, limit) in [("matrix-postgres-backup.service", 2.0), ("matrix-postgres.service", 3.0)] {
+    for (unit, limit) in [
+        ("matrix-postgres-backup.service", 2.0),
+        ("matrix-postgres-notify@x.service", 4.0),
+        ("matrix-postgres.service", 3.0),
+    ] {
         let verified = machine.run(&format!("systemd-analyze verify {unit}"));
         assert_eq!((verified.status, verified.stderr.as_str()), (0, ""), "{unit}");
         let report = machine.ok(&format!("systemd-analyze security --no-pager {unit}"));

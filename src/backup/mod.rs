@@ -8,6 +8,7 @@
 //! - [`catalogue`]: which backups there are
 //! - [`rows`]: counts rows in the SQL of a dump
 //! - [`read_back`]: reads a backup whole and compares
+//! - [`retention`], [`prune`]: which ones go, and how
 //! - [`status`]: is all well?
 
 pub mod catalogue;
@@ -16,7 +17,9 @@ pub mod directory;
 pub mod manifest;
 pub mod name;
 pub mod plan;
+pub mod prune;
 pub mod read_back;
+pub mod retention;
 pub mod rows;
 pub mod run;
 pub mod status;

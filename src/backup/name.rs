@@ -41,6 +41,16 @@ impl BackupName {
     pub fn from_partial(name: &str) -> Option<Self> {
         name.strip_prefix('.')?.strip_suffix(".partial")?.parse().ok()
     }
+
+    /// The name of the directory while the backup is being removed; hidden, and never a backup's name.
+    pub fn removing(self) -> String {
+        format!(".{self}.removing")
+    }
+
+    /// The backup whose half-removed directory has this name.
+    pub fn from_removing(name: &str) -> Option<Self> {
+        name.strip_prefix('.')?.strip_suffix(".removing")?.parse().ok()
+    }
 }
 
 impl fmt::Display for BackupName {
@@ -124,6 +134,7 @@ mod tests {
         assert_eq!(name.to_string(), "20261124T030000Z");
         assert_eq!(name.next().to_string(), "20261124T030001Z");
         assert_eq!(BackupName::from_partial(&name.partial()), Some(name));
+        assert_eq!(BackupName::from_removing(&name.removing()), Some(name));
         for other in [
             "20261124",
             "20261124T030000",

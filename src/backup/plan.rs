@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use indicatif::DecimalBytes;
 use jiff::Timestamp;
@@ -9,6 +10,7 @@ use jiff::Timestamp;
 use super::catalogue::Entry;
 use super::name::{self, BackupName};
 use crate::config::{Backup, BackupFormat, Compression};
+use crate::error::{Error, Kind, Result};
 use crate::postgres::{Database, ServerFacts};
 
 /// What a plan is made of.
@@ -20,6 +22,8 @@ pub struct Facts {
     pub databases: Vec<Database>,
     /// The backups that there are, oldest first.
     pub backups: Vec<Entry>,
+    /// Bytes that are free where they are.
+    pub free: u64,
 }
 
 /// What one run will write.
@@ -39,6 +43,51 @@ pub struct Plan {
     pub globals_file: String,
     /// The databases, in order.
     pub databases: Vec<DatabasePlan>,
+    /// What it will take, if an earlier backup of the same kind tells.
+    pub expected: Option<Expected>,
+    /// Bytes that are free where it will be.
+    pub free: u64,
+}
+
+/// What a run will take, going by the last one and by how the databases have grown since.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Expected {
+    /// Bytes on disk.
+    pub bytes: u64,
+    /// Time to dump.
+    pub time: Duration,
+}
+
+impl fmt::Display for Expected {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let seconds = self.time.as_secs_f64().ceil();
+        match seconds < 100.0 {
+            true => write!(f, "about {} and {seconds:.0} s", DecimalBytes(self.bytes)),
+            false => write!(f, "about {} and {:.0} min", DecimalBytes(self.bytes), (seconds / 60.0).ceil()),
+        }
+    }
+}
+
+impl Plan {
+    /// Fails if there is less room than the backup will take.
+    ///
+    /// # Errors
+    /// [`Kind::NoSpace`] with the numbers.
+    pub fn check_space(&self) -> Result<()> {
+        match self.expected {
+            Some(expected) if expected.bytes > self.free => Err(Error::new(
+                Kind::NoSpace,
+                format!(
+                    "the backup will take about {}, and {} are free on the file system of {}",
+                    DecimalBytes(expected.bytes),
+                    DecimalBytes(self.free),
+                    self.directory.display()
+                ),
+            )
+            .hint("give it more room, or keep fewer backups: [backup.keep] in /etc/matrix-postgres/config.toml, then matrix-postgres-backup prune")),
+            _ => Ok(()),
+        }
+    }
 }
 
 /// One database of a [`Plan`].
@@ -59,6 +108,7 @@ pub fn plan(settings: &Backup, facts: Facts, now: Timestamp) -> Plan {
     if let Some(newest) = facts.backups.last().filter(|newest| newest.name >= name) {
         name = newest.name.next();
     }
+    let expected = expect(settings, &facts);
     let previous = facts.backups.iter().rev().find_map(|entry| entry.manifest.as_ref().ok());
     let databases = facts.databases.into_iter().map(|database| {
         let before = previous
@@ -81,7 +131,29 @@ pub fn plan(settings: &Backup, facts: Facts, now: Timestamp) -> Plan {
         globals_file: name::globals_file(settings.compression),
         databases: databases.collect(),
         server: facts.server,
+        expected,
+        free: facts.free,
     }
+}
+
+/// Nothing where the last backup is of another kind, or of other databases only.
+fn expect(settings: &Backup, facts: &Facts) -> Option<Expected> {
+    let manifest = facts.backups.iter().rev().find_map(|entry| entry.manifest.as_ref().ok())?;
+    if (manifest.dump_format, manifest.compression) != (settings.format, settings.compression) {
+        return None;
+    }
+    let mut expected = Expected { bytes: manifest.globals.bytes, time: Duration::ZERO };
+    let mut known = false;
+    for database in &facts.databases {
+        let dump = manifest.databases.iter().find(|dump| dump.database.name == database.name);
+        if let Some(dump) = dump.filter(|dump| dump.database.size > 0) {
+            let grown = |value| scaled(value, database.size, dump.database.size);
+            expected.bytes = expected.bytes.saturating_add(grown(dump.dump.bytes));
+            expected.time += Duration::from_millis(grown(dump.milliseconds));
+            known = true;
+        }
+    }
+    known.then_some(expected)
 }
 
 fn scaled(value: u64, numerator: u64, denominator: u64) -> u64 {
@@ -101,6 +173,9 @@ impl fmt::Display for Plan {
                 DecimalBytes(database.size)
             )?;
         }
+        if let Some(expected) = self.expected {
+            writeln!(f, "  {expected}, as last time; {} are free", DecimalBytes(self.free))?;
+        }
         write!(f, "  then every file is read back and every table's rows are counted")
     }
 }
@@ -118,6 +193,7 @@ mod tests {
         Facts {
             server: manifest.server,
             databases: vec![database],
+            free: 1_500_000,
             backups: backups
                 .iter()
                 .map(|name| Entry {
@@ -156,6 +232,22 @@ mod tests {
         assert_eq!(plan.name.to_string(), "20261124T030001Z");
         let plan = plan_at(&["20261124T030000Z"], "2020-01-01T00:00:00Z");
         assert_eq!(plan.name.to_string(), "20261124T030001Z");
+    }
+
+    #[test]
+    fn too_little_space_is_said_beforehand_with_the_numbers() {
+        // Nothing is known before the first backup.
+        plan_at(&[], "2026-11-24T03:00:00Z").check_space().unwrap();
+        let mut plan = plan_at(&["20261123T030000Z"], "2026-11-24T03:00:00Z");
+        assert_eq!(plan.expected.unwrap().to_string(), "about 2.00 MB and 3 s");
+        let error = plan.check_space().unwrap_err();
+        assert_eq!(error.kind(), Kind::NoSpace);
+        assert!(
+            error.to_string().starts_with("the backup will take about 2.00 MB, and 1.50 MB are free"),
+            "{error}"
+        );
+        plan.free = 3_000_000;
+        plan.check_space().unwrap();
     }
 
     #[test]

@@ -5,16 +5,17 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use indicatif::{DecimalBytes, HumanCount};
-use jiff::Timestamp;
+use jiff::{Timestamp, ZonedDateTime};
 
 use super::manifest::Manifest;
 use super::plan::{Facts, Plan, plan};
-use super::{catalogue, create, directory};
+use super::{catalogue, create, directory, prune};
 use crate::config::Settings;
 use crate::error::{Error, Kind, Result};
+use crate::files;
 use crate::lock::Lock;
 use crate::postgres::{self, Connection, Contents, DataDirectory, Session};
-use crate::report::Progress;
+use crate::report::{Progress, event};
 use crate::runtime::Runtime;
 use crate::systemd::{Manager, Started};
 
@@ -27,9 +28,11 @@ pub struct Outcome {
     pub dump_time: Duration,
     /// To read it back.
     pub read_back_time: Duration,
+    /// How many older backups were removed then.
+    pub pruned: usize,
 }
 
-/// Makes a backup and reads it back.
+/// Makes a backup, reads it back, and removes older ones that no rule keeps.
 ///
 /// # Errors
 /// Every kind; each names the state things are in.
@@ -37,17 +40,22 @@ pub fn run(
     settings: &Settings,
     runtime: &dyn Runtime,
     progress: &mut dyn Progress,
-    now: Timestamp,
+    now: &ZonedDateTime,
 ) -> Result<Outcome> {
     let backups = &settings.backup.directory;
     directory::check(backups)?;
-    let _lock = Lock::take(&settings.state_directory, "backup", now)?;
+    let _lock = Lock::take(&settings.state_directory, "backup", now.timestamp())?;
     for name in directory::remove_partial(backups)? {
         log::warn!("removed what an earlier run, killed at {name}, had left unfinished");
     }
     let server = Server::reach(settings, runtime)?;
     let done = server.facts().and_then(|facts| {
-        let plan = plan(&settings.backup, facts, now);
+        let plan = plan(&settings.backup, facts, now.timestamp());
+        plan.check_space()?;
+        match &plan.expected {
+            Some(expected) => log::info!("backup {} begins: {expected}, as last time", plan.name),
+            None => log::info!("backup {} begins", plan.name),
+        }
         carry_out(settings, runtime, &server.connection, &plan, progress)
     });
     let done = done.map_err(|error| match catalogue::list(backups) {
@@ -55,7 +63,9 @@ pub fn run(
         Err(_) => with_hint(error, backups),
     });
     // Not the other way round: what it says of a server that still runs must not be written over.
-    server.leave(done)
+    let mut outcome = server.leave(done)?;
+    outcome.pruned = prune_after(settings, &outcome, now)?;
+    Ok(outcome)
 }
 
 /// What to do next, where nobody knew better.
@@ -69,6 +79,18 @@ fn with_hint(error: Error, backups: &Path) -> Error {
         )),
         _ => error,
     }
+}
+
+/// Only a verified backup makes room for itself.
+fn prune_after(settings: &Settings, outcome: &Outcome, now: &ZonedDateTime) -> Result<usize> {
+    let directory = &settings.backup.directory;
+    let removed = prune::plan(&settings.backup, now).and_then(|plan| prune::carry_out(directory, &plan));
+    removed.map(|removed| removed.len()).map_err(|error| {
+        error.context("could not remove old backups").state(format!(
+            "backup {} is complete and was read back; the old ones are still there",
+            outcome.manifest.name
+        ))
+    })
 }
 
 /// The plan for a backup now, without making it.
@@ -93,8 +115,10 @@ fn carry_out(
     let dump_time = clock.elapsed();
     let path = plan.directory.join(plan.name.to_string());
     let manifest = create::verify(&path, manifest, runtime, progress)?;
-    let outcome = Outcome { manifest, dump_time, read_back_time: clock.elapsed().saturating_sub(dump_time) };
+    let read_back_time = clock.elapsed().saturating_sub(dump_time);
+    let outcome = Outcome { manifest, dump_time, read_back_time, pruned: 0 };
     log::info!(
+        MESSAGE_ID = event::COMPLETE,
         BACKUP:display = outcome.manifest.name,
         BYTES = outcome.manifest.bytes(),
         ROWS = outcome.manifest.rows().unwrap_or(0);
@@ -182,6 +206,7 @@ impl<'a> Server<'a> {
             server: postgres::server_facts(&session)?,
             databases: postgres::databases(&session)?,
             backups: catalogue::list(&self.settings.backup.directory)?,
+            free: files::free_space(&self.settings.backup.directory)?,
         })
     }
 

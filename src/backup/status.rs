@@ -1,12 +1,13 @@
 //! Is all well? Pure in the list, the settings and the time.
 
-use std::time::Duration;
-
+use indicatif::DecimalBytes;
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 
 use super::catalogue::Entry;
+use super::manifest::Manifest;
 use super::name::BackupName;
+use crate::config::Backup;
 
 /// What systemd says of the timer that starts the backup.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,6 +35,10 @@ pub struct Status {
     pub newest: Option<Newest>,
     /// The newest one that was read back whole.
     pub newest_verified: Option<BackupName>,
+    /// When that was read back.
+    pub newest_verified_at: Option<Timestamp>,
+    /// Bytes that are free on the file system of the backups.
+    pub free_bytes: Option<u64>,
     /// When the timer starts the next one.
     pub next_run: Option<Timestamp>,
     /// What is not well, a sentence each.
@@ -55,12 +60,21 @@ pub struct Newest {
     pub bytes: Option<u64>,
     /// Rows of all its tables.
     pub rows: Option<u64>,
+    /// How long the dump took.
+    pub milliseconds: Option<u64>,
     /// Whether it was read back whole and found good.
     pub verified: bool,
 }
 
-/// Judges the backups, oldest first.
-pub fn judge(entries: &[Entry], max_age: Duration, timer: &Timer, now: Timestamp) -> Status {
+/// Judges the backups, oldest first; `free` is how many bytes are left beside them.
+pub fn judge(
+    entries: &[Entry],
+    settings: &Backup,
+    timer: &Timer,
+    free: Option<u64>,
+    now: Timestamp,
+) -> Status {
+    let max_age = settings.max_age;
     let age = |entry: &Entry| now.duration_since(entry.name.time());
     let newest = entries.last();
     let verified = entries.iter().rev().find(|entry| entry.is_verified());
@@ -100,6 +114,23 @@ pub fn judge(entries: &[Entry], max_age: Duration, timer: &Timer, now: Timestamp
         ));
         hint = hint.or_else(back_up);
     }
+    let shrunk = shrunk(entries, settings.shrink_alarm);
+    if !shrunk.is_empty() {
+        problems.extend(shrunk);
+        hint = hint
+            .or_else(|| Some("matrix-postgres-backup list shows both; is everything still there?".into()));
+    }
+    let bytes = newest.and_then(|entry| entry.manifest.as_ref().ok()).map(Manifest::bytes);
+    if let (Some(free), Some(bytes)) = (free, bytes)
+        && free < bytes
+    {
+        problems.push(format!(
+            "there is no room for another backup: {} are free, and the newest one has {}",
+            DecimalBytes(free),
+            DecimalBytes(bytes)
+        ));
+        hint = hint.or_else(|| Some(format!("df -h {}", settings.directory.display())));
+    }
     match timer {
         Timer::Inactive => {
             problems.push("the timer is not active: no backup will be made by itself".to_owned());
@@ -118,11 +149,20 @@ pub fn judge(entries: &[Entry], max_age: Duration, timer: &Timer, now: Timestamp
             name: entry.name,
             time: entry.name.time(),
             age_seconds: age(entry).as_secs(),
-            bytes: entry.manifest.as_ref().ok().map(super::manifest::Manifest::bytes),
-            rows: entry.manifest.as_ref().ok().and_then(super::manifest::Manifest::rows),
+            bytes: entry.manifest.as_ref().ok().map(Manifest::bytes),
+            rows: entry.manifest.as_ref().ok().and_then(Manifest::rows),
+            milliseconds: entry
+                .manifest
+                .as_ref()
+                .ok()
+                .map(|manifest| manifest.databases.iter().map(|dump| dump.milliseconds).sum()),
             verified: entry.is_verified(),
         }),
         newest_verified: verified.map(|entry| entry.name),
+        newest_verified_at: verified
+            .and_then(|entry| entry.manifest.as_ref().ok()?.read_back.as_ref())
+            .map(|read_back| read_back.at),
+        free_bytes: free,
         next_run: match timer {
             Timer::Next(time) => Some(*time),
             _ => None,
@@ -132,11 +172,52 @@ pub fn judge(entries: &[Entry], max_age: Duration, timer: &Timer, now: Timestamp
     }
 }
 
+/// Dumps of less than this change by large shares without meaning anything.
+const TOO_SMALL_TO_TELL: u64 = 100_000;
+
+/// The databases whose dump in the newest verified backup is smaller by more than `alarm` than in the
+/// verified one before. It is the unpacked dump that counts: whatever the compression, rows are rows.
+fn shrunk(entries: &[Entry], alarm: f64) -> Vec<String> {
+    let mut verified = entries.iter().rev().filter(|entry| entry.is_verified());
+    let (Some(newest), Some(before)) = (verified.next(), verified.next()) else { return Vec::new() };
+    let (Ok(new), Ok(old)) = (&newest.manifest, &before.manifest) else { return Vec::new() };
+    if new.dump_format != old.dump_format {
+        return Vec::new();
+    }
+    let mut alarms = Vec::new();
+    for dump in old.databases.iter().filter(|dump| dump.dump.content_bytes >= TOO_SMALL_TO_TELL) {
+        let name = &dump.database.name;
+        let was = dump.dump.content_bytes;
+        let now = new.databases.iter().find(|dump| dump.database.name == *name);
+        let now = now.map_or(0, |dump| dump.dump.content_bytes);
+        let share = 1.0 - now as f64 / was as f64;
+        if share > alarm + f64::EPSILON {
+            alarms.push(match now {
+                0 => format!(
+                    "database {name:?} is not in the newest verified backup, and was {} in {}",
+                    DecimalBytes(was),
+                    before.name
+                ),
+                now => format!(
+                    "the dump of database {name:?} shrank by {:.0} %: {} in {}, {} in {}",
+                    share * 100.0,
+                    DecimalBytes(was),
+                    before.name,
+                    DecimalBytes(now),
+                    newest.name
+                ),
+            });
+        }
+    }
+    alarms
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::backup::manifest::ReadBack;
     use crate::backup::manifest::tests::example;
+    use crate::config::{Fragment, Settings};
 
     enum Found {
         NotRead,
@@ -158,7 +239,8 @@ mod tests {
     }
 
     fn judged(entries: &[Entry], timer: &Timer) -> Status {
-        judge(entries, Duration::from_secs(30 * 3600), timer, "2026-11-24T09:00:00Z".parse().unwrap())
+        let settings = Settings::from_fragment(Fragment::default()).unwrap().backup;
+        judge(entries, &settings, timer, Some(2_000_000), "2026-11-24T09:00:00Z".parse().unwrap())
     }
 
     fn next() -> Timer {
@@ -193,6 +275,53 @@ mod tests {
                 status.problems
             );
         }
+    }
+
+    #[test]
+    fn a_dump_that_shrank_raises_the_alarm() {
+        let sized = |name: &str, bytes: Option<u64>| {
+            let mut entry = entry(name, Good);
+            let manifest = entry.manifest.as_mut().unwrap();
+            match bytes {
+                Some(bytes) => manifest.databases[0].dump.content_bytes = bytes,
+                None => manifest.databases.clear(),
+            }
+            entry
+        };
+        let of = |before, newest| {
+            let entries = [sized("20261123T050000Z", before), sized("20261124T030000Z", newest)];
+            judged(&entries, &next()).problems
+        };
+        let none: [String; 0] = [];
+        assert_eq!(of(Some(1_000_000), Some(700_000)), none);
+        assert_eq!(of(Some(99_999), Some(1)), none);
+        assert_eq!(of(None, Some(1)), none);
+        assert_eq!(
+            of(Some(1_000_000), Some(690_000)),
+            [
+                "the dump of database \"home\\\"server\" shrank by 31 %: 1.00 MB in 20261123T050000Z, 690.00 kB in \
+              20261124T030000Z"
+            ]
+        );
+        assert!(of(Some(1_000_000), None)[0].contains("is not in the newest verified backup"));
+        // A damaged one in between is not compared with.
+        let entries = [
+            sized("20261122T050000Z", Some(1_000_000)),
+            entry("20261123T050000Z", Bad("x")),
+            sized("20261124T030000Z", Some(900_000)),
+        ];
+        assert_eq!(judged(&entries, &next()).problems, none);
+    }
+
+    #[test]
+    fn a_disk_without_room_for_another_is_not_well() {
+        let mut large = entry("20261124T030000Z", Good);
+        large.manifest.as_mut().unwrap().databases[0].dump.bytes = 3_000_000;
+        let problems = judged(&[large], &next()).problems;
+        assert_eq!(
+            problems,
+            ["there is no room for another backup: 2.00 MB are free, and the newest one has 3.00 MB"]
+        );
     }
 
     #[test]

@@ -15,7 +15,7 @@ use clap::Parser;
 use nix::sys::stat::{Mode, umask};
 
 use crate::error::{Error, Kind, Result};
-use crate::report;
+use crate::report::{self, event};
 use crate::runtime::Host;
 
 /// The outermost function of every binary: files are private from the first byte, and a failure is told
@@ -33,7 +33,21 @@ pub fn main<A: Parser>(name: &'static str, run: impl FnOnce(A) -> Result<ExitCod
 /// Tells a failure; the whole of it is one journal entry, with its exit status as a field.
 pub fn failure(error: &Error) -> ExitCode {
     let status = error.kind().exit_status();
+    if error.kind() == Kind::Damaged {
+        return failure_of(error, event::DAMAGED);
+    }
     log::error!(EXIT_STATUS = status, ERROR_KIND:debug = error.kind(); "{}", error.report());
+    ExitCode::from(status)
+}
+
+/// The same, of a failure that journal and catalog know by an id.
+pub fn failure_of(error: &Error, id: &str) -> ExitCode {
+    let status = error.kind().exit_status();
+    let id = if error.kind() == Kind::Damaged { event::DAMAGED } else { id };
+    log::error!(
+        MESSAGE_ID = id, EXIT_STATUS = status, ERROR_KIND:debug = error.kind();
+        "{}", error.report()
+    );
     ExitCode::from(status)
 }
 

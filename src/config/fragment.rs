@@ -4,10 +4,12 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
+use super::keep::KeepFragment;
+use super::notify::NotifyFragment;
 use crate::error::{Error, Kind, Result};
 
 /// One configuration file. The meaning of each key is documented at [`super::Settings`].
-#[derive(Debug, Default, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Default, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 #[allow(missing_docs)]
 pub struct Fragment {
@@ -18,6 +20,7 @@ pub struct Fragment {
     pub backup: BackupFragment,
     pub clients: ClientsFragment,
     pub upgrade: UpgradeFragment,
+    pub notify: NotifyFragment,
 }
 
 /// The `[server]` table.
@@ -37,7 +40,7 @@ pub struct ServerFragment {
 }
 
 /// The `[backup]` table.
-#[derive(Debug, Default, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Default, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 #[allow(missing_docs)]
 pub struct BackupFragment {
@@ -50,6 +53,9 @@ pub struct BackupFragment {
     pub lock_timeout: Option<String>,
     pub max_age: Option<String>,
     pub timer: Option<String>,
+    pub shrink_alarm: Option<f64>,
+    pub metrics_file: Option<String>,
+    pub keep: KeepFragment,
 }
 
 /// The `[clients]` table.
@@ -82,8 +88,11 @@ impl Fragment {
     #[must_use]
     pub fn overlaid_by(self, other: Self) -> Self {
         macro_rules! overlay {
-            ($lower:expr, $upper:expr, $type:ident { $($key:ident),* }) => {
-                $type { $($key: $upper.$key.or($lower.$key)),* }
+            ($lower:expr, $upper:expr, $type:ident { $($key:ident),* $(; $table:ident)* }) => {
+                $type {
+                    $($key: $upper.$key.or($lower.$key),)*
+                    $($table: $lower.$table.overlaid_by($upper.$table),)*
+                }
             };
         }
         Self {
@@ -117,11 +126,15 @@ impl Fragment {
                     exclude_table_data,
                     lock_timeout,
                     max_age,
-                    timer
+                    timer,
+                    shrink_alarm,
+                    metrics_file;
+                    keep
                 }
             ),
             clients: overlay!(self.clients, other.clients, ClientsFragment { units }),
             upgrade: overlay!(self.upgrade, other.upgrade, UpgradeFragment { to, keep_path }),
+            notify: self.notify.overlaid_by(other.notify),
         }
     }
 }

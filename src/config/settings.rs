@@ -3,12 +3,12 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::Fragment;
+use super::{Fragment, Keep, Notify};
 use crate::error::{Error, Kind, Result};
 use crate::postgres::Major;
 
 /// Everything that can be configured, with the defaults of the contract.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Settings {
     /// `data_directory`: the cluster. Default `/matrix/postgres/data`.
     pub data_directory: PathBuf,
@@ -24,6 +24,8 @@ pub struct Settings {
     pub clients: Clients,
     /// `[upgrade]`
     pub upgrade: Upgrade,
+    /// `[notify]`
+    pub notify: Notify,
 }
 
 /// `[server]`: the server that `matrix-postgres.service` runs.
@@ -51,7 +53,7 @@ pub struct Server {
 }
 
 /// `[backup]`: where backups go and what they are made of.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Backup {
     /// `directory`: default `/var/backups/matrix-postgres`.
     pub directory: PathBuf,
@@ -73,6 +75,13 @@ pub struct Backup {
     pub max_age: Duration,
     /// `timer`: the unit that starts the backup, for `status`; empty when it is run by other means.
     pub timer: String,
+    /// `shrink_alarm`: `status` complains when the dump of a database is smaller than that of the backup
+    /// before by more than this share. Default 0.3; 1 for never.
+    pub shrink_alarm: f64,
+    /// `metrics_file`: for the textfile collector of Prometheus' node_exporter. Default: none.
+    pub metrics_file: Option<PathBuf>,
+    /// `[backup.keep]`
+    pub keep: Keep,
 }
 
 /// `[clients]`: who uses the databases.
@@ -174,6 +183,12 @@ impl Settings {
                 lock_timeout: duration("backup.lock_timeout", input.backup.lock_timeout.as_deref(), "10m")?,
                 max_age: duration("backup.max_age", input.backup.max_age.as_deref(), "30h")?,
                 timer: input.backup.timer.unwrap_or_else(|| "matrix-postgres-backup.timer".into()),
+                shrink_alarm: share("backup.shrink_alarm", input.backup.shrink_alarm.unwrap_or(0.3))?,
+                metrics_file: match input.backup.metrics_file.filter(|file| !file.is_empty()) {
+                    None => None,
+                    Some(file) => Some(absolute("backup.metrics_file", Some(file.into()), "")?),
+                },
+                keep: Keep::from_fragment(&input.backup.keep)?,
             },
             clients: Clients {
                 units: input.clients.units.unwrap_or_else(|| CLIENTS.map(str::to_owned).to_vec()),
@@ -186,6 +201,7 @@ impl Settings {
                     "/matrix/postgres-auto-upgrade-backup",
                 )?,
             },
+            notify: Notify::from_fragment(input.notify)?,
         })
     }
 }
@@ -218,8 +234,15 @@ fn level(compression: Compression, level: Option<i32>) -> Result<i32> {
     }
 }
 
+fn share(key: &str, value: f64) -> Result<f64> {
+    match value > 0.0 && value <= 1.0 {
+        true => Ok(value),
+        false => Err(refused(key, &value.to_string(), "a number above 0, and 1 at most")),
+    }
+}
+
 /// A time span as people and systemd write it: `90s`, `10m`, `30h`, `2d`, `1h 30m`.
-fn duration(key: &str, text: Option<&str>, default: &str) -> Result<Duration> {
+pub(super) fn duration(key: &str, text: Option<&str>, default: &str) -> Result<Duration> {
     let text = text.unwrap_or(default);
     let spans = || refused(key, text, "a time span such as 90s, 10m, 30h or 2d");
     let span: jiff::Span = text.parse().map_err(|_| spans())?;
@@ -227,7 +250,7 @@ fn duration(key: &str, text: Option<&str>, default: &str) -> Result<Duration> {
     Duration::try_from(seconds).ok().filter(|duration| !duration.is_zero()).ok_or_else(spans)
 }
 
-fn refused(key: &str, value: &str, allowed: &str) -> Error {
+pub(super) fn refused(key: &str, value: &str, allowed: &str) -> Error {
     Error::new(Kind::Config, format!("configuration: {key} = {value:?} makes no sense here"))
         .state("nothing was started")
         .hint(format!("{key} takes {allowed}"))
@@ -253,6 +276,14 @@ mod tests {
             ("backup.max_age = \"soon\"", "a time span"),
             ("backup.max_age = \"-1h\"", "a time span"),
             ("server.role = \"\"", "a name"),
+            ("backup.shrink_alarm = 30", "a number above 0"),
+            ("backup.metrics_file = \"m.prom\"", "an absolute path"),
+            ("backup.keep = { last = 0, daily = 0, weekly = 0, monthly = 0 }", "at least one of"),
+            ("notify.command = [\"mail\"]", "absolute path"),
+            ("notify.mail_to = [\"-oQ/tmp\"]", "addresses"),
+            ("notify.ping_url = \"ftp://x\"", "an http or https URL"),
+            ("notify.matrix = { homeserver = \"x\", room = \"!a\" }", "an http or https URL"),
+            ("notify.matrix = { homeserver = \"http://x\", room = \"a\" }", "a room's id"),
         ] {
             let report = settings(text).unwrap_err().report();
             assert!(report.contains(expected), "{text}: {report}");

@@ -1,6 +1,10 @@
-//! What the program says while it works: log lines and progress. The library itself never prints.
+//! What the program says: log lines and progress while it works, metrics and notices afterwards. The library
+//! itself never prints.
 
+pub mod event;
 pub mod log;
+pub mod metrics;
+pub mod notice;
 mod terminal;
 mod unit;
 

@@ -5,6 +5,7 @@
 
 mod host;
 pub mod interrupt;
+mod limit;
 mod process;
 
 use std::collections::BTreeSet;
@@ -12,6 +13,7 @@ use std::ffi::OsString;
 use std::process::Command;
 
 pub use host::Host;
+pub use limit::output_within;
 pub use process::{Child, output};
 
 use crate::error::Result;

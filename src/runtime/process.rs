@@ -234,7 +234,7 @@ mod tests {
 
     #[test]
     fn a_dropped_child_is_gone() {
-        let child = Child::spawn(shell("sleep 1000"), "sleep").unwrap();
+        let child = Child::spawn(shell("exec sleep 1000"), "sleep").unwrap();
         let pid = child.pid();
         drop(child);
         assert!(kill(pid, None).is_err());
@@ -244,7 +244,8 @@ mod tests {
     #[test]
     fn a_child_of_the_child_does_not_hold_us_up() {
         let clock = std::time::Instant::now();
-        let child = Child::spawn(shell("sleep 60 & echo last words >&2; exit 3"), "the tool").unwrap();
+        let child =
+            Child::spawn(shell("sleep 60 >/dev/null & echo last words >&2; exit 3"), "the tool").unwrap();
         let error = child.wait().unwrap_err();
         assert!(error.report().ends_with("last words"), "{}", error.report());
         assert!(clock.elapsed() < Duration::from_secs(30));

@@ -36,7 +36,7 @@ pub(super) fn list(settings: &Settings, json: bool) -> Result<()> {
         return crate::cli::print(&format!("no backups in {}\n", settings.backup.directory.display()));
     }
     let zone = TimeZone::system();
-    let heading = ["NAME", "BEGUN", "SIZE", "DATABASES", "ROWS", "READ BACK"].map(str::to_owned).to_vec();
+    let heading = ["NAME", "BEGUN", "SIZE", "DBS", "ROWS", "READ BACK"].map(str::to_owned).to_vec();
     let rows = entries.iter().map(|entry| row(entry, &zone));
     crate::cli::print(&columns(&std::iter::once(heading).chain(rows).collect::<Vec<_>>()))
 }
@@ -59,7 +59,7 @@ fn listed(entry: &Entry) -> Listed<'_> {
 }
 
 fn row(entry: &Entry, zone: &TimeZone) -> Vec<String> {
-    let begun = entry.name.time().to_zoned_datetime(zone.clone()).strftime("%a %Y-%m-%d %H:%M").to_string();
+    let begun = entry.name.time().to_zoned_datetime(zone.clone()).strftime("%Y-%m-%d %H:%M").to_string();
     let cells = match &entry.manifest {
         Ok(manifest) => [
             DecimalBytes(manifest.bytes()).to_string(),
@@ -75,4 +75,31 @@ fn row(entry: &Entry, zone: &TimeZone) -> Vec<String> {
         Err(_) => ["?".into(), "?".into(), "?".into(), "UNREADABLE".into()],
     };
     [entry.name.to_string(), begun].into_iter().chain(cells).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backup::manifest::tests::example;
+    use crate::error::{Error, Kind};
+
+    #[test]
+    fn long_values_fit_a_terminal() {
+        let mut manifest = example("20261124T030000Z");
+        manifest.databases = vec![manifest.databases[0].clone(); 100];
+        manifest.databases[0].dump.bytes = 999_989_000_000_000;
+        manifest.databases[0].contents.as_mut().unwrap().tables.insert("x".into(), 98_765_432_100);
+        manifest.read_back.as_mut().unwrap().damage = Some("x".into());
+        let unreadable = Err(Error::new(Kind::Damaged, "x"));
+        let entries = [
+            Entry { name: manifest.name, path: "x".into(), manifest: Ok(manifest.clone()) },
+            Entry { name: manifest.name, path: "x".into(), manifest: unreadable },
+        ];
+        let zone = TimeZone::fixed(jiff::tz::offset(5));
+        let rows: Vec<_> = entries.iter().map(|entry| row(entry, &zone)).collect();
+        assert_eq!(rows[0][1], "2026-11-24 08:00");
+        for line in columns(&rows).lines() {
+            assert!(line.chars().count() <= 80, "{line}");
+        }
+    }
 }

@@ -1,6 +1,9 @@
 //! `matrix-postgres-backup`
 
 mod list;
+mod notify;
+mod prune;
+mod run;
 mod status;
 
 use std::os::unix::fs::MetadataExt as _;
@@ -14,13 +17,12 @@ use nix::unistd::geteuid;
 
 use crate::account::Account;
 use crate::backup::catalogue::{self, Entry};
-use crate::backup::{create, directory, run};
+use crate::backup::{create, directory};
 use crate::config::{self, Settings};
 use crate::error::Result;
 use crate::lock::Lock;
-use crate::report;
+use crate::report::{self, event};
 use crate::runtime::interrupt;
-use crate::systemd::notify;
 
 /// Back up every database of the server: dumped, synced, and read back whole.
 ///
@@ -62,6 +64,18 @@ enum Verb {
         #[arg(long)]
         dry_run: bool,
     },
+    /// Remove the backups that no rule of [backup.keep] keeps; every good run does so, too
+    Prune {
+        /// Print which ones stay and go, each with the reason, and remove nothing
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// Tell the administrator how a unit ended (for matrix-postgres-notify@.service)
+    #[command(hide = true)]
+    Notify {
+        /// The unit that failed; start:UNIT for one that begins, success:UNIT for one that ended well
+        unit: String,
+    },
     /// Tell whether all is well; exit status 0 only if it is
     Status {
         /// As JSON
@@ -76,15 +90,22 @@ enum Verb {
 /// See the verbs.
 pub fn run(arguments: Arguments) -> Result<ExitCode> {
     let settings = config::load(arguments.config.as_deref())?;
+    if let Some(Verb::Notify { unit }) = &arguments.verb {
+        notify::notify(&settings, unit)?;
+        return Ok(ExitCode::SUCCESS);
+    }
     become_owner(&settings)?;
     match arguments.verb.unwrap_or(Verb::Run { dry_run: false }) {
-        Verb::Run { dry_run: true } => {
-            let plan = run::dry_run(&settings, &crate::cli::host(), Timestamp::now())?;
-            crate::cli::print(&format!("{plan}\n"))?;
+        Verb::Run { dry_run: true } => run::dry_run(&settings)?,
+        Verb::Run { dry_run: false } => {
+            if let Err(error) = run::run(&settings) {
+                return Ok(crate::cli::failure_of(&error, event::FAILED));
+            }
         }
-        Verb::Run { dry_run: false } => make(&settings)?,
         Verb::List { json } => list::list(&settings, json)?,
         Verb::Verify { name, dry_run } => verify(&settings, name.as_deref(), dry_run)?,
+        Verb::Notify { unit } => notify::notify(&settings, &unit)?,
+        Verb::Prune { dry_run } => prune::prune(&settings, dry_run)?,
         Verb::Status { json } => return status::status(&settings, json),
     }
     Ok(ExitCode::SUCCESS)
@@ -96,15 +117,6 @@ fn become_owner(settings: &Settings) -> Result<()> {
         Ok(meta) if geteuid().is_root() => Account::of(meta.uid(), meta.gid()).assume(),
         _ => Ok(()),
     }
-}
-
-fn make(settings: &Settings) -> Result<()> {
-    interrupt::listen()?;
-    notify::status("preparing");
-    let mut progress = report::progress(crate::cli::on_terminal());
-    let outcome = run::run(settings, &crate::cli::host(), progress.as_mut(), Timestamp::now())?;
-    notify::status(&outcome.summary());
-    Ok(())
 }
 
 fn verify(settings: &Settings, name: Option<&str>, dry_run: bool) -> Result<()> {

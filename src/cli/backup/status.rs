@@ -12,20 +12,42 @@ use crate::backup::status::{self, Status, Timer};
 use crate::cli::table::columns;
 use crate::config::Settings;
 use crate::error::{Kind, Result};
+use crate::files;
+use crate::report::metrics;
 use crate::systemd::Manager;
 
 pub(super) fn status(settings: &Settings, json: bool) -> Result<ExitCode> {
-    let entries = catalogue::list(&settings.backup.directory)?;
-    let timer = timer(&settings.backup.timer);
-    let status = status::judge(&entries, settings.backup.max_age, &timer, Timestamp::now());
+    let status = now(settings)?;
     match json {
         true => crate::cli::print_json(&status)?,
-        false => crate::cli::print(&describe(&status, &TimeZone::system()))?,
+        false => crate::cli::print(&in_words(&status))?,
     }
     Ok(match status.well {
         true => ExitCode::SUCCESS,
         false => ExitCode::from(Kind::NotWell.exit_status()),
     })
+}
+
+/// How things are.
+pub(super) fn now(settings: &Settings) -> Result<Status> {
+    let entries = catalogue::list(&settings.backup.directory)?;
+    let timer = timer(&settings.backup.timer);
+    let free = files::free_space(&settings.backup.directory).ok();
+    Ok(status::judge(&entries, &settings.backup, &timer, free, Timestamp::now()))
+}
+
+/// For people, in the local time zone.
+pub(super) fn in_words(status: &Status) -> String {
+    describe(status, &TimeZone::system())
+}
+
+/// Writes the metrics, if they are wanted; that they cannot be is said, and fails nothing else.
+pub(super) fn publish(settings: &Settings, status: &Status) {
+    if let Some(file) = &settings.backup.metrics_file
+        && let Err(error) = files::publish(file, &metrics::text(status))
+    {
+        log::warn!("{}", error.context("the metrics are not up to date").report());
+    }
 }
 
 fn timer(unit: &str) -> Timer {
@@ -70,6 +92,9 @@ fn describe(status: &Status, zone: &TimeZone) -> String {
                 (false, _) => "no".into(),
             },
         );
+    }
+    if let Some(free) = status.free_bytes {
+        line("free space", DecimalBytes(free).to_string());
     }
     line("backups", status.backups.to_string());
     line("next run", status.next_run.map_or_else(|| "none".into(), local));

@@ -1,0 +1,223 @@
+//! Carries a plan of [`super::retention`] out: a backup loses its name first and its files afterwards, and
+//! only those files that its manifest names.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use jiff::ZonedDateTime;
+
+use super::catalogue::{self, Entry};
+use super::manifest::{self, Manifest};
+use super::name::BackupName;
+use super::retention::{self, Candidate, Plan, Reason, State};
+use crate::config::Backup;
+use crate::error::{Error, IoContext as _, Kind, Result};
+use crate::files::sync_directory;
+use crate::report::event;
+
+/// Files of ours that a manifest does not name.
+const BESIDE: [&str; 1] = [manifest::FILE];
+
+/// Decides which of the backups that there are go.
+///
+/// # Errors
+/// [`Kind::File`] if the backup directory cannot be read.
+pub fn plan(settings: &Backup, now: &ZonedDateTime) -> Result<Plan> {
+    let backups: Vec<_> = catalogue::list(&settings.directory)?.iter().map(candidate).collect();
+    Ok(retention::plan(&backups, &settings.keep, now))
+}
+
+fn candidate(entry: &Entry) -> Candidate {
+    let (state, foreign) = match &entry.manifest {
+        Err(_) => (State::Unreadable, None),
+        Ok(manifest) => {
+            let state = match (&manifest.read_back, manifest.is_verified()) {
+                (_, true) => State::Verified,
+                (Some(_), false) => State::Damaged,
+                (None, false) => State::NotReadBack,
+            };
+            (state, foreign(&entry.path, manifest))
+        }
+    };
+    Candidate { name: entry.name, state, foreign }
+}
+
+/// What is in a backup's directory and not of the backup.
+fn foreign(path: &Path, manifest: &Manifest) -> Option<String> {
+    if path.is_symlink() {
+        return Some("it is a symbolic link".to_owned());
+    }
+    let ours: BTreeSet<_> = manifest.files().map(|file| file.file.as_str()).chain(BESIDE).collect();
+    let entries = match std::fs::read_dir(path) {
+        Ok(entries) => entries,
+        Err(error) => return Some(error.to_string()),
+    };
+    for entry in entries {
+        let Ok(entry) = entry else { return Some("it cannot be read".to_owned()) };
+        let name = entry.file_name();
+        let is_ours = name.to_str().is_some_and(|name| ours.contains(name) || is_unfinished(name));
+        if !is_ours || !entry.file_type().is_ok_and(|kind| kind.is_file()) {
+            return Some(format!("{} is in it", name.display()));
+        }
+    }
+    None
+}
+
+/// What a killed replacement of the manifest leaves, see [`crate::files::replace`].
+fn is_unfinished(name: &str) -> bool {
+    BESIDE.iter().any(|file| {
+        name.strip_prefix('.')
+            .and_then(|name| name.strip_prefix(file))
+            .is_some_and(|rest| rest.starts_with('.'))
+    })
+}
+
+/// Removes what the plan says, oldest first; the caller holds the lock. Returns what was removed.
+///
+/// # Errors
+/// [`Kind::File`]: what could not be removed, and everything newer, is still there.
+pub fn carry_out(directory: &Path, plan: &Plan) -> Result<Vec<BackupName>> {
+    remove_leftovers(directory)?;
+    for decision in plan.left() {
+        let reasons: Vec<_> = decision.reasons.iter().map(ToString::to_string).collect();
+        log::warn!(BACKUP:display = decision.name; "left {}: {}", decision.name, reasons.join(", "));
+    }
+    let mut removed = Vec::new();
+    for name in plan.removed() {
+        let (path, hidden) = (directory.join(name.to_string()), directory.join(name.removing()));
+        std::fs::rename(&path, &hidden).at("rename for its removal", &path)?;
+        sync_directory(directory)?;
+        remove(&hidden)?;
+        removed.push(name);
+    }
+    if let (Some(oldest), Some(newest)) = (removed.first(), removed.last()) {
+        log::info!(
+            MESSAGE_ID = event::PRUNED, BACKUPS = removed.len();
+            "removed {} backups that no rule keeps, {oldest} to {newest}; {} are left",
+            removed.len(),
+            plan.decisions.len() - removed.len()
+        );
+    }
+    Ok(removed)
+}
+
+/// Goes on where a killed prune was.
+fn remove_leftovers(directory: &Path) -> Result<()> {
+    for entry in std::fs::read_dir(directory).at("read", directory)? {
+        let entry = entry.at("read", directory)?;
+        let Some(name) = entry.file_name().to_str().and_then(BackupName::from_removing) else { continue };
+        if !entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            continue;
+        }
+        match remove(&entry.path()) {
+            Ok(()) => log::info!("removed what was left of {name}, whose removal was cut short"),
+            Err(error) => log::warn!("{}", error.report()),
+        }
+    }
+    Ok(())
+}
+
+/// The manifest goes last, so that as long as there is a file, it is known whose it is.
+fn remove(hidden: &Path) -> Result<()> {
+    if hidden.join(manifest::FILE).exists() {
+        let manifest = Manifest::load(hidden)?;
+        if let Some(what) = foreign(hidden, &manifest) {
+            return Err(Error::new(
+                Kind::File,
+                format!("{} is left, for it is not ours alone: {}", hidden.display(), Reason::Foreign(what)),
+            )
+            .hint(format!("ls -la {}", hidden.display())));
+        }
+        for entry in std::fs::read_dir(hidden).at("read", hidden)? {
+            let path = entry.at("read", hidden)?.path();
+            if !path.ends_with(manifest::FILE) {
+                std::fs::remove_file(&path).at("remove", &path)?;
+            }
+        }
+        sync_directory(hidden)?;
+        let file = hidden.join(manifest::FILE);
+        std::fs::remove_file(&file).at("remove", &file)?;
+    }
+    std::fs::remove_dir(hidden).at("remove", hidden)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backup::manifest::tests::example;
+    use crate::config::{Fragment, Settings};
+
+    fn backups(names: &[&str]) -> (tempfile::TempDir, Backup) {
+        let root = tempfile::tempdir().unwrap();
+        for name in names {
+            let path = root.path().join(name);
+            std::fs::create_dir(&path).unwrap();
+            let manifest = example(name);
+            for file in manifest.files() {
+                std::fs::write(path.join(&file.file), "x").unwrap();
+            }
+            manifest.save(&path).unwrap();
+        }
+        let mut settings = Settings::from_fragment(Fragment::default()).unwrap().backup;
+        settings.directory = root.path().to_owned();
+        settings.keep = crate::config::Keep { last: 1, daily: 0, weekly: 0, monthly: 0, yearly: 0 };
+        (root, settings)
+    }
+
+    fn now() -> ZonedDateTime {
+        "2026-11-24T09:00:00+00:00[UTC]".parse().unwrap()
+    }
+
+    fn names(root: &Path) -> Vec<String> {
+        let mut names: Vec<_> = std::fs::read_dir(root)
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn only_what_is_ours_goes() {
+        let old = ["20261119T030000Z", "20261120T030000Z", "20261121T030000Z", "20261122T030000Z"];
+        let (root, settings) = backups(&[&old[..], &["20261124T030000Z"]].concat());
+        std::fs::write(root.path().join(old[0]).join("notes.txt"), "mine").unwrap();
+        std::fs::create_dir(root.path().join(old[1]).join("media")).unwrap();
+        std::fs::write(root.path().join(old[2]).join(".manifest.json.Ab3"), "").unwrap();
+        std::os::unix::fs::symlink(old[0], root.path().join("20261118T030000Z")).unwrap();
+        std::fs::write(root.path().join("20261117T030000Z.tar"), "").unwrap();
+        let plan = plan(&settings, &now()).unwrap();
+        let removed = carry_out(root.path(), &plan).unwrap();
+        assert_eq!(removed.iter().map(ToString::to_string).collect::<Vec<_>>(), [old[2], old[3]]);
+        assert_eq!(
+            names(root.path()),
+            ["20261117T030000Z.tar", "20261118T030000Z", old[0], old[1], "20261124T030000Z"]
+        );
+        assert_eq!(std::fs::read_dir(root.path().join(old[0])).unwrap().count(), 4);
+    }
+
+    #[test]
+    fn a_removal_cut_short_anywhere_is_finished_by_the_next() {
+        for left in 0..=3 {
+            let (root, settings) = backups(&["20261120T030000Z", "20261124T030000Z"]);
+            let hidden = root.path().join(".20261120T030000Z.removing");
+            std::fs::rename(root.path().join("20261120T030000Z"), &hidden).unwrap();
+            let files = ["globals.sql.zst", "home%22server.dump.zst", manifest::FILE];
+            for file in &files[..left] {
+                std::fs::remove_file(hidden.join(file)).unwrap();
+            }
+            carry_out(root.path(), &plan(&settings, &now()).unwrap()).unwrap();
+            assert_eq!(names(root.path()), ["20261124T030000Z"]);
+        }
+    }
+
+    #[test]
+    fn a_leftover_with_anything_else_in_it_stays() {
+        let (root, settings) = backups(&["20261124T030000Z"]);
+        let hidden = root.path().join(".20261120T030000Z.removing");
+        std::fs::create_dir(&hidden).unwrap();
+        std::fs::write(hidden.join("x"), "").unwrap();
+        carry_out(root.path(), &plan(&settings, &now()).unwrap()).unwrap();
+        assert!(hidden.join("x").exists());
+    }
+}

@@ -1,0 +1,86 @@
+//! The state of the backups for Prometheus, by way of node_exporter's textfile collector.
+
+use std::fmt::Write as _;
+
+use crate::backup::status::Status;
+
+/// The whole file: what is not known has no line.
+pub fn text(status: &Status) -> String {
+    let newest = status.newest.as_ref();
+    let seconds = |time: jiff::Timestamp| time.as_second() as f64;
+    let count = |number: Option<u64>| number.map(|number| number as f64);
+    let metrics = [
+        ("well", "1 if there is nothing to complain about", Some(f64::from(u8::from(status.well)))),
+        ("backups", "Backups that there are", Some(status.backups as f64)),
+        (
+            "last_success_timestamp_seconds",
+            "When the newest backup was begun",
+            newest.map(|newest| seconds(newest.time)),
+        ),
+        (
+            "last_verified_timestamp_seconds",
+            "When the newest verified backup was begun",
+            status.newest_verified.map(|name| seconds(name.time())),
+        ),
+        (
+            "last_read_back_timestamp_seconds",
+            "When the newest verified backup was read back",
+            status.newest_verified_at.map(seconds),
+        ),
+        (
+            "age_seconds",
+            "Age of the newest backup when this was written",
+            newest.map(|newest| newest.age_seconds as f64),
+        ),
+        ("size_bytes", "Size of the newest backup", count(newest.and_then(|newest| newest.bytes))),
+        (
+            "duration_seconds",
+            "Time that the dump of the newest backup took",
+            count(newest.and_then(|newest| newest.milliseconds)).map(|milliseconds| milliseconds / 1000.0),
+        ),
+        ("rows", "Rows in the newest backup", count(newest.and_then(|newest| newest.rows))),
+        ("free_bytes", "Free space on the file system of the backups", count(status.free_bytes)),
+        ("next_run_timestamp_seconds", "When the timer starts the next backup", status.next_run.map(seconds)),
+    ];
+    let mut text = String::new();
+    for (name, help, value) in metrics {
+        if let Some(value) = value {
+            let name = format!("matrix_postgres_backup_{name}");
+            let _ = writeln!(text, "# HELP {name} {help}.\n# TYPE {name} gauge\n{name} {value}");
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backup::catalogue::Entry;
+    use crate::backup::manifest::tests::example;
+    use crate::backup::status::{Timer, judge};
+    use crate::config::{Fragment, Settings};
+
+    #[test]
+    fn what_is_known_has_a_line_and_nothing_else() {
+        let manifest = example("20261124T030000Z");
+        let entry = Entry { name: manifest.name, path: "x".into(), manifest: Ok(manifest) };
+        let settings = Settings::from_fragment(Fragment::default()).unwrap().backup;
+        let now = "2026-11-24T04:00:00Z".parse().unwrap();
+        let full = text(&judge(&[entry], &settings, &Timer::None, Some(5_000_000_000), now));
+        for line in [
+            "matrix_postgres_backup_well 1\n",
+            "matrix_postgres_backup_last_verified_timestamp_seconds 1795489200\n",
+            "matrix_postgres_backup_age_seconds 3600\n",
+            "matrix_postgres_backup_size_bytes 1000100\n",
+            "matrix_postgres_backup_duration_seconds 1.5\n",
+            "matrix_postgres_backup_rows 12\n",
+            "matrix_postgres_backup_free_bytes 5000000000\n",
+        ] {
+            assert!(full.contains(line), "{line}{full}");
+        }
+        assert!(!full.contains("next_run"));
+        let empty = text(&judge(&[], &settings, &Timer::None, None, now));
+        assert!(empty.contains("matrix_postgres_backup_backups 0\n"), "{empty}");
+        assert!(!empty.contains("age_seconds"), "{empty}");
+    }
+}
