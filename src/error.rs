@@ -30,7 +30,7 @@ pub enum Kind {
     File = 28,
     /// A file system has no room left.
     NoSpace = 29,
-    /// PostgreSQL's programs of the needed major version are not installed.
+    /// PostgreSQL's programs of the needed major version, or the program that encrypts, are not installed.
     NotInstalled = 30,
     /// The data directory is not a cluster, or is not usable as it stands.
     DataDirectory = 31,
@@ -56,6 +56,8 @@ pub enum Kind {
     Interrupted = 41,
     /// A notice did not reach whom it was for.
     NotDelivered = 42,
+    /// What is encrypted cannot be read: no private key was named, or it is of nobody it was encrypted to.
+    NoKey = 43,
 }
 
 impl Kind {
@@ -220,7 +222,7 @@ mod tests {
         let documented = include_str!("../docs/exit-statuses.md")
             .lines()
             .filter_map(|line| line.strip_prefix("| ")?.split(' ').next()?.parse::<u8>().ok());
-        assert!(documented.eq(Kind::Bug.exit_status()..=Kind::NotDelivered.exit_status()));
+        assert!(documented.eq(Kind::Bug.exit_status()..=Kind::NoKey.exit_status()));
     }
 
     #[test]

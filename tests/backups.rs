@@ -101,8 +101,9 @@ fn assert_only(machine: &Machine, backups: &BTreeSet<String>) {
         assert_eq!(entry["verified"], true, "{listed:#}");
     }
     assert_eq!(listed.as_array().unwrap().len(), backups.len());
-    machine
-        .ok("! pgrep -x pg_dump && ! pgrep -x pg_restore && ! pgrep -f '^/usr/bin/matrix-postgres-backup run'");
+    machine.ok(
+        "! pgrep -x pg_dump && ! pgrep -x pg_restore && ! pgrep -f '^/usr/bin/matrix-postgres-backup run'",
+    );
     // And the server is as well as before.
     assert_eq!(machine.wait_for("matrix-postgres-cli -XAtc 'SELECT 1'", PATIENCE), "1");
 }

@@ -60,15 +60,6 @@ impl Codec {
         }
     }
 
-    /// An encoder into `sink` with `threads` workers (at least one; [`Codec::None`] has none).
-    pub fn encoder<W: Write>(self, sink: W, threads: usize) -> io::Result<Encoder<W>> {
-        Ok(Encoder(match self {
-            Self::Zstd { level } => Packer::Zstd(zstd_encoder(sink, level, threads)?),
-            Self::Gzip { level } => Packer::Gzip(gzip::Encoder::new(sink, level, threads)?),
-            Self::None => Packer::None(sink),
-        }))
-    }
-
     /// A decoder of everything that `source` gives, to its end.
     pub fn decoder<R: Read>(self, source: R) -> io::Result<Decoder<R>> {
         Ok(Decoder(match self {
@@ -83,6 +74,38 @@ impl Codec {
     }
 }
 
+/// How a codec is put to work.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Packing {
+    /// The codec.
+    pub codec: Codec,
+    /// Its workers, at least one; [`Codec::None`] has none.
+    pub threads: usize,
+    /// Whether block borders depend on the content and blocks on nothing before them: what is the same in two dumps
+    /// is then the same in their files, which borg, restic and rsync make use of. Files are somewhat larger.
+    pub rsyncable: bool,
+}
+
+impl Packing {
+    /// A codec at its best compression with so many workers.
+    pub fn new(codec: Codec, threads: usize) -> Self {
+        Self { codec, threads, rsyncable: false }
+    }
+
+    /// An encoder into `sink`.
+    pub fn encoder<W: Write>(self, sink: W) -> io::Result<Encoder<W>> {
+        let Self { codec, threads, rsyncable } = self;
+        Ok(Encoder(match codec {
+            Codec::Zstd { level } => Packer::Zstd(zstd_encoder(sink, level, threads, rsyncable)?),
+            Codec::Gzip { level } if rsyncable => {
+                Packer::Gzip(gzip::Encoder::rsyncable(sink, level, threads)?)
+            }
+            Codec::Gzip { level } => Packer::Gzip(gzip::Encoder::new(sink, level, threads)?),
+            Codec::None => Packer::None(sink),
+        }))
+    }
+}
+
 /// How many workers compress when nobody said: one for each processor, eight at most.
 pub fn default_threads() -> usize {
     std::thread::available_parallelism().map_or(1, |count| count.get().min(8))
@@ -92,6 +115,7 @@ fn zstd_encoder<W: Write>(
     sink: W,
     level: i32,
     threads: usize,
+    rsyncable: bool,
 ) -> io::Result<zio::Writer<W, raw::Encoder<'static>>> {
     let mut encoder = raw::Encoder::new(level)?;
     encoder.set_parameter(CParameter::ChecksumFlag(true))?;
@@ -100,6 +124,9 @@ fn zstd_encoder<W: Write>(
     }
     let threads = u32::try_from(threads.max(1)).unwrap_or(u32::MAX);
     encoder.set_parameter(CParameter::NbWorkers(threads))?;
+    for parameter in if rsyncable { &RSYNCABLE[..] } else { &[] } {
+        encoder.set_parameter(*parameter)?;
+    }
     Ok(zio::Writer::new_with_capacity(sink, encoder, BUFFER))
 }
 
@@ -123,6 +150,11 @@ fn tuning(level: i32) -> Vec<CParameter> {
         CParameter::OverlapSizeLog(9),
     ]
 }
+
+/// Jobs that end where the content says so and begin without any knowledge of what came before: zstd's own
+/// `--rsyncable` lets each job look back into the one before, so that one changed row changes two of them.
+const RSYNCABLE: [CParameter; 3] =
+    [CParameter::JobSize(1 << 20), CParameter::OverlapSizeLog(1), CParameter::RSyncable(true)];
 
 /// A [`Write`] that stores what it is given; [`Encoder::finish`] must be called at the end.
 pub struct Encoder<W: Write>(Packer<W>);
@@ -200,6 +232,68 @@ impl<R: Read> Read for Decoder<R> {
             Unpacker::Zstd(decoder) => decoder.read(buffer),
             Unpacker::Gzip(decoder) => decoder.read(buffer),
             Unpacker::None(source) => source.read(buffer),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::archive::testing::text;
+    use std::collections::HashSet;
+
+    fn packed(content: &[u8], codec: Codec, rsyncable: bool) -> Vec<u8> {
+        let packing = Packing { codec, threads: 2, rsyncable };
+        let mut encoder = packing.encoder(Vec::new()).unwrap();
+        for piece in content.chunks(512 * 1024) {
+            encoder.write_all(piece).unwrap();
+        }
+        encoder.finish().unwrap()
+    }
+
+    /// Pieces as borg and restic cut them, by a sum of the bytes before: of 64 KiB, on average.
+    fn chunks(bytes: &[u8]) -> Vec<&[u8]> {
+        let (mut chunks, mut start, mut sum) = (Vec::new(), 0, 0_u64);
+        for (place, &byte) in bytes.iter().enumerate() {
+            sum = (sum << 1).wrapping_add(u64::from(byte).wrapping_mul(0x9e37_79b9_7f4a_7c15));
+            if sum >> 48 == 0 {
+                chunks.push(&bytes[start..=place]);
+                start = place + 1;
+            }
+        }
+        chunks.push(&bytes[start..]);
+        chunks
+    }
+
+    /// The share of the bytes of `new` that are in chunks which `old` has, too.
+    fn shared(old: &[u8], new: &[u8]) -> f64 {
+        let known: HashSet<_> = chunks(old).into_iter().collect();
+        let known = chunks(new).into_iter().filter(|chunk| known.contains(chunk)).map(<[u8]>::len);
+        known.sum::<usize>() as f64 / new.len() as f64
+    }
+
+    #[test]
+    fn an_inserted_line_changes_little_of_an_rsyncable_file() {
+        let old = text(64 << 20);
+        let new = [&old[..1_000_000], b"one more line\n", &old[1_000_000..]].concat();
+        for codec in [Codec::ZSTD, Codec::Zstd { level: 1 }, Codec::GZIP] {
+            let kept = shared(&packed(&old, codec, true), &packed(&new, codec, true));
+            assert!(kept > 0.9, "{codec:?}: {kept}");
+            let plain = shared(&packed(&old, codec, false), &packed(&new, codec, false));
+            assert!(plain < 0.1, "{codec:?}: {plain}");
+        }
+    }
+
+    #[test]
+    fn an_rsyncable_file_unpacks_to_what_went_in() {
+        for length in [0, 1, 100_000, 5_000_000] {
+            let content = text(length);
+            for codec in [Codec::ZSTD, Codec::GZIP] {
+                let packed = packed(&content, codec, true);
+                let mut unpacked = Vec::new();
+                codec.decoder(&packed[..]).unwrap().read_to_end(&mut unpacked).unwrap();
+                assert_eq!(unpacked, content, "{codec:?} {length}");
+            }
         }
     }
 }

@@ -6,6 +6,9 @@
 //! other are one deflate stream. Header and trailer are RFC 1952; the CRC-32 of the blocks is combined, not
 //! computed twice. Every gzip reader takes it.
 //!
+//! Where a file is to share blocks with that of yesterday ([`Encoder::rsyncable`]), a block ends where the content
+//! says so, and has no dictionary: what is the same in both inputs is then the same in both outputs.
+//!
 //! The thread that writes is the one that calls: it needs no locks for the sink, and gets the sink's errors
 //! directly. Memory is flat, about 1 MiB for each block under way.
 
@@ -22,6 +25,9 @@ pub const BLOCK: usize = 512 * 1024;
 
 /// Deflate looks back no farther than this (RFC 1951, 2).
 const WINDOW: usize = 32 * 1024;
+
+/// Bits of the rolling sum that are all zero at a border: one is found every 128 KiB on average.
+const BORDER: u64 = ((1 << 17) - 1) << 47;
 
 /// Magic, deflate, no flags, no time (the same input gives the same file), no extra flags, Unix.
 const HEADER: [u8; 10] = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 3];
@@ -57,6 +63,7 @@ pub struct Encoder<W: Write> {
     most_pending: usize,
     buffer: Vec<u8>,
     start: usize,
+    borders: Option<Box<Borders>>,
     spare: Vec<(Vec<u8>, Vec<u8>)>,
     crc: crc32fast::Hasher,
     size: u32,
@@ -79,6 +86,7 @@ impl<W: Write> Encoder<W> {
             most_pending,
             buffer: Vec::with_capacity(WINDOW + BLOCK),
             start: 0,
+            borders: None,
             spare: Vec::new(),
             crc: crc32fast::Hasher::new(),
             size: 0,
@@ -92,6 +100,13 @@ impl<W: Write> Encoder<W> {
             // An error here drops the encoder, which ends the workers that were started.
             encoder.workers.push(worker.spawn(move || work(&queue, level))?);
         }
+        Ok(encoder)
+    }
+
+    /// As [`Encoder::new`], with blocks that depend on nothing but their own content.
+    pub fn rsyncable(sink: W, level: u32, threads: usize) -> io::Result<Self> {
+        let mut encoder = Self::new(sink, level, threads)?;
+        encoder.borders = Some(Box::new(Borders::new()));
         Ok(encoder)
     }
 
@@ -125,7 +140,9 @@ impl<W: Write> Encoder<W> {
             .pop()
             .unwrap_or_else(|| (Vec::with_capacity(WINDOW + BLOCK), Vec::with_capacity(BLOCK)));
         next.clear();
-        next.extend_from_slice(&self.buffer[self.buffer.len().saturating_sub(WINDOW)..]);
+        if self.borders.is_none() {
+            next.extend_from_slice(&self.buffer[self.buffer.len().saturating_sub(WINDOW)..]);
+        }
         let start = std::mem::replace(&mut self.start, next.len());
         let buffer = std::mem::replace(&mut self.buffer, next);
         let (reply, answer) = mpsc::sync_channel(1);
@@ -168,13 +185,19 @@ impl<W: Write> Encoder<W> {
 impl<W: Write> Write for Encoder<W> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.check()?;
+        if bytes.is_empty() {
+            return Ok(0);
+        }
         let mut room = self.start + BLOCK - self.buffer.len();
         // A full block waits for the byte after it: only then it is known not to be the last.
-        if room == 0 && !bytes.is_empty() {
+        if room == 0 || self.borders.as_ref().is_some_and(|borders| borders.reached) {
             self.hand_on(false)?;
             room = BLOCK;
         }
-        let taken = room.min(bytes.len());
+        let mut taken = room.min(bytes.len());
+        if let Some(borders) = &mut self.borders {
+            taken = borders.look_for(&bytes[..taken]);
+        }
         self.buffer.extend_from_slice(&bytes[..taken]);
         Ok(taken)
     }
@@ -193,6 +216,42 @@ impl<W: Write> Drop for Encoder<W> {
             // A worker that panicked has been noticed: its answer never came.
             let _ = worker.join();
         }
+    }
+}
+
+/// Finds the places where blocks end by their content: a gear hash of the last 64 bytes, which moves along with the
+/// content when something is inserted before it.
+struct Borders {
+    gear: [u64; 256],
+    sum: u64,
+    /// The last byte that was looked at is the last one of a block.
+    reached: bool,
+}
+
+impl Borders {
+    fn new() -> Self {
+        // Numbers without a pattern (splitmix64); any will do as long as they stay the same.
+        let mut state = 0_u64;
+        let gear = std::array::from_fn(|_| {
+            state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+            let mut mixed = state;
+            mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+            mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+            mixed ^ (mixed >> 31)
+        });
+        Self { gear, sum: 0, reached: false }
+    }
+
+    /// How many of these bytes belong to the block.
+    fn look_for(&mut self, bytes: &[u8]) -> usize {
+        let mut sum = self.sum;
+        let border = bytes.iter().position(|&byte| {
+            sum = (sum << 1).wrapping_add(self.gear[usize::from(byte)]);
+            sum & BORDER == 0
+        });
+        self.sum = sum;
+        self.reached = border.is_some();
+        border.map_or(bytes.len(), |place| place + 1)
     }
 }
 

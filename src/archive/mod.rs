@@ -4,17 +4,26 @@
 //! both say how many bytes there were, stored and unpacked, with the SHA-256 of either. A backup is good when
 //! the two answers are the same.
 //!
-//! Doors that are left open, with nothing behind them: a target off this machine is another [`sink::Sink`], and
-//! encryption is a sink around a sink, between the codec and the file.
+//! Encryption ([`encryption::Encrypted`]) is a sink around a sink, between the codec and the file; what is to be
+//! encrypted is read back before, by way of a [`tee()`].
+//!
+//! A door that is left open, with nothing behind it: a target off this machine is another [`sink::Sink`].
 
 pub mod codec;
 pub mod digest;
+pub mod encryption;
 pub mod gzip;
 pub mod pipeline;
 pub mod sink;
+pub mod tee;
 #[cfg(test)]
 mod testing;
 
-pub use codec::{Codec, default_threads};
+pub use codec::{Codec, Packing, default_threads};
 pub use digest::Digest;
-pub use pipeline::{Stored, StoredReader, enlarge_pipe, into_error, open_stored, store};
+pub use encryption::{Encrypted, Encryption, Method};
+pub use pipeline::{
+    Stored, StoredReader, digest_of, enlarge_pipe, into_error, open, open_stored, store, store_into,
+};
+pub use sink::FileSink;
+pub use tee::tee;

@@ -10,8 +10,9 @@ use std::thread::Scope;
 use nix::fcntl::{FcntlArg, PosixFadviseAdvice, fcntl, posix_fadvise};
 use serde::{Deserialize, Serialize};
 
-use super::codec::{Codec, Decoder};
+use super::codec::{Codec, Decoder, Packing};
 use super::digest::{Digest, Hasher, HashingReader};
+use super::encryption::{Decrypted, Method};
 use super::sink::{FileSink, Sink};
 use crate::error::{Error, IoContext as _, Kind, Result};
 
@@ -33,7 +34,7 @@ pub struct Stored {
     pub content: Digest,
 }
 
-/// Stores everything that `source` gives in a new file at `path`, durably, by `threads` compressing workers.
+/// Stores everything that `source` gives in a new file at `path`, durably.
 ///
 /// `progress` is told the bytes of content so far, about every half megabyte; its error stops the work and is
 /// handed through. A source that is silent is waited for: to stop it, end the producer. After an error there is
@@ -45,12 +46,11 @@ pub struct Stored {
 /// [`Kind::File`] or [`Kind::NoSpace`], naming the file.
 pub fn store(
     source: impl Read + Send,
-    codec: Codec,
-    threads: usize,
+    packing: Packing,
     path: &Path,
     progress: &mut dyn FnMut(u64) -> Result<()>,
 ) -> Result<Stored> {
-    store_into(FileSink::create(path)?, source, codec, threads, progress)
+    store_into(FileSink::create(path)?, source, packing, progress)
 }
 
 /// [`store`] into any sink.
@@ -60,26 +60,25 @@ pub fn store(
 pub fn store_into<S: Sink>(
     sink: S,
     source: impl Read + Send,
-    codec: Codec,
-    threads: usize,
+    packing: Packing,
     progress: &mut dyn FnMut(u64) -> Result<()>,
 ) -> Result<Stored> {
     let path = sink.path().to_path_buf();
-    let mut encoder = codec.encoder(sink, threads).at("start to write", &path)?;
+    let mut encoder = packing.encoder(sink).at("start to write", &path)?;
     let mut content = Hasher::default();
     std::thread::scope(|scope| {
         let (pieces, used) = read_ahead(scope, source);
         for piece in pieces {
             let piece = piece.at("read what belongs into", &path)?;
             content.update(&piece);
-            encoder.write_all(&piece).at("write", &path)?;
+            encoder.write_all(&piece).map_err(|error| not_written(error, &path))?;
             progress(content.bytes())?;
             // The reader may have come to its end and need no more room.
             let _ = used.send(piece);
         }
         Ok(())
     })?;
-    let file = encoder.finish().at("write", &path)?.finish()?;
+    let file = encoder.finish().map_err(|error| not_written(error, &path))?.finish()?;
     Ok(Stored { file, content: content.finish() })
 }
 
@@ -105,12 +104,67 @@ fn read_ahead<'scope>(
     (pieces, used)
 }
 
-/// Opens what [`store`] has written. The pages that writing left in memory are given up first, so that the bytes
-/// come from the disk.
+/// Opens what [`store`] has written and did not encrypt, as [`open`] does.
 ///
 /// # Errors
-/// [`Kind::Damaged`] if there is no such file, [`Kind::File`] if it cannot be read.
+/// As [`open`].
 pub fn open_stored(path: &Path, codec: Codec) -> Result<StoredReader> {
+    open(path, codec, None, None)
+}
+
+/// Opens a stored file. The pages that writing left in memory are given up first, so that the bytes come from the
+/// disk.
+///
+/// What is encrypted by `encryption` is decrypted with `identity`: age's identity file, or for OpenPGP gpg's
+/// directory, with the private key.
+///
+/// # Errors
+/// [`Kind::Damaged`] if there is no such file, [`Kind::File`] if it cannot be read, [`Kind::NoKey`] if it is
+/// encrypted and there is no identity. That the identity is the wrong one, or that the program that decrypts does not
+/// take the file, is told when it is read: [`Kind::NoKey`], too, for only the file's digest tells the two apart.
+pub fn open(
+    path: &Path,
+    codec: Codec,
+    encryption: Option<Method>,
+    identity: Option<&Path>,
+) -> Result<StoredReader> {
+    let file = open_file(path)?;
+    let source: Box<dyn Source> = match (encryption, identity) {
+        (None, _) => Box::new(HashingReader::new(Located::new(file, path))),
+        (Some(method), Some(identity)) => Box::new(Decrypted::open(path, file, method, identity)?),
+        (Some(_), None) => {
+            return Err(Error::new(
+                Kind::NoKey,
+                format!("{} is encrypted, and no private key was named", path.display()),
+            )
+            .hint("name the private key of one of its recipients: --identity FILE"));
+        }
+    };
+    StoredReader::new(source, codec, path)
+}
+
+/// The digest of a file as it lies on the disk, whatever is in it. `progress` is told the bytes so far.
+///
+/// # Errors
+/// [`Kind::Damaged`] if there is no such file, [`Kind::File`] if it cannot be read, and that of `progress`.
+pub fn digest_of(path: &Path, progress: &mut dyn FnMut(u64) -> Result<()>) -> Result<Digest> {
+    let mut file = HashingReader::new(Located::new(open_file(path)?, path));
+    let mut piece = vec![0; PIECE];
+    let mut done = 0;
+    loop {
+        match file.read(&mut piece) {
+            Ok(0) => return Ok(file.finish()),
+            Ok(read) => {
+                done += read as u64;
+                progress(done)?;
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(into_error(error)),
+        }
+    }
+}
+
+fn open_file(path: &Path) -> Result<File> {
     let file = File::open(path).map_err(|error| match error.kind() {
         io::ErrorKind::NotFound => Error::new(Kind::Damaged, format!("{} is missing", path.display())),
         _ => Error::io("open", path, error),
@@ -119,27 +173,42 @@ pub fn open_stored(path: &Path, codec: Codec) -> Result<StoredReader> {
     for advice in [PosixFadviseAdvice::POSIX_FADV_DONTNEED, PosixFadviseAdvice::POSIX_FADV_SEQUENTIAL] {
         let _ = posix_fadvise(&file, 0, 0, advice);
     }
-    let file = HashingReader::new(Located { file, path: path.to_path_buf() });
-    let decoder = codec.decoder(file).at("start to read", path)?;
-    Ok(StoredReader { decoder, content: Hasher::default(), path: path.to_path_buf() })
+    Ok(file)
+}
+
+/// Where the packed bytes come from: a file, a program that decrypts one, or what is being written.
+pub(super) trait Source: Read + Send {
+    /// The digest of the file, all of which has been read.
+    fn finish(self: Box<Self>) -> Result<Digest>;
+}
+
+impl Source for HashingReader<Located> {
+    fn finish(self: Box<Self>) -> Result<Digest> {
+        Ok((*self).finish())
+    }
 }
 
 /// A [`Read`] of what a stored file holds. Its errors are made for [`into_error`].
 pub struct StoredReader {
-    decoder: Decoder<HashingReader<Located>>,
+    decoder: Decoder<Box<dyn Source>>,
     content: Hasher,
     path: PathBuf,
 }
 
 impl StoredReader {
+    pub(super) fn new(source: Box<dyn Source>, codec: Codec, path: &Path) -> Result<Self> {
+        let decoder = codec.decoder(source).at("start to read", path)?;
+        Ok(Self { decoder, content: Hasher::default(), path: path.to_path_buf() })
+    }
+
     /// The digests of the whole file and of what was read of its content.
     ///
     /// # Errors
-    /// [`Kind::File`] if the rest of the file cannot be read.
+    /// [`Kind::File`] if the rest of the file cannot be read, and as reading.
     pub fn finish(self) -> Result<Stored> {
-        let mut file = self.decoder.into_inner();
-        io::copy(&mut file, &mut io::sink()).map_err(into_error)?;
-        Ok(Stored { file: file.finish(), content: self.content.finish() })
+        let mut source = self.decoder.into_inner();
+        io::copy(&mut source, &mut io::sink()).map_err(into_error)?;
+        Ok(Stored { file: source.finish()?, content: self.content.finish() })
     }
 }
 
@@ -159,9 +228,15 @@ impl Read for StoredReader {
 }
 
 /// A file whose errors are told apart from those of the codec above it.
-struct Located {
+pub(super) struct Located {
     file: File,
     path: PathBuf,
+}
+
+impl Located {
+    pub(super) fn new(file: File, path: &Path) -> Self {
+        Self { file, path: path.to_path_buf() }
+    }
 }
 
 impl Read for Located {
@@ -170,6 +245,14 @@ impl Read for Located {
             io::ErrorKind::Interrupted => error,
             _ => io::Error::other(Error::io("read", &self.path, error)),
         })
+    }
+}
+
+/// The error that a sink meant: one of its own, or a failed system call.
+fn not_written(error: io::Error, path: &Path) -> Error {
+    match error.downcast::<Error>() {
+        Ok(error) => error,
+        Err(error) => Error::io("write", path, error),
     }
 }
 
@@ -197,7 +280,7 @@ mod tests {
     const CODECS: [Codec; 3] = [Codec::ZSTD, Codec::GZIP, Codec::None];
 
     fn stored(content: &[u8], codec: Codec, path: &Path) -> Stored {
-        store(content, codec, 2, path, &mut |_| Ok(())).unwrap()
+        store(content, Packing::new(codec, 2), path, &mut |_| Ok(())).unwrap()
     }
 
     fn read(path: &Path, codec: Codec) -> Result<(Vec<u8>, Stored)> {
@@ -262,7 +345,8 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("x");
         let stop = |_| Err(Error::new(Kind::Interrupted, "stopped"));
-        let error = store(&text(4 * PIECE)[..], Codec::ZSTD, 2, &path, &mut { stop }).unwrap_err();
+        let error =
+            store(&text(4 * PIECE)[..], Packing::new(Codec::ZSTD, 2), &path, &mut { stop }).unwrap_err();
         assert_eq!(error.kind(), Kind::Interrupted);
         assert!(!path.exists());
     }
@@ -272,7 +356,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("x");
         std::fs::write(&path, "older").unwrap();
-        let error = store(&b"newer"[..], Codec::None, 1, &path, &mut |_| Ok(())).unwrap_err();
+        let error = store(&b"newer"[..], Packing::new(Codec::None, 1), &path, &mut |_| Ok(())).unwrap_err();
         assert_eq!(error.kind(), Kind::File);
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "older");
     }

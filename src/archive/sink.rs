@@ -1,7 +1,7 @@
 //! Where the stored bytes go: a file, for now.
 //!
-//! A [`Sink`] is the end of the pipeline. Off-site targets will be further implementations, and encryption one
-//! that wraps another.
+//! A [`Sink`] is the end of the pipeline. Off-site targets will be further implementations; encryption is one that
+//! wraps another.
 
 use std::fs::{File, OpenOptions, Permissions};
 use std::io::{self, Write};

@@ -7,10 +7,11 @@ use std::time::Instant;
 
 use jiff::Timestamp;
 
-use super::manifest::{self, DatabaseDump, File, Manifest, ReadBack};
+use super::manifest::{self, DatabaseDump, File, How, Manifest, ReadBack};
 use super::plan::{DatabasePlan, Plan};
-use super::read_back;
-use crate::archive::{self, Codec};
+use super::read_back::{self, Counting, Silent};
+use super::rows::Contents;
+use crate::archive::{self, Codec, Encrypted, FileSink, Packing, Stored, StoredReader};
 use crate::config::{Compression, Settings};
 use crate::error::{Error, IoContext as _, Kind, Result};
 use crate::files::sync_directory;
@@ -38,28 +39,82 @@ pub fn create(
     Ok(manifest)
 }
 
-/// Reads the backup in `path` back and records the result, good or bad, in its manifest.
+/// Reads the backup in `path` back and records the result, good or bad, in its manifest. Of what is encrypted, whose
+/// content was read back before, that is the files' digests.
 ///
 /// # Errors
 /// [`Kind::Damaged`], once that is recorded. When it could not be read for another reason, a full disk or
 /// a signal, nothing is recorded: it is then as little verified as before.
 pub fn verify(
     path: &Path,
-    mut manifest: Manifest,
+    manifest: Manifest,
     runtime: &dyn Runtime,
     progress: &mut dyn Progress,
 ) -> Result<Manifest> {
-    match read_back::read_back(path, &manifest, runtime, progress) {
-        Ok(contents) => {
-            for (dump, contents) in manifest.databases.iter_mut().zip(contents) {
+    let found = examine(path, &manifest, None, runtime, progress);
+    record(path, manifest, found)
+}
+
+/// What [`examine`] has found to be good.
+#[derive(Debug)]
+pub struct Findings {
+    how: How,
+    /// What the dumps hold, if they were read.
+    contents: Option<Vec<Contents>>,
+}
+
+/// Reads the backup in `path` back, decrypted with `identity` where it is needed, and changes nothing.
+///
+/// # Errors
+/// [`Kind::Damaged`]; [`Kind::NoKey`] if the identity is the wrong one; and others when it could not be read.
+pub fn examine(
+    path: &Path,
+    manifest: &Manifest,
+    identity: Option<&Path>,
+    runtime: &dyn Runtime,
+    progress: &mut dyn Progress,
+) -> Result<Findings> {
+    let how = match (&manifest.encryption, identity) {
+        (None, _) => How::Files,
+        (Some(_), Some(_)) => How::Decrypted,
+        (Some(_), None) => How::Stream,
+    };
+    if how != How::Stream {
+        let contents = read_back::read_back(path, manifest, identity, runtime, progress)?;
+        return Ok(Findings { how, contents: Some(contents) });
+    }
+    if manifest.databases.iter().any(|dump| dump.contents.is_none()) {
+        return Err(Error::new(Kind::NoKey, format!("{} is encrypted, and was never read", path.display()))
+            .hint("read it with the private key of one of its recipients: verify --identity FILE"));
+    }
+    read_back::compare_digests(path, manifest, progress)?;
+    Ok(Findings { how, contents: None })
+}
+
+/// Records what [`examine`] has found in the manifest.
+///
+/// # Errors
+/// As [`verify`].
+pub fn record(path: &Path, mut manifest: Manifest, found: Result<Findings>) -> Result<Manifest> {
+    match found {
+        Ok(Findings { how, contents }) => {
+            // A full reading is not forgotten for one of digests alone.
+            let decrypted =
+                matches!(manifest.read_back, Some(ReadBack { damage: None, how: How::Decrypted, .. }));
+            if how == How::Stream && decrypted {
+                return Ok(manifest);
+            }
+            for (dump, contents) in manifest.databases.iter_mut().zip(contents.into_iter().flatten()) {
                 dump.contents = Some(contents);
             }
-            manifest.read_back = Some(ReadBack { at: Timestamp::now(), damage: None });
+            manifest.read_back = Some(ReadBack { at: Timestamp::now(), damage: None, how });
             manifest.save(path)?;
             Ok(manifest)
         }
         Err(error) if error.kind() == Kind::Damaged => {
-            manifest.read_back = Some(ReadBack { at: Timestamp::now(), damage: Some(error.to_string()) });
+            let how = manifest.read_back.map(|read_back| read_back.how).unwrap_or_default();
+            manifest.read_back =
+                Some(ReadBack { at: Timestamp::now(), damage: Some(error.to_string()), how });
             manifest.save(path)?;
             Err(error
                 .state("the backup is marked as damaged, and older ones are as they were")
@@ -82,10 +137,11 @@ impl Writer<'_> {
     fn everything(&mut self) -> Result<Manifest> {
         let lock_timeout = self.settings.backup.lock_timeout;
         self.progress.begin("dumping roles and tablespaces", None);
-        let globals = self.dump(
+        let (globals, _) = self.dump(
             &pg_dump::globals(self.connection, lock_timeout),
             &self.plan.globals_file,
             "roles and tablespaces",
+            |content, _| read_back::read_through(content, &mut Silent).map(|stored| (stored, Ok(()))),
         )?;
         self.progress.end();
         let databases =
@@ -98,6 +154,10 @@ impl Writer<'_> {
             server: self.plan.server.clone(),
             dump_format: self.plan.format,
             compression: self.plan.compression,
+            encryption: self.plan.encryption.as_ref().map(|encryption| manifest::Encrypted {
+                method: encryption.method,
+                recipients: encryption.recipients.clone(),
+            }),
             globals,
             databases,
             read_back: None,
@@ -116,8 +176,11 @@ impl Writer<'_> {
             &backup.exclude_table_data,
             backup.lock_timeout,
         );
-        let dump = self
-            .dump(&call, file, &format!("database {:?}", database.name))
+        let counting =
+            Counting { format: self.plan.format, major: self.plan.server.major()?, runtime: self.runtime };
+        let what = format!("database {:?}", database.name);
+        let (dump, contents) = self
+            .dump(&call, file, &what, |content, path| counting.count(content, path, &mut Silent))
             .map_err(|error| if waited_for_lock(&error) { error.hint(WHO_HOLDS_LOCKS) } else { error })?;
         self.progress.end();
         let milliseconds = u64::try_from(clock.elapsed().as_millis()).unwrap_or(u64::MAX);
@@ -135,12 +198,19 @@ impl Writer<'_> {
             started,
             milliseconds,
             without_rows_of: backup.exclude_table_data.clone(),
-            contents: None,
+            contents,
         })
     }
 
-    /// One program's standard output into one file. Whole only if the program says so, too.
-    fn dump(&mut self, call: &Call, file: &str, what: &str) -> Result<File> {
+    /// One program's standard output into one file. Whole only if the program says so, too, and, if it is encrypted,
+    /// only if `read`, which gets the content while it is written, says so as well.
+    fn dump<T: Send>(
+        &mut self,
+        call: &Call,
+        file: &str,
+        what: &str,
+        read: impl FnOnce(StoredReader, &Path) -> Result<(Stored, Result<T>)> + Send,
+    ) -> Result<(File, Option<T>)> {
         let failed = |error: Error| error.context(format!("could not dump {what}"));
         let mut command = self.runtime.command(self.plan.server.major()?, call)?;
         command.stdin(Stdio::null()).stdout(Stdio::piped());
@@ -149,20 +219,41 @@ impl Writer<'_> {
             return Err(Error::new(Kind::Bug, "a dump was started without its pipe"));
         };
         archive::enlarge_pipe(&stdout);
+        let path = self.directory.join(file);
+        let packing = packing(&self.settings.backup);
         let progress = &mut *self.progress;
-        let stored = archive::store(
-            stdout,
-            codec(&self.settings.backup),
-            threads(self.settings.backup.threads),
-            &self.directory.join(file),
-            &mut |done| {
-                progress.advance(done);
-                interrupt::check()
-            },
-        )
-        .map_err(failed)?;
-        child.wait().map_err(failed)?;
-        Ok(File::new(file, stored))
+        let mut advance = |done| {
+            progress.advance(done);
+            interrupt::check()
+        };
+        let Some(encryption) = &self.plan.encryption else {
+            let stored = archive::store(stdout, packing, &path, &mut advance).map_err(failed)?;
+            child.wait().map_err(failed)?;
+            return Ok((File::new(file, stored), None));
+        };
+        let sink = FileSink::create(&path).and_then(|file| Encrypted::new(file, encryption));
+        let (sink, reader) = sink.and_then(|sink| archive::tee(sink, packing.codec)).map_err(failed)?;
+        let (stored, read) = std::thread::scope(|scope| {
+            let reading = scope.spawn(|| read(reader, &path));
+            let stored = archive::store_into(sink, stdout, packing, &mut advance);
+            let read = reading.join();
+            (stored, read.unwrap_or_else(|_| Err(Error::new(Kind::Bug, "the reading thread panicked"))))
+        });
+        let stored = match (stored, &read) {
+            // Nobody took what was written: the reader knows why.
+            (Err(error), Err(_)) if is_broken_pipe(&error) => None,
+            (stored, _) => Some(stored.map_err(failed)?),
+        };
+        if stored.is_some() {
+            // Half a dump is damaged in the reader's eyes; the cause is what its producer says.
+            child.wait().map_err(failed)?;
+        }
+        let (found, contents) = read.map_err(failed)?;
+        let contents = contents.map_err(failed)?;
+        match stored {
+            Some(stored) if stored.content == found.content => Ok((File::new(file, stored), Some(contents))),
+            _ => Err(failed(read_back::damaged(&path, "it unpacks to other bytes than were packed"))),
+        }
     }
 }
 
@@ -174,16 +265,19 @@ fn waited_for_lock(error: &Error) -> bool {
     error.kind() == Kind::Program && error.report().contains("Query was: LOCK TABLE")
 }
 
-fn threads(configured: usize) -> usize {
-    if configured == 0 { archive::default_threads() } else { configured }
+fn is_broken_pipe(error: &Error) -> bool {
+    let cause = std::error::Error::source(error).and_then(|source| source.downcast_ref::<std::io::Error>());
+    cause.is_some_and(|cause| cause.kind() == std::io::ErrorKind::BrokenPipe)
 }
 
-fn codec(settings: &crate::config::Backup) -> Codec {
-    match settings.compression {
+fn packing(settings: &crate::config::Backup) -> Packing {
+    let codec = match settings.compression {
         Compression::Zstd => Codec::Zstd { level: settings.level },
         Compression::Gzip => Codec::Gzip { level: settings.level.cast_unsigned() },
         Compression::None => Codec::None,
-    }
+    };
+    let threads = if settings.threads == 0 { archive::default_threads() } else { settings.threads };
+    Packing { codec, threads, rsyncable: settings.rsyncable }
 }
 
 /// A backup's directory before it has its name; removed when dropped.

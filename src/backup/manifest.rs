@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use super::name::BackupName;
 use super::rows::Contents;
-use crate::archive::Stored;
 use crate::archive::digest::Hasher;
+use crate::archive::{Method, Stored};
 use crate::config::{BackupFormat, Compression};
 use crate::error::{Error, IoContext as _, Kind, Result};
 use crate::postgres::{Database, ServerFacts};
@@ -36,12 +36,24 @@ pub struct Manifest {
     pub dump_format: BackupFormat,
     /// How they are packed.
     pub compression: Compression,
+    /// How all files are encrypted, if they are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub encryption: Option<Encrypted>,
     /// Roles and tablespaces.
     pub globals: File,
     /// Every database that accepted connections.
     pub databases: Vec<DatabaseDump>,
     /// The result of reading it back, once that has been done.
     pub read_back: Option<ReadBack>,
+}
+
+/// How the files of a backup are encrypted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Encrypted {
+    /// The program.
+    pub method: Method,
+    /// To whom.
+    pub recipients: Vec<String>,
 }
 
 /// A file of a backup.
@@ -98,6 +110,22 @@ pub struct ReadBack {
     pub at: Timestamp,
     /// What was found to be wrong; nothing if all is well.
     pub damage: Option<String>,
+    /// How it was read.
+    #[serde(default)]
+    pub how: How,
+}
+
+/// How a backup was read back.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum How {
+    /// From its files, to the last row.
+    #[default]
+    Files,
+    /// To the last row while it was written and before it was encrypted; the encrypted files by their digests.
+    Stream,
+    /// From its files, decrypted, to the last row.
+    Decrypted,
 }
 
 impl Manifest {
@@ -218,6 +246,7 @@ pub(crate) mod tests {
             },
             dump_format: BackupFormat::Custom,
             compression: Compression::Zstd,
+            encryption: None,
             globals: file("globals.sql.zst", 100),
             databases: vec![DatabaseDump {
                 database: Database {
@@ -237,7 +266,7 @@ pub(crate) mod tests {
                     ..Contents::default()
                 }),
             }],
-            read_back: Some(ReadBack { at: name.time(), damage: None }),
+            read_back: Some(ReadBack { at: name.time(), damage: None, how: How::Files }),
         }
     }
 

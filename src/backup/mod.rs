@@ -3,6 +3,7 @@
 //! - [`plan`]: facts → what a run will write
 //! - [`run`]: from the first check to the report
 //! - [`create`]: the dumping itself
+//! - [`encryption`]: whom to encrypt to
 //! - [`name`]: names of backups and of the files in them
 //! - [`manifest`]: what a backup says of itself
 //! - [`catalogue`]: which backups there are
@@ -14,6 +15,7 @@
 pub mod catalogue;
 pub mod create;
 pub mod directory;
+pub mod encryption;
 pub mod manifest;
 pub mod name;
 pub mod plan;

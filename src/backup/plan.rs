@@ -9,6 +9,7 @@ use jiff::Timestamp;
 
 use super::catalogue::Entry;
 use super::name::{self, BackupName};
+use crate::archive::Encryption;
 use crate::config::{Backup, BackupFormat, Compression};
 use crate::error::{Error, Kind, Result};
 use crate::postgres::{Database, ServerFacts};
@@ -24,6 +25,8 @@ pub struct Facts {
     pub backups: Vec<Entry>,
     /// Bytes that are free where they are.
     pub free: u64,
+    /// The encryption that was asked for, and tried.
+    pub encryption: Option<Encryption>,
 }
 
 /// What one run will write.
@@ -39,6 +42,8 @@ pub struct Plan {
     pub format: BackupFormat,
     /// How they are packed.
     pub compression: Compression,
+    /// How they are encrypted, if they are.
+    pub encryption: Option<Encryption>,
     /// The file for roles and tablespaces.
     pub globals_file: String,
     /// The databases, in order.
@@ -109,6 +114,10 @@ pub fn plan(settings: &Backup, facts: Facts, now: Timestamp) -> Plan {
         name = newest.name.next();
     }
     let expected = expect(settings, &facts);
+    let encrypted = |file: String| match &facts.encryption {
+        Some(encryption) => format!("{file}.{}", encryption.method.extension()),
+        None => file,
+    };
     let previous = facts.backups.iter().rev().find_map(|entry| entry.manifest.as_ref().ok());
     let databases = facts.databases.into_iter().map(|database| {
         let before = previous
@@ -120,7 +129,7 @@ pub fn plan(settings: &Backup, facts: Facts, now: Timestamp) -> Plan {
             // Without indexes, and with rows as text: so it is with Synapse's tables.
             _ => scaled(database.size, 11, 20),
         };
-        let file = name::database_file(&database.name, settings.format, settings.compression);
+        let file = encrypted(name::database_file(&database.name, settings.format, settings.compression));
         DatabasePlan { database, file, estimate }
     });
     Plan {
@@ -128,8 +137,9 @@ pub fn plan(settings: &Backup, facts: Facts, now: Timestamp) -> Plan {
         directory: settings.directory.clone(),
         format: settings.format,
         compression: settings.compression,
-        globals_file: name::globals_file(settings.compression),
+        globals_file: encrypted(name::globals_file(settings.compression)),
         databases: databases.collect(),
+        encryption: facts.encryption,
         server: facts.server,
         expected,
         free: facts.free,
@@ -176,6 +186,10 @@ impl fmt::Display for Plan {
         if let Some(expected) = self.expected {
             writeln!(f, "  {expected}, as last time; {} are free", DecimalBytes(self.free))?;
         }
+        if let Some(encryption) = &self.encryption {
+            writeln!(f, "  encrypted with {} to {}", encryption.method.program(), encryption.shown())?;
+            return write!(f, "  every table's rows are counted before, and then the files are read back");
+        }
         write!(f, "  then every file is read back and every table's rows are counted")
     }
 }
@@ -183,6 +197,7 @@ impl fmt::Display for Plan {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::archive::Method;
     use crate::backup::manifest::tests::example;
     use crate::config::{Fragment, Settings};
 
@@ -202,7 +217,29 @@ mod tests {
                     manifest: Ok(example(name)),
                 })
                 .collect(),
+            encryption: None,
         }
+    }
+
+    #[test]
+    fn a_plan_says_to_whom_it_encrypts() {
+        let settings = Settings::from_fragment(Fragment::default()).unwrap();
+        let encryption = Encryption {
+            method: Method::Age,
+            program: "/usr/bin/age".into(),
+            recipients: vec!["age1a".into(), "age1b".into()],
+            home: None,
+        };
+        let facts = Facts { encryption: Some(encryption), ..facts(&[]) };
+        assert_reads(
+            &plan(&settings.backup, facts, "2026-11-24T03:00:00.5Z".parse().unwrap()).to_string(),
+            "backup 20261124T030000Z of PostgreSQL 17.6
+  into /var/backups/matrix-postgres/20261124T030000Z
+  globals.sql.zst.age                    roles and tablespaces
+  home%22server.dump.zst.age             database \"home\\\"server\", 6.00 MB on disk
+  encrypted with age to age1a, age1b
+  every table's rows are counted before, and then the files are read back",
+        );
     }
 
     fn plan_at(backups: &[&str], now: &str) -> Plan {

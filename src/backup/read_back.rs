@@ -6,7 +6,7 @@ use std::process::Stdio;
 
 use super::manifest::{File, Manifest};
 use super::rows::{Contents, RowCounter};
-use crate::archive::{self, Codec, StoredReader};
+use crate::archive::{self, Codec, Digest, Stored, StoredReader};
 use crate::config::{BackupFormat, Compression};
 use crate::error::{Error, Kind, Result};
 use crate::postgres::{Major, pg_restore};
@@ -17,17 +17,18 @@ use crate::runtime::{Child, Runtime, interrupt};
 const PIECE: usize = 256 * 1024;
 
 /// Reads every file of the backup in `directory` and compares it with `manifest`; returns what the dumps
-/// hold, in the order of the manifest's databases.
+/// hold, in the order of the manifest's databases. What is encrypted is decrypted with `identity`.
 ///
 /// # Errors
 /// [`Kind::Damaged`] naming the file and what is wrong with it, and others when it could not be read at all.
 pub fn read_back(
     directory: &Path,
     manifest: &Manifest,
+    identity: Option<&Path>,
     runtime: &dyn Runtime,
     progress: &mut dyn Progress,
 ) -> Result<Vec<Contents>> {
-    let reader = Reader { directory, manifest, runtime };
+    let reader = Reader { directory, manifest, identity, runtime };
     reader.globals(progress)?;
     let mut contents = Vec::new();
     for dump in &manifest.databases {
@@ -45,9 +46,28 @@ pub fn read_back(
     Ok(contents)
 }
 
+/// Reads every file of the backup in `directory` as it lies there, and compares its digest with the manifest's.
+///
+/// # Errors
+/// As [`read_back`].
+pub fn compare_digests(directory: &Path, manifest: &Manifest, progress: &mut dyn Progress) -> Result<()> {
+    for file in manifest.files() {
+        let path = directory.join(&file.file);
+        progress.begin(&format!("reading back {}", file.file), Some(file.bytes));
+        let found = archive::digest_of(&path, &mut |done| {
+            progress.advance(done);
+            interrupt::check()
+        })?;
+        compare_file(&path, file, &found)?;
+        progress.end();
+    }
+    Ok(())
+}
+
 struct Reader<'a> {
     directory: &'a Path,
     manifest: &'a Manifest,
+    identity: Option<&'a Path>,
     runtime: &'a dyn Runtime,
 }
 
@@ -55,45 +75,123 @@ impl Reader<'_> {
     fn globals(&self, progress: &mut dyn Progress) -> Result<()> {
         let file = &self.manifest.globals;
         progress.begin(&format!("reading back {}", file.file), Some(file.content_bytes));
-        let mut content = self.open(file)?;
-        copy(&mut content, progress, |_| Ok(()))?;
-        self.compare(file, content)?;
+        let read = self.open(file).and_then(|content| read_through(content, progress));
+        self.compare(file, read.map_err(|error| self.judge(file, error))?)?;
         progress.end();
         Ok(())
     }
 
     fn database(&self, file: &File, progress: &mut dyn Progress) -> Result<Contents> {
+        let counting = Counting {
+            format: self.manifest.dump_format,
+            major: self.manifest.server.major()?,
+            runtime: self.runtime,
+        };
         let path = self.directory.join(&file.file);
+        let read = self.open(file).and_then(|content| counting.count(content, &path, progress));
+        let (stored, contents) = read.map_err(|error| self.judge(file, error))?;
+        self.compare(file, stored)?;
+        contents
+    }
+
+    fn open(&self, file: &File) -> Result<StoredReader> {
+        archive::open(
+            &self.directory.join(&file.file),
+            codec(self.manifest.compression),
+            self.manifest.encryption.as_ref().map(|encryption| encryption.method),
+            self.identity,
+        )
+    }
+
+    /// A file that cannot be decrypted is damaged, unless it is as it was written: then the key is the wrong one.
+    fn judge(&self, file: &File, error: Error) -> Error {
+        if error.kind() != Kind::NoKey || self.identity.is_none() {
+            return error;
+        }
+        let path = self.directory.join(&file.file);
+        let found = archive::digest_of(&path, &mut |_| interrupt::check());
+        match found.and_then(|found| compare_file(&path, file, &found)) {
+            Err(damage) => damage,
+            Ok(()) => error,
+        }
+    }
+
+    fn compare(&self, file: &File, found: Stored) -> Result<()> {
+        let path = self.directory.join(&file.file);
+        compare_file(&path, file, &found.file)?;
+        match File::new(&file.file, found) == *file {
+            true => Ok(()),
+            false => Err(damaged(&path, "it unpacks to other bytes than were packed")),
+        }
+    }
+}
+
+fn compare_file(path: &Path, file: &File, found: &Digest) -> Result<()> {
+    match (found.bytes == file.bytes, found.sha256 == file.sha256) {
+        (true, true) => Ok(()),
+        (false, _) => {
+            Err(damaged(path, &format!("it is {} bytes long, and was {}", found.bytes, file.bytes)))
+        }
+        (true, false) => Err(damaged(path, "its sha256 is not the one that was written")),
+    }
+}
+
+/// Reads roles and tablespaces to their end.
+pub(super) fn read_through(mut content: StoredReader, progress: &mut dyn Progress) -> Result<Stored> {
+    copy(&mut content, progress, |_| Ok(()))?;
+    content.finish()
+}
+
+/// Counts what is in a dump.
+pub(super) struct Counting<'a> {
+    /// What the dump is.
+    pub(super) format: BackupFormat,
+    /// Of the server it is from.
+    pub(super) major: Major,
+    pub(super) runtime: &'a dyn Runtime,
+}
+
+impl Counting<'_> {
+    /// Reads a dump to its end: the digests of what was read, which are to be compared first, and what it holds, or
+    /// why that cannot be relied on. `path` is for messages only.
+    pub(super) fn count(
+        &self,
+        mut content: StoredReader,
+        path: &Path,
+        progress: &mut dyn Progress,
+    ) -> Result<(Stored, Result<Contents>)> {
         let mut counter = RowCounter::default();
-        match self.manifest.dump_format {
-            BackupFormat::Custom => self.through_pg_restore(file, &mut counter, progress)?,
+        let (stored, read) = match self.format {
+            BackupFormat::Custom => self.through_pg_restore(content, path, &mut counter, progress)?,
             BackupFormat::Plain => {
-                let mut content = self.open(file)?;
                 copy(&mut content, progress, |piece| {
                     counter.feed(piece);
                     Ok(())
                 })?;
-                self.compare(file, content)?;
-                if !counter.has_end_marker() {
-                    return Err(damaged(&path, "pg_dump's end marker is missing"));
-                }
+                let whole = match counter.has_end_marker() {
+                    true => Ok(()),
+                    false => Err(damaged(path, "pg_dump's end marker is missing")),
+                };
+                (content.finish()?, whole)
             }
-        }
-        counter.finish().map_err(|reason| damaged(&path, &reason))
+        };
+        let contents = read.and_then(|()| counter.finish().map_err(|reason| damaged(path, &reason)));
+        Ok((stored, contents))
     }
 
     /// The dump goes to pg_restore in one thread while its SQL is counted in this one.
     fn through_pg_restore(
         &self,
-        file: &File,
+        mut content: StoredReader,
+        path: &Path,
         counter: &mut RowCounter,
         progress: &mut dyn Progress,
-    ) -> Result<()> {
-        let major = restoring_major(self.runtime, self.manifest.server.major()?);
+    ) -> Result<(Stored, Result<()>)> {
+        let major = restoring_major(self.runtime, self.major);
         let mut command = self.runtime.command(major, &pg_restore::read_rows())?;
         command.stdin(Stdio::piped()).stdout(Stdio::piped());
-        let mut content = self.open(file)?;
-        let mut child = Child::spawn(command, format!("pg_restore of {}", file.file))?;
+        let file = path.file_name().unwrap_or_default().display().to_string();
+        let mut child = Child::spawn(command, format!("pg_restore of {file}"))?;
         let (Some(mut stdin), Some(mut stdout)) = (child.stdin(), child.stdout()) else {
             return Err(Error::new(Kind::Bug, "pg_restore was started without its pipes"));
         };
@@ -121,30 +219,12 @@ impl Reader<'_> {
                 feeder.join().unwrap_or_else(|_| Err(Error::new(Kind::Bug, "the reading thread panicked")));
             fed.and(counted)
         })?;
-        self.compare(file, content)?;
-        child.wait().map_err(|error| match error.kind() {
-            Kind::Program => {
-                damaged(&self.directory.join(&file.file), "pg_restore does not read it").because(error)
+        let stored = content.finish()?;
+        match child.wait() {
+            Err(error) if error.kind() == Kind::Program => {
+                Ok((stored, Err(damaged(path, "pg_restore does not read it").because(error))))
             }
-            _ => error,
-        })
-    }
-
-    fn open(&self, file: &File) -> Result<StoredReader> {
-        archive::open_stored(&self.directory.join(&file.file), codec(self.manifest.compression))
-    }
-
-    fn compare(&self, file: &File, content: StoredReader) -> Result<()> {
-        let path = self.directory.join(&file.file);
-        let found = content.finish()?;
-        let found = File::new(&file.file, found);
-        match (found.bytes == file.bytes, found.sha256 == file.sha256, found == *file) {
-            (_, _, true) => Ok(()),
-            (false, ..) => {
-                Err(damaged(&path, &format!("it is {} bytes long, and was {}", found.bytes, file.bytes)))
-            }
-            (_, false, _) => Err(damaged(&path, "its sha256 is not the one that was written")),
-            _ => Err(damaged(&path, "it unpacks to other bytes than were packed")),
+            ended => ended.map(|()| (stored, Ok(()))),
         }
     }
 }
@@ -185,7 +265,8 @@ fn copy(
     }
 }
 
-struct Silent;
+/// For those whom nobody watches.
+pub(super) struct Silent;
 
 impl Progress for Silent {
     fn begin(&mut self, _: &str, _: Option<u64>) {}
@@ -193,6 +274,6 @@ impl Progress for Silent {
     fn end(&mut self) {}
 }
 
-fn damaged(path: &Path, reason: &str) -> Error {
+pub(super) fn damaged(path: &Path, reason: &str) -> Error {
     Error::new(Kind::Damaged, format!("{} is damaged: {reason}", path.display()))
 }

@@ -9,7 +9,8 @@ use jiff::{Timestamp, ZonedDateTime};
 
 use super::manifest::Manifest;
 use super::plan::{Facts, Plan, plan};
-use super::{catalogue, create, directory, prune};
+use super::{catalogue, create, directory, encryption, prune};
+use crate::archive::Encryption;
 use crate::config::Settings;
 use crate::error::{Error, Kind, Result};
 use crate::files;
@@ -44,12 +45,13 @@ pub fn run(
 ) -> Result<Outcome> {
     let backups = &settings.backup.directory;
     directory::check(backups)?;
+    let encryption = encryption::prepare(&settings.backup)?;
     let _lock = Lock::take(&settings.state_directory, "backup", now.timestamp())?;
     for name in directory::remove_partial(backups)? {
         log::warn!("removed what an earlier run, killed at {name}, had left unfinished");
     }
     let server = Server::reach(settings, runtime)?;
-    let done = server.facts().and_then(|facts| {
+    let done = server.facts(encryption).and_then(|facts| {
         let plan = plan(&settings.backup, facts, now.timestamp());
         plan.check_space()?;
         match &plan.expected {
@@ -99,8 +101,9 @@ fn prune_after(settings: &Settings, outcome: &Outcome, now: &ZonedDateTime) -> R
 /// [`Kind::Server`] if no server runs: it is not started for a plan.
 pub fn dry_run(settings: &Settings, runtime: &dyn Runtime, now: Timestamp) -> Result<Plan> {
     directory::check(&settings.backup.directory)?;
+    let encryption = encryption::prepare(&settings.backup)?;
     let server = Server::running(settings, runtime)?;
-    server.facts().map(|facts| plan(&settings.backup, facts, now))
+    server.facts(encryption).map(|facts| plan(&settings.backup, facts, now))
 }
 
 fn carry_out(
@@ -131,8 +134,12 @@ impl Outcome {
     /// The run in a sentence.
     pub fn summary(&self) -> String {
         let databases = self.manifest.databases.len();
+        let encrypted = match &self.manifest.encryption {
+            Some(encryption) => format!(" encrypted with {}", encryption.method.program()),
+            None => String::new(),
+        };
         format!(
-            "backup {} is complete: {databases} database{}, {}; dumped in {:.1} s, read back in {:.1} s, {} rows",
+            "backup {} is complete: {databases} database{}, {}{encrypted}; dumped in {:.1} s, read back in {:.1} s, {} rows",
             self.manifest.name,
             if databases == 1 { "" } else { "s" },
             DecimalBytes(self.manifest.bytes()),
@@ -197,7 +204,7 @@ impl<'a> Server<'a> {
         Ok(Session { runtime: self.runtime, major, connection: &self.connection })
     }
 
-    fn facts(&self) -> Result<Facts> {
+    fn facts(&self, encryption: Option<Encryption>) -> Result<Facts> {
         let session = self.session()?;
         for (database, reason) in postgres::closed_databases(&session)? {
             log::warn!("database {database:?} is not part of the backup: {reason}");
@@ -207,6 +214,7 @@ impl<'a> Server<'a> {
             databases: postgres::databases(&session)?,
             backups: catalogue::list(&self.settings.backup.directory)?,
             free: files::free_space(&self.settings.backup.directory)?,
+            encryption,
         })
     }
 

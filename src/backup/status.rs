@@ -215,8 +215,8 @@ fn shrunk(entries: &[Entry], alarm: f64) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::backup::manifest::ReadBack;
     use crate::backup::manifest::tests::example;
+    use crate::backup::manifest::{How, ReadBack};
     use crate::config::{Fragment, Settings};
 
     enum Found {
@@ -228,8 +228,11 @@ mod tests {
 
     fn entry(name: &str, found: Found) -> Entry {
         let mut manifest = example(name);
-        let read_back =
-            |damage: Option<&str>| ReadBack { at: manifest.name.time(), damage: damage.map(str::to_owned) };
+        let read_back = |damage: Option<&str>| ReadBack {
+            at: manifest.name.time(),
+            damage: damage.map(str::to_owned),
+            how: How::Files,
+        };
         manifest.read_back = match found {
             NotRead => None,
             Good => Some(read_back(None)),

@@ -65,6 +65,11 @@ pub struct Backup {
     pub level: i32,
     /// `threads`: of compression. Default 0: one for each processor, 8 at most.
     pub threads: usize,
+    /// `rsyncable`: whether what is the same in two dumps is the same in their files, for tools that store
+    /// each block once. Default: no.
+    pub rsyncable: bool,
+    /// `encrypt_to`, `recipients_file` and `gnupg_home`: whom the backups are encrypted to. Default: nobody.
+    pub encryption: Option<EncryptTo>,
     /// `exclude_table_data`: patterns (pg_dump(1), `--exclude-table-data`) of tables whose rows are left
     /// out. Default: Synapse's one-time keys, which must not be restored, for a key used twice breaks
     /// encrypted conversations (Synapse's documentation, "Backups").
@@ -124,6 +129,25 @@ pub enum Compression {
     None,
 }
 
+/// Whom backups are encrypted to, as it was written: nothing has been looked up yet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum EncryptTo {
+    /// By age(1).
+    Age {
+        /// Recipients: `age1…`, or SSH's public keys.
+        recipients: Vec<String>,
+        /// A file of further ones.
+        file: Option<PathBuf>,
+    },
+    /// By gpg(1).
+    OpenPgp {
+        /// Fingerprints, or addresses.
+        keys: Vec<String>,
+        /// `gnupg_home`: where their public keys are. Default `/etc/matrix-postgres/gnupg`.
+        home: PathBuf,
+    },
+}
+
 impl Settings {
     /// Validates what was written and fills in the rest.
     ///
@@ -143,6 +167,23 @@ impl Settings {
             Some("none") => Compression::None,
             Some(other) => return Err(refused("backup.compression", other, "zstd, gzip or none")),
         };
+        let gnupg_home =
+            absolute("backup.gnupg_home", input.backup.gnupg_home, "/etc/matrix-postgres/gnupg")?;
+        let recipients_file = match input.backup.recipients_file {
+            Some(file) if !file.is_empty() => {
+                Some(absolute("backup.recipients_file", Some(file.into()), "")?)
+            }
+            _ => None,
+        };
+        let encryption =
+            encrypt_to(input.backup.encrypt_to.unwrap_or_default(), recipients_file, gnupg_home)?;
+        let rsyncable = input.backup.rsyncable.unwrap_or(false);
+        if rsyncable && encryption.is_some() {
+            return Err(contradiction(
+                "backup.rsyncable is true, and encrypted files have nothing in common from one day to the next",
+                "leave the encryption to the tool that stores them, or set backup.rsyncable = false",
+            ));
+        }
         Ok(Self {
             data_directory: absolute("data_directory", input.data_directory, "/matrix/postgres/data")?,
             state_directory: absolute("state_directory", input.state_directory, "/var/lib/matrix-postgres")?,
@@ -176,6 +217,8 @@ impl Settings {
                 compression,
                 level: level(compression, input.backup.level)?,
                 threads: input.backup.threads.unwrap_or(0),
+                rsyncable,
+                encryption,
                 exclude_table_data: input
                     .backup
                     .exclude_table_data
@@ -250,6 +293,73 @@ pub(super) fn duration(key: &str, text: Option<&str>, default: &str) -> Result<D
     Duration::try_from(seconds).ok().filter(|duration| !duration.is_zero()).ok_or_else(spans)
 }
 
+/// What the recipients look like says which program encrypts.
+fn encrypt_to(recipients: Vec<String>, file: Option<PathBuf>, home: PathBuf) -> Result<Option<EncryptTo>> {
+    let (mut age, mut keys) = (Vec::new(), Vec::new());
+    for recipient in recipients {
+        let text = recipient.trim();
+        if holds_secret(text) {
+            return Err(contradiction(
+                "backup.encrypt_to holds a private key, which does not belong on this machine",
+                "put the recipient there, which `age-keygen -y` prints, and make a new key: this one is no secret any more",
+            ));
+        }
+        if is_age_recipient(text) {
+            age.push(text.to_owned());
+        } else if let Some(key) = openpgp_key(text) {
+            keys.push(key);
+        } else {
+            return Err(refused(
+                "backup.encrypt_to",
+                text,
+                "recipients of age (age1...), or of OpenPGP: whole fingerprints (40 digits) or addresses",
+            ));
+        }
+    }
+    match (age.is_empty() && file.is_none(), keys.is_empty()) {
+        (true, true) => Ok(None),
+        (false, true) => Ok(Some(EncryptTo::Age { recipients: age, file })),
+        (true, false) => Ok(Some(EncryptTo::OpenPgp { keys, home })),
+        (false, false) => Err(contradiction(
+            "backup.encrypt_to and backup.recipients_file name recipients of age and of OpenPGP, and a file is \
+             encrypted by one of them",
+            "keep either kind",
+        )),
+    }
+}
+
+/// Whether this is a private key, of which nothing must be shown.
+pub(crate) fn holds_secret(text: &str) -> bool {
+    let text = text.to_ascii_uppercase();
+    text.contains("AGE-SECRET-KEY") || text.contains("AGE-PLUGIN-") || text.contains("PRIVATE KEY")
+}
+
+/// Whether this is a recipient as age takes it; age itself has the last word.
+pub(crate) fn is_age_recipient(text: &str) -> bool {
+    let one_line = !text.contains(char::is_control);
+    one_line && ["age1", "ssh-ed25519 ", "ssh-rsa "].iter().any(|start| text.starts_with(start))
+}
+
+/// A whole fingerprint or an address, as gpg takes them. Shorter ids of keys are forged within minutes.
+fn openpgp_key(text: &str) -> Option<String> {
+    let digits: String = text.strip_prefix("0x").unwrap_or(text).chars().filter(|c| *c != ' ').collect();
+    if matches!(digits.len(), 40 | 64) && digits.bytes().all(|b| b.is_ascii_hexdigit()) {
+        return Some(digits.to_ascii_uppercase());
+    }
+    let address = text.strip_prefix('<').and_then(|text| text.strip_suffix('>')).unwrap_or(text);
+    let (name, domain) = address.split_once('@')?;
+    let plain = |part: &str| {
+        !part.is_empty()
+            && !part.contains(|c: char| c.is_whitespace() || c.is_control() || "<>@\"=".contains(c))
+    };
+    // In angle brackets it is this address, and not any that it is a part of.
+    (plain(name) && plain(domain)).then(|| format!("<{address}>"))
+}
+
+fn contradiction(message: &str, hint: &str) -> Error {
+    Error::new(Kind::Config, format!("configuration: {message}")).state("nothing was started").hint(hint)
+}
+
 pub(super) fn refused(key: &str, value: &str, allowed: &str) -> Error {
     Error::new(Kind::Config, format!("configuration: {key} = {value:?} makes no sense here"))
         .state("nothing was started")
@@ -276,18 +386,40 @@ mod tests {
             ("backup.max_age = \"soon\"", "a time span"),
             ("backup.max_age = \"-1h\"", "a time span"),
             ("server.role = \"\"", "a name"),
-            ("backup.shrink_alarm = 30", "a number above 0"),
-            ("backup.metrics_file = \"m.prom\"", "an absolute path"),
-            ("backup.keep = { last = 0, daily = 0, weekly = 0, monthly = 0 }", "at least one of"),
-            ("notify.command = [\"mail\"]", "absolute path"),
-            ("notify.mail_to = [\"-oQ/tmp\"]", "addresses"),
-            ("notify.ping_url = \"ftp://x\"", "an http or https URL"),
-            ("notify.matrix = { homeserver = \"x\", room = \"!a\" }", "an http or https URL"),
-            ("notify.matrix = { homeserver = \"http://x\", room = \"a\" }", "a room's id"),
+            ("backup.encrypt_to = [\"ada\"]", "recipients of age"),
+            ("backup.encrypt_to = [\"DEADBEEF\"]", "whole fingerprints"),
+            ("backup.encrypt_to = [\"--output=x@y z\"]", "recipients of age"),
+            ("backup.recipients_file = \"keys\"", "an absolute path"),
+            ("backup.encrypt_to = [\"age1x\", \"a@b.example\"]", "keep either kind"),
+            ("backup = { recipients_file = \"/r\", encrypt_to = [\"a@b.example\"] }", "keep either kind"),
+            ("backup = { recipients_file = \"/r\", rsyncable = true }", "nothing in common"),
         ] {
             let report = settings(text).unwrap_err().report();
             assert!(report.contains(expected), "{text}: {report}");
         }
+    }
+
+    #[test]
+    fn what_recipients_look_like_says_who_encrypts() {
+        let encryption = |text| settings(text).unwrap().backup.encryption;
+        assert_eq!(encryption("backup = { encrypt_to = [], recipients_file = \"\" }"), None);
+        let age = EncryptTo::Age { recipients: vec!["age1xyz".into()], file: Some("/r".into()) };
+        assert_eq!(
+            encryption("backup = { encrypt_to = [\"age1xyz\"], recipients_file = \"/r\" }"),
+            Some(age)
+        );
+        let fingerprint = "AAAA AAAA AAAA AAAA AAAA  AAAA AAAA AAAA AAAA AAAa";
+        let keys = vec!["A".repeat(40), "<ada@test.example>".into()];
+        assert_eq!(
+            encryption(&format!("backup.encrypt_to = [{fingerprint:?}, \"ada@test.example\"]")),
+            Some(EncryptTo::OpenPgp { keys, home: "/etc/matrix-postgres/gnupg".into() })
+        );
+    }
+
+    #[test]
+    fn a_private_key_is_refused_and_not_shown() {
+        let report = settings("backup.encrypt_to = [\"AGE-SECRET-KEY-1QQQQ\"]").unwrap_err().report();
+        assert!(report.contains("holds a private key") && !report.contains("QQQQ"), "{report}");
     }
 
     #[test]

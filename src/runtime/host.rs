@@ -108,6 +108,26 @@ impl Runtime for Host {
     }
 }
 
+/// The file of a program that is not one of PostgreSQL's.
+///
+/// # Errors
+/// [`Kind::NotInstalled`], naming the package.
+pub fn tool(name: &str, package: &str) -> Result<PathBuf> {
+    let directories = std::env::split_paths(ENVIRONMENT[0].1);
+    directories.map(|directory| directory.join(name)).find(|file| is_executable(file)).ok_or_else(|| {
+        let installer = if Path::new("/usr/bin/dpkg").exists() { "apt-get" } else { "dnf" };
+        Error::new(Kind::NotInstalled, format!("the program {name} is not installed"))
+            .hint(format!("{installer} install {package}"))
+    })
+}
+
+/// A command of this file, in a clean environment.
+pub fn bare(program: &Path) -> Command {
+    let mut command = Command::new(program);
+    command.env_clear().envs(ENVIRONMENT).current_dir("/");
+    command
+}
+
 /// `program` by way of stdbuf(1), which replaces itself by it. pg_dump writes to a pipe in pieces of 4 KiB; in
 /// larger ones a dump costs a third less of the processors that compression needs.
 fn buffered(stdbuf: &Path, program: &Path) -> Command {

@@ -12,7 +12,7 @@ use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::process::Command;
 
-pub use host::Host;
+pub use host::{Host, bare, tool};
 pub use limit::output_within;
 pub use process::{Child, output};
 
@@ -46,7 +46,7 @@ impl Call {
 }
 
 /// A place where PostgreSQL's programs run.
-pub trait Runtime {
+pub trait Runtime: Sync {
     /// The major versions whose server programs are installed, oldest first.
     fn majors(&self) -> Vec<Major>;
 

@@ -8,7 +8,7 @@ use jiff::tz::TimeZone;
 use serde::Serialize;
 
 use crate::backup::catalogue::{self, Entry};
-use crate::backup::manifest::Manifest;
+use crate::backup::manifest::{Encrypted, Manifest};
 use crate::cli::table::columns;
 use crate::config::Settings;
 use crate::error::Result;
@@ -24,6 +24,7 @@ struct Listed<'a> {
     rows: Option<u64>,
     server_version: Option<&'a str>,
     databases: Vec<&'a str>,
+    encryption: Option<&'a Encrypted>,
     problem: Option<String>,
 }
 
@@ -54,6 +55,7 @@ fn listed(entry: &Entry) -> Listed<'_> {
         databases: manifest
             .map(|manifest| manifest.databases.iter().map(|dump| dump.database.name.as_str()).collect())
             .unwrap_or_default(),
+        encryption: manifest.and_then(|manifest| manifest.encryption.as_ref()),
         problem: entry.problem(),
     }
 }

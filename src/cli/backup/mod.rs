@@ -7,7 +7,7 @@ mod run;
 mod status;
 
 use std::os::unix::fs::MetadataExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -17,11 +17,12 @@ use nix::unistd::geteuid;
 
 use crate::account::Account;
 use crate::backup::catalogue::{self, Entry};
+use crate::backup::manifest::Manifest;
 use crate::backup::{create, directory};
 use crate::config::{self, Settings};
-use crate::error::Result;
+use crate::error::{Kind, Result};
 use crate::lock::Lock;
-use crate::report::{self, event};
+use crate::report::{self, Progress, event};
 use crate::runtime::interrupt;
 
 /// Back up every database of the server: dumped, synced, and read back whole.
@@ -63,6 +64,10 @@ enum Verb {
         /// Print what would be read, and read nothing
         #[arg(long)]
         dry_run: bool,
+        /// Decrypt it with this private key: age's identity file, or for OpenPGP gpg's directory, such as ~/.gnupg.
+        /// Without one, the files of an encrypted backup are compared with their checksums
+        #[arg(long, value_name = "PATH")]
+        identity: Option<PathBuf>,
     },
     /// Remove the backups that no rule of [backup.keep] keeps; every good run does so, too
     Prune {
@@ -94,7 +99,10 @@ pub fn run(arguments: Arguments) -> Result<ExitCode> {
         notify::notify(&settings, unit)?;
         return Ok(ExitCode::SUCCESS);
     }
-    become_owner(&settings)?;
+    // Whoever has the private key can read it; the backups' owner cannot, and is become when it has been used.
+    if !matches!(arguments.verb, Some(Verb::Verify { identity: Some(_), .. })) {
+        become_owner(&settings)?;
+    }
     match arguments.verb.unwrap_or(Verb::Run { dry_run: false }) {
         Verb::Run { dry_run: true } => run::dry_run(&settings)?,
         Verb::Run { dry_run: false } => {
@@ -103,9 +111,11 @@ pub fn run(arguments: Arguments) -> Result<ExitCode> {
             }
         }
         Verb::List { json } => list::list(&settings, json)?,
-        Verb::Verify { name, dry_run } => verify(&settings, name.as_deref(), dry_run)?,
         Verb::Notify { unit } => notify::notify(&settings, &unit)?,
         Verb::Prune { dry_run } => prune::prune(&settings, dry_run)?,
+        Verb::Verify { name, dry_run, identity } => {
+            verify(&settings, name.as_deref(), dry_run, identity.as_deref())?;
+        }
         Verb::Status { json } => return status::status(&settings, json),
     }
     Ok(ExitCode::SUCCESS)
@@ -119,7 +129,7 @@ fn become_owner(settings: &Settings) -> Result<()> {
     }
 }
 
-fn verify(settings: &Settings, name: Option<&str>, dry_run: bool) -> Result<()> {
+fn verify(settings: &Settings, name: Option<&str>, dry_run: bool, identity: Option<&Path>) -> Result<()> {
     let backups = &settings.backup.directory;
     let Entry { name, path, manifest } = catalogue::find(backups, name)?;
     let manifest = manifest?;
@@ -131,10 +141,53 @@ fn verify(settings: &Settings, name: Option<&str>, dry_run: bool) -> Result<()> 
         ));
     }
     interrupt::listen()?;
-    directory::check(backups)?;
-    let _lock = Lock::take(&settings.state_directory, "verification of a backup", Timestamp::now())?;
     let mut progress = report::progress(crate::cli::on_terminal());
-    let manifest = create::verify(&path, manifest, &crate::cli::host(), progress.as_mut())?;
-    log::info!("backup {name} is whole: {} rows", HumanCount(manifest.rows().unwrap_or(0)));
+    let manifest = if let Some(identity) = identity.filter(|_| manifest.encryption.is_some()) {
+        decrypt(settings, &path, manifest, identity, progress.as_mut())?
+    } else {
+        become_owner(settings)?;
+        directory::check(backups)?;
+        let _lock = lock(settings)?;
+        create::verify(&path, manifest, &crate::cli::host(), progress.as_mut())?
+    };
+    let rows = HumanCount(manifest.rows().unwrap_or(0));
+    match (&manifest.encryption, identity) {
+        (Some(encryption), None) => log::info!(
+            "backup {name} is encrypted with {}: its files are as they were written. Their content, {rows} rows, was \
+             read back before it was encrypted, and not now: --identity does that where the private key is",
+            encryption.method.program()
+        ),
+        _ => log::info!("backup {name} is whole: {rows} rows"),
+    }
     Ok(())
+}
+
+fn lock(settings: &Settings) -> Result<Lock> {
+    Lock::take(&settings.state_directory, "verification of a backup", Timestamp::now())
+}
+
+/// Reads as whoever has the key, and records the result as the owner. A copy that cannot be written to, on another
+/// machine, is as good as any: then nothing is recorded.
+fn decrypt(
+    settings: &Settings,
+    path: &Path,
+    manifest: Manifest,
+    identity: &Path,
+    progress: &mut dyn Progress,
+) -> Result<Manifest> {
+    let found = create::examine(path, &manifest, Some(identity), &crate::cli::host(), progress);
+    if found.as_ref().is_err_and(|error| error.kind() != Kind::Damaged) {
+        return create::record(path, manifest, found);
+    }
+    let lock = become_owner(settings)
+        .and_then(|()| directory::check(&settings.backup.directory))
+        .and_then(|()| lock(settings))
+        .and_then(|lock| Manifest::load(path).map(|now| (lock, now)));
+    match lock {
+        Ok((_lock, now)) => create::record(path, now, found),
+        Err(error) => {
+            log::warn!("the result is not recorded: {error}");
+            found.map(|_| manifest)
+        }
+    }
 }

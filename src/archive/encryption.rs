@@ -1,0 +1,392 @@
+//! Encryption by the distribution's `age` or `gpg`: a program in the stream, between the codec and the file.
+//!
+//! It fails closed. The program's exit status counts, what it writes must begin as its format does, and whatever
+//! goes wrong, there is no file. Nothing that is not encrypted reaches the disk.
+
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+use std::process::{ChildStdin, ChildStdout, Command, Stdio};
+use std::thread::JoinHandle;
+
+use serde::{Deserialize, Serialize};
+
+use super::digest::{Digest, HashingReader};
+use super::pipeline::{Located, Source, enlarge_pipe, into_error};
+use super::sink::Sink;
+use crate::error::{Error, IoContext as _, Kind, Result};
+use crate::runtime::{self, Child, interrupt};
+
+/// What moves from the program to the file in one call.
+const BUFFER: usize = 256 * 1024;
+
+/// The program that encrypts, and the format that comes out of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Method {
+    /// age(1), <https://age-encryption.org/v1>.
+    Age,
+    /// gpg(1), OpenPGP (RFC 9580).
+    Gpg,
+}
+
+impl Method {
+    /// The program's name.
+    pub fn program(self) -> &'static str {
+        match self {
+            Self::Age => "age",
+            Self::Gpg => "gpg",
+        }
+    }
+
+    /// How its files end, without the dot.
+    pub fn extension(self) -> &'static str {
+        self.program()
+    }
+
+    /// Whether a file may begin like this. OpenPGP's begin with the packet of a session key.
+    fn is_beginning(self, bytes: &[u8]) -> bool {
+        match self {
+            Self::Age => bytes.starts_with(b"age-encryption.org/v1\n"),
+            Self::Gpg => matches!(bytes.first(), Some(0x84..=0x86 | 0xc1)),
+        }
+    }
+
+    /// How many bytes it takes to tell.
+    fn beginning(self) -> usize {
+        match self {
+            Self::Age => 22,
+            Self::Gpg => 1,
+        }
+    }
+}
+
+/// Whom to encrypt to, and by which program.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Encryption {
+    /// What comes out.
+    pub method: Method,
+    /// The program's file.
+    pub program: PathBuf,
+    /// As the program takes them. They are public.
+    pub recipients: Vec<String>,
+    /// gpg's directory of public keys.
+    pub home: Option<PathBuf>,
+}
+
+impl Encryption {
+    /// The program of `method` on this machine, for these recipients.
+    ///
+    /// # Errors
+    /// [`Kind::NotInstalled`], naming the package.
+    pub fn new(method: Method, recipients: Vec<String>, home: Option<PathBuf>) -> Result<Self> {
+        Ok(Self { method, program: program(method)?, recipients, home })
+    }
+
+    /// Encrypts a few bytes, as a test of program and recipients.
+    ///
+    /// # Errors
+    /// [`Kind::Config`] with what the program says.
+    pub fn check(&self) -> Result<()> {
+        let name = self.method.program();
+        let refused = |error: Error| {
+            error.with_kind(Kind::Config).context(format!("cannot encrypt with {name} to {}", self.shown()))
+        };
+        let probe = b"matrix-postgres checks whether it can encrypt";
+        let packed = runtime::output(self.command(), name, probe).map_err(refused)?;
+        match self.method.is_beginning(&packed) && memchr::memmem::find(&packed, probe).is_none() {
+            true => Ok(()),
+            false => Err(refused(not_encrypted(name))),
+        }
+    }
+
+    /// The recipients, for a message.
+    pub fn shown(&self) -> String {
+        self.recipients.join(", ")
+    }
+
+    /// Standard input to standard output, encrypted.
+    fn command(&self) -> Command {
+        let mut command = runtime::bare(&self.program);
+        match self.method {
+            Method::Age => {
+                command.arg("--encrypt");
+            }
+            Method::Gpg => {
+                if let Some(home) = &self.home {
+                    command.arg("--homedir").arg(home);
+                }
+                // Nobody is asked, no configuration is read but ours, and nothing is written to its directory, which
+                // need be neither ours nor writable. Which keys are good was decided by who put them there.
+                command.args([
+                    "--batch",
+                    "--no-tty",
+                    "--quiet",
+                    "--no-options",
+                    "--no-autostart",
+                    "--lock-never",
+                    "--no-random-seed-file",
+                    "--no-permission-warning",
+                    "--no-auto-check-trustdb",
+                    "--no-auto-key-locate",
+                    "--no-encrypt-to",
+                    "--trust-model=always",
+                    // Packed already. What is in its files is no name of ours, either.
+                    "--compress-algo=none",
+                    "--encrypt",
+                    "--output=-",
+                ]);
+            }
+        }
+        for recipient in &self.recipients {
+            command.arg("--recipient").arg(recipient);
+        }
+        command
+    }
+}
+
+/// The file of the program that encrypts and decrypts.
+fn program(method: Method) -> Result<PathBuf> {
+    let (name, package) = match method {
+        Method::Age => ("age", "age"),
+        Method::Gpg => ("gpg", "gnupg"),
+    };
+    runtime::tool(name, package)
+}
+
+fn not_encrypted(name: &str) -> Error {
+    Error::new(Kind::Program, format!("what {name} writes is not encrypted"))
+}
+
+/// A sink that encrypts into another one.
+///
+/// A thread carries what the program writes to the sink below. Dropped before [`Sink::finish`] was called, it kills
+/// the program and drops that sink, with its file.
+pub struct Encrypted<S> {
+    path: PathBuf,
+    child: Option<Child>,
+    stdin: Option<ChildStdin>,
+    below: Option<JoinHandle<Result<S>>>,
+}
+
+impl<S: Sink + Send + 'static> Encrypted<S> {
+    /// Starts the program.
+    ///
+    /// # Errors
+    /// [`Kind::Program`] if it does not start.
+    pub fn new(below: S, encryption: &Encryption) -> Result<Self> {
+        let path = below.path().to_path_buf();
+        let method = encryption.method;
+        let mut command = encryption.command();
+        command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child = Child::spawn(command, method.program())?;
+        let (Some(stdin), Some(stdout)) = (child.stdin(), child.stdout()) else {
+            return Err(Error::new(Kind::Bug, "a program that encrypts was started without its pipes"));
+        };
+        enlarge_pipe(&stdin);
+        enlarge_pipe(&stdout);
+        let thread = std::thread::Builder::new().name(method.program().into());
+        let below = thread.spawn(move || carry(stdout, below, method)).at("write", &path)?;
+        Ok(Self { path, child: Some(child), stdin: Some(stdin), below: Some(below) })
+    }
+
+    /// Ends the program's input and waits for both ends: its exit status counts, and so does the sink. Of two
+    /// failures the sink's is the cause: a program whose output is not taken fails, too.
+    fn end(&mut self) -> Result<S> {
+        drop(self.stdin.take());
+        let (Some(below), Some(child)) = (self.below.take(), self.child.take()) else {
+            return Err(Error::new(Kind::Bug, "an encrypted file has been ended twice"));
+        };
+        let carried =
+            below.join().unwrap_or_else(|_| Err(Error::new(Kind::Bug, "the writing thread panicked")));
+        let ended = child.wait();
+        match carried {
+            // That nothing, or something else, came out is explained by the program's own words, if it failed.
+            Err(error) if error.kind() == Kind::Program => Err(ended.err().unwrap_or(error)),
+            Err(error) => Err(error),
+            Ok(below) => ended.map(|()| below),
+        }
+    }
+}
+
+/// Everything that the program writes goes into the sink.
+fn carry<S: Sink>(mut stdout: ChildStdout, mut below: S, method: Method) -> Result<S> {
+    let path = below.path().to_path_buf();
+    let mut piece = Vec::with_capacity(BUFFER);
+    let mut begun = false;
+    loop {
+        piece.clear();
+        // The first piece is long enough to show what it is.
+        let least = if begun { 1 } else { method.beginning() };
+        while piece.len() < least {
+            let room = (BUFFER - piece.len()) as u64;
+            let read = read_some(&mut stdout, &mut piece, room).map_err(into_error)?;
+            if read == 0 {
+                break;
+            }
+        }
+        if !begun && !method.is_beginning(&piece) {
+            return Err(not_encrypted(method.program()));
+        }
+        if piece.is_empty() {
+            return Ok(below);
+        }
+        begun = true;
+        below.write_all(&piece).at("write", &path)?;
+    }
+}
+
+/// One read, appended.
+fn read_some(source: &mut impl Read, piece: &mut Vec<u8>, room: u64) -> io::Result<usize> {
+    let start = piece.len();
+    piece.resize(start + usize::try_from(room).unwrap_or(BUFFER), 0);
+    let read = loop {
+        match source.read(&mut piece[start..]) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            read => break read,
+        }
+    };
+    piece.truncate(start + *read.as_ref().unwrap_or(&0));
+    read
+}
+
+impl<S: Sink + Send + 'static> Write for Encrypted<S> {
+    fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
+        let Some(stdin) = &mut self.stdin else {
+            return Err(io::Error::other("the encryption has failed before"));
+        };
+        match stdin.write(buffer) {
+            // It has ended before its time. Why, its exit status or the sink below says.
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Err(io::Error::other(
+                self.end()
+                    .err()
+                    .unwrap_or_else(|| Error::new(Kind::Program, "the encryption ended too early")),
+            )),
+            written => written,
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl<S: Sink + Send + 'static> Sink for Encrypted<S> {
+    fn path(&self) -> &Path {
+        &self.path
+    }
+
+    fn finish(mut self) -> Result<Digest> {
+        self.end()?.finish()
+    }
+}
+
+impl<S> Drop for Encrypted<S> {
+    fn drop(&mut self) {
+        // Killed before its input ends: it must not take that for the end of the content.
+        drop(self.child.take());
+        drop(self.stdin.take());
+        if let Some(below) = self.below.take() {
+            // The sink, with its file, is gone when this returns.
+            drop(below.join());
+        }
+    }
+}
+
+/// The content of an encrypted file, by the program that decrypts it, while another thread takes the digest of the
+/// file itself.
+pub(super) struct Decrypted {
+    path: PathBuf,
+    child: Option<Child>,
+    stdout: ChildStdout,
+    digest: JoinHandle<Result<Digest>>,
+}
+
+impl Decrypted {
+    /// Starts the program. `identity` is a file for age, and gpg's directory for OpenPGP.
+    pub(super) fn open(path: &Path, file: File, method: Method, identity: &Path) -> Result<Self> {
+        let directory = identity.metadata().at("read", identity)?.is_dir();
+        let hint = match (method, directory) {
+            (Method::Age, true) => Some("it takes the file that age-keygen has written"),
+            (Method::Gpg, false) => Some("it takes gpg's directory with the private key, such as ~/.gnupg"),
+            _ => None,
+        };
+        if let Some(hint) = hint {
+            let name = method.program();
+            return Err(Error::new(
+                Kind::NoKey,
+                format!(
+                    "{} is encrypted with {name}, which cannot use {}",
+                    path.display(),
+                    identity.display()
+                ),
+            )
+            .hint(hint));
+        }
+        let mut command = runtime::bare(&program(method)?);
+        // Both by absolute path: the program is started in the root directory.
+        let identity = std::path::absolute(identity).at("find", identity)?;
+        let absolute = std::path::absolute(path).at("find", path)?;
+        match method {
+            Method::Age => command.arg("--decrypt").arg("--identity").arg(identity).arg(absolute),
+            Method::Gpg => command
+                .arg("--homedir")
+                .arg(identity)
+                .args(["--batch", "--no-tty", "--quiet", "--decrypt", "--output=-"])
+                .arg(absolute),
+        };
+        command.stdin(Stdio::null()).stdout(Stdio::piped());
+        let mut child = Child::spawn(command, method.program())?;
+        let Some(stdout) = child.stdout() else {
+            return Err(Error::new(Kind::Bug, "a program that decrypts was started without its pipe"));
+        };
+        enlarge_pipe(&stdout);
+        let mut file = HashingReader::new(Located::new(file, path));
+        let thread = std::thread::Builder::new().name("digest".into());
+        let digest =
+            thread.spawn(move || read_through(&mut file).map(|()| file.finish())).at("read", path)?;
+        Ok(Self { path: path.to_path_buf(), child: Some(child), stdout, digest })
+    }
+}
+
+/// To the end, unless a signal comes.
+fn read_through(file: &mut impl Read) -> Result<()> {
+    let mut piece = vec![0; BUFFER];
+    loop {
+        interrupt::check()?;
+        match file.read(&mut piece) {
+            Ok(0) => return Ok(()),
+            Err(error) if error.kind() != io::ErrorKind::Interrupted => return Err(into_error(error)),
+            _ => {}
+        }
+    }
+}
+
+impl Read for Decrypted {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.stdout.read(buffer)?;
+        if read > 0 || buffer.is_empty() {
+            return Ok(read);
+        }
+        // The end is one only if the program says so.
+        let ended = self.child.take().map_or(Ok(()), Child::wait);
+        ended.map(|()| 0).map_err(|error| {
+            io::Error::other(match error.kind() {
+                Kind::Program => Error::new(
+                    Kind::NoKey,
+                    format!("could not decrypt {}", self.path.display()),
+                )
+                .because(error)
+                .hint("name the private key of one of its recipients, which manifest.json lists: --identity"),
+                _ => error,
+            })
+        })
+    }
+}
+
+impl Source for Decrypted {
+    fn finish(self: Box<Self>) -> Result<Digest> {
+        drop(self.stdout);
+        self.digest.join().unwrap_or_else(|_| Err(Error::new(Kind::Bug, "the reading thread panicked")))
+    }
+}
