@@ -23,8 +23,13 @@ impl Entry {
         match &self.manifest {
             Err(error) => Some(format!("cannot be trusted: {error}")),
             Ok(Manifest { read_back: None, .. }) => Some("has not been read back".to_owned()),
-            Ok(Manifest { read_back: Some(read_back), .. }) => {
-                read_back.damage.as_ref().map(|damage| format!("is damaged: {damage}"))
+            Ok(Manifest { read_back: Some(read_back), trial, .. }) => {
+                let trial = trial.as_ref().and_then(|trial| trial.damage.as_ref());
+                read_back
+                    .damage
+                    .as_ref()
+                    .map(|damage| format!("is damaged: {damage}"))
+                    .or_else(|| trial.map(|damage| format!("failed its trial restore: {damage}")))
             }
         }
     }

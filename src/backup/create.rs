@@ -15,7 +15,7 @@ use crate::archive::{self, Codec, Encrypted, FileSink, Packing, Stored, StoredRe
 use crate::config::{Compression, Settings};
 use crate::error::{Error, IoContext as _, Kind, Result};
 use crate::files::sync_directory;
-use crate::postgres::{Connection, pg_dump};
+use crate::postgres::{self, Connection, Session, pg_dump};
 use crate::report::Progress;
 use crate::runtime::{Call, Child, Runtime, interrupt};
 
@@ -161,6 +161,7 @@ impl Writer<'_> {
             globals,
             databases,
             read_back: None,
+            trial: None,
         })
     }
 
@@ -168,6 +169,9 @@ impl Writer<'_> {
         let DatabasePlan { database, file, estimate } = planned;
         let backup = &self.settings.backup;
         self.progress.begin(&format!("dumping {}", database.name), Some(*estimate));
+        let major = self.plan.server.major()?;
+        let session = Session { runtime: self.runtime, major, connection: self.connection };
+        let properties = postgres::properties(&session, &database.name)?;
         let (started, clock) = (Timestamp::now(), Instant::now());
         let call = pg_dump::database(
             self.connection,
@@ -194,6 +198,7 @@ impl Writer<'_> {
         );
         Ok(DatabaseDump {
             database: database.clone(),
+            properties,
             dump,
             started,
             milliseconds,

@@ -11,7 +11,7 @@ use crate::archive::digest::Hasher;
 use crate::archive::{Method, Stored};
 use crate::config::{BackupFormat, Compression};
 use crate::error::{Error, IoContext as _, Kind, Result};
-use crate::postgres::{Database, ServerFacts};
+use crate::postgres::{Database, Properties, ServerFacts};
 
 /// The manifest's name in a backup's directory.
 pub const FILE: &str = "manifest.json";
@@ -45,6 +45,9 @@ pub struct Manifest {
     pub databases: Vec<DatabaseDump>,
     /// The result of reading it back, once that has been done.
     pub read_back: Option<ReadBack>,
+    /// The result of the last trial restore.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trial: Option<Trial>,
 }
 
 /// How the files of a backup are encrypted.
@@ -90,6 +93,9 @@ pub struct DatabaseDump {
     /// The database as it was.
     #[serde(flatten)]
     pub database: Database,
+    /// What belongs to it, and is not in the dump.
+    #[serde(default)]
+    pub properties: Properties,
     /// The dump.
     #[serde(flatten)]
     pub dump: File,
@@ -128,6 +134,19 @@ pub enum How {
     Decrypted,
 }
 
+/// The result of restoring a backup into a server made for that.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Trial {
+    /// When it ended.
+    pub at: Timestamp,
+    /// How long it took.
+    pub seconds: u64,
+    /// The server's version.
+    pub server_version: String,
+    /// What was found to be wrong; nothing if all is well.
+    pub damage: Option<String>,
+}
+
 impl Manifest {
     /// Every file the manifest speaks of.
     pub fn files(&self) -> impl Iterator<Item = &File> {
@@ -144,9 +163,14 @@ impl Manifest {
         self.databases.iter().map(|dump| Some(dump.contents.as_ref()?.rows())).sum()
     }
 
-    /// Whether it was read back whole and found good.
+    /// Whether it was read back whole and found good, and has not failed a trial restore since.
     pub fn is_verified(&self) -> bool {
-        matches!(self.read_back, Some(ReadBack { damage: None, .. }))
+        matches!(self.read_back, Some(ReadBack { damage: None, .. })) && self.trial_damage().is_none()
+    }
+
+    /// What the last trial restore found to be wrong.
+    pub fn trial_damage(&self) -> Option<&str> {
+        self.trial.as_ref()?.damage.as_deref()
     }
 
     /// Parses what [`Manifest::to_text`] wrote.
@@ -257,6 +281,7 @@ pub(crate) mod tests {
                     ctype: "C".into(),
                     size: 3_000_000,
                 },
+                properties: Properties::default(),
                 dump: file("home%22server.dump.zst", 1_000_000),
                 started: name.time(),
                 milliseconds: 1500,
@@ -267,6 +292,7 @@ pub(crate) mod tests {
                 }),
             }],
             read_back: Some(ReadBack { at: name.time(), damage: None, how: How::Files }),
+            trial: None,
         }
     }
 

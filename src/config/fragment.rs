@@ -60,6 +60,7 @@ pub struct BackupFragment {
     pub shrink_alarm: Option<f64>,
     pub metrics_file: Option<String>,
     pub keep: KeepFragment,
+    pub scratch_directory: Option<PathBuf>,
 }
 
 /// The `[clients]` table.
@@ -68,6 +69,7 @@ pub struct BackupFragment {
 #[allow(missing_docs)]
 pub struct ClientsFragment {
     pub units: Option<Vec<String>>,
+    pub timeout: Option<String>,
 }
 
 /// The `[upgrade]` table.
@@ -136,11 +138,12 @@ impl Fragment {
                     max_age,
                     timer,
                     shrink_alarm,
-                    metrics_file;
+                    metrics_file,
+                    scratch_directory;
                     keep
                 }
             ),
-            clients: overlay!(self.clients, other.clients, ClientsFragment { units }),
+            clients: overlay!(self.clients, other.clients, ClientsFragment { units, timeout }),
             upgrade: overlay!(self.upgrade, other.upgrade, UpgradeFragment { to, keep_path }),
             notify: self.notify.overlaid_by(other.notify),
         }

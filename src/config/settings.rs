@@ -87,6 +87,9 @@ pub struct Backup {
     pub metrics_file: Option<PathBuf>,
     /// `[backup.keep]`
     pub keep: Keep,
+    /// `scratch_directory`: where dumps are unpacked and trial servers are made. Default
+    /// `/var/tmp/matrix-postgres`; not /tmp, which is memory on many systems.
+    pub scratch_directory: PathBuf,
 }
 
 /// `[clients]`: who uses the databases.
@@ -96,6 +99,8 @@ pub struct Clients {
     /// started again. Units of ours are never among them. Default: the homeserver and what is named like its
     /// workers, bridges and authentication service.
     pub units: Vec<String>,
+    /// `timeout`: how long they may take to stop, and again to start. Default 10 minutes.
+    pub timeout: Duration,
 }
 
 /// `[upgrade]`: to the next major version.
@@ -232,9 +237,15 @@ impl Settings {
                     Some(file) => Some(absolute("backup.metrics_file", Some(file.into()), "")?),
                 },
                 keep: Keep::from_fragment(&input.backup.keep)?,
+                scratch_directory: absolute(
+                    "backup.scratch_directory",
+                    input.backup.scratch_directory,
+                    "/var/tmp/matrix-postgres",
+                )?,
             },
             clients: Clients {
                 units: input.clients.units.unwrap_or_else(|| CLIENTS.map(str::to_owned).to_vec()),
+                timeout: duration("clients.timeout", input.clients.timeout.as_deref(), "10m")?,
             },
             upgrade: Upgrade {
                 to: input.upgrade.to.map(Major),

@@ -95,3 +95,82 @@ pub fn closed_databases(session: &Session<'_>) -> Result<Vec<(String, String)>> 
          FROM pg_database WHERE datname <> 'template0' AND (NOT datallowconn OR datconnlimit = -2);",
     )
 }
+
+/// What belongs to a database as a whole, and is not in a dump of what it holds.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Properties {
+    /// `datlocprovider`: `c`, `i` or `b`; nothing before PostgreSQL 15.
+    pub locale_provider: Option<String>,
+    /// The locale of the providers `i` and `b`.
+    pub locale: Option<String>,
+    /// The most connections; -1 is no limit.
+    pub connection_limit: Option<i64>,
+    /// `ALTER DATABASE ... SET` and `ALTER ROLE ... IN DATABASE ... SET`.
+    pub settings: Vec<Setting>,
+    /// Who may what, if that is not the default.
+    pub privileges: Option<Vec<Grant>>,
+    /// `COMMENT ON DATABASE`.
+    pub comment: Option<String>,
+    /// The installed extensions.
+    pub extensions: Vec<String>,
+}
+
+/// A setting that holds in one database.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Setting {
+    /// For this role only.
+    pub role: Option<String>,
+    /// Its name.
+    pub name: String,
+    /// Its value, as PostgreSQL keeps it.
+    pub value: String,
+}
+
+/// A privilege on a database.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Grant {
+    /// The role; nothing for PUBLIC.
+    pub role: Option<String>,
+    /// Such as `CONNECT`.
+    pub privilege: String,
+    /// `WITH GRANT OPTION`.
+    pub grantable: bool,
+}
+
+/// The properties of one database. Columns that an older server lacks are null in its row as JSON.
+///
+/// # Errors
+/// [`crate::Kind::Server`].
+pub fn properties(session: &Session<'_>, database: &str) -> Result<Properties> {
+    session.query(
+        database,
+        "SELECT json_build_object(
+            'locale_provider', to_jsonb(d)->>'datlocprovider',
+            'locale', coalesce(to_jsonb(d)->>'datlocale', to_jsonb(d)->>'daticulocale'),
+            'connection_limit', datconnlimit,
+            'settings', (SELECT coalesce(json_agg(json_build_object(
+                    'role', CASE WHEN setrole <> 0 THEN pg_get_userbyid(setrole) END,
+                    'name', split_part(line, '=', 1),
+                    'value', substr(line, strpos(line, '=') + 1)) ORDER BY setrole, line), '[]')
+                FROM pg_db_role_setting, unnest(setconfig) AS line WHERE setdatabase = d.oid),
+            'privileges', CASE WHEN datacl IS NOT NULL THEN (SELECT coalesce(json_agg(json_build_object(
+                    'role', CASE WHEN grantee <> 0 THEN pg_get_userbyid(grantee) END,
+                    'privilege', privilege_type,
+                    'grantable', is_grantable)), '[]') FROM aclexplode(datacl)) END,
+            'comment', shobj_description(d.oid, 'pg_database'),
+            'extensions', (SELECT coalesce(json_agg(extname ORDER BY extname), '[]') FROM pg_extension))
+         FROM pg_database d WHERE datname = current_database();",
+    )
+}
+
+/// The names of all roles but the server's own.
+///
+/// # Errors
+/// [`crate::Kind::Server`].
+pub fn roles(session: &Session<'_>) -> Result<Vec<String>> {
+    session.query(
+        "postgres",
+        "SELECT coalesce(json_agg(rolname ORDER BY rolname), '[]') FROM pg_roles WHERE rolname !~ '^pg_';",
+    )
+}

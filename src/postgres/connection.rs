@@ -36,7 +36,17 @@ impl Connection {
             value(database)
         )
     }
+
+    /// The same for many rows at once: what a crash would lose is loaded again, and indexes get memory.
+    pub fn conninfo_for_loading(&self, database: &str) -> String {
+        format!("{} options='{LOADING}'", self.conninfo(database))
+    }
 }
+
+/// Settings of a session that loads many rows. Nothing is durable before the commit of a later, ordinary
+/// session, which flushes everything that was written before it (chapter "Asynchronous Commit").
+const LOADING: &str = "-c synchronous_commit=off -c maintenance_work_mem=256MB \
+    -c max_parallel_maintenance_workers=2 -c statement_timeout=0 -c idle_in_transaction_session_timeout=0";
 
 fn value(text: &str) -> String {
     format!("'{}'", text.replace('\\', "\\\\").replace('\'', "\\'"))

@@ -12,12 +12,16 @@ pub mod pg_restore;
 mod postmaster;
 mod psql;
 mod quote;
+pub mod vacuumdb;
 mod version;
 
-pub use catalog::{Database, ServerFacts, closed_databases, databases, server_facts};
+pub use catalog::{
+    Database, Grant, Properties, ServerFacts, Setting, closed_databases, databases, properties, roles,
+    server_facts,
+};
 pub use connection::Connection;
 pub use data_directory::{Contents, DataDirectory, Postmaster};
 pub use postmaster::{PrivateServer, arguments as postgres_call, known_settings};
-pub use psql::Session;
+pub use psql::{Session, load as psql_load};
 pub use quote::{identifier, literal};
 pub use version::Major;

@@ -26,6 +26,23 @@ fn script(connection: &Connection, database: &str) -> Call {
     )
 }
 
+/// psql for SQL that others wrote, such as a dump, on standard input: the first error ends it.
+pub fn load(connection: &Connection, database: &str) -> Call {
+    Call::new(
+        "psql",
+        [
+            "--no-psqlrc",
+            "--no-password",
+            "--quiet",
+            "--set=ON_ERROR_STOP=1",
+            "--output=/dev/null",
+            "--file=-",
+            "--dbname",
+            &connection.conninfo_for_loading(database),
+        ],
+    )
+}
+
 /// A way to ask one server for things.
 pub struct Session<'a> {
     /// Where psql runs.

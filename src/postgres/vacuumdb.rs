@@ -1,0 +1,19 @@
+//! vacuumdb(1).
+
+use super::Connection;
+use crate::runtime::Call;
+
+/// Gathers the planner's statistics of a whole database, by `jobs` connections at the same time.
+pub fn analyze(connection: &Connection, database: &str, jobs: usize) -> Call {
+    Call::new(
+        "vacuumdb",
+        [
+            "--analyze-only".to_owned(),
+            "--quiet".to_owned(),
+            "--no-password".to_owned(),
+            format!("--jobs={jobs}"),
+            "--dbname".to_owned(),
+            connection.conninfo_for_loading(database),
+        ],
+    )
+}
