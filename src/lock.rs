@@ -2,7 +2,7 @@
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read as _, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
@@ -45,6 +45,12 @@ impl Lock {
             .open(&path)
             .at("open the lock", &path)
             .map_err(|error| error.hint("systemd-tmpfiles --create matrix-postgres.conf"))?;
+        if nix::unistd::geteuid().is_root() {
+            // By hand it is root's turn, by systemd that of the directory's owner.
+            let meta = state_directory.metadata().at("read", state_directory)?;
+            std::os::unix::fs::fchown(&file, Some(meta.uid()), Some(meta.gid()))
+                .at("change the owner of", &path)?;
+        }
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => return Err(held(&mut file)),

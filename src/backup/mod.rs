@@ -10,6 +10,8 @@
 //! - [`rows`]: counts rows in the SQL of a dump
 //! - [`read_back`]: reads a backup whole and compares
 //! - [`retention`], [`prune`]: which ones go, and how
+//! - [`restore`]: back into the server, beside what is there
+//! - [`restored`]: a restored database against its manifest
 //! - [`status`]: is all well?
 
 pub mod catalogue;
@@ -21,6 +23,8 @@ pub mod name;
 pub mod plan;
 pub mod prune;
 pub mod read_back;
+pub mod restore;
+pub mod restored;
 pub mod retention;
 pub mod rows;
 pub mod run;

@@ -3,6 +3,7 @@
 mod list;
 mod notify;
 mod prune;
+mod restore;
 mod run;
 mod status;
 
@@ -69,6 +70,8 @@ enum Verb {
         #[arg(long, value_name = "PATH")]
         identity: Option<PathBuf>,
     },
+    /// Bring a database back; the one that has its name now stays under another name
+    Restore(restore::Arguments),
     /// Remove the backups that no rule of [backup.keep] keeps; every good run does so, too
     Prune {
         /// Print which ones stay and go, each with the reason, and remove nothing
@@ -99,6 +102,10 @@ pub fn run(arguments: Arguments) -> Result<ExitCode> {
         notify::notify(&settings, unit)?;
         return Ok(ExitCode::SUCCESS);
     }
+    if let Some(Verb::Restore(arguments)) = &arguments.verb {
+        restore::restore(&settings, arguments)?;
+        return Ok(ExitCode::SUCCESS);
+    }
     // Whoever has the private key can read it; the backups' owner cannot, and is become when it has been used.
     if !matches!(arguments.verb, Some(Verb::Verify { identity: Some(_), .. })) {
         become_owner(&settings)?;
@@ -111,6 +118,7 @@ pub fn run(arguments: Arguments) -> Result<ExitCode> {
             }
         }
         Verb::List { json } => list::list(&settings, json)?,
+        Verb::Restore(arguments) => restore::restore(&settings, &arguments)?,
         Verb::Notify { unit } => notify::notify(&settings, &unit)?,
         Verb::Prune { dry_run } => prune::prune(&settings, dry_run)?,
         Verb::Verify { name, dry_run, identity } => {

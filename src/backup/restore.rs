@@ -1,0 +1,468 @@
+//! Restore: into a new database beside the old one, compared with the manifest, and only then given its name.
+//! Nothing is dropped: the database that was there stays under another name.
+
+use std::fmt::{self, Write as _};
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Instant;
+
+use indicatif::{DecimalBytes, HumanCount};
+use jiff::Timestamp;
+
+use super::catalogue::Entry;
+use super::manifest::{DatabaseDump, Manifest};
+use super::{read_back, restored};
+use crate::config::{BackupFormat, Settings};
+use crate::error::{Error, IoContext as _, Kind, Result};
+use crate::files;
+use crate::postgres::{self, Connection, Major, Session, identifier, literal, pg_restore, vacuumdb};
+use crate::report::Progress;
+use crate::runtime::{Child, Runtime, interrupt};
+use crate::systemd::{Inhibitor, Manager, Stopped, inhibit};
+
+/// The comment of a database that is not whole yet; only such are ever dropped.
+const UNFINISHED: &str = "matrix-postgres: a restore that is not finished";
+
+/// How often the exchange is tried against clients that come back at once.
+const TRIES: usize = 10;
+
+/// PostgreSQL's error code of a database that somebody is connected to (appendix "Error Codes").
+const OBJECT_IN_USE: &str = "55006";
+
+/// What is asked for.
+#[derive(Debug)]
+pub struct Wish<'a> {
+    /// The backup.
+    pub entry: &'a Entry,
+    /// The database in it; by default that of the homeserver.
+    pub database: Option<&'a str>,
+    /// The name of the new database, beside the live one.
+    pub new_name: Option<&'a str>,
+    /// The private key of an encrypted backup.
+    pub identity: Option<&'a Path>,
+}
+
+/// What a restore does.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Plan {
+    /// The backup's directory.
+    pub backup: PathBuf,
+    /// What is restored.
+    pub dump: DatabaseDump,
+    /// The name that the database will have.
+    pub name: String,
+    /// Its name until it has been compared.
+    pub unfinished: String,
+    /// Under which name the database stays that has the name now.
+    pub kept: Option<String>,
+    /// Where the dump is unpacked.
+    pub scratch: PathBuf,
+    /// Whether clients are stopped for the exchange.
+    pub stops_clients: bool,
+}
+
+/// The plan: pure in the backup, the names of the databases that there are, and the time.
+///
+/// # Errors
+/// [`Kind::NoBackup`] if the backup has no such database, [`Kind::Config`] for a name that is taken or too long.
+pub fn plan(settings: &Settings, wish: &Wish<'_>, existing: &[String], now: Timestamp) -> Result<Plan> {
+    let manifest = wish.entry.manifest.as_ref().map_err(|error| {
+        Error::new(Kind::Damaged, format!("backup {} cannot be trusted: {error}", wish.entry.name))
+            .state("nothing was changed")
+            .hint("matrix-postgres-backup list shows the others")
+    })?;
+    let source = wish.database.unwrap_or(&settings.server.database);
+    let dump = find(manifest, source)?.clone();
+    let name = wish.new_name.unwrap_or(source).to_owned();
+    let stamp = now.strftime("%Y%m%dT%H%M%SZ");
+    let taken = existing.contains(&name);
+    if taken && wish.new_name.is_some() {
+        return Err(Error::new(Kind::Config, format!("there is a database {name:?} already"))
+            .state("nothing was changed")
+            .hint("name another one: --as"));
+    }
+    let plan = Plan {
+        backup: wish.entry.path.clone(),
+        unfinished: format!("{name}_restoring_{stamp}"),
+        kept: taken.then(|| format!("{name}_before_{stamp}")),
+        scratch: settings.backup.scratch_directory.join(format!("restore-{}", wish.entry.name)),
+        stops_clients: wish.new_name.is_none(),
+        dump,
+        name,
+    };
+    // PostgreSQL would cut it, silently (chapter "Lexical Structure").
+    if plan.unfinished.len() > 63 {
+        return Err(Error::new(Kind::Config, format!("{:?} is too long a name", plan.name))
+            .state("nothing was changed")
+            .hint("restore it under a shorter one: --as"));
+    }
+    Ok(plan)
+}
+
+fn find<'a>(manifest: &'a Manifest, database: &str) -> Result<&'a DatabaseDump> {
+    manifest.databases.iter().find(|dump| dump.database.name == database).ok_or_else(|| {
+        let names: Vec<_> = manifest.databases.iter().map(|dump| dump.database.name.as_str()).collect();
+        Error::new(Kind::NoBackup, format!("backup {} has no database {database:?}", manifest.name))
+            .state("nothing was changed")
+            .hint(format!("it has {}: --database", names.join(", ")))
+    })
+}
+
+impl fmt::Display for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { backup, dump, name, kept, scratch, .. } = self;
+        writeln!(f, "restore database {name:?} from {}", backup.join(&dump.dump.file).display())?;
+        writeln!(f, "  unpack it into {} and compare its checksums", scratch.display())?;
+        writeln!(f, "  restore it into a new database, {:?}, while everything runs", self.unfinished)?;
+        writeln!(f, "  compare every table's rows and every sequence with the backup's manifest")?;
+        if self.stops_clients {
+            writeln!(f, "  stop the units of clients that run, and start them again afterwards")?;
+        }
+        match kept {
+            Some(kept) => {
+                write!(f, "  rename {name:?} to {kept:?}, where it stays, and the new one to {name:?}")
+            }
+            None => write!(f, "  rename the new one to {name:?}"),
+        }
+    }
+}
+
+/// A finished restore, in a sentence.
+#[derive(Debug)]
+pub struct Outcome(pub String);
+
+/// Carries a plan out; the caller holds the lock.
+///
+/// # Errors
+/// Every kind. Until the exchange, the databases that there were are as they were; the new one is dropped.
+pub fn carry_out(
+    settings: &Settings,
+    runtime: &dyn Runtime,
+    plan: &Plan,
+    wish: &Wish<'_>,
+    progress: &mut dyn Progress,
+) -> Result<Outcome> {
+    let work = Work::new(settings, runtime, plan)?;
+    let clock = Instant::now();
+    work.check_space()?;
+    work.drop_unfinished()?;
+    let file = work.unpack(wish, progress)?;
+    let rows = work.restore(&file, progress).and_then(|()| work.compare());
+    let rows = rows.inspect_err(|_| work.clean_up()).map_err(|error| {
+        error.state(match &plan.kept {
+            Some(_) => format!("database {:?} is as it was, and its clients were not stopped", plan.name),
+            None => format!("there is still no database {:?}, and nothing else was changed", plan.name),
+        })
+    })?;
+    drop(file);
+    let restored = clock.elapsed();
+    let clock = Instant::now();
+    work.exchange().inspect_err(|_| work.clean_up())?;
+    let kept = match &plan.kept {
+        Some(kept) => format!("; the one that was there is now {kept:?}"),
+        None => String::new(),
+    };
+    Ok(Outcome(format!(
+        "database {:?} is restored, with {} rows, in {:.1} s, and put in place in {:.1} s{kept}",
+        plan.name,
+        HumanCount(rows),
+        restored.as_secs_f64(),
+        clock.elapsed().as_secs_f64(),
+    )))
+}
+
+/// Brings back the roles of a backup that are not there; those that are stay as they are.
+///
+/// # Errors
+/// [`Kind::Damaged`] if the file is not what was written, [`Kind::Server`] with the server's own words.
+pub fn globals(
+    settings: &Settings,
+    runtime: &dyn Runtime,
+    entry: &Entry,
+    identity: Option<&Path>,
+    progress: &mut dyn Progress,
+) -> Result<Outcome> {
+    let manifest = entry.manifest.as_ref().map_err(|error| {
+        Error::new(Kind::Damaged, format!("backup {} cannot be trusted: {error}", entry.name))
+    })?;
+    let scratch = &settings.backup.scratch_directory;
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(scratch).at("create", scratch)?;
+    let unpacked = Unpacked::make(&scratch.join(format!("restore-{}", entry.name)))?;
+    let file = unpacked.file();
+    read_back::unpack(&entry.path, manifest, &manifest.globals, identity, &file, progress)?;
+    let sql = std::fs::read_to_string(&file).at("read", &file)?;
+    let connection =
+        Connection::new(&settings.socket_directory, settings.server.port, &settings.server.superuser);
+    let newest = runtime.majors().last().copied().unwrap_or(Major(0));
+    let session = Session { runtime, major: newest, connection: &connection };
+    let existing: Vec<String> =
+        session.query("postgres", "SELECT coalesce(json_agg(quote_ident(rolname)), '[]') FROM pg_roles;")?;
+    let before = postgres::roles(&session)?.len();
+    let script = format!("BEGIN;\n{}\nCOMMIT;\n", restored::new_roles_only(&sql, &existing));
+    session.execute("postgres", &script).map_err(|error| error.state("no role was made or changed"))?;
+    let made = postgres::roles(&session)?.len() - before;
+    Ok(Outcome(format!("{made} roles are restored; those that were there are as they were")))
+}
+
+struct Work<'a> {
+    settings: &'a Settings,
+    runtime: &'a dyn Runtime,
+    plan: &'a Plan,
+    connection: Connection,
+    major: Major,
+}
+
+impl<'a> Work<'a> {
+    fn new(settings: &'a Settings, runtime: &'a dyn Runtime, plan: &'a Plan) -> Result<Self> {
+        let Settings { socket_directory, server, .. } = settings;
+        let connection = Connection::new(socket_directory, server.port, &server.superuser);
+        let newest = runtime.majors().last().copied().unwrap_or(Major(0));
+        let session = Session { runtime, major: newest, connection: &connection };
+        let major = postgres::server_facts(&session)?.major()?;
+        let owner = &plan.dump.database.owner;
+        if !postgres::roles(&session)?.contains(owner) {
+            return Err(Error::new(
+                Kind::Server,
+                format!("there is no role {owner:?}, which owns the database"),
+            )
+            .state("nothing was changed")
+            .hint("restore the roles first: matrix-postgres-backup restore --globals NAME"));
+        }
+        Ok(Self { settings, runtime, plan, connection, major })
+    }
+
+    fn session(&self) -> Session<'_> {
+        Session { runtime: self.runtime, major: self.major, connection: &self.connection }
+    }
+
+    fn check_space(&self) -> Result<()> {
+        let scratch = &self.settings.backup.scratch_directory;
+        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(scratch).at("create", scratch)?;
+        let size = self.plan.dump.database.size;
+        for (directory, needed, what) in [
+            (scratch.as_path(), self.plan.dump.dump.content_bytes, "the unpacked dump"),
+            (self.settings.data_directory.as_path(), size + size / 5, "the new database"),
+        ] {
+            let free = files::free_space(directory)?;
+            if free < needed {
+                return Err(Error::new(
+                    Kind::NoSpace,
+                    format!(
+                        "{what} needs {} in {}, and {} are free",
+                        DecimalBytes(needed),
+                        directory.display(),
+                        DecimalBytes(free)
+                    ),
+                )
+                .state("nothing was changed")
+                .hint("make room there, or for the dump: backup.scratch_directory"));
+            }
+        }
+        Ok(())
+    }
+
+    /// What killed restores left behind: the name and the comment must both be ours.
+    fn drop_unfinished(&self) -> Result<()> {
+        let names: Vec<String> = self.session().query(
+            "postgres",
+            &format!(
+                "SELECT coalesce(json_agg(datname), '[]') FROM pg_database
+                 WHERE datname LIKE '%\\_restoring\\_%' AND shobj_description(oid, 'pg_database') = {};",
+                literal(UNFINISHED)
+            ),
+        )?;
+        for name in names {
+            log::warn!("dropping {name:?}, which a restore that was killed has left unfinished");
+            self.session().execute("postgres", &format!("DROP DATABASE {};", identifier(&name)))?;
+        }
+        Ok(())
+    }
+
+    /// Whole and as it was written, or not at all.
+    fn unpack(&self, wish: &Wish<'_>, progress: &mut dyn Progress) -> Result<Unpacked> {
+        let directory = Unpacked::make(&self.plan.scratch)?;
+        let manifest =
+            wish.entry.manifest.as_ref().map_err(|error| Error::new(Kind::Damaged, error.to_string()))?;
+        progress.begin(
+            &format!("unpacking {}", self.plan.dump.dump.file),
+            Some(self.plan.dump.dump.content_bytes),
+        );
+        read_back::unpack(
+            &self.plan.backup,
+            manifest,
+            &self.plan.dump.dump,
+            wish.identity,
+            &directory.file(),
+            progress,
+        )
+        .map_err(|error| error.state("nothing was changed"))?;
+        progress.end();
+        Ok(directory)
+    }
+
+    fn restore(&self, unpacked: &Unpacked, progress: &mut dyn Progress) -> Result<()> {
+        let name = &self.plan.unfinished;
+        progress.begin(&format!("restoring {}", self.plan.name), None);
+        self.session().execute("postgres", &restored::create_database(&self.plan.dump, name, self.major))?;
+        self.session().execute(
+            "postgres",
+            &format!("COMMENT ON DATABASE {} IS {};", identifier(name), literal(UNFINISHED)),
+        )?;
+        let jobs = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        let file = unpacked.file();
+        match self.plan.dump_format() {
+            BackupFormat::Custom => {
+                let tablespaces = pg_restore::Tablespaces::AsDumped;
+                let call = pg_restore::restore(&self.connection, name, &file, jobs, tablespaces);
+                self.run(&call, Stdio::null(), "pg_restore")?;
+            }
+            BackupFormat::Plain => {
+                let source = std::fs::File::open(&file).at("open", &file)?;
+                self.run(&postgres::psql_load(&self.connection, name), source.into(), "psql")?;
+            }
+        }
+        interrupt::check()?;
+        self.run(&vacuumdb::analyze(&self.connection, name, jobs), Stdio::null(), "vacuumdb")?;
+        progress.end();
+        Ok(())
+    }
+
+    fn run(&self, call: &crate::runtime::Call, stdin: Stdio, name: &str) -> Result<()> {
+        let mut command = self.runtime.command(self.major, call)?;
+        command.stdin(stdin).stdout(Stdio::null());
+        Child::spawn(command, name)?.wait()
+    }
+
+    fn compare(&self) -> Result<u64> {
+        let (session, name) = (self.session(), &self.plan.unfinished);
+        let rows = restored::compare(&session, name, &self.plan.dump)?;
+        // A one-time key that is used twice breaks encrypted conversations (Synapse's documentation, "Backups").
+        session.execute(
+            name,
+            "DO $$ BEGIN IF to_regclass('public.e2e_one_time_keys_json') IS NOT NULL THEN
+                 TRUNCATE public.e2e_one_time_keys_json; END IF; END $$;",
+        )?;
+        session.execute("postgres", &restored::properties(&self.plan.dump, name))?;
+        Ok(rows)
+    }
+
+    /// Both renames are one transaction: after a kill at any instant the name belongs to the old database or to
+    /// the new one, and both are there.
+    fn exchange(&self) -> Result<()> {
+        let plan = self.plan;
+        if !plan.stops_clients {
+            return self.rename();
+        }
+        let manager = Manager::connect()?;
+        let _inhibitor = Inhibitor::take(&manager, inhibit::Mode::Block, "restore of a database");
+        let clients = &self.settings.clients;
+        let stopped = Stopped::stop(&manager, &running(&manager, &clients.units)?, clients.timeout)?;
+        let renamed = self.rename();
+        let again = stopped.start_again();
+        match (renamed, again) {
+            (Ok(()), again) => again.map_err(|error| error.state("the restored database is in place")),
+            (Err(error), Ok(())) => {
+                Err(error.state(format!("database {:?} is as it was, and its clients run again", plan.name)))
+            }
+            (Err(error), Err(other)) => {
+                log::error!("{}", other.report());
+                Err(error.state(format!("database {:?} is as it was", plan.name)))
+            }
+        }
+    }
+
+    fn rename(&self) -> Result<()> {
+        let Plan { name, unfinished, kept, dump, .. } = self.plan;
+        let comment = match &dump.properties.comment {
+            Some(comment) => literal(comment),
+            None => "NULL".to_owned(),
+        };
+        let mut script = String::from("\\set VERBOSITY verbose\nBEGIN;\n");
+        let mut disconnect = String::new();
+        if let Some(kept) = kept {
+            disconnect = format!(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = {};\n",
+                literal(name)
+            );
+            // Writing to a String cannot fail.
+            let _ = writeln!(script, "ALTER DATABASE {} RENAME TO {};", identifier(name), identifier(kept));
+        }
+        let _ = writeln!(
+            script,
+            "ALTER DATABASE {0} RENAME TO {1};\nCOMMENT ON DATABASE {1} IS {comment};\nCOMMIT;",
+            identifier(unfinished),
+            identifier(name)
+        );
+        let mut tries = 0;
+        loop {
+            tries += 1;
+            // A client that is no unit of ours may come back in between.
+            match self.session().execute("postgres", &(disconnect.clone() + &script)) {
+                Err(error) if tries < TRIES && error.report().contains(OBJECT_IN_USE) => {}
+                Err(error) => {
+                    return Err(error
+                        .context(format!("could not give the new database the name {name:?}"))
+                        .hint("stop what is connected: matrix-postgres-cli -c 'TABLE pg_stat_activity'"));
+                }
+                Ok(()) => return Ok(()),
+            }
+        }
+    }
+
+    /// The new database, if it does not have its name yet.
+    fn clean_up(&self) {
+        let statement = format!("DROP DATABASE IF EXISTS {};", identifier(&self.plan.unfinished));
+        if let Err(error) = self.session().execute("postgres", &statement) {
+            log::warn!("could not drop the unfinished {:?}: {}", self.plan.unfinished, error.report());
+        }
+    }
+}
+
+impl Plan {
+    fn dump_format(&self) -> BackupFormat {
+        match self.dump.dump.file.contains(".sql") {
+            true => BackupFormat::Plain,
+            false => BackupFormat::Custom,
+        }
+    }
+}
+
+/// The units that run, but for the server's own and others of ours.
+fn running(manager: &Manager, patterns: &[String]) -> Result<Vec<String>> {
+    let mut units = Vec::new();
+    for pattern in patterns {
+        units.extend(
+            manager.wanted_units(pattern)?.into_iter().filter(|unit| !unit.starts_with("matrix-postgres")),
+        );
+    }
+    units.sort();
+    units.dedup();
+    Ok(units)
+}
+
+/// The directory of an unpacked dump; removed when dropped.
+struct Unpacked(PathBuf);
+
+impl Unpacked {
+    fn make(path: &Path) -> Result<Self> {
+        // Only a restore that was killed leaves one; the lock is held.
+        if path.exists() {
+            std::fs::remove_dir_all(path).at("remove the unfinished", path)?;
+        }
+        std::fs::DirBuilder::new().mode(0o700).create(path).at("create", path)?;
+        Ok(Self(path.to_owned()))
+    }
+
+    fn file(&self) -> PathBuf {
+        self.0.join("dump")
+    }
+}
+
+impl Drop for Unpacked {
+    fn drop(&mut self) {
+        if let Err(error) = std::fs::remove_dir_all(&self.0) {
+            log::warn!("could not remove {}: {error}", self.0.display());
+        }
+    }
+}

@@ -1,0 +1,116 @@
+//! `restore`: brings a database back.
+
+use std::io::{IsTerminal as _, Write as _};
+use std::path::PathBuf;
+
+use clap::Args;
+use jiff::Timestamp;
+use nix::unistd::geteuid;
+
+use crate::backup::{catalogue, restore};
+use crate::config::Settings;
+use crate::error::{Error, Kind, Result};
+use crate::lock::Lock;
+use crate::postgres::{self, Connection, Major, Session};
+use crate::report;
+use crate::runtime::{Runtime as _, interrupt};
+
+#[derive(Debug, Args)]
+pub(super) struct Arguments {
+    /// The backup's name, see list
+    name: String,
+    /// The database in it; by default that of the homeserver
+    #[arg(long, value_name = "DATABASE")]
+    database: Option<String>,
+    /// Restore it as a new database of this name, beside the live one; no client is stopped
+    #[arg(long = "as", value_name = "NEWNAME")]
+    new_name: Option<String>,
+    /// Bring back the roles that are not there, and no database
+    #[arg(long, conflicts_with_all = ["database", "new_name"])]
+    globals: bool,
+    /// Private key of an encrypted backup: age's identity file, or for OpenPGP gpg's directory
+    #[arg(long, value_name = "PATH")]
+    identity: Option<PathBuf>,
+    /// Do not ask
+    #[arg(long)]
+    yes: bool,
+    /// Print what would be done, and do nothing
+    #[arg(long)]
+    dry_run: bool,
+}
+
+pub(super) fn restore(settings: &Settings, arguments: &Arguments) -> Result<()> {
+    if !geteuid().is_root() {
+        return Err(Error::new(
+            Kind::UnitRefused,
+            "a restore stops and starts units, and must be run by root",
+        )
+        .state("nothing was changed")
+        .hint("sudo matrix-postgres-backup restore"));
+    }
+    if arguments.globals {
+        return roles(settings, arguments);
+    }
+    let host = crate::cli::host();
+    let server = &settings.server;
+    let connection = Connection::new(&settings.socket_directory, server.port, &server.superuser);
+    let major = host.majors().last().copied().unwrap_or(Major(0));
+    let session = Session { runtime: &host, major, connection: &connection };
+    let existing: Vec<_> = postgres::databases(&session)?.into_iter().map(|database| database.name).collect();
+    let entry = catalogue::find(&settings.backup.directory, Some(&arguments.name))?;
+    let wish = restore::Wish {
+        entry: &entry,
+        database: arguments.database.as_deref(),
+        new_name: arguments.new_name.as_deref(),
+        identity: arguments.identity.as_deref(),
+    };
+    let now = Timestamp::now();
+    let plan = restore::plan(settings, &wish, &existing, now)?;
+    crate::cli::print(&format!("{plan}\n"))?;
+    if arguments.dry_run {
+        return Ok(());
+    }
+    if !arguments.yes {
+        confirm()?;
+    }
+    interrupt::listen()?;
+    let _lock = Lock::take(&settings.state_directory, "restore", now)?;
+    let mut progress = report::progress(crate::cli::on_terminal());
+    let outcome = restore::carry_out(settings, &host, &plan, &wish, progress.as_mut())?;
+    log::info!("{}", outcome.0);
+    Ok(())
+}
+
+fn roles(settings: &Settings, arguments: &Arguments) -> Result<()> {
+    let entry = catalogue::find(&settings.backup.directory, Some(&arguments.name))?;
+    if arguments.dry_run {
+        return crate::cli::print(&format!(
+            "bring back the roles of {} that are not there\n",
+            entry.path.display()
+        ));
+    }
+    let _lock = Lock::take(&settings.state_directory, "restore", Timestamp::now())?;
+    let mut progress = report::progress(crate::cli::on_terminal());
+    let identity = arguments.identity.as_deref();
+    let outcome = restore::globals(settings, &crate::cli::host(), &entry, identity, progress.as_mut())?;
+    log::info!("{}", outcome.0);
+    Ok(())
+}
+
+fn confirm() -> Result<()> {
+    let refused = |message: &str| {
+        Err(Error::new(Kind::Interrupted, message)
+            .state("nothing was changed")
+            .hint("--yes answers beforehand"))
+    };
+    if !std::io::stdin().is_terminal() {
+        return refused("nobody is there to be asked");
+    }
+    crate::cli::print("\nrestore it? [y/N] ")?;
+    let _ = std::io::stdout().flush();
+    let mut answer = String::new();
+    match std::io::stdin().read_line(&mut answer) {
+        Ok(_) if matches!(answer.trim(), "y" | "Y" | "yes") => Ok(()),
+        _ => refused("the answer was not yes"),
+    }
+}

@@ -1,0 +1,149 @@
+//! Restores in booted machines: of a homeserver that lost its database, over one that runs, and killed at any instant.
+
+#[path = "machine/mod.rs"]
+mod machine;
+
+use std::time::Duration;
+
+use machine::synapse::User;
+use machine::{Machine, Synapse};
+
+/// Of the programs' contract: see `matrix_postgres::error::Kind`.
+const DAMAGED: i32 = 26;
+const NO_BACKUP: i32 = 35;
+const INTERRUPTED: i32 = 41;
+
+const BACKUPS: &str = "/var/backups/matrix-postgres";
+
+fn sql(machine: &Machine, statement: &str) -> String {
+    machine.ok(&format!("matrix-postgres-cli -d postgres -XAtqc {}", machine::synapse::quote(statement)))
+}
+
+fn databases(machine: &Machine) -> Vec<String> {
+    let names = sql(machine, "SELECT datname FROM pg_database WHERE datname LIKE 'homeserver%' ORDER BY 1");
+    names.lines().map(str::to_owned).collect()
+}
+
+/// A homeserver with talk and a backup of it; the backup's name.
+fn prepare(machine: &Machine) -> (User, String, String) {
+    machine.ok("systemctl start matrix-postgres.service");
+    let synapse = Synapse::set_up(machine);
+    let user = synapse.register("ada");
+    let room = synapse.create_room(&user, "restores");
+    synapse.send(&user, &room, "before the backup");
+    sql(machine, "ALTER DATABASE homeserver SET work_mem = '9MB'");
+    sql(machine, "COMMENT ON DATABASE homeserver IS 'ours'");
+    machine.ok("systemctl start matrix-postgres-backup.service");
+    let name = machine.ok(&format!("ls {BACKUPS} | tail -n 1"));
+    (user, room, name)
+}
+
+fn said(machine: &Machine, room: &str) -> Vec<String> {
+    let synapse = Synapse::of(machine);
+    let messages = synapse.messages(&synapse.log_in("ada"), room);
+    messages.into_iter().map(|(_, text)| text).collect()
+}
+
+fn clean(machine: &Machine) {
+    machine.ok("test -z \"$(ls -A /var/tmp/matrix-postgres)\" && systemctl is-active matrix-synapse.service");
+}
+
+#[test]
+fn a_homeserver_that_lost_its_database_gets_it_back() {
+    let Some(machine) = machine::for_test("restore") else { return };
+    let (user, room, name) = prepare(&machine);
+
+    // Over the one that runs: the old one stays, whole.
+    Synapse::of(&machine).send(&user, &room, "after the backup");
+    let dry = machine.ok(&format!("matrix-postgres-backup restore --dry-run {name}"));
+    assert!(dry.contains("rename \"homeserver\" to \"homeserver_before_"), "{dry}");
+    let unasked = machine.run(&format!("matrix-postgres-backup restore {name} </dev/null"));
+    assert_eq!(unasked.status, INTERRUPTED, "{unasked}");
+    assert!(unasked.stderr.contains("HINT: --yes"), "{unasked}");
+    assert_eq!(databases(&machine), ["homeserver"]);
+    let done = machine.run(&format!("matrix-postgres-backup restore --yes {name}"));
+    assert_eq!(done.status, 0, "{done}");
+    assert_eq!(said(&machine, &room), ["before the backup"]);
+    let both = databases(&machine);
+    assert!(both.len() == 2 && both[1].starts_with("homeserver_before_"), "{both:?}");
+    let rows = format!("matrix-postgres-cli -d {} -XAtc \"SELECT count(*) FROM event_json\"", both[1]);
+    assert_ne!(machine.ok(&rows), "0");
+    let show = "SHOW work_mem; SELECT shobj_description(oid, 'pg_database') FROM pg_database WHERE datname = 'homeserver'";
+    assert_eq!(
+        machine.ok(&format!("matrix-postgres-cli -XAtq <<<{}", machine::synapse::quote(show))),
+        "9MB\nours"
+    );
+    clean(&machine);
+
+    // After it was dropped, with Synapse down.
+    machine.ok("systemctl stop matrix-synapse.service");
+    sql(&machine, "DROP DATABASE homeserver");
+    machine.ok(&format!("matrix-postgres-backup restore --yes {name} 2>&1"));
+    machine
+        .ok("! systemctl is-active --quiet matrix-synapse.service && systemctl start matrix-synapse.service");
+    assert_eq!(said(&machine, &room), ["before the backup"]);
+    // Whoever ran it, the next backup is not in its way.
+    machine.ok("systemctl start matrix-postgres-backup.service");
+
+    // Beside it: nobody is stopped.
+    let since = machine.ok("systemctl show -P ActiveEnterTimestampMonotonic matrix-synapse.service");
+    machine.ok(&format!("matrix-postgres-backup restore --yes --as copy {name} 2>&1"));
+    assert_eq!(machine.ok("systemctl show -P ActiveEnterTimestampMonotonic matrix-synapse.service"), since);
+    assert_eq!(machine.ok("matrix-postgres-cli -d copy -XAtc 'SELECT count(*) FROM users'"), "1");
+    let taken = machine.run(&format!("matrix-postgres-backup restore --yes --as copy {name}"));
+    assert!(taken.status != 0 && taken.stderr.contains("there is a database \"copy\" already"), "{taken}");
+    let missing = machine.run(&format!("matrix-postgres-backup restore --yes --database none {name}"));
+    assert_eq!(missing.status, NO_BACKUP, "{missing}");
+    clean(&machine);
+
+    // Roles that are gone come back, with their passwords; those that are there stay.
+    machine.ok(&format!("matrix-postgres-backup restore --globals {name} 2>&1"));
+
+    // A damaged dump changes nothing.
+    let before = databases(&machine);
+    let dump = format!("{BACKUPS}/{name}/homeserver.dump.zst");
+    machine.ok(&format!("printf x | dd of={dump} bs=1 seek=1000 conv=notrunc status=none"));
+    let damaged = machine.run(&format!("matrix-postgres-backup restore --yes {name}"));
+    assert_eq!(damaged.status, DAMAGED, "{damaged}");
+    assert_eq!(databases(&machine), before);
+    clean(&machine);
+}
+
+#[test]
+fn a_restore_that_is_killed_leaves_the_old_or_the_new_and_never_none() {
+    let Some(machine) = machine::for_test("killed-restore") else { return };
+    let (_, room, name) = prepare(&machine);
+    machine::synapse::fill(&machine, 2000);
+    machine.ok("systemctl start matrix-postgres-backup.service");
+    let name = {
+        let newest = machine.ok(&format!("ls {BACKUPS} | tail -n 1"));
+        assert_ne!(newest, name);
+        newest
+    };
+    let clock = std::time::Instant::now();
+    machine.ok(&format!("matrix-postgres-backup restore --yes {name} 2>&1"));
+    let whole = clock.elapsed();
+    for instant in 1..=20_u32 {
+        let before = databases(&machine);
+        let seconds = (whole * instant / 20).as_secs_f64();
+        machine
+            .run(&format!("timeout --signal=KILL {seconds:.3} matrix-postgres-backup restore --yes {name}"));
+        // It has been started more often than systemd likes.
+        machine.ok("systemctl reset-failed; systemctl start matrix-synapse.service");
+        let after = databases(&machine);
+        assert!(after.iter().any(|database| database == "homeserver"), "{seconds}: {after:?}");
+        assert!(
+            before.iter().all(|database| after.contains(database) || database.contains("_restoring_")),
+            "{after:?}"
+        );
+        let rows = machine.ok("matrix-postgres-cli -XAtc 'SELECT count(*) > 2000 FROM event_json'");
+        assert_eq!(rows, "t", "{seconds}");
+    }
+    // What they left is cleared away by the next.
+    machine.ok("systemctl reset-failed");
+    machine.ok(&format!("matrix-postgres-backup restore --yes {name} 2>&1"));
+    assert!(!databases(&machine).iter().any(|database| database.contains("_restoring_")));
+    assert!(said(&machine, &room).contains(&"before the backup".to_owned()));
+    machine.wait_for("curl --silent --fail http://localhost:8008/health", Duration::from_secs(30));
+    clean(&machine);
+}
