@@ -45,7 +45,9 @@ fn said(machine: &Machine, room: &str) -> Vec<String> {
 }
 
 fn clean(machine: &Machine) {
-    machine.ok("test -z \"$(ls -A /var/tmp/matrix-postgres)\" && systemctl is-active matrix-synapse.service");
+    machine.ok(
+        "test -z \"$(ls -A /var/tmp/matrix-postgres-restore)\" && systemctl is-active matrix-synapse.service",
+    );
 }
 
 #[test]

@@ -25,5 +25,5 @@ pub use encryption::{Encrypted, Encryption, Method};
 pub use pipeline::{
     Stored, StoredReader, digest_of, enlarge_pipe, into_error, open, open_stored, store, store_into,
 };
-pub use sink::FileSink;
+pub use sink::{FileSink, Sink};
 pub use tee::tee;

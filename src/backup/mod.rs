@@ -11,21 +11,31 @@
 //! - [`read_back`]: reads a backup whole and compares
 //! - [`retention`], [`prune`]: which ones go, and how
 //! - [`restore`]: back into the server, beside what is there
-//! - [`restored`]: a restored database against its manifest
+//! - [`scratch`]: room for what is thrown away
+//! - [`globals`]: the statements that make roles
+//! - [`making`]: the SQL that makes a database as it was
+//! - [`load`]: one dump into one database
+//! - [`compare`]: a restored database against the manifest
+//! - [`trial`]: restores a backup into a server made for that
 //! - [`status`]: is all well?
 
 pub mod catalogue;
+pub mod compare;
 pub mod create;
 pub mod directory;
 pub mod encryption;
+pub mod globals;
+pub mod load;
+pub mod making;
 pub mod manifest;
 pub mod name;
 pub mod plan;
 pub mod prune;
 pub mod read_back;
 pub mod restore;
-pub mod restored;
 pub mod retention;
 pub mod rows;
 pub mod run;
+pub mod scratch;
 pub mod status;
+pub mod trial;

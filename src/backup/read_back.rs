@@ -1,7 +1,6 @@
 //! Reads a backup back whole: bytes, digests, and every row as a restore would get it.
 
 use std::io::{Read, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::process::Stdio;
 
@@ -9,7 +8,7 @@ use super::manifest::{File, Manifest};
 use super::rows::{Contents, RowCounter};
 use crate::archive::{self, Codec, Digest, Stored, StoredReader};
 use crate::config::{BackupFormat, Compression};
-use crate::error::{Error, IoContext as _, Kind, Result};
+use crate::error::{Error, Kind, Result};
 use crate::postgres::{Major, pg_restore};
 use crate::report::Progress;
 use crate::runtime::{Child, Runtime, interrupt};
@@ -118,12 +117,7 @@ impl Reader<'_> {
     }
 
     fn compare(&self, file: &File, found: Stored) -> Result<()> {
-        let path = self.directory.join(&file.file);
-        compare_file(&path, file, &found.file)?;
-        match File::new(&file.file, found) == *file {
-            true => Ok(()),
-            false => Err(damaged(&path, "it unpacks to other bytes than were packed")),
-        }
+        require_same(&self.directory.join(&file.file), file, found)
     }
 }
 
@@ -134,33 +128,6 @@ fn compare_file(path: &Path, file: &File, found: &Digest) -> Result<()> {
             Err(damaged(path, &format!("it is {} bytes long, and was {}", found.bytes, file.bytes)))
         }
         (true, false) => Err(damaged(path, "its sha256 is not the one that was written")),
-    }
-}
-
-/// Unpacks one file of the backup in `directory` into a new file, whole and as it was written.
-///
-/// # Errors
-/// [`Kind::Damaged`] if it is not what the manifest says, [`Kind::NoKey`], [`Kind::NoSpace`] and others.
-pub fn unpack(
-    directory: &Path,
-    manifest: &Manifest,
-    file: &File,
-    identity: Option<&Path>,
-    target: &Path,
-    progress: &mut dyn Progress,
-) -> Result<()> {
-    // No program is run here but the one that decrypts.
-    let method = manifest.encryption.as_ref().map(|encryption| encryption.method);
-    let path = directory.join(&file.file);
-    let mut content = archive::open(&path, codec(manifest.compression), method, identity)?;
-    let mut sink = std::fs::OpenOptions::new();
-    let mut sink = sink.write(true).create_new(true).mode(0o600).open(target).at("create", target)?;
-    copy(&mut content, progress, |piece| sink.write_all(piece).at("write", target))?;
-    let found = content.finish()?;
-    compare_file(&path, file, &found.file)?;
-    match File::new(&file.file, found) == *file {
-        true => Ok(()),
-        false => Err(damaged(&path, "it unpacks to other bytes than were packed")),
     }
 }
 
@@ -257,8 +224,17 @@ impl Counting<'_> {
     }
 }
 
+/// What was read of the file at `path` must be what was written, in its stored and in its unpacked form.
+pub(super) fn require_same(path: &Path, file: &File, found: Stored) -> Result<()> {
+    compare_file(path, file, &found.file)?;
+    match File::new(&file.file, found) == *file {
+        true => Ok(()),
+        false => Err(damaged(path, "it unpacks to other bytes than were packed")),
+    }
+}
+
 /// Levels matter to the writer only.
-fn codec(compression: Compression) -> Codec {
+pub(super) fn codec(compression: Compression) -> Codec {
     match compression {
         Compression::Zstd => Codec::Zstd { level: 0 },
         Compression::Gzip => Codec::Gzip { level: 0 },
@@ -267,12 +243,12 @@ fn codec(compression: Compression) -> Codec {
 }
 
 /// The major itself, or the next newer one that is installed: pg_restore reads older dumps.
-fn restoring_major(runtime: &dyn Runtime, major: Major) -> Major {
+pub(super) fn restoring_major(runtime: &dyn Runtime, major: Major) -> Major {
     runtime.majors().into_iter().find(|&installed| installed >= major).unwrap_or(major)
 }
 
 /// Moves everything from `source` to `sink` in pieces; a signal ends it.
-fn copy(
+pub(super) fn copy(
     source: &mut impl Read,
     progress: &mut dyn Progress,
     mut sink: impl FnMut(&[u8]) -> Result<()>,

@@ -2,21 +2,24 @@
 //! Nothing is dropped: the database that was there stays under another name.
 
 use std::fmt::{self, Write as _};
-use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Instant;
 
-use indicatif::{DecimalBytes, HumanCount};
+use indicatif::HumanCount;
 use jiff::Timestamp;
 
 use super::catalogue::Entry;
+use super::compare::{Expected, differences};
+use super::globals::Globals;
+use super::load::{self, Source, Unpacked};
+use super::making;
 use super::manifest::{DatabaseDump, Manifest};
-use super::{read_back, restored};
-use crate::config::{BackupFormat, Settings};
-use crate::error::{Error, IoContext as _, Kind, Result};
-use crate::files;
-use crate::postgres::{self, Connection, Major, Session, identifier, literal, pg_restore, vacuumdb};
+use super::scratch::{Need, Scratch, check_space};
+use crate::config::Settings;
+use crate::error::{Error, Kind, Result};
+use crate::postgres::pg_restore::Tablespaces;
+use crate::postgres::{self, Connection, Major, Session, identifier, literal, vacuumdb};
 use crate::report::Progress;
 use crate::runtime::{Child, Runtime, interrupt};
 use crate::systemd::{Inhibitor, Manager, Stopped, inhibit};
@@ -67,11 +70,7 @@ pub struct Plan {
 /// # Errors
 /// [`Kind::NoBackup`] if the backup has no such database, [`Kind::Config`] for a name that is taken or too long.
 pub fn plan(settings: &Settings, wish: &Wish<'_>, existing: &[String], now: Timestamp) -> Result<Plan> {
-    let manifest = wish.entry.manifest.as_ref().map_err(|error| {
-        Error::new(Kind::Damaged, format!("backup {} cannot be trusted: {error}", wish.entry.name))
-            .state("nothing was changed")
-            .hint("matrix-postgres-backup list shows the others")
-    })?;
+    let manifest = trusted(wish.entry)?;
     let source = wish.database.unwrap_or(&settings.server.database);
     let dump = find(manifest, source)?.clone();
     let name = wish.new_name.unwrap_or(source).to_owned();
@@ -86,7 +85,7 @@ pub fn plan(settings: &Settings, wish: &Wish<'_>, existing: &[String], now: Time
         backup: wish.entry.path.clone(),
         unfinished: format!("{name}_restoring_{stamp}"),
         kept: taken.then(|| format!("{name}_before_{stamp}")),
-        scratch: settings.backup.scratch_directory.join(format!("restore-{}", wish.entry.name)),
+        scratch: scratch(settings),
         stops_clients: wish.new_name.is_none(),
         dump,
         name,
@@ -98,6 +97,13 @@ pub fn plan(settings: &Settings, wish: &Wish<'_>, existing: &[String], now: Time
             .hint("restore it under a shorter one: --as"));
     }
     Ok(plan)
+}
+
+/// A restore is root's, who shares no directory with the user of trials.
+fn scratch(settings: &Settings) -> PathBuf {
+    let mut path = settings.backup.scratch_directory.clone().into_os_string();
+    path.push("-restore");
+    path.into()
 }
 
 fn find<'a>(manifest: &'a Manifest, database: &str) -> Result<&'a DatabaseDump> {
@@ -145,17 +151,20 @@ pub fn carry_out(
 ) -> Result<Outcome> {
     let work = Work::new(settings, runtime, plan)?;
     let clock = Instant::now();
+    let source = Source { directory: &plan.backup, manifest: trusted(wish.entry)?, identity: wish.identity };
+    let scratch = Scratch::make(&plan.scratch)?;
     work.check_space()?;
     work.drop_unfinished()?;
-    let file = work.unpack(wish, progress)?;
-    let rows = work.restore(&file, progress).and_then(|()| work.compare());
+    let unpacked = load::unpack(source, &plan.dump, scratch.path(), progress)
+        .map_err(|error| error.state("nothing was changed"))?;
+    let rows = work.restore(&unpacked, source, progress).and_then(|()| work.compare());
     let rows = rows.inspect_err(|_| work.clean_up()).map_err(|error| {
         error.state(match &plan.kept {
             Some(_) => format!("database {:?} is as it was, and its clients were not stopped", plan.name),
             None => format!("there is still no database {:?}, and nothing else was changed", plan.name),
         })
     })?;
-    drop(file);
+    drop((unpacked, scratch));
     let restored = clock.elapsed();
     let clock = Instant::now();
     work.exchange().inspect_err(|_| work.clean_up())?;
@@ -181,28 +190,29 @@ pub fn globals(
     runtime: &dyn Runtime,
     entry: &Entry,
     identity: Option<&Path>,
-    progress: &mut dyn Progress,
 ) -> Result<Outcome> {
-    let manifest = entry.manifest.as_ref().map_err(|error| {
-        Error::new(Kind::Damaged, format!("backup {} cannot be trusted: {error}", entry.name))
-    })?;
-    let scratch = &settings.backup.scratch_directory;
-    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(scratch).at("create", scratch)?;
-    let unpacked = Unpacked::make(&scratch.join(format!("restore-{}", entry.name)))?;
-    let file = unpacked.file();
-    read_back::unpack(&entry.path, manifest, &manifest.globals, identity, &file, progress)?;
-    let sql = std::fs::read_to_string(&file).at("read", &file)?;
-    let connection =
-        Connection::new(&settings.socket_directory, settings.server.port, &settings.server.superuser);
+    let source = Source { directory: &entry.path, manifest: trusted(entry)?, identity };
+    let globals = Globals::parse(&load::text(source, &source.manifest.globals)?);
+    let Settings { socket_directory, server, .. } = settings;
+    let connection = Connection::new(socket_directory, server.port, &server.superuser);
     let newest = runtime.majors().last().copied().unwrap_or(Major(0));
     let session = Session { runtime, major: newest, connection: &connection };
-    let existing: Vec<String> =
-        session.query("postgres", "SELECT coalesce(json_agg(quote_ident(rolname)), '[]') FROM pg_roles;")?;
-    let before = postgres::roles(&session)?.len();
-    let script = format!("BEGIN;\n{}\nCOMMIT;\n", restored::new_roles_only(&sql, &existing));
-    session.execute("postgres", &script).map_err(|error| error.state("no role was made or changed"))?;
-    let made = postgres::roles(&session)?.len() - before;
-    Ok(Outcome(format!("{made} roles are restored; those that were there are as they were")))
+    let (made, sql) = globals.missing(&postgres::roles(&session)?);
+    session
+        .execute("postgres", &format!("BEGIN;\n{sql}COMMIT;\n"))
+        .map_err(|error| error.state("no role was made or changed"))?;
+    Ok(Outcome(match made.is_empty() {
+        true => "every role of the backup is there already".to_owned(),
+        false => format!("made the roles {}; those that were there are as they were", made.join(", ")),
+    }))
+}
+
+fn trusted(entry: &Entry) -> Result<&Manifest> {
+    entry.manifest.as_ref().map_err(|error| {
+        Error::new(Kind::Damaged, format!("backup {} cannot be trusted: {error}", entry.name))
+            .state("nothing was changed")
+            .hint("matrix-postgres-backup list shows the others")
+    })
 }
 
 struct Work<'a> {
@@ -237,29 +247,11 @@ impl<'a> Work<'a> {
     }
 
     fn check_space(&self) -> Result<()> {
-        let scratch = &self.settings.backup.scratch_directory;
-        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(scratch).at("create", scratch)?;
         let size = self.plan.dump.database.size;
-        for (directory, needed, what) in [
-            (scratch.as_path(), self.plan.dump.dump.content_bytes, "the unpacked dump"),
-            (self.settings.data_directory.as_path(), size + size / 5, "the new database"),
-        ] {
-            let free = files::free_space(directory)?;
-            if free < needed {
-                return Err(Error::new(
-                    Kind::NoSpace,
-                    format!(
-                        "{what} needs {} in {}, and {} are free",
-                        DecimalBytes(needed),
-                        directory.display(),
-                        DecimalBytes(free)
-                    ),
-                )
-                .state("nothing was changed")
-                .hint("make room there, or for the dump: backup.scratch_directory"));
-            }
-        }
-        Ok(())
+        check_space(&[
+            Need { path: self.plan.scratch.clone(), bytes: self.plan.dump.dump.content_bytes },
+            Need { path: self.settings.data_directory.clone(), bytes: size + size / 5 },
+        ])
     }
 
     /// What killed restores left behind: the name and the comment must both be ours.
@@ -279,72 +271,48 @@ impl<'a> Work<'a> {
         Ok(())
     }
 
-    /// Whole and as it was written, or not at all.
-    fn unpack(&self, wish: &Wish<'_>, progress: &mut dyn Progress) -> Result<Unpacked> {
-        let directory = Unpacked::make(&self.plan.scratch)?;
-        let manifest =
-            wish.entry.manifest.as_ref().map_err(|error| Error::new(Kind::Damaged, error.to_string()))?;
-        progress.begin(
-            &format!("unpacking {}", self.plan.dump.dump.file),
-            Some(self.plan.dump.dump.content_bytes),
-        );
-        read_back::unpack(
-            &self.plan.backup,
-            manifest,
-            &self.plan.dump.dump,
-            wish.identity,
-            &directory.file(),
-            progress,
-        )
-        .map_err(|error| error.state("nothing was changed"))?;
-        progress.end();
-        Ok(directory)
-    }
-
-    fn restore(&self, unpacked: &Unpacked, progress: &mut dyn Progress) -> Result<()> {
-        let name = &self.plan.unfinished;
-        progress.begin(&format!("restoring {}", self.plan.name), None);
-        self.session().execute("postgres", &restored::create_database(&self.plan.dump, name, self.major))?;
-        self.session().execute(
-            "postgres",
-            &format!("COMMENT ON DATABASE {} IS {};", identifier(name), literal(UNFINISHED)),
-        )?;
-        let jobs = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        let file = unpacked.file();
-        match self.plan.dump_format() {
-            BackupFormat::Custom => {
-                let tablespaces = pg_restore::Tablespaces::AsDumped;
-                let call = pg_restore::restore(&self.connection, name, &file, jobs, tablespaces);
-                self.run(&call, Stdio::null(), "pg_restore")?;
-            }
-            BackupFormat::Plain => {
-                let source = std::fs::File::open(&file).at("open", &file)?;
-                self.run(&postgres::psql_load(&self.connection, name), source.into(), "psql")?;
-            }
-        }
+    fn restore(&self, unpacked: &Unpacked, source: Source<'_>, progress: &mut dyn Progress) -> Result<()> {
+        let Plan { dump, unfinished: name, .. } = self.plan;
+        let session = self.session();
+        session.execute("postgres", &making::create(name, &dump.database, &dump.properties, self.major))?;
+        let comment = format!("COMMENT ON DATABASE {} IS {};", identifier(name), literal(UNFINISHED));
+        session.execute("postgres", &comment)?;
+        load::load(&session, name, unpacked, source, dump, Tablespaces::AsDumped, progress)?;
         interrupt::check()?;
-        self.run(&vacuumdb::analyze(&self.connection, name, jobs), Stdio::null(), "vacuumdb")?;
+        progress.begin(&format!("gathering statistics of {}", self.plan.name), None);
+        let mut command =
+            self.runtime.command(self.major, &vacuumdb::analyze(&self.connection, name, load::jobs()))?;
+        command.stdin(Stdio::null()).stdout(Stdio::null());
+        Child::spawn(command, "vacuumdb")?.wait()?;
         progress.end();
         Ok(())
     }
 
-    fn run(&self, call: &crate::runtime::Call, stdin: Stdio, name: &str) -> Result<()> {
-        let mut command = self.runtime.command(self.major, call)?;
-        command.stdin(stdin).stdout(Stdio::null());
-        Child::spawn(command, name)?.wait()
-    }
-
     fn compare(&self) -> Result<u64> {
-        let (session, name) = (self.session(), &self.plan.unfinished);
-        let rows = restored::compare(&session, name, &self.plan.dump)?;
+        let Plan { dump, unfinished: name, .. } = self.plan;
+        let Some(contents) = &dump.contents else {
+            return Err(Error::new(
+                Kind::Damaged,
+                "the backup was never read back: nothing is known of its rows",
+            )
+            .hint("matrix-postgres-backup verify reads it back"));
+        };
+        let session = self.session();
+        let extensions = &dump.properties.extensions;
+        let expected = Expected { database: Some(&dump.database), contents, extensions };
+        let found = differences(&session, name, &expected)?;
+        if !found.is_empty() {
+            let message = format!("the restored database is not what was backed up: {}", found.join("; "));
+            return Err(Error::new(Kind::Damaged, message));
+        }
         // A one-time key that is used twice breaks encrypted conversations (Synapse's documentation, "Backups").
         session.execute(
             name,
             "DO $$ BEGIN IF to_regclass('public.e2e_one_time_keys_json') IS NOT NULL THEN
                  TRUNCATE public.e2e_one_time_keys_json; END IF; END $$;",
         )?;
-        session.execute("postgres", &restored::properties(&self.plan.dump, name))?;
-        Ok(rows)
+        session.execute("postgres", &making::dress(name, &dump.database, &dump.properties))?;
+        Ok(contents.rows())
     }
 
     /// Both renames are one transaction: after a kill at any instant the name belongs to the old database or to
@@ -419,15 +387,6 @@ impl<'a> Work<'a> {
     }
 }
 
-impl Plan {
-    fn dump_format(&self) -> BackupFormat {
-        match self.dump.dump.file.contains(".sql") {
-            true => BackupFormat::Plain,
-            false => BackupFormat::Custom,
-        }
-    }
-}
-
 /// The units that run, but for the server's own and others of ours.
 fn running(manager: &Manager, patterns: &[String]) -> Result<Vec<String>> {
     let mut units = Vec::new();
@@ -439,30 +398,4 @@ fn running(manager: &Manager, patterns: &[String]) -> Result<Vec<String>> {
     units.sort();
     units.dedup();
     Ok(units)
-}
-
-/// The directory of an unpacked dump; removed when dropped.
-struct Unpacked(PathBuf);
-
-impl Unpacked {
-    fn make(path: &Path) -> Result<Self> {
-        // Only a restore that was killed leaves one; the lock is held.
-        if path.exists() {
-            std::fs::remove_dir_all(path).at("remove the unfinished", path)?;
-        }
-        std::fs::DirBuilder::new().mode(0o700).create(path).at("create", path)?;
-        Ok(Self(path.to_owned()))
-    }
-
-    fn file(&self) -> PathBuf {
-        self.0.join("dump")
-    }
-}
-
-impl Drop for Unpacked {
-    fn drop(&mut self) {
-        if let Err(error) = std::fs::remove_dir_all(&self.0) {
-            log::warn!("could not remove {}: {error}", self.0.display());
-        }
-    }
 }

@@ -5,7 +5,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 
 use super::catalogue::Entry;
-use super::manifest::Manifest;
+use super::manifest::{Manifest, Trial};
 use super::name::BackupName;
 use crate::config::Backup;
 
@@ -39,6 +39,8 @@ pub struct Status {
     pub newest_verified_at: Option<Timestamp>,
     /// Bytes that are free on the file system of the backups.
     pub free_bytes: Option<u64>,
+    /// The newest backup that was restored on trial, and how that went.
+    pub newest_trial: Option<(BackupName, Trial)>,
     /// When the timer starts the next one.
     pub next_run: Option<Timestamp>,
     /// What is not well, a sentence each.
@@ -163,6 +165,10 @@ pub fn judge(
             .and_then(|entry| entry.manifest.as_ref().ok()?.read_back.as_ref())
             .map(|read_back| read_back.at),
         free_bytes: free,
+        newest_trial: entries
+            .iter()
+            .rev()
+            .find_map(|entry| Some((entry.name, entry.manifest.as_ref().ok()?.trial.clone()?))),
         next_run: match timer {
             Timer::Next(time) => Some(*time),
             _ => None,

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::Settings;
 use crate::error::{Error, IoContext as _, Kind, Result};
+use crate::files;
 use crate::postgres::{self, Connection, Contents, DataDirectory, Database, Major, ServerFacts, Session};
 use crate::runtime::Runtime;
 use crate::systemd::Manager;
@@ -134,7 +135,7 @@ pub fn gather(settings: &Settings, runtime: &dyn Runtime, to: Option<Major>) -> 
         is_symlink: path.is_symlink(),
         data_bytes: size_of(path)?,
         target_extensions: both.map(|target| runtime.extensions(target)).transpose()?.unwrap_or_default(),
-        free_beside: free(path.parent().unwrap_or(path))?,
+        free_beside: files::free_space(path.parent().unwrap_or(path))?,
         keep_path: (keep_path, kept),
         shadowed: shadowed(),
         clients: clients(&settings.clients.units),
@@ -188,12 +189,6 @@ fn size_of(directory: &Path) -> Result<u64> {
         };
     }
     Ok(bytes)
-}
-
-/// Bytes that an unprivileged process may still write there.
-fn free(directory: &Path) -> Result<u64> {
-    let answer = nix::sys::statvfs::statvfs(directory).at("ask for the free space of", directory)?;
-    Ok(answer.blocks_available().saturating_mul(answer.fragment_size()))
 }
 
 const UNITS: [&str; 2] = ["matrix-postgres.service", "matrix-postgres-backup.service"];

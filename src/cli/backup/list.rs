@@ -8,7 +8,7 @@ use jiff::tz::TimeZone;
 use serde::Serialize;
 
 use crate::backup::catalogue::{self, Entry};
-use crate::backup::manifest::{Encrypted, Manifest};
+use crate::backup::manifest::{Encrypted, Manifest, Trial};
 use crate::cli::table::columns;
 use crate::config::Settings;
 use crate::error::Result;
@@ -25,6 +25,7 @@ struct Listed<'a> {
     server_version: Option<&'a str>,
     databases: Vec<&'a str>,
     encryption: Option<&'a Encrypted>,
+    trial: Option<&'a Trial>,
     problem: Option<String>,
 }
 
@@ -37,7 +38,7 @@ pub(super) fn list(settings: &Settings, json: bool) -> Result<()> {
         return crate::cli::print(&format!("no backups in {}\n", settings.backup.directory.display()));
     }
     let zone = TimeZone::system();
-    let heading = ["NAME", "BEGUN", "SIZE", "DBS", "ROWS", "READ BACK"].map(str::to_owned).to_vec();
+    let heading = ["NAME", "BEGUN", "SIZE", "DBS", "ROWS", "PROVED BY"].map(str::to_owned).to_vec();
     let rows = entries.iter().map(|entry| row(entry, &zone));
     crate::cli::print(&columns(&std::iter::once(heading).chain(rows).collect::<Vec<_>>()))
 }
@@ -56,6 +57,7 @@ fn listed(entry: &Entry) -> Listed<'_> {
             .map(|manifest| manifest.databases.iter().map(|dump| dump.database.name.as_str()).collect())
             .unwrap_or_default(),
         encryption: manifest.and_then(|manifest| manifest.encryption.as_ref()),
+        trial: manifest.and_then(|manifest| manifest.trial.as_ref()),
         problem: entry.problem(),
     }
 }
@@ -67,16 +69,21 @@ fn row(entry: &Entry, zone: &TimeZone) -> Vec<String> {
             DecimalBytes(manifest.bytes()).to_string(),
             manifest.databases.len().to_string(),
             manifest.rows().map_or_else(|| "?".into(), |rows| HumanCount(rows).to_string()),
-            match (entry.is_verified(), manifest.read_back.is_some()) {
-                (true, _) => "yes",
-                (false, true) => "DAMAGED",
-                (false, false) => "no",
-            }
-            .to_owned(),
+            proved_by(manifest).to_owned(),
         ],
         Err(_) => ["?".into(), "?".into(), "?".into(), "UNREADABLE".into()],
     };
     [entry.name.to_string(), begun].into_iter().chain(cells).collect()
+}
+
+fn proved_by(manifest: &Manifest) -> &'static str {
+    match (&manifest.read_back, &manifest.trial) {
+        (Some(read_back), _) if read_back.damage.is_some() => "DAMAGED",
+        (_, Some(trial)) if trial.damage.is_some() => "FAILED",
+        (_, Some(_)) => "trial",
+        (Some(_), None) => "reading",
+        (None, None) => "nothing",
+    }
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ mod prune;
 mod restore;
 mod run;
 mod status;
+mod trial;
 
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
@@ -62,6 +63,9 @@ enum Verb {
     Verify {
         /// Its name; the newest if none is given
         name: Option<String>,
+        /// Restore it into a server made for that, compare, and throw the server away
+        #[arg(long)]
+        trial: bool,
         /// Print what would be read, and read nothing
         #[arg(long)]
         dry_run: bool,
@@ -121,7 +125,10 @@ pub fn run(arguments: Arguments) -> Result<ExitCode> {
         Verb::Restore(arguments) => restore::restore(&settings, &arguments)?,
         Verb::Notify { unit } => notify::notify(&settings, &unit)?,
         Verb::Prune { dry_run } => prune::prune(&settings, dry_run)?,
-        Verb::Verify { name, dry_run, identity } => {
+        Verb::Verify { name, trial: true, dry_run, identity } => {
+            trial::trial(&settings, name.as_deref(), dry_run, identity.as_deref())?;
+        }
+        Verb::Verify { name, trial: false, dry_run, identity } => {
             verify(&settings, name.as_deref(), dry_run, identity.as_deref())?;
         }
         Verb::Status { json } => return status::status(&settings, json),

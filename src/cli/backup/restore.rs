@@ -90,9 +90,8 @@ fn roles(settings: &Settings, arguments: &Arguments) -> Result<()> {
         ));
     }
     let _lock = Lock::take(&settings.state_directory, "restore", Timestamp::now())?;
-    let mut progress = report::progress(crate::cli::on_terminal());
     let identity = arguments.identity.as_deref();
-    let outcome = restore::globals(settings, &crate::cli::host(), &entry, identity, progress.as_mut())?;
+    let outcome = restore::globals(settings, &crate::cli::host(), &entry, identity)?;
     log::info!("{}", outcome.0);
     Ok(())
 }

@@ -96,6 +96,10 @@ fn describe(status: &Status, zone: &TimeZone) -> String {
     if let Some(free) = status.free_bytes {
         line("free space", DecimalBytes(free).to_string());
     }
+    if let Some((name, trial)) = &status.newest_trial {
+        let how = if trial.damage.is_none() { "passed" } else { "FAILED" };
+        line("last trial", format!("{name} {how} on {}, in {} s", local(trial.at), trial.seconds));
+    }
     line("backups", status.backups.to_string());
     line("next run", status.next_run.map_or_else(|| "none".into(), local));
     let mut text = columns(&rows);

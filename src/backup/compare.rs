@@ -1,0 +1,196 @@
+//! A restored database against what the backup says of it, and against what Synapse insists on at its start.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+
+use super::rows::Contents;
+use crate::error::Result;
+use crate::postgres::{Database, Session, literal};
+
+/// So many tables are counted by one query.
+const PORTION: usize = 200;
+
+/// Synapse's streams and their sequences (its `MultiWriterIdGenerator`s). It does not start while a stream's
+/// position is ahead of the sequence (`storage/util/sequence.py`).
+const STREAMS: [(&str, &str); 19] = [
+    ("account_data", "account_data_sequence"),
+    ("backfill", "events_backfill_stream_seq"),
+    ("caches", "cache_invalidation_stream_seq"),
+    ("device_lists_stream", "device_lists_sequence"),
+    ("e2e_cross_signing_keys", "e2e_cross_signing_keys_sequence"),
+    ("events", "events_stream_seq"),
+    ("presence_stream", "presence_stream_sequence"),
+    ("profile_updates", "profile_updates_sequence"),
+    ("push_rules_stream", "push_rules_stream_sequence"),
+    ("pushers", "pushers_sequence"),
+    ("quarantined_media", "quarantined_media_id_seq"),
+    ("receipts", "receipts_sequence"),
+    ("sticky_events", "sticky_events_sequence"),
+    ("thread_subscriptions", "thread_subscriptions_sequence"),
+    ("to_device", "device_inbox_sequence"),
+    ("un_partial_stated_event_stream", "un_partial_stated_event_stream_sequence"),
+    ("un_partial_stated_room_stream", "un_partial_stated_room_stream_sequence"),
+    ("un_partial_stated_event", "un_partial_stated_event_stream_sequence"),
+    ("un_partial_stated_room", "un_partial_stated_room_stream_sequence"),
+];
+
+/// What a restored database must be like.
+#[derive(Debug)]
+pub struct Expected<'a> {
+    /// Owner, encoding and collation; nothing where they are not known.
+    pub database: Option<&'a Database>,
+    /// Tables, rows, sequences, large objects.
+    pub contents: &'a Contents,
+    /// Extensions that must be there.
+    pub extensions: &'a [String],
+}
+
+/// Differences, a sentence each; none is what everybody hopes for.
+///
+/// # Errors
+/// [`crate::Kind::Server`] if the server cannot be asked.
+pub fn differences(session: &Session<'_>, name: &str, expected: &Expected<'_>) -> Result<Vec<String>> {
+    let mut found = Vec::new();
+    let facts: Facts = session.query(name, FACTS)?;
+    if let Some(database) = expected.database {
+        for (what, is, was) in [
+            ("owner", &facts.owner, &database.owner),
+            ("encoding", &facts.encoding, &database.encoding),
+            ("collation", &facts.collate, &database.collate),
+            ("character type", &facts.ctype, &database.ctype),
+        ] {
+            if is != was {
+                found.push(format!("its {what} is {is:?}, and was {was:?}"));
+            }
+        }
+    }
+    for extension in expected.extensions {
+        if !facts.extensions.contains(extension) {
+            found.push(format!("extension {extension:?} is missing"));
+        }
+    }
+    let contents = expected.contents;
+    if facts.large_objects != contents.large_objects {
+        found.push(format!(
+            "it has {} large objects, and had {}",
+            facts.large_objects, contents.large_objects
+        ));
+    }
+    let rows: BTreeMap<String, u64> =
+        each(session, name, contents.tables.keys(), |table| format!("(SELECT count(*) FROM ONLY {table})"))?;
+    for (table, was) in &contents.tables {
+        match rows.get(table) {
+            None => found.push(format!("table {table} is missing")),
+            Some(is) if is != was => found.push(format!("table {table} has {is} rows, and had {was}")),
+            Some(_) => {}
+        }
+    }
+    let sequences: BTreeMap<String, String> = each(session, name, contents.sequences.keys(), |sequence| {
+        format!("(SELECT format('%s, %s', last_value, is_called::text) FROM {sequence})")
+    })?;
+    for (sequence, was) in &contents.sequences {
+        match sequences.get(sequence) {
+            None => found.push(format!("sequence {sequence} is missing")),
+            Some(is) if is != was => {
+                found.push(format!("sequence {sequence} is at ({is}), and was at ({was})"));
+            }
+            Some(_) => {}
+        }
+    }
+    if facts.is_synapse {
+        found.extend(synapse(session, name, &facts)?);
+    }
+    Ok(found)
+}
+
+#[derive(Deserialize)]
+struct Facts {
+    owner: String,
+    encoding: String,
+    collate: String,
+    ctype: String,
+    extensions: Vec<String>,
+    large_objects: u64,
+    is_synapse: bool,
+}
+
+const FACTS: &str = "SELECT json_build_object(
+    'owner', pg_get_userbyid(datdba),
+    'encoding', pg_encoding_to_char(encoding),
+    'collate', datcollate,
+    'ctype', datctype,
+    'extensions', (SELECT coalesce(json_agg(extname), '[]') FROM pg_extension),
+    'large_objects', (SELECT count(*) FROM pg_largeobject_metadata),
+    'is_synapse', to_regclass('public.schema_version') IS NOT NULL
+        AND to_regclass('public.stream_positions') IS NOT NULL
+        AND to_regclass('public.events') IS NOT NULL)
+    FROM pg_database WHERE datname = current_database();";
+
+/// One value for each relation that exists, by its name as the dump writes it.
+fn each<'a, T: serde::de::DeserializeOwned>(
+    session: &Session<'_>,
+    database: &str,
+    names: impl Iterator<Item = &'a String>,
+    value: impl Fn(&str) -> String,
+) -> Result<BTreeMap<String, T>> {
+    let mut values = BTreeMap::new();
+    let names: Vec<_> = names.collect();
+    for portion in names.chunks(PORTION) {
+        let list = portion.iter().map(|name| format!("({})", literal(name))).collect::<Vec<_>>().join(", ");
+        let there: Vec<String> = session.query(
+            database,
+            &format!(
+                "SELECT coalesce(json_agg(name), '[]') FROM (VALUES {list}) AS v (name)
+                 WHERE to_regclass(name) IS NOT NULL;"
+            ),
+        )?;
+        if there.is_empty() {
+            continue;
+        }
+        let selects: Vec<_> = there
+            .iter()
+            .map(|name| format!("SELECT {} AS name, {} AS value", literal(name), value(name)))
+            .collect();
+        values.extend(session.query::<BTreeMap<String, T>>(
+            database,
+            &format!("SELECT json_object_agg(name, value) FROM ({}) AS v;", selects.join("\nUNION ALL ")),
+        )?);
+    }
+    Ok(values)
+}
+
+fn synapse(session: &Session<'_>, name: &str, facts: &Facts) -> Result<Vec<String>> {
+    let mut found = Vec::new();
+    if facts.encoding != "UTF8" || facts.collate != "C" || facts.ctype != "C" {
+        found.push(format!(
+            "Synapse wants UTF8, C and C, and it has {}, {} and {}",
+            facts.encoding, facts.collate, facts.ctype
+        ));
+    }
+    let versions: u64 = session.query(name, "SELECT to_json(count(*)) FROM public.schema_version;")?;
+    if versions == 0 {
+        found.push("table schema_version is empty: Synapse would take it for a new database".to_owned());
+    }
+    let positions: BTreeMap<String, i64> = session.query(
+        name,
+        "SELECT coalesce(json_object_agg(stream_name, position), '{}') FROM (
+            SELECT stream_name, max(stream_id) AS position FROM public.stream_positions GROUP BY 1) AS p;",
+    )?;
+    let sequences: Vec<_> = STREAMS.iter().map(|(_, sequence)| format!("public.{sequence}")).collect();
+    let values: BTreeMap<String, i64> = each(session, name, sequences.iter(), |sequence| {
+        format!("(SELECT last_value - (NOT is_called)::int FROM {sequence})")
+    })?;
+    for (stream, sequence) in STREAMS {
+        if let (Some(position), Some(value)) =
+            (positions.get(stream), values.get(&format!("public.{sequence}")))
+            && position > value
+        {
+            found.push(format!(
+                "stream {stream} is at {position}, ahead of its sequence {sequence} at {value}: Synapse would \
+                 not start"
+            ));
+        }
+    }
+    Ok(found)
+}

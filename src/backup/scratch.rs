@@ -1,0 +1,166 @@
+//! A directory for what is thrown away: unpacked dumps, and trial servers with their sockets.
+
+use std::fs::{DirBuilder, File};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
+use std::path::{Path, PathBuf};
+
+use indicatif::DecimalBytes;
+use nix::unistd::geteuid;
+
+use crate::error::{Error, IoContext as _, Kind, Result};
+use crate::files;
+
+/// Our own directories in it begin like this; nothing else in it is touched.
+const PREFIX: &str = "scratch-";
+
+/// A directory of our own in the scratch directory, gone when dropped. That of a run that was killed is removed
+/// by the next: nobody holds its lock.
+#[derive(Debug)]
+pub struct Scratch {
+    path: PathBuf,
+    _lock: File,
+}
+
+impl Scratch {
+    /// Makes one in `parent`, which is made itself when it is missing.
+    ///
+    /// # Errors
+    /// [`Kind::File`], also if `parent` is somebody else's or open to others.
+    pub fn make(parent: &Path) -> Result<Self> {
+        check(parent)?;
+        remove_abandoned(parent)?;
+        let path = tempfile::Builder::new()
+            .prefix(PREFIX)
+            .tempdir_in(parent)
+            .at("create a directory in", parent)?
+            .keep();
+        let lock = path.join("lock");
+        let file = File::create(&lock).at("create", &lock)?;
+        file.try_lock().map_err(std::io::Error::from).at("lock", &lock)?;
+        Ok(Self { path, _lock: file })
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        if let Err(error) = std::fs::remove_dir_all(&self.path) {
+            log::warn!("could not remove {}: {error}", self.path.display());
+        }
+    }
+}
+
+/// Anybody may make directories in /var/tmp: one that is not ours could be exchanged under our hands.
+fn check(parent: &Path) -> Result<()> {
+    if let Err(error) = DirBuilder::new().mode(0o700).create(parent)
+        && error.kind() != std::io::ErrorKind::AlreadyExists
+    {
+        return Err(Error::io("create", parent, error));
+    }
+    let meta = parent.symlink_metadata().at("read", parent)?;
+    if !meta.is_dir() || meta.uid() != geteuid().as_raw() || meta.mode() & 0o077 != 0 {
+        return Err(Error::new(
+            Kind::File,
+            format!("the scratch directory {} is not a directory of ours alone", parent.display()),
+        )
+        .state("nothing was started")
+        .hint("name another one: backup.scratch_directory in /etc/matrix-postgres/config.toml"));
+    }
+    Ok(())
+}
+
+fn remove_abandoned(parent: &Path) -> Result<()> {
+    for entry in std::fs::read_dir(parent).at("read", parent)? {
+        let path = entry.at("read", parent)?.path();
+        let ours = path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(PREFIX));
+        let lock = File::open(path.join("lock"));
+        if ours && path.is_dir() && lock.is_ok_and(|lock| lock.try_lock().is_ok()) {
+            std::fs::remove_dir_all(&path).at("remove", &path)?;
+            log::warn!("removed {}, which a killed run had left", path.display());
+        }
+    }
+    Ok(())
+}
+
+/// Room that work needs in one place.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Need {
+    /// Where.
+    pub path: PathBuf,
+    /// How many bytes.
+    pub bytes: u64,
+}
+
+/// Fails unless there is room for all of `needs`; places on one file system count together.
+///
+/// # Errors
+/// [`Kind::NoSpace`] with the numbers, or [`Kind::File`].
+pub fn check_space(needs: &[Need]) -> Result<()> {
+    let mut systems: Vec<(u64, u64, u64, &Path)> = Vec::new();
+    for Need { path, bytes } in needs {
+        let place = path.ancestors().find(|path| path.exists()).unwrap_or(path);
+        let device = place.metadata().at("read", place)?.dev();
+        if let Some(system) = systems.iter_mut().find(|system| system.0 == device) {
+            system.1 += bytes;
+        } else {
+            systems.push((device, *bytes, files::free_space(place)?, path));
+        }
+    }
+    match systems.iter().find(|(_, needed, free, _)| needed > free) {
+        None => Ok(()),
+        Some((_, needed, free, path)) => Err(Error::new(
+            Kind::NoSpace,
+            format!(
+                "{} has too little room: about {} are needed, and {} are free",
+                path.display(),
+                DecimalBytes(*needed),
+                DecimalBytes(*free)
+            ),
+        )
+        .state("nothing was started, and nothing was changed")
+        .hint("free space there, or name another backup.scratch_directory")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt as _;
+
+    #[test]
+    fn it_is_gone_when_dropped_and_an_abandoned_one_goes_with_the_next() {
+        let root = tempfile::tempdir().unwrap();
+        let parent = root.path().join("p");
+        let count = || std::fs::read_dir(&parent).unwrap().count();
+        drop(Scratch::make(&parent).unwrap());
+        assert_eq!(count(), 0);
+        let alive = Scratch::make(&parent).unwrap();
+        let abandoned = parent.join("scratch-x");
+        std::fs::create_dir(&abandoned).unwrap();
+        std::fs::write(abandoned.join("lock"), "").unwrap();
+        std::fs::create_dir(parent.join("other")).unwrap();
+        let second = Scratch::make(&parent).unwrap();
+        assert!(!abandoned.exists() && alive.path().exists() && second.path().exists());
+        assert_eq!(count(), 3);
+    }
+
+    #[test]
+    fn a_directory_that_is_open_to_others_is_refused() {
+        let root = tempfile::tempdir().unwrap();
+        std::fs::set_permissions(root.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+        assert_eq!(Scratch::make(root.path()).unwrap_err().kind(), Kind::File);
+    }
+
+    #[test]
+    fn too_little_space_is_said_with_the_numbers() {
+        let need = |bytes| Need { path: std::env::temp_dir().join("not/there"), bytes };
+        check_space(&[need(1)]).unwrap();
+        let error = check_space(&[need(1 << 60), need(1 << 60)]).unwrap_err();
+        assert_eq!(error.kind(), Kind::NoSpace);
+        assert!(error.to_string().contains("about 2.31 EB are needed"), "{error}");
+    }
+}

@@ -1,0 +1,57 @@
+//! `verify --trial`: a backup restored into a server made for that.
+
+use std::path::Path;
+
+use jiff::Timestamp;
+
+use crate::backup::catalogue::{self, Entry};
+use crate::backup::load::Source;
+use crate::backup::{create, directory, trial};
+use crate::config::Settings;
+use crate::error::{Error, Kind, Result};
+use crate::lock::Lock;
+use crate::report;
+use crate::runtime::interrupt;
+use crate::systemd::notify;
+
+pub(super) fn trial(
+    settings: &Settings,
+    name: Option<&str>,
+    dry_run: bool,
+    identity: Option<&Path>,
+) -> Result<()> {
+    let backups = &settings.backup.directory;
+    let host = crate::cli::host();
+    let entry = catalogue::find(backups, name)?;
+    let mut manifest = crate::backup::manifest::Manifest::load(&entry.path)?;
+    if let Err(error) = &entry.manifest {
+        return Err(Error::new(error.kind(), error.to_string()));
+    }
+    let plan = trial::plan(settings, &host, &entry, &manifest)?;
+    if dry_run {
+        return crate::cli::print(&format!("{plan}\n"));
+    }
+    interrupt::listen()?;
+    directory::check(backups)?;
+    let mut progress = report::progress(crate::cli::on_terminal());
+    let Entry { name, path, .. } = entry;
+    // Without the rows that were counted there is nothing to compare with.
+    if manifest.read_back.is_none() {
+        let _lock = Lock::take(&settings.state_directory, "verification of a backup", Timestamp::now())?;
+        manifest = create::verify(&path, manifest, &host, progress.as_mut())?;
+    }
+    if let Some(damage) = manifest.read_back.and_then(|read_back| read_back.damage) {
+        return Err(Error::new(Kind::Damaged, format!("backup {name} is damaged: {damage}"))
+            .hint("make a new one: systemctl start matrix-postgres-backup.service"));
+    }
+    let manifest = crate::backup::manifest::Manifest::load(&path)?;
+    let source = Source { directory: &path, manifest: &manifest, identity };
+    let trial = trial::carry_out(settings, &host, &plan, source, progress.as_mut())?;
+    let sentence = format!(
+        "backup {name} was restored into PostgreSQL {} and compared in {} s: all is as it was",
+        trial.server_version, trial.seconds
+    );
+    notify::status(&sentence);
+    log::info!("{sentence}");
+    Ok(())
+}
