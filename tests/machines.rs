@@ -81,6 +81,7 @@ fn the_units_expose_little() {
     for (unit, limit) in [
         ("matrix-postgres-backup.service", 2.0),
         ("matrix-postgres-notify@x.service", 4.0),
+        ("matrix-postgres-backup-verify.service", 2.0),
         ("matrix-postgres.service", 3.0),
     ] {
         let verified = machine.run(&format!("systemd-analyze verify {unit}"));
