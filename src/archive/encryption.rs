@@ -164,9 +164,10 @@ fn not_encrypted(name: &str) -> Error {
 /// the program and drops that sink, with its file.
 pub struct Encrypted<S> {
     path: PathBuf,
+    method: Method,
     child: Option<Child>,
     stdin: Option<ChildStdin>,
-    below: Option<JoinHandle<Result<S>>>,
+    below: Option<JoinHandle<Result<Option<S>>>>,
 }
 
 impl<S: Sink + Send + 'static> Encrypted<S> {
@@ -187,7 +188,7 @@ impl<S: Sink + Send + 'static> Encrypted<S> {
         enlarge_pipe(&stdout);
         let thread = std::thread::Builder::new().name(method.program().into());
         let below = thread.spawn(move || carry(stdout, below, method)).at("write", &path)?;
-        Ok(Self { path, child: Some(child), stdin: Some(stdin), below: Some(below) })
+        Ok(Self { path, method, child: Some(child), stdin: Some(stdin), below: Some(below) })
     }
 
     /// Ends the program's input and waits for both ends: its exit status counts, and so does the sink. Of two
@@ -200,17 +201,13 @@ impl<S: Sink + Send + 'static> Encrypted<S> {
         let carried =
             below.join().unwrap_or_else(|_| Err(Error::new(Kind::Bug, "the writing thread panicked")));
         let ended = child.wait();
-        match carried {
-            // That nothing, or something else, came out is explained by the program's own words, if it failed.
-            Err(error) if error.kind() == Kind::Program => Err(ended.err().unwrap_or(error)),
-            Err(error) => Err(error),
-            Ok(below) => ended.map(|()| below),
-        }
+        let below = carried?;
+        ended.and_then(|()| below.ok_or_else(|| not_encrypted(self.method.program())))
     }
 }
 
-/// Everything that the program writes goes into the sink.
-fn carry<S: Sink>(mut stdout: ChildStdout, mut below: S, method: Method) -> Result<S> {
+/// Everything that the program writes goes into the sink, which is given back unless there was nothing.
+fn carry<S: Sink>(mut stdout: ChildStdout, mut below: S, method: Method) -> Result<Option<S>> {
     let path = below.path().to_path_buf();
     let mut piece = Vec::with_capacity(BUFFER);
     let mut begun = false;
@@ -225,11 +222,11 @@ fn carry<S: Sink>(mut stdout: ChildStdout, mut below: S, method: Method) -> Resu
                 break;
             }
         }
+        if piece.is_empty() {
+            return Ok(begun.then_some(below));
+        }
         if !begun && !method.is_beginning(&piece) {
             return Err(not_encrypted(method.program()));
-        }
-        if piece.is_empty() {
-            return Ok(below);
         }
         begun = true;
         below.write_all(&piece).at("write", &path)?;
@@ -257,11 +254,12 @@ impl<S: Sink + Send + 'static> Write for Encrypted<S> {
         };
         match stdin.write(buffer) {
             // It has ended before its time. Why, its exit status or the sink below says.
-            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Err(io::Error::other(
-                self.end()
-                    .err()
-                    .unwrap_or_else(|| Error::new(Kind::Program, "the encryption ended too early")),
-            )),
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
+                let name = self.method.program();
+                Err(io::Error::other(self.end().err().unwrap_or_else(|| {
+                    Error::new(Kind::Program, format!("{name} ended before it had taken everything"))
+                })))
+            }
             written => written,
         }
     }
@@ -388,5 +386,177 @@ impl Source for Decrypted {
     fn finish(self: Box<Self>) -> Result<Digest> {
         drop(self.stdout);
         self.digest.join().unwrap_or_else(|_| Err(Error::new(Kind::Bug, "the reading thread panicked")))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::archive::testing::{FailingSink, text};
+    use crate::archive::{Codec, FileSink, Packing, Stored, digest_of, open, store_into, tee};
+    use std::os::unix::fs::PermissionsExt as _;
+
+    /// An encryption by a script in place of age.
+    fn scripted(directory: &Path, script: &str) -> Encryption {
+        let program = directory.join("age");
+        std::fs::write(&program, format!("#!/bin/sh\n{script}\n")).unwrap();
+        std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
+        Encryption { method: Method::Age, program, recipients: vec!["age1x".into()], home: None }
+    }
+
+    fn encrypt(content: &[u8], encryption: &Encryption, path: &Path) -> Result<Stored> {
+        let sink = FileSink::create(path).and_then(|file| Encrypted::new(file, encryption))?;
+        store_into(sink, content, Packing::new(Codec::None, 1), &mut |_| Ok(()))
+    }
+
+    /// Real recipients, where age is installed: an encryption, and the file of its identity.
+    fn real(directory: &Path, name: &str) -> Option<(Encryption, PathBuf)> {
+        let keygen = runtime::tool("age-keygen", "age").ok()?;
+        let identity = directory.join(name);
+        let mut command = runtime::bare(&keygen);
+        command.arg("-o").arg(&identity);
+        runtime::output(command, "age-keygen", b"").unwrap();
+        let mut command = runtime::bare(&keygen);
+        command.arg("-y").arg(&identity);
+        let recipient = String::from_utf8(runtime::output(command, "age-keygen", b"").unwrap()).unwrap();
+        Some((Encryption::new(Method::Age, vec![recipient.trim().into()], None).unwrap(), identity))
+    }
+
+    const HEADER: &str = "echo age-encryption.org/v1";
+
+    #[test]
+    fn whatever_the_program_does_wrong_there_is_no_file_and_its_words_are_told() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("x.age");
+        for (script, expected) in [
+            ("cat >/dev/null; echo no room >&2; exit 1", "age failed (exit status 1)\n -> no room"),
+            (&*format!("{HEADER}; head -c 300000; echo tired >&2; exit 3"), "(exit status 3)\n -> tired"),
+            (&format!("{HEADER}; head -c 300000; kill -KILL $$"), "killed by SIGKILL"),
+            (&format!("{HEADER}; head -c 300000"), "age ended before it had taken everything"),
+            (&format!("{HEADER}; cat; exit 4"), "exit status 4"),
+            ("cat", "what age writes is not encrypted"),
+            ("cat >/dev/null", "what age writes is not encrypted"),
+        ] {
+            let encryption = scripted(directory.path(), script);
+            let error = encrypt(&text(8 << 20), &encryption, &path).expect_err(script);
+            assert!(error.report().contains(expected), "{script}: {}", error.report());
+            assert!(!path.exists(), "{script}");
+        }
+    }
+
+    #[test]
+    fn a_full_disk_is_told_as_such() {
+        struct Full(FailingSink, PathBuf);
+        impl Write for Full {
+            fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
+                self.0.write(buffer)
+            }
+            fn flush(&mut self) -> io::Result<()> {
+                Ok(())
+            }
+        }
+        impl Sink for Full {
+            fn path(&self) -> &Path {
+                &self.1
+            }
+            fn finish(self) -> Result<Digest> {
+                Err(Error::new(Kind::Bug, "finished"))
+            }
+        }
+        let directory = tempfile::tempdir().unwrap();
+        let encryption = scripted(directory.path(), &format!("{HEADER}; exec cat"));
+        for room in [100, 3_000_000] {
+            let sink = Encrypted::new(Full(FailingSink::after(room), "/b/x".into()), &encryption).unwrap();
+            let content = text(8 << 20);
+            let error =
+                store_into(sink, &content[..], Packing::new(Codec::None, 1), &mut |_| Ok(())).unwrap_err();
+            assert_eq!(error.kind(), Kind::NoSpace, "{}", error.report());
+        }
+    }
+
+    #[test]
+    fn a_sink_that_is_dropped_leaves_neither_file_nor_program() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("x.age");
+        let encryption = scripted(directory.path(), &format!("{HEADER}; exec cat"));
+        let mut sink = Encrypted::new(FileSink::create(&path).unwrap(), &encryption).unwrap();
+        sink.write_all(&text(1 << 20)).unwrap();
+        let pid = sink.child.as_ref().unwrap().pid();
+        drop(sink);
+        assert!(!path.exists() && nix::sys::signal::kill(pid, None).is_err());
+    }
+
+    #[test]
+    fn a_program_that_does_not_encrypt_is_found_before() {
+        let directory = tempfile::tempdir().unwrap();
+        for script in
+            ["cat", &format!("{HEADER}; cat"), "cat >/dev/null", "echo malformed recipient >&2; exit 1"]
+        {
+            let error = scripted(directory.path(), script).check().expect_err(script);
+            assert_eq!(error.kind(), Kind::Config);
+            assert!(error.to_string().contains("cannot encrypt with age to age1x"), "{}", error.report());
+        }
+    }
+
+    #[test]
+    fn what_is_written_is_read_back_before_and_after() {
+        let directory = tempfile::tempdir().unwrap();
+        let Some((encryption, identity)) = real(directory.path(), "mine") else { return };
+        let (_, other) = real(directory.path(), "other").unwrap();
+        encryption.check().unwrap();
+        for codec in [Codec::ZSTD, Codec::GZIP, Codec::None] {
+            let path = directory.path().join(format!("{codec:?}.age"));
+            let content = text(6 << 20);
+            let sink = Encrypted::new(FileSink::create(&path).unwrap(), &encryption).unwrap();
+            let (sink, branch) = tee(sink, codec);
+            let (stored, read) = std::thread::scope(|scope| {
+                let reading = scope.spawn(move || {
+                    let mut reader = branch.open().unwrap();
+                    io::copy(&mut reader, &mut io::sink()).unwrap();
+                    reader.finish().unwrap()
+                });
+                let packing = Packing::new(codec, 2);
+                let stored = store_into(sink, &content[..], packing, &mut |_| Ok(())).unwrap();
+                (stored, reading.join().unwrap())
+            });
+            assert_eq!(stored.content, read.content);
+            assert!(read.file.bytes < stored.file.bytes, "encryption adds a header");
+            assert_eq!(digest_of(&path, &mut |_| Ok(())).unwrap(), stored.file);
+
+            let decrypted = |identity: &Path| -> Result<(Vec<u8>, Stored)> {
+                let mut reader = open(&path, codec, Some(Method::Age), Some(identity))?;
+                let mut content = Vec::new();
+                reader.read_to_end(&mut content).map_err(into_error)?;
+                Ok((content, reader.finish()?))
+            };
+            assert!(decrypted(&identity).unwrap() == (content, stored.clone()));
+            let error = decrypted(&other).unwrap_err();
+            assert_eq!(error.kind(), Kind::NoKey);
+            assert!(error.report().contains("no identity matched"), "{}", error.report());
+            assert_eq!(open(&path, codec, Some(Method::Age), None).err().unwrap().kind(), Kind::NoKey);
+
+            // A byte flipped anywhere, or the end cut off, is found with the key and without it.
+            let good = std::fs::read(&path).unwrap();
+            for place in (0..good.len()).step_by(good.len() / 12).chain([good.len() - 1]) {
+                let mut flipped = good.clone();
+                flipped[place] ^= 1;
+                for bad in [&flipped[..], &good[..place]] {
+                    std::fs::write(&path, bad).unwrap();
+                    assert!(decrypted(&identity).is_err(), "at {place}");
+                    assert_ne!(digest_of(&path, &mut |_| Ok(())).unwrap(), stored.file);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_reader_that_gives_up_ends_the_writing() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("x");
+        let (sink, reader) = tee(FileSink::create(&path).unwrap(), Codec::None);
+        drop(reader);
+        let content = text(8 << 20);
+        store_into(sink, &content[..], Packing::new(Codec::None, 1), &mut |_| Ok(())).unwrap_err();
+        assert!(!path.exists());
     }
 }

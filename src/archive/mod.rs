@@ -26,4 +26,4 @@ pub use pipeline::{
     Stored, StoredReader, digest_of, enlarge_pipe, into_error, open, open_stored, store, store_into,
 };
 pub use sink::{FileSink, Sink};
-pub use tee::tee;
+pub use tee::{Branch, tee};

@@ -1,7 +1,7 @@
 //! What is written is read back at the same time, before it is encrypted: afterwards nobody here can.
 
 use std::io::{self, Read, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::mpsc::{self, Receiver, SyncSender};
 
 use super::codec::Codec;
@@ -19,19 +19,32 @@ pub struct Tee<S> {
     pieces: SyncSender<Vec<u8>>,
 }
 
-/// A sink on top of `below`, and a reader that unpacks what goes through it. They belong in two threads.
+/// The other end of a [`Tee`], for the thread that reads.
+pub struct Branch {
+    source: Pieces,
+    codec: Codec,
+    path: PathBuf,
+}
+
+/// A sink on top of `below`, and what to read from in another thread.
 ///
 /// The reader ends where the sink is finished or dropped. A reader that is dropped early makes the sink fail, with
 /// [`io::ErrorKind::BrokenPipe`].
-///
-/// # Errors
-/// [`crate::Kind::File`] if the decoder does not start.
-pub fn tee<S: Sink>(below: S, codec: Codec) -> Result<(Tee<S>, StoredReader)> {
+pub fn tee<S: Sink>(below: S, codec: Codec) -> (Tee<S>, Branch) {
     let (pieces, coming) = mpsc::sync_channel(BEHIND);
     let path = below.path().to_path_buf();
     let source = Pieces { coming, piece: Vec::new(), taken: 0, hasher: Hasher::default() };
-    let reader = StoredReader::new(Box::new(source), codec, &path)?;
-    Ok((Tee { below, pieces }, reader))
+    (Tee { below, pieces }, Branch { source, codec, path })
+}
+
+impl Branch {
+    /// A reader that unpacks what goes through the sink. It may wait for the first bytes.
+    ///
+    /// # Errors
+    /// [`crate::Kind::File`] if the decoder does not start.
+    pub fn open(self) -> Result<StoredReader> {
+        StoredReader::new(Box::new(self.source), self.codec, &self.path)
+    }
 }
 
 impl<S: Sink> Write for Tee<S> {

@@ -237,9 +237,9 @@ impl Writer<'_> {
             return Ok((File::new(file, stored), None));
         };
         let sink = FileSink::create(&path).and_then(|file| Encrypted::new(file, encryption));
-        let (sink, reader) = sink.and_then(|sink| archive::tee(sink, packing.codec)).map_err(failed)?;
+        let (sink, branch) = archive::tee(sink.map_err(failed)?, packing.codec);
         let (stored, read) = std::thread::scope(|scope| {
-            let reading = scope.spawn(|| read(reader, &path));
+            let reading = scope.spawn(|| branch.open().and_then(|reader| read(reader, &path)));
             let stored = archive::store_into(sink, stdout, packing, &mut advance);
             let read = reading.join();
             (stored, read.unwrap_or_else(|_| Err(Error::new(Kind::Bug, "the reading thread panicked"))))
