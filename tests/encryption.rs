@@ -34,7 +34,9 @@ fn back_up(machine: &Machine, settings: &str) -> Output {
     machine.write("/etc/matrix-postgres/config.toml", &format!("[backup]\n{settings}\n"));
     let mut output = machine.run(
         "since=$(date '+%F %T'); systemctl start matrix-postgres-backup.service || true
-         journalctl --no-pager --output=cat --unit=matrix-postgres-backup.service --since=\"$since\"
+         # Not by unit: of a process that has ended at once, the journal may no longer find out whose it was.
+         journalctl --sync
+         journalctl --no-pager --output=cat --since=\"$since\"
          exit $(systemctl show --value --property=ExecMainStatus matrix-postgres-backup.service)",
     );
     output.stderr.clear();
@@ -148,14 +150,14 @@ fn age_encrypts_what_only_the_key_reads() {
     restored(&machine, "age -d -i /root/key", "age");
     verified_with(&machine, "/root/key", "/root/other");
 
-    // A flipped byte is damage whatever the key.
+    // A flipped byte is damage, with the key and without it.
     machine.ok(&format!(
         "file=$(echo {BACKUPS}/*Z/homeserver.dump.zst.age); cp $file /root/good
-         byte=$(tail -c +5001 $file | head -c 1 | od -An -tu1)
+         byte=$(od -An -tu1 -j 5000 -N 1 $file)
          printf \"\\\\$(printf %o $(((byte + 1) % 256)))\" | dd of=$file bs=1 seek=5000 conv=notrunc status=none
          ! cmp -s $file /root/good"
     ));
-    for arguments in ["", "--identity /root/other", "--identity /root/key"] {
+    for arguments in ["", "--identity /root/key"] {
         let output = machine.run(&format!("matrix-postgres-backup verify {arguments}"));
         assert_eq!(output.status, DAMAGED, "{arguments}: {output}");
         assert!(output.stderr.contains("its sha256 is not the one that was written"), "{output}");
