@@ -9,7 +9,7 @@ use machine::{Machine, Output};
 const DAMAGED: i32 = 26;
 const CONFIG: i32 = 27;
 const NOT_INSTALLED: i32 = 30;
-const NO_KEY: i32 = 45;
+const NO_KEY: i32 = 43;
 
 /// What a table holds, and no file must show.
 const MARKER: &str = "MARKERthatmustnotbeseen";
