@@ -101,6 +101,27 @@ fn a_homeserver_that_lost_its_database_gets_it_back() {
     // Roles that are gone come back, with their passwords; those that are there stay.
     machine.ok(&format!("matrix-postgres-backup restore --globals {name} 2>&1"));
 
+    // Files of other tools, by path; one that was cut off is refused before anything changes.
+    machine.ok("pg_dump=/usr/lib/postgresql/17/bin/pg_dump; from='-h /run/matrix-postgres -U postgres homeserver'
+         $pg_dump $from | gzip >/root/x.sql.gz; $pg_dump $from | zstd -q >/root/x.sql.zst; $pg_dump -Fc $from >/root/x.dump
+         zcat /root/x.sql.gz >/root/x.sql; head -c 100000 /root/x.sql | gzip >/root/cut.sql.gz; head -c 60000 /root/x.dump >/root/cut.dump
+         head -c 10000 /root/x.sql.zst >/root/cut.sql.zst
+         /usr/lib/postgresql/17/bin/pg_dumpall -h /run/matrix-postgres -U postgres >/root/all.sql");
+    for (number, file) in ["x.sql.gz", "x.sql.zst", "x.dump"].into_iter().enumerate() {
+        machine.ok(&format!("matrix-postgres-backup restore --yes --as classic{number} /root/{file} 2>&1"));
+        let count = "SELECT count(*) FROM event_json";
+        let (here, there) = (
+            format!("matrix-postgres-cli -XAtc '{count}'"),
+            format!("matrix-postgres-cli -d classic{number} -XAtc '{count}'"),
+        );
+        assert_eq!(machine.ok(&here), machine.ok(&there));
+    }
+    for file in ["cut.sql.gz", "cut.sql.zst", "cut.dump", "all.sql"] {
+        let refused = machine.run(&format!("matrix-postgres-backup restore --yes --as cut /root/{file}"));
+        assert!(refused.status != 0 && refused.stderr.contains("nothing was changed"), "{file}: {refused}");
+        assert_eq!(sql(&machine, "SELECT count(*) FROM pg_database WHERE datname LIKE 'cut%'"), "0");
+    }
+
     // A damaged dump changes nothing.
     let before = databases(&machine);
     let dump = format!("{BACKUPS}/{name}/homeserver.dump.zst");

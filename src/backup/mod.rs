@@ -10,6 +10,7 @@
 //! - [`rows`]: counts rows in the SQL of a dump
 //! - [`read_back`]: reads a backup whole and compares
 //! - [`retention`], [`prune`]: which ones go, and how
+//! - [`classic`]: a dump that another tool wrote
 //! - [`restore`]: back into the server, beside what is there
 //! - [`scratch`]: room for what is thrown away
 //! - [`globals`]: the statements that make roles
@@ -20,6 +21,7 @@
 //! - [`status`]: is all well?
 
 pub mod catalogue;
+pub mod classic;
 pub mod compare;
 pub mod create;
 pub mod directory;

@@ -1,13 +1,13 @@
 //! `restore`: brings a database back.
 
 use std::io::{IsTerminal as _, Write as _};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use jiff::Timestamp;
 use nix::unistd::geteuid;
 
-use crate::backup::{catalogue, restore};
+use crate::backup::{catalogue, classic, restore};
 use crate::config::Settings;
 use crate::error::{Error, Kind, Result};
 use crate::lock::Lock;
@@ -17,7 +17,7 @@ use crate::runtime::{Runtime as _, interrupt};
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
-    /// The backup's name, see list
+    /// The backup's name, see list; or the path of a file that pg_dump wrote: .sql or .dump, also packed as .gz or .zst
     name: String,
     /// The database in it; by default that of the homeserver
     #[arg(long, value_name = "DATABASE")]
@@ -56,8 +56,18 @@ pub(super) fn restore(settings: &Settings, arguments: &Arguments) -> Result<()> 
     let connection = Connection::new(&settings.socket_directory, server.port, &server.superuser);
     let major = host.majors().last().copied().unwrap_or(Major(0));
     let session = Session { runtime: &host, major, connection: &connection };
-    let existing: Vec<_> = postgres::databases(&session)?.into_iter().map(|database| database.name).collect();
-    let entry = catalogue::find(&settings.backup.directory, Some(&arguments.name))?;
+    let databases = postgres::databases(&session)?;
+    let mut progress = report::progress(crate::cli::on_terminal());
+    let entry = if arguments.name.contains('/') {
+        let name = arguments.database.as_ref().unwrap_or(&server.database);
+        let owner = databases.iter().find(|database| database.name == *name);
+        let owner = owner.map_or(&server.role, |database| &database.owner);
+        let facts = postgres::server_facts(&session)?;
+        classic::read(Path::new(&arguments.name), name, owner, facts, &host, progress.as_mut())?
+    } else {
+        catalogue::find(&settings.backup.directory, Some(&arguments.name))?
+    };
+    let existing: Vec<_> = databases.into_iter().map(|database| database.name).collect();
     let wish = restore::Wish {
         entry: &entry,
         database: arguments.database.as_deref(),
@@ -75,7 +85,6 @@ pub(super) fn restore(settings: &Settings, arguments: &Arguments) -> Result<()> 
     }
     interrupt::listen()?;
     let _lock = Lock::take(&settings.state_directory, "restore", now)?;
-    let mut progress = report::progress(crate::cli::on_terminal());
     let outcome = restore::carry_out(settings, &host, &plan, &wish, progress.as_mut())?;
     log::info!("{}", outcome.0);
     Ok(())

@@ -1,0 +1,128 @@
+//! A dump that another tool wrote: one file of pg_dump, plain or custom, packed by gzip, zstd or not at all.
+//!
+//! It has no manifest. It is read whole once, which finds one that was cut off, and what was counted then stands in
+//! for the manifest, so that the restore itself is that of any backup.
+
+use std::io::Read as _;
+use std::path::Path;
+
+use jiff::Timestamp;
+
+use super::catalogue::Entry;
+use super::manifest::{self, DatabaseDump, File, Manifest};
+use super::name::BackupName;
+use super::read_back::Counting;
+use crate::archive::{self, Codec, Digest, Stored};
+use crate::config::{BackupFormat, Compression};
+use crate::error::{Error, IoContext as _, Kind, Result};
+use crate::postgres::{Database, Properties, ServerFacts};
+use crate::report::Progress;
+use crate::runtime::Runtime;
+
+/// The first bytes of pg_dump's custom format.
+const CUSTOM: &[u8] = b"PGDMP";
+
+/// The first comment of pg_dumpall.
+const CLUSTER: &[u8] = b"-- PostgreSQL database cluster dump";
+
+/// Reads the dump in `path` whole, to be restored as `database` of `owner` into `server`.
+///
+/// # Errors
+/// [`Kind::Damaged`] if it was cut off or does not unpack; nothing has been changed then.
+pub fn read(
+    path: &Path,
+    database: &str,
+    owner: &str,
+    server: ServerFacts,
+    runtime: &dyn Runtime,
+    progress: &mut dyn Progress,
+) -> Result<Entry> {
+    let nothing_changed = |error: Error| error.state("nothing was changed");
+    let file = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let codec = Codec::of_file_name(&file);
+    let meta = path.metadata().at("read", path)?;
+    let format = format_of(path, codec).map_err(nothing_changed)?;
+    progress.begin(&format!("reading {file}"), None);
+    let counting = Counting { format, major: server.major()?, runtime };
+    let (stored, contents) = counting.count(archive::open_stored(path, codec)?, path, progress)?;
+    let contents = contents.map_err(|error| {
+        nothing_changed(error).hint("it was not written to its end, or not kept whole: take another one")
+    })?;
+    progress.end();
+    let begun =
+        meta.modified().ok().and_then(|time| Timestamp::try_from(time).ok()).unwrap_or(Timestamp::UNIX_EPOCH);
+    let name = BackupName::at(begun);
+    let nothing = Digest { bytes: 0, sha256: String::new() };
+    let manifest = Manifest {
+        format: manifest::FORMAT,
+        name,
+        writer: "another tool".to_owned(),
+        finished: begun,
+        server,
+        dump_format: format,
+        compression: match codec {
+            Codec::Zstd { .. } => Compression::Zstd,
+            Codec::Gzip { .. } => Compression::Gzip,
+            Codec::None => Compression::None,
+        },
+        encryption: None,
+        globals: File::new("", Stored { file: nothing.clone(), content: nothing }),
+        databases: vec![DatabaseDump {
+            database: Database {
+                name: database.to_owned(),
+                owner: owner.to_owned(),
+                encoding: "UTF8".to_owned(),
+                collate: "C".to_owned(),
+                ctype: "C".to_owned(),
+                // With its indexes; a custom dump may be packed itself.
+                size: stored.content.bytes.saturating_mul(2),
+            },
+            properties: Properties::default(),
+            dump: File::new(&file, stored),
+            started: begun,
+            milliseconds: 0,
+            without_rows_of: Vec::new(),
+            contents: Some(contents),
+        }],
+        read_back: None,
+        trial: None,
+    };
+    Ok(Entry { name, path: path.parent().unwrap_or(Path::new("/")).to_owned(), manifest: Ok(manifest) })
+}
+
+fn format_of(path: &Path, codec: Codec) -> Result<BackupFormat> {
+    let mut start = Vec::new();
+    let content = archive::open_stored(path, codec)?;
+    content.take(256).read_to_end(&mut start).map_err(archive::into_error)?;
+    if start.starts_with(CUSTOM) {
+        return Ok(BackupFormat::Custom);
+    }
+    if memchr::memmem::find(&start, CLUSTER).is_some() {
+        return Err(Error::new(
+            Kind::Config,
+            format!("{} is a dump of a whole cluster (pg_dumpall), and not of a database", path.display()),
+        )
+        .hint(
+            "psql restores it into an empty cluster; one of a single database (pg_dump) can be restored here",
+        ));
+    }
+    Ok(BackupFormat::Plain)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_bytes_tell_what_it_is() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("x.dump");
+        let kind = |text: &str| {
+            std::fs::write(&path, text).unwrap();
+            format_of(&path, Codec::None)
+        };
+        assert_eq!(kind("PGDMP\u{1}").unwrap(), BackupFormat::Custom);
+        assert_eq!(kind("--\n-- PostgreSQL database dump\n--\n").unwrap(), BackupFormat::Plain);
+        assert_eq!(kind("--\n-- PostgreSQL database cluster dump\n--\n").unwrap_err().kind(), Kind::Config);
+    }
+}
