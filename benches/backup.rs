@@ -71,7 +71,19 @@ fn measure(events: u64) -> Result<(), Box<dyn Error>> {
     row("this, gzip", ours_gzip.dump, Some(ours_gzip.size), Some(ours_gzip.memory));
     row("… and read back", ours_gzip.all, None, None);
 
+    let name = machine.ok("ls /var/backups/matrix-postgres | head -n 1");
+    let (restore, _) =
+        timed_as_root(&machine, &format!("matrix-postgres-backup restore --yes --as copy {name}"))?;
+    row("restore by this, compared", restore, None, None);
+    machine.ok("matrix-postgres-cli -qc 'DROP DATABASE copy' && matrix-postgres-cli -qc \
+         \"CREATE DATABASE copy TEMPLATE template0 ENCODING 'UTF8' LC_COLLATE 'C' LC_CTYPE 'C'\"");
+    let classic = "zcat $(ls -d /var/backups/matrix-postgres/2*/ | tail -n 1)homeserver.sql.gz | \
+         psql -qX -h /run/matrix-postgres -U postgres copy";
+    let (psql, _) = timed_as_root(&machine, &format!("bash -c 'set -o pipefail; {classic}'"))?;
+    row("restore by `zcat \\| psql`", psql, None, None);
+
     println!();
+    ratio("restore: as fast as `zcat | psql`, at least 1.8 ×", psql / restore);
     ratio("zstd: as fast as `pg_dump | gzip -c`, at least 3.5 ×", gzip.0 / ours.dump);
     ratio("zstd: its size, at most 0.80", ours.size / gzip_size);
     ratio("zstd: time of `pg_dump > /dev/null`, at most 1.5 ×", ours.dump / dump.0);
@@ -102,8 +114,11 @@ fn backup(machine: &Machine, settings: &str) -> Result<Backup, Box<dyn Error>> {
 
 /// Seconds, and the largest process in KiB.
 fn timed(machine: &Machine, command: &str) -> Result<(f64, f64), Box<dyn Error>> {
-    let text = machine
-        .ok(&format!("python3 /root/timed.py setpriv --reuid matrix-postgres --clear-groups {command}"));
+    timed_as_root(machine, &format!("setpriv --reuid matrix-postgres --clear-groups {command}"))
+}
+
+fn timed_as_root(machine: &Machine, command: &str) -> Result<(f64, f64), Box<dyn Error>> {
+    let text = machine.ok(&format!("python3 /root/timed.py {command}"));
     let (seconds, memory) = text.split_once(' ').ok_or("no time")?;
     Ok((seconds.parse()?, memory.trim().parse()?))
 }
