@@ -254,13 +254,16 @@ impl<'a> Work<'a> {
         ])
     }
 
-    /// What killed restores left behind: the name and the comment must both be ours.
+    /// What killed restores left behind: the name must be ours, and the comment; or it has none yet, and is empty.
     fn drop_unfinished(&self) -> Result<()> {
         let names: Vec<String> = self.session().query(
             "postgres",
             &format!(
-                "SELECT coalesce(json_agg(datname), '[]') FROM pg_database
-                 WHERE datname LIKE '%\\_restoring\\_%' AND shobj_description(oid, 'pg_database') = {};",
+                "SELECT coalesce(json_agg(datname), '[]') FROM pg_database d
+                 WHERE datname ~ '_restoring_[0-9]{{8}}T[0-9]{{6}}Z$'
+                   AND (shobj_description(oid, 'pg_database') = {}
+                     OR (shobj_description(oid, 'pg_database') IS NULL AND pg_database_size(oid) <=
+                         (SELECT pg_database_size(t.oid) FROM pg_database t WHERE t.datname = 'template0')));",
                 literal(UNFINISHED)
             ),
         )?;
@@ -274,9 +277,10 @@ impl<'a> Work<'a> {
     fn restore(&self, unpacked: &Unpacked, source: Source<'_>, progress: &mut dyn Progress) -> Result<()> {
         let Plan { dump, unfinished: name, .. } = self.plan;
         let session = self.session();
-        session.execute("postgres", &making::create(name, &dump.database, &dump.properties, self.major))?;
-        let comment = format!("COMMENT ON DATABASE {} IS {};", identifier(name), literal(UNFINISHED));
-        session.execute("postgres", &comment)?;
+        // One script, so that psql comes to the mark even when we are killed in between.
+        let create = making::create(name, &dump.database, &dump.properties, self.major);
+        let mark = format!("COMMENT ON DATABASE {} IS {};", identifier(name), literal(UNFINISHED));
+        session.execute("postgres", &(create + &mark))?;
         load::load(&session, name, unpacked, source, dump, Tablespaces::AsDumped, progress)?;
         interrupt::check()?;
         progress.begin(&format!("gathering statistics of {}", self.plan.name), None);

@@ -1,17 +1,24 @@
 //! A directory for what is thrown away: unpacked dumps, and trial servers with their sockets.
 
 use std::fs::{DirBuilder, File};
+use std::io::ErrorKind;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use indicatif::DecimalBytes;
-use nix::unistd::geteuid;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::{Pid, geteuid};
 
 use crate::error::{Error, IoContext as _, Kind, Result};
 use crate::files;
+use crate::postgres::DataDirectory;
 
 /// Our own directories in it begin like this; nothing else in it is touched.
 const PREFIX: &str = "scratch-";
+
+/// How long what a killed run had started may take to end.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A directory of our own in the scratch directory, gone when dropped. That of a run that was killed is removed
 /// by the next: nobody holds its lock.
@@ -79,11 +86,29 @@ fn remove_abandoned(parent: &Path) -> Result<()> {
         let ours = path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(PREFIX));
         let lock = File::open(path.join("lock"));
         if ours && path.is_dir() && lock.is_ok_and(|lock| lock.try_lock().is_ok()) {
-            std::fs::remove_dir_all(&path).at("remove", &path)?;
+            remove_with_server(&path)?;
             log::warn!("removed {}, which a killed run had left", path.display());
         }
     }
     Ok(())
+}
+
+/// The server of a killed trial lives on, and so do for a moment the programs that it was made with: files may
+/// still appear while the directory is removed.
+fn remove_with_server(path: &Path) -> Result<()> {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        if let Ok(DataDirectory { postmaster: Some(server), .. }) =
+            DataDirectory::read(&path.join("data"), Path::new("/proc"))
+        {
+            let _ = kill(Pid::from_raw(server.pid), Signal::SIGQUIT);
+        }
+        match std::fs::remove_dir_all(path) {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+            Err(_) if Instant::now() < deadline => std::thread::sleep(Duration::from_millis(100)),
+            result => return result.at("remove", path),
+        }
+    }
 }
 
 /// Room that work needs in one place.
