@@ -102,16 +102,13 @@ enum Verb {
 /// See the verbs.
 pub fn run(arguments: Arguments) -> Result<ExitCode> {
     let settings = config::load(arguments.config.as_deref())?;
-    if let Some(Verb::Notify { unit }) = &arguments.verb {
-        notify::notify(&settings, unit)?;
-        return Ok(ExitCode::SUCCESS);
-    }
-    if let Some(Verb::Restore(arguments)) = &arguments.verb {
-        restore::restore(&settings, arguments)?;
-        return Ok(ExitCode::SUCCESS);
-    }
     // Whoever has the private key can read it; the backups' owner cannot, and is become when it has been used.
-    if !matches!(arguments.verb, Some(Verb::Verify { identity: Some(_), .. })) {
+    // A restore stops and starts units, and a notice is the notify unit's: both stay who they are.
+    let stays = matches!(
+        arguments.verb,
+        Some(Verb::Verify { identity: Some(_), .. } | Verb::Restore(_) | Verb::Notify { .. })
+    );
+    if !stays {
         become_owner(&settings)?;
     }
     match arguments.verb.unwrap_or(Verb::Run { dry_run: false }) {
