@@ -1,24 +1,33 @@
 //! One dump into one empty database.
 
-use std::fs::OpenOptions;
-use std::io::{Read, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::collections::BTreeSet;
+use std::io::{BufReader, Read, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::time::{Duration, Instant};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{self, Receiver};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
+use super::custom::Toc;
 use super::manifest::{DatabaseDump, File, Manifest};
-use super::read_back::{codec, copy, damaged, require_same};
-use crate::archive;
+use super::read_back::{Silent, codec, copy, damaged, require_same};
+use crate::archive::{self, StoredReader};
 use crate::config::BackupFormat;
 use crate::error::{Error, IoContext as _, Kind, Result};
-use crate::postgres::pg_restore::{self, Tablespaces};
-use crate::postgres::{Session, literal, psql_load};
+use crate::postgres::pg_restore::{self, Part, Tablespaces};
+use crate::postgres::{Session, psql_load};
 use crate::report::Progress;
 use crate::runtime::{Child, interrupt};
 
-/// How often the server is asked how large the database is by now.
-const TICK: Duration = Duration::from_secs(2);
+/// How often it is seen whether a program has ended.
+const TICK: Duration = Duration::from_millis(10);
+
+/// How much is read at a time.
+const PIECE: usize = 512 * 1024;
+
+/// Indexes of a table with more than this are built before all tables are loaded. More than a pipe holds.
+const LARGE: u64 = 8 << 20;
 
 /// How many connections restore at the same time: one more than processors, for one often waits for the disk.
 pub fn jobs() -> usize {
@@ -60,124 +69,210 @@ pub fn text(source: Source<'_>, file: &File) -> Result<String> {
     String::from_utf8(bytes).map_err(|error| damaged(&path, "it is not UTF-8").because(error))
 }
 
-/// A dump that lies ready for pg_restore, and is removed when dropped; or one that psql reads as it comes.
-#[derive(Debug)]
-pub enum Unpacked {
-    /// For pg_restore, which needs to seek in it to work in parallel.
-    Custom(PathBuf),
-    /// For psql; it has been read whole.
-    Plain,
-}
-
-impl Drop for Unpacked {
-    fn drop(&mut self) {
-        if let Self::Custom(path) = self {
-            let _ = std::fs::remove_file(path);
-        }
-    }
-}
-
-/// Reads a dump whole, compares it with its digests, and leaves it unpacked in `scratch` if that is of use.
+/// Loads a dump into the empty database `name`, and compares on the way what was read with the digests. After an
+/// error, and so after any difference, the database is of no use.
 ///
 /// # Errors
-/// [`Kind::Damaged`], [`Kind::NoSpace`].
-pub fn unpack(
-    source: Source<'_>,
-    dump: &DatabaseDump,
-    scratch: &Path,
-    progress: &mut dyn Progress,
-) -> Result<Unpacked> {
-    let file = &dump.dump;
-    let path = source.path(file);
-    let mut content = source.open(file)?;
-    progress.begin(&format!("unpacking {}", file.file), Some(file.content_bytes));
-    let unpacked = match source.manifest.dump_format {
-        BackupFormat::Plain => {
-            copy(&mut content, progress, |_| Ok(()))?;
-            Unpacked::Plain
-        }
-        BackupFormat::Custom => {
-            let target = scratch.join("dump");
-            // Thrown away soon: no digest of its own, and nothing that waits for the disk.
-            let mut options = OpenOptions::new();
-            let mut sink =
-                options.write(true).create_new(true).mode(0o600).open(&target).at("create", &target)?;
-            let unpacked = Unpacked::Custom(target.clone());
-            copy(&mut content, progress, |piece| {
-                sink.write_all(piece).map_err(|error| Error::io("write", &target, error))
-            })?;
-            unpacked
-        }
-    };
-    progress.end();
-    require_same(&path, file, content.finish()?)?;
-    Ok(unpacked)
-}
-
-/// Loads it into the empty database `name`.
-///
-/// # Errors
-/// [`Kind::Damaged`] if the server does not take it, [`Kind::NoSpace`] if it has no room for it.
+/// [`Kind::Damaged`] if the dump is not what was written or the server does not take it, [`Kind::NoSpace`] if it
+/// has no room for it.
 pub fn load(
-    session: &Session<'_>,
-    name: &str,
-    unpacked: &Unpacked,
+    target: &Target<'_>,
     source: Source<'_>,
     dump: &DatabaseDump,
-    tablespaces: Tablespaces,
     progress: &mut dyn Progress,
 ) -> Result<()> {
     let shown = &dump.database.name;
-    progress.begin(&format!("restoring {shown}"), Some(dump.database.size));
-    let loaded = match unpacked {
-        Unpacked::Custom(file) => {
-            let call = pg_restore::restore(session.connection, name, file, jobs(), tablespaces);
-            let mut command = session.runtime.command(session.major, &call)?;
-            command.stdin(Stdio::null()).stdout(Stdio::null());
-            let child = Child::spawn(command, format!("pg_restore of {}", dump.dump.file))?;
-            watch(session, name, child, progress)
-        }
-        Unpacked::Plain => {
-            let mut command = session.runtime.command(session.major, &psql_load(session.connection, name))?;
-            command.stdin(Stdio::piped()).stdout(Stdio::null());
-            let content = source.open(&dump.dump)?;
-            feed(Child::spawn(command, format!("psql with {}", dump.dump.file))?, content, progress)
-        }
+    let explain = |error| explain(error, shown);
+    let mut content = source.open(&dump.dump)?;
+    progress.begin(&format!("restoring {shown}"), Some(dump.dump.content_bytes));
+    let loaded = match source.manifest.dump_format {
+        BackupFormat::Custom => target.rows(&mut content, progress),
+        BackupFormat::Plain => target.script(&mut content, progress).map(|()| None),
     };
+    interrupt::check()?;
+    // A damaged dump is damaged, whatever the server says of it.
+    if loaded.is_err() {
+        copy(&mut content, &mut Silent, |_| Ok(()))?;
+    }
+    require_same(&source.path(&dump.dump), &dump.dump, content.finish()?)?;
     progress.end();
-    loaded.map_err(|error| explain(error, shown))
+    if let Some(rest) = loaded.map_err(explain)? {
+        progress.begin(&format!("building indexes of {shown}"), None);
+        target.rest(&rest).map_err(explain)?;
+        progress.end();
+    }
+    Ok(())
 }
 
-/// Waits for a child that says nothing, and asks the server how far it is.
-fn watch(session: &Session<'_>, name: &str, mut child: Child, progress: &mut dyn Progress) -> Result<()> {
-    let mut asked = Instant::now();
-    while !child.has_ended() {
-        interrupt::check()?;
-        std::thread::sleep(Duration::from_millis(50));
-        if asked.elapsed() > TICK {
-            let size = format!("SELECT to_json(pg_database_size({}));", literal(name));
-            if let Ok(size) = session.query("postgres", &size) {
-                progress.advance(size);
+/// Where a dump is loaded.
+pub struct Target<'a> {
+    /// The server.
+    pub session: &'a Session<'a>,
+    /// The empty database.
+    pub name: &'a str,
+    /// Where its tables may lie.
+    pub tablespaces: Tablespaces,
+    /// A directory for a small file.
+    pub scratch: &'a Path,
+}
+
+/// Entries of a dump that are still to be restored, in order.
+struct Rest(Vec<i32>);
+
+impl Target<'_> {
+    /// Everything in the custom dump, but for what is returned: indexes of small tables, keys between tables. Those
+    /// of a large table are built while the next tables are loaded.
+    fn rows(&self, content: &mut StoredReader, progress: &mut dyn Progress) -> Result<Option<Rest>> {
+        let mut content = BufReader::with_capacity(PIECE, content);
+        let toc = Toc::read(&mut content)?;
+        std::fs::write(self.toc(), toc.bytes()).at("write", &self.toc())?;
+        let part = if toc.is_known() { Part::Rows } else { Part::Everything };
+        let mut child = self.start(part, None)?;
+        let Some(mut stdin) = child.stdin() else {
+            return Err(Error::new(Kind::Bug, "pg_restore was started without its pipe"));
+        };
+        archive::enlarge_pipe(&stdin);
+        let (ready, indexes) = mpsc::channel();
+        let builders =
+            Builders { target: self, indexes: Mutex::new(indexes), stopped: AtomicBool::new(false) };
+        let mut early = BTreeSet::new();
+        std::thread::scope(|scope| {
+            // One beside the rows, and the others when these are all there.
+            let mut threads = vec![scope.spawn(|| builders.build())];
+            let mut done = 0;
+            let fed = toc.forward(
+                content,
+                |piece| {
+                    interrupt::check()?;
+                    builders.check()?;
+                    done += piece.len() as u64;
+                    progress.advance(done);
+                    stdin
+                        .write_all(piece)
+                        .map_err(|error| Error::new(Kind::Program, "pg_restore took no more").because(error))
+                },
+                |rows, length| {
+                    // The end of a smaller one may have been written into the pipe before pg_restore has begun
+                    // with the table. It has begun with this one, and an index waits until it is through.
+                    if length > LARGE {
+                        for index in toc.indexes_of(rows) {
+                            early.insert(index);
+                            let _ = ready.send(index);
+                        }
+                    }
+                    Ok(())
+                },
+            );
+            drop(stdin);
+            drop(ready);
+            let loaded = match fed {
+                Err(error) if error.kind() != Kind::Program => Err(error),
+                fed => {
+                    threads.extend((1..jobs()).map(|_| scope.spawn(|| builders.build())));
+                    child.wait().and(fed)
+                }
+            };
+            if loaded.is_err() {
+                builders.stop();
             }
-            asked = Instant::now();
+            let built = threads.into_iter().map(|thread| {
+                thread.join().unwrap_or_else(|_| Err(Error::new(Kind::Bug, "a building thread panicked")))
+            });
+            built.collect::<Result<Vec<_>>>().and(loaded)
+        })?;
+        let rest = toc.ids().filter(|id| !early.contains(id)).collect();
+        Ok(toc.is_known().then_some(Rest(rest)))
+    }
+
+    fn rest(&self, rest: &Rest) -> Result<()> {
+        self.start_listed(&rest.0, jobs())?.wait()
+    }
+
+    /// A dump in SQL.
+    fn script(&self, content: &mut StoredReader, progress: &mut dyn Progress) -> Result<()> {
+        let Session { runtime, major, connection } = self.session;
+        let mut command = runtime.command(*major, &psql_load(connection, self.name))?;
+        command.stdin(Stdio::piped()).stdout(Stdio::null());
+        feed(Child::spawn(command, "psql with the dump")?, content, progress)
+    }
+
+    /// Definitions only.
+    fn toc(&self) -> PathBuf {
+        self.scratch.join("toc")
+    }
+
+    fn start(&self, part: Part, file: Option<(&Path, usize)>) -> Result<Child> {
+        let Session { runtime, major, connection } = self.session;
+        let call = pg_restore::restore(connection, self.name, part, file, self.tablespaces);
+        let mut command = runtime.command(*major, &call)?;
+        command.stdin(Stdio::piped()).stdout(Stdio::null());
+        Child::spawn(command, "pg_restore")
+    }
+
+    fn start_listed(&self, entries: &[i32], jobs: usize) -> Result<Child> {
+        let mut child = self.start(Part::Listed, Some((&self.toc(), jobs)))?;
+        let list: String = entries.iter().map(|id| format!("{id};\n")).collect();
+        // One that has ended already says why by its exit status.
+        let _ = child.stdin().map(|mut stdin| stdin.write_all(list.as_bytes()));
+        Ok(child)
+    }
+}
+
+/// Build indexes, each in a thread of its own, until there are no more to come.
+struct Builders<'a> {
+    target: &'a Target<'a>,
+    indexes: Mutex<Receiver<i32>>,
+    stopped: AtomicBool,
+}
+
+impl Builders<'_> {
+    fn build(&self) -> Result<()> {
+        while let Some(index) = self.next() {
+            let built = self.target.start_listed(&[index], 1).and_then(|child| self.wait(child));
+            built.inspect_err(|_| self.stop())?;
+        }
+        Ok(())
+    }
+
+    fn next(&self) -> Option<i32> {
+        let indexes = self.indexes.lock().unwrap_or_else(PoisonError::into_inner);
+        indexes.recv().ok().filter(|_| self.check().is_ok())
+    }
+
+    fn wait(&self, mut child: Child) -> Result<()> {
+        while !child.has_ended() {
+            // It is killed when it is dropped.
+            self.check()?;
+            std::thread::sleep(TICK);
+        }
+        child.wait()
+    }
+
+    fn stop(&self) {
+        self.stopped.store(true, Ordering::SeqCst);
+    }
+
+    fn check(&self) -> Result<()> {
+        match self.stopped.load(Ordering::SeqCst) {
+            true => Err(Error::new(Kind::Bug, "stopped for another error")),
+            false => Ok(()),
         }
     }
-    child.wait()
 }
 
-fn feed(mut child: Child, mut content: impl Read, progress: &mut dyn Progress) -> Result<()> {
+fn feed(mut child: Child, content: &mut impl Read, progress: &mut dyn Progress) -> Result<()> {
     let Some(mut stdin) = child.stdin() else {
         return Err(Error::new(Kind::Bug, "psql was started without its pipe"));
     };
     archive::enlarge_pipe(&stdin);
     // psql that has ended says why by its exit status.
-    let fed = copy(&mut content, progress, |piece| {
+    let fed = copy(content, progress, |piece| {
         stdin.write_all(piece).map_err(|error| Error::new(Kind::Program, "psql took no more").because(error))
     });
     drop(stdin);
     match fed {
         Err(error) if error.kind() != Kind::Program => Err(error),
-        _ => child.wait(),
+        fed => child.wait().and(fed),
     }
 }
 

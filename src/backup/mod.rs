@@ -15,6 +15,7 @@
 //! - [`scratch`]: room for what is thrown away
 //! - [`globals`]: the statements that make roles
 //! - [`making`]: the SQL that makes a database as it was
+//! - `custom`: pg_dump's custom format as a stream
 //! - [`load`]: one dump into one database
 //! - [`compare`]: a restored database against the manifest
 //! - [`trial`]: restores a backup into a server made for that
@@ -24,6 +25,7 @@ pub mod catalogue;
 pub mod classic;
 pub mod compare;
 pub mod create;
+mod custom;
 pub mod directory;
 pub mod encryption;
 pub mod globals;

@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use super::catalogue::Entry;
 use super::compare::{Expected, differences};
 use super::globals::Globals;
-use super::load::{self, Source, Unpacked};
+use super::load::{self, Source, Target};
 use super::making;
 use super::manifest::{DatabaseDump, Manifest};
 use super::scratch::{Need, Scratch, check_space};
@@ -59,7 +59,7 @@ pub struct Plan {
     pub unfinished: String,
     /// Under which name the database stays that has the name now.
     pub kept: Option<String>,
-    /// Where the dump is unpacked.
+    /// Where a small part of the dump is unpacked.
     pub scratch: PathBuf,
     /// Whether clients are stopped for the exchange.
     pub stops_clients: bool,
@@ -117,11 +117,13 @@ fn find<'a>(manifest: &'a Manifest, database: &str) -> Result<&'a DatabaseDump> 
 
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { backup, dump, name, kept, scratch, .. } = self;
+        let Self { backup, dump, name, kept, .. } = self;
         writeln!(f, "restore database {name:?} from {}", backup.join(&dump.dump.file).display())?;
-        writeln!(f, "  unpack it into {} and compare its checksums", scratch.display())?;
-        writeln!(f, "  restore it into a new database, {:?}, while everything runs", self.unfinished)?;
-        writeln!(f, "  compare every table's rows and every sequence with the backup's manifest")?;
+        writeln!(f, "  load it into a new database, {:?}, while everything runs", self.unfinished)?;
+        writeln!(
+            f,
+            "  compare its checksums, every table's rows and every sequence with the backup's manifest"
+        )?;
         if self.stops_clients {
             writeln!(f, "  stop the units of clients that run, and start them again afterwards")?;
         }
@@ -155,17 +157,21 @@ pub fn carry_out(
     let scratch = Scratch::make(&plan.scratch)?;
     work.check_space()?;
     work.drop_unfinished()?;
-    let unpacked = load::unpack(source, &plan.dump, scratch.path(), progress)
-        .map_err(|error| error.state("nothing was changed"))?;
-    let rows = work.restore(&unpacked, source, progress).and_then(|()| work.compare());
-    let rows = rows.inspect_err(|_| work.clean_up()).map_err(|error| {
+    let done = work.restore(scratch.path(), source, progress).and_then(|()| {
+        let loaded = clock.elapsed();
+        progress.begin(&format!("comparing {}", plan.name), None);
+        let rows = work.compare()?;
+        progress.end();
+        Ok((rows, loaded))
+    });
+    let (rows, loaded) = done.inspect_err(|_| work.clean_up()).map_err(|error| {
         error.state(match &plan.kept {
             Some(_) => format!("database {:?} is as it was, and its clients were not stopped", plan.name),
             None => format!("there is still no database {:?}, and nothing else was changed", plan.name),
         })
     })?;
-    drop((unpacked, scratch));
-    let restored = clock.elapsed();
+    drop(scratch);
+    let compared = clock.elapsed().saturating_sub(loaded);
     let clock = Instant::now();
     work.exchange().inspect_err(|_| work.clean_up())?;
     let kept = match &plan.kept {
@@ -173,10 +179,11 @@ pub fn carry_out(
         None => String::new(),
     };
     Ok(Outcome(format!(
-        "database {:?} is restored, with {} rows, in {:.1} s, and put in place in {:.1} s{kept}",
+        "database {:?} is restored, with {} rows: loaded in {:.1} s, compared in {:.1} s, put in place in {:.1} s{kept}",
         plan.name,
         HumanCount(rows),
-        restored.as_secs_f64(),
+        loaded.as_secs_f64(),
+        compared.as_secs_f64(),
         clock.elapsed().as_secs_f64(),
     )))
 }
@@ -248,10 +255,7 @@ impl<'a> Work<'a> {
 
     fn check_space(&self) -> Result<()> {
         let size = self.plan.dump.database.size;
-        check_space(&[
-            Need { path: self.plan.scratch.clone(), bytes: self.plan.dump.dump.content_bytes },
-            Need { path: self.settings.data_directory.clone(), bytes: size + size / 5 },
-        ])
+        check_space(&[Need { path: self.settings.data_directory.clone(), bytes: size + size / 5 }])
     }
 
     /// What killed restores left behind: the name must be ours, and the comment; or it has none yet, and is empty.
@@ -269,19 +273,21 @@ impl<'a> Work<'a> {
         )?;
         for name in names {
             log::warn!("dropping {name:?}, which a restore that was killed has left unfinished");
-            self.session().execute("postgres", &format!("DROP DATABASE {};", identifier(&name)))?;
+            self.session()
+                .execute("postgres", &format!("DROP DATABASE {} WITH (FORCE);", identifier(&name)))?;
         }
         Ok(())
     }
 
-    fn restore(&self, unpacked: &Unpacked, source: Source<'_>, progress: &mut dyn Progress) -> Result<()> {
+    fn restore(&self, scratch: &Path, source: Source<'_>, progress: &mut dyn Progress) -> Result<()> {
         let Plan { dump, unfinished: name, .. } = self.plan;
         let session = self.session();
         // One script, so that psql comes to the mark even when we are killed in between.
         let create = making::create(name, &dump.database, &dump.properties, self.major);
         let mark = format!("COMMENT ON DATABASE {} IS {};", identifier(name), literal(UNFINISHED));
         session.execute("postgres", &(create + &mark))?;
-        load::load(&session, name, unpacked, source, dump, Tablespaces::AsDumped, progress)?;
+        let target = Target { session: &session, name, tablespaces: Tablespaces::AsDumped, scratch };
+        load::load(&target, source, dump, progress)?;
         interrupt::check()?;
         progress.begin(&format!("gathering statistics of {}", self.plan.name), None);
         let mut command =
@@ -384,7 +390,9 @@ impl<'a> Work<'a> {
 
     /// The new database, if it does not have its name yet.
     fn clean_up(&self) {
-        let statement = format!("DROP DATABASE IF EXISTS {};", identifier(&self.plan.unfinished));
+        // What was killed may not have noticed yet.
+        let name = identifier(&self.plan.unfinished);
+        let statement = format!("DROP DATABASE IF EXISTS {name} WITH (FORCE);");
         if let Err(error) = self.session().execute("postgres", &statement) {
             log::warn!("could not drop the unfinished {:?}: {}", self.plan.unfinished, error.report());
         }

@@ -138,7 +138,7 @@ impl RowCounter {
 }
 
 /// The table in `COPY public.events (a, b) FROM stdin;`, or `COPY public.empty  FROM stdin;`.
-fn copied_table(line: &[u8]) -> Option<String> {
+pub(super) fn copied_table(line: &[u8]) -> Option<String> {
     let line = std::str::from_utf8(line).ok()?;
     let rest = line.strip_prefix("COPY ")?.strip_suffix(" FROM stdin;")?;
     let mut quoted = false;

@@ -11,13 +11,13 @@ use nix::unistd::{getegid, geteuid};
 use super::catalogue::Entry;
 use super::compare::{Expected, differences};
 use super::globals::Globals;
-use super::load::Source;
+use super::load::{Source, Target};
 use super::manifest::{Manifest, Trial};
 use super::name::BackupName;
 use super::scratch::{Need, Scratch, check_space};
 use super::{load, making, read_back};
 use crate::account::Account;
-use crate::config::{BackupFormat, Settings};
+use crate::config::Settings;
 use crate::error::{Error, IoContext as _, Kind, Result};
 use crate::postgres::pg_restore::Tablespaces;
 use crate::postgres::{self, Connection, Major, PrivateServer, Session, initdb};
@@ -45,8 +45,6 @@ pub struct Plan {
     pub scratch: PathBuf,
     /// The databases that are restored, with their sizes.
     pub databases: Vec<(String, u64)>,
-    /// The largest dump, unpacked; nothing if none is.
-    pub unpacked: u64,
 }
 
 /// The plan for a trial of this backup.
@@ -54,10 +52,6 @@ pub struct Plan {
 /// # Errors
 /// [`Kind::Damaged`] if its manifest cannot be trusted.
 pub fn plan(settings: &Settings, runtime: &dyn Runtime, entry: &Entry, manifest: &Manifest) -> Result<Plan> {
-    let unpacked = match manifest.dump_format {
-        BackupFormat::Custom => manifest.databases.iter().map(|dump| dump.dump.content_bytes).max(),
-        BackupFormat::Plain => None,
-    };
     Ok(Plan {
         name: entry.name,
         backup: entry.path.clone(),
@@ -69,14 +63,13 @@ pub fn plan(settings: &Settings, runtime: &dyn Runtime, entry: &Entry, manifest:
             .iter()
             .map(|dump| (dump.database.name.clone(), dump.database.size))
             .collect(),
-        unpacked: unpacked.unwrap_or(0),
     })
 }
 
 impl Plan {
     fn need(&self) -> Need {
         let databases: u64 = self.databases.iter().map(|(_, size)| size).sum();
-        Need { path: self.scratch.clone(), bytes: databases + self.unpacked + OVERHEAD }
+        Need { path: self.scratch.clone(), bytes: databases + OVERHEAD }
     }
 }
 
@@ -186,9 +179,8 @@ fn hold(
                     .with_kind(Kind::Damaged)
                     .context(format!("database {:?} could not be made as it was", dump.database.name))
             })?;
-        let unpacked = load::unpack(source, dump, scratch, progress)?;
-        load::load(&session, &name, &unpacked, source, dump, Tablespaces::Default, progress)?;
-        drop(unpacked);
+        let target = Target { session: &session, name: &name, tablespaces: Tablespaces::Default, scratch };
+        load::load(&target, source, dump, progress)?;
         let contents = dump.contents.clone().unwrap_or_default();
         let expected = Expected {
             database: Some(&dump.database),
@@ -240,13 +232,12 @@ mod tests {
             major: Major(17),
             scratch: "/var/tmp/x".into(),
             databases: vec![("homeserver".into(), 2_000_000_000)],
-            unpacked: 1_000_000_000,
         };
         assert_eq!(
             plan.to_string(),
             "trial restore of backup 20261124T030000Z (PostgreSQL 15.18)\n  \
              into a new server of PostgreSQL 17 in /var/tmp/x\n  database \"homeserver\", 2.00 GB on disk\n  \
-             about 4.50 GB are needed there; afterwards all of it is removed"
+             about 3.50 GB are needed there; afterwards all of it is removed"
         );
     }
 }

@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use nix::sys::sysinfo::sysinfo;
+
 /// A server's socket, and the role to log in as. There is no password: over the socket the system user is
 /// mapped to the role (chapter "User Name Maps").
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,13 +41,20 @@ impl Connection {
 
     /// The same for many rows at once: what a crash would lose is loaded again, and indexes get memory.
     pub fn conninfo_for_loading(&self, database: &str) -> String {
-        format!("{} options='{LOADING}'", self.conninfo(database))
+        let memory = sysinfo().map_or(0, |system| system.ram_total());
+        let memory = maintenance_memory(memory) >> 20;
+        format!("{} options='{LOADING} -c maintenance_work_mem={memory}MB'", self.conninfo(database))
     }
+}
+
+/// What each of the connections may use to sort an index, in bytes, on a machine with this much memory.
+fn maintenance_memory(total: u64) -> u64 {
+    (total / 16).clamp(64 << 20, 1 << 30)
 }
 
 /// Settings of a session that loads many rows. Nothing is durable before the commit of a later, ordinary
 /// session, which flushes everything that was written before it (chapter "Asynchronous Commit").
-const LOADING: &str = "-c synchronous_commit=off -c maintenance_work_mem=256MB \
+const LOADING: &str = "-c synchronous_commit=off \
     -c max_parallel_maintenance_workers=2 -c statement_timeout=0 -c idle_in_transaction_session_timeout=0";
 
 fn value(text: &str) -> String {
@@ -55,6 +64,12 @@ fn value(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn indexes_get_a_sixteenth_of_the_memory_within_limits() {
+        let megabytes = [512, 4096, 65536].map(|total| maintenance_memory(total << 20) >> 20);
+        assert_eq!(megabytes, [64, 256, 1024]);
+    }
 
     #[test]
     fn a_name_full_of_quotes_stays_one_name() {

@@ -20,13 +20,24 @@ pub enum Tablespaces {
     Default,
 }
 
-/// Restores the custom dump in `file` into a database that is empty, by `jobs` connections at the same time.
-/// The first error ends it.
+/// What of a dump is restored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Part {
+    /// All of it.
+    Everything,
+    /// Definitions and rows, without what is made after them.
+    Rows,
+    /// Indexes, constraints, triggers; those of them that a list on standard input names.
+    Listed,
+}
+
+/// Restores a part of a custom dump into `database`: of the one in `file`, by `jobs` connections at the same time,
+/// or of one on standard input. The first error ends it.
 pub fn restore(
     connection: &Connection,
     database: &str,
-    file: &Path,
-    jobs: usize,
+    part: Part,
+    file: Option<(&Path, usize)>,
     tablespaces: Tablespaces,
 ) -> Call {
     let mut call = Call::new(
@@ -34,15 +45,23 @@ pub fn restore(
         [
             "--exit-on-error".to_owned(),
             "--no-password".to_owned(),
-            format!("--jobs={jobs}"),
             "--dbname".to_owned(),
             connection.conninfo_for_loading(database),
         ],
     );
-    if tablespaces == Tablespaces::Default {
-        call.arguments.push("--no-tablespaces".into());
+    let mut add = |argument: &str| call.arguments.push(argument.into());
+    match part {
+        Part::Everything => {}
+        Part::Rows => ["--section=pre-data", "--section=data"].into_iter().for_each(&mut add),
+        Part::Listed => ["--section=post-data", "--use-list=/dev/stdin"].into_iter().for_each(&mut add),
     }
-    call.arguments.push(file.into());
+    if tablespaces == Tablespaces::Default {
+        add("--no-tablespaces");
+    }
+    if let Some((file, jobs)) = file {
+        add(&format!("--jobs={jobs}"));
+        call.arguments.push(file.into());
+    }
     call
 }
 
@@ -53,10 +72,14 @@ mod tests {
     #[test]
     fn the_first_error_ends_a_restore() {
         let connection = Connection::new(Path::new("/s"), 1, "u");
-        let call = restore(&connection, "d", Path::new("/f"), 3, Tablespaces::Default);
+        let file = Some((Path::new("/f"), 3));
+        let call = restore(&connection, "d", Part::Listed, file, Tablespaces::Default);
         let text: Vec<_> = call.arguments.iter().map(|argument| argument.to_string_lossy()).collect();
-        assert_eq!(text[..3], ["--exit-on-error", "--no-password", "--jobs=3"]);
-        assert_eq!(text[5..], ["--no-tablespaces", "/f"]);
-        assert!(text[4].contains("synchronous_commit=off"), "{text:?}");
+        assert_eq!(text[..3], ["--exit-on-error", "--no-password", "--dbname"]);
+        assert!(text[3].contains("synchronous_commit=off"), "{text:?}");
+        assert_eq!(
+            text[4..],
+            ["--section=post-data", "--use-list=/dev/stdin", "--no-tablespaces", "--jobs=3", "/f"]
+        );
     }
 }
