@@ -162,6 +162,15 @@ fn a_restore_that_is_killed_leaves_the_old_or_the_new_and_never_none() {
         let rows = machine.ok("matrix-postgres-cli -XAtc 'SELECT count(*) > 2000 FROM event_json'");
         assert_eq!(rows, "t", "{seconds}");
     }
+    // Killed, and nothing else of it, while clients are stopped: they come back.
+    machine.ok("systemctl reset-failed");
+    machine.ok(&format!(
+        "matrix-postgres-backup restore --yes {name} >/root/said 2>&1 & pid=$!
+         for i in $(seq 6000); do systemctl is-active --quiet matrix-synapse.service || break; sleep 0.01; done
+         kill -KILL $pid; status=0; wait $pid || status=$?; test $status = 137 || {{ cat /root/said >&2; false; }}"
+    ));
+    machine.wait_for("systemctl is-active matrix-synapse.service", Duration::from_secs(60));
+    machine.ok("! pgrep -f 'read -[r] _'");
     // What they left is cleared away by the next.
     machine.ok("systemctl reset-failed");
     machine.ok(&format!("matrix-postgres-backup restore --yes {name} 2>&1"));

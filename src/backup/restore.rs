@@ -21,7 +21,7 @@ use crate::error::{Error, Kind, Result};
 use crate::postgres::pg_restore::Tablespaces;
 use crate::postgres::{self, Connection, Major, Session, identifier, literal, vacuumdb};
 use crate::report::Progress;
-use crate::runtime::{Child, Runtime, interrupt};
+use crate::runtime::{Child, Guard, Runtime, interrupt, tool};
 use crate::systemd::{Inhibitor, Manager, Stopped, inhibit};
 
 /// The comment of a database that is not whole yet; only such are ever dropped.
@@ -335,9 +335,15 @@ impl<'a> Work<'a> {
         let manager = Manager::connect()?;
         let _inhibitor = Inhibitor::take(&manager, inhibit::Mode::Block, "restore of a database");
         let clients = &self.settings.clients;
-        let stopped = Stopped::stop(&manager, &running(&manager, &clients.units)?, clients.timeout)?;
-        let renamed = self.rename();
-        let again = stopped.start_again();
+        let units = Stopped::would_stop(&manager, &running(&manager, &clients.units)?)?;
+        let guard = guard(&units)?;
+        let stopped = Stopped::stop(&manager, &units, clients.timeout);
+        let done = stopped.map(|stopped| (self.rename(), stopped.start_again()));
+        // Whatever came of it, everything has been tried by now.
+        if let Some(guard) = guard {
+            guard.dismiss();
+        }
+        let (renamed, again) = done?;
         match (renamed, again) {
             (Ok(()), again) => again.map_err(|error| error.state("the restored database is in place")),
             (Err(error), Ok(())) => {
@@ -395,6 +401,17 @@ impl<'a> Work<'a> {
         let statement = format!("DROP DATABASE IF EXISTS {name} WITH (FORCE);");
         if let Err(error) = self.session().execute("postgres", &statement) {
             log::warn!("could not drop the unfinished {:?}: {}", self.plan.unfinished, error.report());
+        }
+    }
+}
+
+/// Starts the units if we are killed before we do.
+fn guard(units: &[String]) -> Result<Option<Guard>> {
+    match units.is_empty() {
+        true => Ok(None),
+        false => {
+            let start = ["start"].into_iter().chain(units.iter().rev().map(String::as_str));
+            Guard::post(&tool("systemctl", "systemd")?, start).map(Some)
         }
     }
 }

@@ -3,6 +3,7 @@
 //! The rest of the program makes a [`Call`], a plain value, and asks a [`Runtime`] for the command that
 //! carries it out; nothing else knows whether that is a program of this machine.
 
+mod guard;
 mod host;
 pub mod interrupt;
 mod limit;
@@ -12,6 +13,7 @@ use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::process::Command;
 
+pub use guard::Guard;
 pub use host::{Host, bare, tool};
 pub use limit::output_within;
 pub use process::{Child, output};

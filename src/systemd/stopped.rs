@@ -53,6 +53,14 @@ impl Stopped {
         })
     }
 
+    /// The units that [`Stopped::stop`] would stop, in that order.
+    ///
+    /// # Errors
+    /// If systemd cannot be asked.
+    pub fn would_stop(manager: &Manager, units: &[String]) -> Result<Vec<String>> {
+        running(manager, units)
+    }
+
     /// The units that do not run because of us, in the order in which they were stopped.
     pub fn units(&self) -> &[String] {
         &self.units
