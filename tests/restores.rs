@@ -106,8 +106,14 @@ fn a_homeserver_that_lost_its_database_gets_it_back() {
          $pg_dump $from | gzip >/root/x.sql.gz; $pg_dump $from | zstd -q >/root/x.sql.zst; $pg_dump -Fc $from >/root/x.dump
          zcat /root/x.sql.gz >/root/x.sql; head -c 100000 /root/x.sql | gzip >/root/cut.sql.gz; head -c 60000 /root/x.dump >/root/cut.dump
          head -c 10000 /root/x.sql.zst >/root/cut.sql.zst
-         /usr/lib/postgresql/17/bin/pg_dumpall -h /run/matrix-postgres -U postgres >/root/all.sql");
-    for (number, file) in ["x.sql.gz", "x.sql.zst", "x.dump"].into_iter().enumerate() {
+         all='/usr/lib/postgresql/17/bin/pg_dumpall -h /run/matrix-postgres -U postgres'
+         $all >/root/all.sql; $all --clean --if-exists | gzip >/root/clean.sql.gz
+         $pg_dump --create --clean $from | zstd -q >/root/create.sql.zst
+         head -c -50 /root/all.sql >/root/cut-all.sql");
+    let live = "SELECT oid, datname FROM pg_database WHERE datname = 'homeserver'";
+    let live_before = sql(&machine, live);
+    let files = ["x.sql.gz", "x.sql.zst", "x.dump", "all.sql", "clean.sql.gz", "create.sql.zst"];
+    for (number, file) in files.into_iter().enumerate() {
         machine.ok(&format!("matrix-postgres-backup restore --yes --as classic{number} /root/{file} 2>&1"));
         let count = "SELECT count(*) FROM event_json";
         let (here, there) = (
@@ -116,7 +122,10 @@ fn a_homeserver_that_lost_its_database_gets_it_back() {
         );
         assert_eq!(machine.ok(&here), machine.ok(&there));
     }
-    for file in ["cut.sql.gz", "cut.sql.zst", "cut.dump", "all.sql"] {
+    assert_eq!(sql(&machine, live), live_before);
+    let none = machine.run("matrix-postgres-backup restore --yes --as cut --database none /root/all.sql");
+    assert!(none.status == NO_BACKUP && none.stderr.contains("template1, homeserver"), "{none}");
+    for file in ["cut.sql.gz", "cut.sql.zst", "cut.dump", "cut-all.sql"] {
         let refused = machine.run(&format!("matrix-postgres-backup restore --yes --as cut /root/{file}"));
         assert!(refused.status != 0 && refused.stderr.contains("nothing was changed"), "{file}: {refused}");
         assert_eq!(sql(&machine, "SELECT count(*) FROM pg_database WHERE datname LIKE 'cut%'"), "0");

@@ -1,18 +1,22 @@
-//! A dump that another tool wrote: one file of pg_dump, plain or custom, packed by gzip, zstd or not at all.
+//! A dump that another tool wrote: one file of pg_dump, plain or custom, or of pg_dumpall, packed by gzip, zstd or not
+//! at all.
 //!
 //! It has no manifest. It is read whole once, which finds one that was cut off, and what was counted then stands in
 //! for the manifest, so that the restore itself is that of any backup.
 
+use std::collections::BTreeSet;
 use std::io::Read as _;
 use std::path::Path;
 
 use jiff::Timestamp;
 
 use super::catalogue::Entry;
+use super::globals::unquoted;
 use super::manifest::{self, DatabaseDump, File, Manifest};
 use super::name::BackupName;
-use super::read_back::Counting;
-use crate::archive::{self, Codec, Digest, Stored};
+use super::read_back::{Counting, copy, damaged};
+use super::section::{Found, Missing, Section};
+use crate::archive::{self, Codec, Digest, Stored, StoredReader};
 use crate::config::{BackupFormat, Compression};
 use crate::error::{Error, IoContext as _, Kind, Result};
 use crate::postgres::{Database, Properties, ServerFacts};
@@ -22,18 +26,17 @@ use crate::runtime::Runtime;
 /// The first bytes of pg_dump's custom format.
 const CUSTOM: &[u8] = b"PGDMP";
 
-/// The first comment of pg_dumpall.
-const CLUSTER: &[u8] = b"-- PostgreSQL database cluster dump";
-
 /// Reads the dump in `path` whole, to be restored as `database` of `owner` into `server`.
 ///
 /// # Errors
-/// [`Kind::Damaged`] if it was cut off or does not unpack; nothing has been changed then.
+/// [`Kind::Damaged`] if it was cut off or does not unpack, [`Kind::NoBackup`] if it has no such database,
+/// [`Kind::Server`] if roles are missing; nothing has been changed then.
 pub fn read(
     path: &Path,
     database: &str,
     owner: &str,
     server: ServerFacts,
+    roles: &[String],
     runtime: &dyn Runtime,
     progress: &mut dyn Progress,
 ) -> Result<Entry> {
@@ -43,11 +46,19 @@ pub fn read(
     let meta = path.metadata().at("read", path)?;
     let format = format_of(path, codec).map_err(nothing_changed)?;
     progress.begin(&format!("reading {file}"), None);
-    let counting = Counting { format, major: server.major()?, runtime };
-    let (stored, contents) = counting.count(archive::open_stored(path, codec)?, path, progress)?;
-    let contents = contents.map_err(|error| {
-        nothing_changed(error).hint("it was not written to its end, or not kept whole: take another one")
-    })?;
+    let content = archive::open_stored(path, codec)?;
+    let (stored, contents) = match format {
+        BackupFormat::Custom => {
+            let counting = Counting { format, major: server.major()?, runtime };
+            let (stored, contents) = counting.count(content, path, progress)?;
+            (stored, contents.map_err(cut_off)?)
+        }
+        BackupFormat::Plain => {
+            let (stored, found) = section(content, path, database, progress)?;
+            check_owners(&found.owners, roles)?;
+            (stored, found.contents)
+        }
+    };
     progress.end();
     let begun =
         meta.modified().ok().and_then(|time| Timestamp::try_from(time).ok()).unwrap_or(Timestamp::UNIX_EPOCH);
@@ -90,6 +101,49 @@ pub fn read(
     Ok(Entry { name, path: path.parent().unwrap_or(Path::new("/")).to_owned(), manifest: Ok(manifest) })
 }
 
+fn cut_off(error: Error) -> Error {
+    error
+        .state("nothing was changed")
+        .hint("it was not written to its end, or not kept whole: take another one")
+}
+
+/// What the SQL holds of the wanted database.
+fn section(
+    mut content: StoredReader,
+    path: &Path,
+    database: &str,
+    progress: &mut dyn Progress,
+) -> Result<(Stored, Found)> {
+    let mut section = Section::new(database);
+    let mut kept = Vec::new();
+    copy(&mut content, progress, |piece| {
+        kept.clear();
+        section.feed(piece, &mut kept);
+        Ok(())
+    })
+    .map_err(|error| error.state("nothing was changed"))?;
+    let stored = content.finish()?;
+    match section.finish() {
+        Ok(found) => Ok((stored, found)),
+        Err(Missing::End(reason)) => Err(cut_off(damaged(path, reason))),
+        Err(Missing::Rows(reason)) => Err(cut_off(damaged(path, &reason))),
+        Err(Missing::Database(others)) => {
+            Err(Error::new(Kind::NoBackup, format!("{} has no database {database:?}", path.display()))
+                .state("nothing was changed")
+                .hint(format!("it has {}: --database", others.join(", "))))
+        }
+    }
+}
+
+fn check_owners(owners: &BTreeSet<String>, roles: &[String]) -> Result<()> {
+    let missing: Vec<_> = owners.iter().filter(|owner| !roles.contains(&unquoted(owner))).collect();
+    let Some(first) = missing.first() else { return Ok(()) };
+    let names = missing.iter().map(|name| name.as_str()).collect::<Vec<_>>().join(", ");
+    Err(Error::new(Kind::Server, format!("roles that own what is in the dump are not there: {names}"))
+        .state("nothing was changed")
+        .hint(format!("make them first: matrix-postgres-cli -c 'CREATE ROLE {first}'")))
+}
+
 fn format_of(path: &Path, codec: Codec) -> Result<BackupFormat> {
     let mut start = Vec::new();
     let content = archive::open_stored(path, codec)?;
@@ -97,21 +151,20 @@ fn format_of(path: &Path, codec: Codec) -> Result<BackupFormat> {
     if start.starts_with(CUSTOM) {
         return Ok(BackupFormat::Custom);
     }
-    if memchr::memmem::find(&start, CLUSTER).is_some() {
-        return Err(Error::new(
-            Kind::Config,
-            format!("{} is a dump of a whole cluster (pg_dumpall), and not of a database", path.display()),
-        )
-        .hint(
-            "psql restores it into an empty cluster; one of a single database (pg_dump) can be restored here",
-        ));
-    }
     Ok(BackupFormat::Plain)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_role_that_is_missing_is_named() {
+        let owners = ["synapse", "\"we ird\""].map(str::to_owned).into();
+        check_owners(&owners, &["synapse".into(), "we ird".into()]).unwrap();
+        let error = check_owners(&owners, &["synapse".into()]).unwrap_err();
+        assert!(error.hint_text().unwrap().contains("'CREATE ROLE \"we ird\"'"), "{}", error.report());
+    }
 
     #[test]
     fn the_first_bytes_tell_what_it_is() {
@@ -123,6 +176,6 @@ mod tests {
         };
         assert_eq!(kind("PGDMP\u{1}").unwrap(), BackupFormat::Custom);
         assert_eq!(kind("--\n-- PostgreSQL database dump\n--\n").unwrap(), BackupFormat::Plain);
-        assert_eq!(kind("--\n-- PostgreSQL database cluster dump\n--\n").unwrap_err().kind(), Kind::Config);
+        assert_eq!(kind("--\n-- PostgreSQL database cluster dump\n--\n").unwrap(), BackupFormat::Plain);
     }
 }

@@ -77,7 +77,8 @@ fn is_about_a_tablespace(statement: &str) -> bool {
             && statement.contains(" ON TABLESPACE "))
 }
 
-fn unquoted(role: &str) -> String {
+/// A role's name, from how it is written in SQL.
+pub(super) fn unquoted(role: &str) -> String {
     match role.strip_prefix('"').and_then(|role| role.strip_suffix('"')) {
         Some(inner) => inner.replace("\"\"", "\""),
         None => role.to_owned(),

@@ -12,6 +12,7 @@ use std::time::Duration;
 use super::custom::Toc;
 use super::manifest::{DatabaseDump, File, Manifest};
 use super::read_back::{Silent, codec, copy, damaged, require_same};
+use super::section::Section;
 use crate::archive::{self, StoredReader};
 use crate::config::BackupFormat;
 use crate::error::{Error, IoContext as _, Kind, Result};
@@ -87,7 +88,7 @@ pub fn load(
     progress.begin(&format!("restoring {shown}"), Some(dump.dump.content_bytes));
     let loaded = match source.manifest.dump_format {
         BackupFormat::Custom => target.rows(&mut content, progress),
-        BackupFormat::Plain => target.script(&mut content, progress).map(|()| None),
+        BackupFormat::Plain => target.script(&mut content, shown, progress).map(|()| None),
     };
     interrupt::check()?;
     // A damaged dump is damaged, whatever the server says of it.
@@ -188,12 +189,12 @@ impl Target<'_> {
         self.start_listed(&rest.0, jobs())?.wait()
     }
 
-    /// A dump in SQL.
-    fn script(&self, content: &mut StoredReader, progress: &mut dyn Progress) -> Result<()> {
+    /// What belongs to `database` in a dump in SQL.
+    fn script(&self, content: &mut StoredReader, database: &str, progress: &mut dyn Progress) -> Result<()> {
         let Session { runtime, major, connection } = self.session;
         let mut command = runtime.command(*major, &psql_load(connection, self.name))?;
         command.stdin(Stdio::piped()).stdout(Stdio::null());
-        feed(Child::spawn(command, "psql with the dump")?, content, progress)
+        feed(Child::spawn(command, "psql with the dump")?, content, Section::new(database), progress)
     }
 
     /// Definitions only.
@@ -260,14 +261,22 @@ impl Builders<'_> {
     }
 }
 
-fn feed(mut child: Child, content: &mut impl Read, progress: &mut dyn Progress) -> Result<()> {
+fn feed(
+    mut child: Child,
+    content: &mut impl Read,
+    mut section: Section,
+    progress: &mut dyn Progress,
+) -> Result<()> {
     let Some(mut stdin) = child.stdin() else {
         return Err(Error::new(Kind::Bug, "psql was started without its pipe"));
     };
     archive::enlarge_pipe(&stdin);
+    let mut kept = Vec::new();
     // psql that has ended says why by its exit status.
     let fed = copy(content, progress, |piece| {
-        stdin.write_all(piece).map_err(|error| Error::new(Kind::Program, "psql took no more").because(error))
+        kept.clear();
+        section.feed(piece, &mut kept);
+        stdin.write_all(&kept).map_err(|error| Error::new(Kind::Program, "psql took no more").because(error))
     });
     drop(stdin);
     match fed {

@@ -8,6 +8,7 @@
 //! - [`manifest`]: what a backup says of itself
 //! - [`catalogue`]: which backups there are
 //! - [`rows`]: counts rows in the SQL of a dump
+//! - `section`: what belongs to one database in the SQL of pg_dump and pg_dumpall
 //! - [`read_back`]: reads a backup whole and compares
 //! - [`retention`], [`prune`]: which ones go, and how
 //! - [`classic`]: a dump that another tool wrote
@@ -41,5 +42,6 @@ pub mod retention;
 pub mod rows;
 pub mod run;
 pub mod scratch;
+mod section;
 pub mod status;
 pub mod trial;

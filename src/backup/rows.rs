@@ -83,6 +83,11 @@ impl RowCounter {
         }
     }
 
+    /// Whether the next line is a row, or the end of rows.
+    pub fn is_in_rows(&self) -> bool {
+        matches!(self.state, State::Rows { .. })
+    }
+
     /// Whether pg_dump's end marker was seen.
     pub fn has_end_marker(&self) -> bool {
         self.ended

@@ -17,7 +17,7 @@ use crate::runtime::{Runtime as _, interrupt};
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
-    /// The backup's name, see list; or the path of a file that pg_dump wrote: .sql or .dump, also packed as .gz or .zst
+    /// The backup's name, see list; or the path of a file that pg_dump or pg_dumpall wrote: .sql or .dump, also packed as .gz or .zst
     name: String,
     /// The database in it; by default that of the homeserver
     #[arg(long, value_name = "DATABASE")]
@@ -63,7 +63,8 @@ pub(super) fn restore(settings: &Settings, arguments: &Arguments) -> Result<()> 
         let owner = databases.iter().find(|database| database.name == *name);
         let owner = owner.map_or(&server.role, |database| &database.owner);
         let facts = postgres::server_facts(&session)?;
-        classic::read(Path::new(&arguments.name), name, owner, facts, &host, progress.as_mut())?
+        let roles = postgres::roles(&session)?;
+        classic::read(Path::new(&arguments.name), name, owner, facts, &roles, &host, progress.as_mut())?
     } else {
         catalogue::find(&settings.backup.directory, Some(&arguments.name))?
     };
