@@ -140,7 +140,11 @@ impl Section {
                 || [&b"; Type: DATABASE; "[..], b"; Type: DATABASE PROPERTIES; "]
                     .iter()
                     .any(|kind| memchr::memmem::find(header, kind).is_some());
-        } else if line.starts_with(b"-- Data for Name: ") || line == END {
+        } else if [&b"-- Data for Name: "[..], br"\restrict ", br"\unrestrict "]
+            .iter()
+            .any(|start| line.starts_with(start))
+            || line == END
+        {
             self.about_database = false;
         }
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
@@ -238,7 +242,8 @@ mod tests {
         assert!(!kept.contains("DATABASE x") && !kept.contains("CREATE ROLE"), "{kept}");
         assert!(kept.lines().all(|line| !line.starts_with("\\connect")), "{kept}");
         assert_eq!(kept.matches("CREATE TABLE").count(), 1);
-        assert_eq!(kept.matches("\\restrict k").count(), 1);
+        assert_eq!(kept.matches("\\restrict k").count(), 2);
+        assert_eq!(kept.matches("\\unrestrict k").count(), 1);
         assert!(kept.ends_with("-- PostgreSQL database dump complete\n"), "{kept}");
         assert_eq!(read(&cluster(), "it's", 100).0.unwrap().contents.tables["public.t"], 1);
         let names = ["template1", "homeserver", "it's"].map(str::to_owned).to_vec();
