@@ -26,6 +26,10 @@ const CUSTOM: u8 = 1;
 const ROWS: u8 = 1;
 const LARGE_OBJECTS: u8 = 3;
 
+/// The first byte of a second table of contents, which pg_dump writes over the first one; into a file that is open
+/// for appending, it comes at the end.
+const AGAIN: u8 = 0;
+
 /// `K_OFFSET_POS_NOT_SET` and `K_OFFSET_POS_SET`: whether an entry says where in the file its rows are.
 const NOWHERE: u8 = 1;
 const SOMEWHERE: u8 = 2;
@@ -157,7 +161,9 @@ impl Toc {
         loop {
             let mut kind = Vec::new();
             blocks.source.by_ref().take(1).read_to_end(&mut kind).map_err(broken)?;
-            let Some(&kind) = kind.first() else { return Ok(()) };
+            let Some(&kind) = kind.first().filter(|&&kind| kind != AGAIN) else {
+                return io::copy(&mut blocks.source, &mut io::sink()).map(drop).map_err(broken);
+            };
             let id = blocks.int()?;
             let mut start = vec![kind];
             put_int(&mut start, id, self.int);
@@ -509,6 +515,14 @@ mod tests {
         assert!(sent.len() < data.len() && pieces < 30, "{pieces}");
         assert_eq!(data_of(&sent), data_of(&data));
         assert_eq!(data_of(&data)[&9], 6);
+        let again = [source, b"\x00\x02\x00\x00\x00and so on"].concat();
+        let mut length = 0;
+        let sink = |piece: &[u8]| {
+            length += piece.len();
+            Ok(())
+        };
+        toc.forward(&again[..], sink, |_, _| Ok(())).unwrap();
+        assert_eq!(length, sent.len());
         let cut = toc.forward(&source[..source.len() - 6], |_| Ok(()), |_, _| Ok(())).unwrap_err();
         assert_eq!(cut.kind(), Kind::Damaged);
     }
