@@ -212,7 +212,7 @@ impl Target<'_> {
 
     fn start_listed(&self, entries: &[i32], jobs: usize) -> Result<Child> {
         let mut child = self.start(Part::Listed, Some((&self.toc(), jobs)))?;
-        let list: String = entries.iter().map(|id| format!("{id};\n")).collect();
+        let list = entries.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n") + "\n";
         // One that has ended already says why by its exit status.
         let _ = child.stdin().map(|mut stdin| stdin.write_all(list.as_bytes()));
         Ok(child)

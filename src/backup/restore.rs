@@ -407,13 +407,11 @@ impl<'a> Work<'a> {
 
 /// Starts the units if we are killed before we do.
 fn guard(units: &[String]) -> Result<Option<Guard>> {
-    match units.is_empty() {
-        true => Ok(None),
-        false => {
-            let start = ["start"].into_iter().chain(units.iter().rev().map(String::as_str));
-            Guard::post(&tool("systemctl", "systemd")?, start).map(Some)
-        }
+    if units.is_empty() {
+        return Ok(None);
     }
+    let start = ["start"].into_iter().chain(units.iter().rev().map(String::as_str));
+    Guard::post(&tool("systemctl", "systemd")?, start).map(Some)
 }
 
 /// The units that run, but for the server's own and others of ours.

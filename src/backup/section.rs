@@ -15,8 +15,13 @@ const CLUSTER: &[u8] = b"-- PostgreSQL database cluster dump";
 const CLUSTER_END: &[u8] = b"-- PostgreSQL database cluster dump complete";
 const END: &[u8] = b"-- PostgreSQL database dump complete";
 
+/// What is needed of what comes before the first entry.
+const PREAMBLE: [&[u8]; 5] =
+    [b"--", b"SET ", b"SELECT pg_catalog.set_config(", br"\restrict ", br"\unrestrict "];
+
 /// Fed with SQL in pieces of any size; hands on what belongs to the database.
 #[derive(Debug)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub(super) struct Section {
     /// What leads to the database.
     connect: Vec<u8>,
@@ -29,6 +34,8 @@ pub(super) struct Section {
     inside: bool,
     /// Within an entry about the database as a whole.
     about_database: bool,
+    /// Before the first entry: with `--clean`, what is there already is dropped here, databases too.
+    preamble: bool,
     found: Option<Result<Contents, String>>,
     databases: Vec<String>,
     owners: BTreeSet<String>,
@@ -66,6 +73,7 @@ impl Section {
             cluster_ended: false,
             inside: true,
             about_database: false,
+            preamble: true,
             found: None,
             databases: Vec::new(),
             owners: BTreeSet::new(),
@@ -77,14 +85,13 @@ impl Section {
         while let Some(end) = memchr::memchr(b'\n', piece) {
             let (line, rest) = piece.split_at(end + 1);
             // Most are whole, and most are rows.
-            match self.line.is_empty() && !self.cut {
-                true => self.whole(line, kept),
-                false => {
-                    self.part(line, kept);
-                    let line = std::mem::take(&mut self.line);
-                    if !std::mem::take(&mut self.cut) {
-                        self.whole(&line, kept);
-                    }
+            if self.line.is_empty() && !self.cut {
+                self.whole(line, kept);
+            } else {
+                self.part(line, kept);
+                let line = std::mem::take(&mut self.line);
+                if !std::mem::take(&mut self.cut) {
+                    self.whole(&line, kept);
                 }
             }
             piece = rest;
@@ -127,6 +134,7 @@ impl Section {
             self.inside = !self.cluster || (line == self.connect && self.found.is_none());
             self.counter = RowCounter::default();
             self.about_database = false;
+            self.preamble = true;
             return false;
         }
         if line == CLUSTER && self.databases.is_empty() {
@@ -135,6 +143,7 @@ impl Section {
         }
         self.cluster_ended |= line == CLUSTER_END;
         if let Some(header) = line.strip_prefix(b"-- Name: ") {
+            self.preamble = false;
             // "-- Name: DATABASE homeserver; Type: ACL; Schema: -; Owner: synapse"
             self.about_database = header.starts_with(b"DATABASE ")
                 || [&b"; Type: DATABASE; "[..], b"; Type: DATABASE PROPERTIES; "]
@@ -157,7 +166,7 @@ impl Section {
             let owner = memchr::memmem::rfind(line, b" OWNER TO ").map(|at| &line[at + 10..]);
             self.owners.extend(owner.and_then(|owner| owner.strip_suffix(b";")).map(text));
         }
-        true
+        !self.preamble || PREAMBLE.iter().any(|start| line.starts_with(start)) || line.is_empty()
     }
 
     /// What was found.
@@ -253,10 +262,12 @@ mod tests {
     #[test]
     fn a_dump_of_one_database_leads_into_no_other() {
         let text = database("other", "a\nb\n");
+        let clean = "\\restrict k\nSET x = 1;\nALTER TABLE IF EXISTS ONLY public.t DROP CONSTRAINT c;\nDROP DATABASE other;\n";
+        let text = text.replacen("\\restrict k\n", clean, 1);
         let (found, kept) = read(&text, "homeserver", 100);
         assert_eq!(found.unwrap().contents.tables["public.t"], 2);
         assert!(!kept.contains("\\connect") && !kept.contains("DATABASE x"), "{kept}");
-        assert!(kept.contains("CREATE TABLE"));
+        assert!(kept.contains("CREATE TABLE") && kept.contains("SET x") && !kept.contains("DROP"), "{kept}");
     }
 
     #[test]
