@@ -1,8 +1,10 @@
 //! Files that must not be half there.
 
-use std::fs::Permissions;
-use std::io::Write as _;
-use std::os::unix::fs::PermissionsExt as _;
+use std::fs::{DirBuilder, Metadata, Permissions};
+use std::io::{ErrorKind, Read};
+use std::os::unix::fs::{
+    DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _, fchown, lchown, symlink,
+};
 use std::path::Path;
 
 use crate::error::{Error, IoContext as _, Result};
@@ -33,14 +35,94 @@ pub fn publish(file: &Path, text: &str) -> Result<()> {
 }
 
 fn replace_with_mode(file: &Path, text: &str, mode: u32) -> Result<()> {
+    put(file, &mut text.as_bytes(), mode, None)
+}
+
+/// Writes `file` in one step, with the mode and the owner that `like` has; it lasts when this returns. A symbolic
+/// link that is there is replaced, not followed.
+///
+/// # Errors
+/// As [`replace`].
+pub fn replace_like(file: &Path, content: &mut dyn Read, like: &Metadata) -> Result<()> {
+    put(file, content, like.mode() & 0o777, Some(like))
+}
+
+fn put(file: &Path, content: &mut dyn Read, mode: u32, like: Option<&Metadata>) -> Result<()> {
     let directory = file.parent().unwrap_or(file);
     // What a power cut leaves tells by its name what it was to be.
     let prefix = format!(".{}.", file.file_name().unwrap_or_default().display());
     let mut temporary = tempfile::Builder::new().prefix(&prefix).tempfile_in(directory).at("write", file)?;
+    std::io::copy(content, temporary.as_file_mut()).at("write", file)?;
+    if let Some(like) = like {
+        fchown(temporary.as_file(), Some(like.uid()), Some(like.gid())).at("change the owner of", file)?;
+    }
     temporary.as_file().set_permissions(Permissions::from_mode(mode)).at("write", file)?;
-    temporary.write_all(text.as_bytes()).at("write", file)?;
     temporary.as_file().sync_all().at("sync", file)?;
     temporary.persist(file).map_err(|error| Error::io("write", file, error.error))?;
+    sync_directory(directory)
+}
+
+/// Makes `directory`, unless it is there, with the mode and the owner that `like` has; it lasts when this returns.
+///
+/// # Errors
+/// [`crate::Kind::File`], also if something else is there.
+pub fn create_directory_like(directory: &Path, like: &Metadata) -> Result<()> {
+    match DirBuilder::new().mode(0o700).create(directory) {
+        Err(error) if error.kind() == ErrorKind::AlreadyExists && is_directory(directory) => return Ok(()),
+        created => created.at("create", directory)?,
+    }
+    lchown(directory, Some(like.uid()), Some(like.gid())).at("change the owner of", directory)?;
+    let mode = Permissions::from_mode(like.mode() & 0o777);
+    std::fs::set_permissions(directory, mode).at("change the mode of", directory)?;
+    sync_directory(directory.parent().unwrap_or(directory))
+}
+
+fn is_directory(path: &Path) -> bool {
+    path.symlink_metadata().is_ok_and(|meta| meta.is_dir())
+}
+
+/// Copies the file, the symbolic link, or the directory with all that is in it, from `from` to `to`, with modes and
+/// owners; it lasts when this returns. What is in a directory that is there already stays. A link is copied as it
+/// is, and nothing behind one is read.
+///
+/// # Errors
+/// [`crate::Kind::File`] or [`crate::Kind::NoSpace`].
+pub fn copy_like(from: &Path, to: &Path) -> Result<()> {
+    let meta = from.symlink_metadata().at("read", from)?;
+    let kind = meta.file_type();
+    if kind.is_symlink() {
+        return copy_link(from, to, &meta);
+    }
+    if kind.is_dir() {
+        create_directory_like(to, &meta)?;
+        for entry in std::fs::read_dir(from).at("read", from)? {
+            let name = entry.at("read", from)?.file_name();
+            copy_like(&from.join(&name), &to.join(&name))?;
+        }
+        return Ok(());
+    }
+    // A pipe would let us wait for ever.
+    let flags = nix::fcntl::OFlag::O_NOFOLLOW | nix::fcntl::OFlag::O_NONBLOCK;
+    let mut file =
+        std::fs::OpenOptions::new().read(true).custom_flags(flags.bits()).open(from).at("read", from)?;
+    let meta = file.metadata().at("read", from)?;
+    if !meta.is_file() {
+        return Err(Error::new(crate::Kind::File, format!("{} is no file", from.display())));
+    }
+    replace_like(to, &mut file, &meta)
+}
+
+fn copy_link(from: &Path, to: &Path, like: &Metadata) -> Result<()> {
+    let target = from.read_link().at("read", from)?;
+    let directory = to.parent().unwrap_or(to);
+    let prefix = format!(".{}.", to.file_name().unwrap_or_default().display());
+    let link = tempfile::Builder::new()
+        .prefix(&prefix)
+        .make_in(directory, |path| symlink(&target, path))
+        .at("write", to)?
+        .into_temp_path();
+    lchown(&link, Some(like.uid()), Some(like.gid())).at("change the owner of", to)?;
+    link.persist(to).map_err(|error| Error::io("write", to, error.error))?;
     sync_directory(directory)
 }
 
@@ -68,5 +150,30 @@ mod tests {
         assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 1);
         publish(&file, "for all").unwrap();
         assert_eq!(file.metadata().unwrap().permissions().mode() & 0o777, 0o644);
+    }
+
+    #[test]
+    fn a_copy_has_modes_and_links_as_they_were() {
+        let directory = tempfile::tempdir().unwrap();
+        let (from, to) = (directory.path().join("from"), directory.path().join("to"));
+        std::fs::create_dir_all(from.join("sub")).unwrap();
+        std::fs::write(from.join("sub/key"), "secret").unwrap();
+        std::fs::set_permissions(from.join("sub/key"), Permissions::from_mode(0o600)).unwrap();
+        std::fs::set_permissions(from.join("sub"), Permissions::from_mode(0o750)).unwrap();
+        symlink("/nonexistent", from.join("link")).unwrap();
+        std::fs::create_dir(&to).unwrap();
+        std::fs::write(to.join("link"), "is replaced").unwrap();
+        std::fs::write(to.join("other"), "stays").unwrap();
+        for _ in 0..2 {
+            copy_like(&from, &to).unwrap();
+        }
+        let mode = |path: &str| to.join(path).metadata().unwrap().permissions().mode() & 0o777;
+        assert_eq!((mode("sub"), mode("sub/key")), (0o750, 0o600));
+        assert_eq!(std::fs::read_to_string(to.join("sub/key")).unwrap(), "secret");
+        assert_eq!(to.join("link").read_link().unwrap(), Path::new("/nonexistent"));
+        assert!(to.join("other").exists());
+        assert_eq!(std::fs::read_dir(&to).unwrap().count(), 3);
+        nix::unistd::mkfifo(&from.join("pipe"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+        assert!(copy_like(&from, &to).unwrap_err().to_string().ends_with("pipe is no file"));
     }
 }

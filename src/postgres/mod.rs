@@ -21,7 +21,7 @@ pub use catalog::{
 };
 pub use connection::Connection;
 pub use data_directory::{Contents, DataDirectory, Postmaster};
-pub use postmaster::{PrivateServer, arguments as postgres_call, known_settings};
+pub use postmaster::{PrivateServer, arguments as postgres_call};
 pub use psql::{Session, load as psql_load};
 pub use quote::{identifier, literal};
 pub use version::Major;

@@ -1,6 +1,5 @@
 //! postgres(1): the server's arguments, and a server of our own on a private socket.
 
-use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
@@ -10,7 +9,7 @@ use nix::sys::signal::Signal;
 use super::{Connection, Major};
 use crate::account::Account;
 use crate::error::{Error, Kind, Result};
-use crate::runtime::{Call, Child, Runtime, interrupt, output};
+use crate::runtime::{Call, Child, Runtime, interrupt};
 
 /// A server on `data_directory` whose socket is in `connection`'s directory; `listen` are its TCP addresses.
 /// Given as arguments they hold whatever the cluster's postgresql.conf says.
@@ -30,18 +29,6 @@ pub fn arguments(data_directory: &Path, connection: &Connection, listen: &[Strin
 /// `unix_socket_directories` is a list: a name with a comma or a space in it must be quoted.
 fn quoted(path: &str) -> String {
     format!("\"{}\"", path.replace('"', "\"\""))
-}
-
-/// Names of the settings that `major` lists: all that belong into a postgresql.conf (postgres(1),
-/// `--describe-config`).
-///
-/// # Errors
-/// [`Kind::NotInstalled`] or [`Kind::Program`].
-pub fn known_settings(runtime: &dyn Runtime, major: Major) -> Result<BTreeSet<String>> {
-    let command = runtime.command(major, &Call::new("postgres", ["--describe-config"]))?;
-    let text = output(command, "postgres --describe-config", &[])?;
-    let lines = String::from_utf8_lossy(&text);
-    Ok(lines.lines().filter_map(|line| line.split('\t').next()).map(str::to_owned).collect())
 }
 
 /// A server that only we talk to, in a process of ours; it is stopped when dropped.

@@ -96,6 +96,22 @@ impl Runtime for Host {
         Ok(names.filter_map(|name| name.strip_suffix(".control").map(str::to_owned)).collect())
     }
 
+    /// As `expand_dynamic_library_name` finds it (dfmgr.c): bare names are in the package's own directory.
+    fn has_library(&self, major: Major, library: &str) -> Option<bool> {
+        let packaged = [format!("usr/lib/postgresql/{major}/lib"), format!("usr/pgsql-{major}/lib")];
+        let directory =
+            packaged.iter().map(|path| self.root.join(path)).find(|directory| directory.is_dir())?;
+        let file = match (library.strip_prefix("$libdir/"), library.strip_prefix('/')) {
+            (Some(name), _) => directory.join(name),
+            (_, Some(path)) => self.root.join(path),
+            (None, None) if library.contains('/') => return None,
+            (None, None) => directory.join(library),
+        };
+        let mut with_suffix = file.clone().into_os_string();
+        with_suffix.push(".so");
+        Some(file.is_file() || Path::new(&with_suffix).is_file())
+    }
+
     fn command(&self, major: Major, call: &Call) -> Result<Command> {
         let program = self.program(call.program, major)?;
         let stdbuf = self.root.join("usr/bin/stdbuf");
@@ -183,5 +199,22 @@ mod tests {
             error.report(),
             "postgres of PostgreSQL 15 is not installed (installed: 17)\nHINT: apt-get install postgresql-15"
         );
+    }
+
+    #[test]
+    fn libraries_are_found_as_the_server_finds_them() {
+        let root = tempfile::tempdir().unwrap();
+        install(root.path(), "usr/lib/postgresql/17/lib/pg_stat_statements.so", "");
+        install(root.path(), "usr/lib/postgresql/17/lib/plugins/p.so", "");
+        install(root.path(), "opt/x.so", "");
+        let host = Host::new(root.path(), None);
+        let has = |library| host.has_library(Major(17), library);
+        for there in
+            ["pg_stat_statements", "pg_stat_statements.so", "$libdir/plugins/p", "/opt/x", "/opt/x.so"]
+        {
+            assert_eq!(has(there), Some(true), "{there}");
+        }
+        assert_eq!((has("timescaledb"), has("/opt/y")), (Some(false), Some(false)));
+        assert_eq!((has("relative/x"), host.has_library(Major(18), "x")), (None, None));
     }
 }

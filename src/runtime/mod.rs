@@ -58,6 +58,12 @@ pub trait Runtime: Sync {
     /// [`crate::Kind::File`] if the directory of their control files cannot be read.
     fn extensions(&self, major: Major) -> Result<BTreeSet<String>>;
 
+    /// Whether a server of `major` could load a library that is named as in `shared_preload_libraries`; nothing
+    /// where that cannot be told.
+    fn has_library(&self, _major: Major, _library: &str) -> Option<bool> {
+        None
+    }
+
     /// The command that carries out `call` with the programs of `major`, in a clean environment.
     ///
     /// # Errors

@@ -5,8 +5,9 @@ use std::fmt;
 use indicatif::DecimalBytes;
 use serde::Serialize;
 
-use super::facts::{Cluster, Facts};
-use crate::postgres::{Contents, Major};
+use super::configuration::Foreseen;
+use super::facts::{CatalogSetting, Cluster, Facts};
+use crate::postgres::{Contents, Major, identifier};
 
 /// How much a finding weighs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -59,6 +60,7 @@ pub fn check(facts: &Facts) -> Report {
     findings.versions(facts, from);
     findings.directory(facts);
     findings.space(facts);
+    findings.configuration(facts);
     match &facts.cluster {
         Some(cluster) => findings.cluster(cluster, facts),
         None => findings.add(
@@ -150,6 +152,31 @@ impl Findings {
         }
     }
 
+    fn configuration(&mut self, facts: &Facts) {
+        for foreseen in &facts.configuration {
+            match foreseen {
+                Foreseen::Blocker { message, hint } => self.add(Weight::Blocker, message, Some(hint)),
+                Foreseen::Change(message) => self.add(Weight::Warning, message, None),
+                Foreseen::Note(message) => self.add(Weight::Fact, message, None),
+            }
+        }
+        for CatalogSetting { role, database, name } in &facts.settings_gone {
+            let whose = match (role, database) {
+                (Some(role), None) => format!("ROLE {}", identifier(role)),
+                (Some(role), Some(database)) => {
+                    format!("ROLE {} IN DATABASE {}", identifier(role), identifier(database))
+                }
+                (None, Some(database)) => format!("DATABASE {}", identifier(database)),
+                (None, None) => "ROLE ALL".to_owned(),
+            };
+            self.add(
+                Weight::Blocker,
+                format!("the target does not know the setting {name}, which ALTER {whose} SET has set"),
+                Some(&format!("ALTER {whose} RESET {name}")),
+            );
+        }
+    }
+
     fn cluster(&mut self, cluster: &Cluster, facts: &Facts) {
         let shared = &cluster.shared;
         for (database, contained) in &cluster.contents {
@@ -199,9 +226,14 @@ impl Findings {
                 Some("set the passwords of these roles again: \\password ROLE in matrix-postgres-cli"),
             );
         }
-        for setting in &facts.settings_gone {
-            let message =
-                format!("the target does not know the setting {setting}, which postgresql.conf has");
+        for database in &cluster.initialisation.differing {
+            let message = format!(
+                "database {database:?} has another encoding or locale than template0, and will be made anew"
+            );
+            self.add(Weight::Warning, message, None);
+        }
+        for database in &cluster.initialisation.missing {
+            let message = format!("there is no database {database:?}; a new cluster will have one");
             self.add(Weight::Warning, message, None);
         }
         if !cluster.server.data_checksums {
@@ -280,6 +312,7 @@ mod tests {
     use std::path::PathBuf;
 
     use super::*;
+    use crate::postgres::initdb::Initialisation;
     use crate::postgres::{DataDirectory, ServerFacts};
     use crate::upgrade::facts::{Contained, Shared};
 
@@ -309,8 +342,10 @@ mod tests {
                     "homeserver".into(),
                     Contained { extensions: vec!["plpgsql".into()], large_objects: 0 },
                 )],
+                initialisation: Initialisation::default(),
             }),
             target_extensions: ["plpgsql".to_owned()].into(),
+            configuration: vec![],
             settings_gone: vec![],
             free_beside: 10_000_000_000,
             keep_path: ("/d/kept".into(), false),
@@ -338,7 +373,7 @@ mod tests {
     #[test]
     fn everything_that_would_stop_it_half_way_is_found_beforehand() {
         type Change = fn(&mut Facts);
-        let cases: [(Change, &str); 13] = [
+        let cases: [(Change, &str); 15] = [
             (|facts| facts.target = Some(Major(15)), "15 is not newer"),
             (|facts| facts.target = Some(Major(18)), "PostgreSQL 18, the target, is not installed"),
             (|facts| facts.installed = vec![Major(17)], "PostgreSQL 15, the cluster's own, is not installed"),
@@ -353,6 +388,20 @@ mod tests {
             (
                 |facts| cluster(facts).shared.tablespaces = vec!["fast in /ssd".into()],
                 "tablespace fast in /ssd",
+            ),
+            (
+                |facts| {
+                    facts.configuration =
+                        vec![Foreseen::Blocker { message: "library x".into(), hint: "install it".into() }];
+                },
+                "library x",
+            ),
+            (
+                |facts| {
+                    let name = "old_snapshot_threshold".into();
+                    facts.settings_gone = vec![CatalogSetting { name, ..CatalogSetting::default() }];
+                },
+                "setting old_snapshot_threshold, which ALTER ROLE ALL SET",
             ),
             (
                 |facts| facts.shadowed = vec![("matrix-postgres.service".into(), "/etc/x".into())],
@@ -373,7 +422,10 @@ mod tests {
     #[test]
     fn what_only_needs_to_be_known_stops_nothing() {
         let mut facts = facts();
-        facts.settings_gone = vec!["wal_keep_segments".into()];
+        facts.configuration = vec![
+            Foreseen::Change("the setting wal_keep_segments becomes a comment".into()),
+            Foreseen::Note("my.conf is carried".into()),
+        ];
         facts.clients.clear();
         facts.keep_path.1 = true;
         cluster(&mut facts).shared = Shared {
@@ -382,12 +434,19 @@ mod tests {
             replication_slots: vec!["standby".into()],
             ..Shared::default()
         };
+        cluster(&mut facts).initialisation.differing = vec!["template1".into()];
         let report = check(&facts);
         assert!(report.is_possible(), "{report}");
         let text = report.to_string();
-        for expected in
-            ["wal_keep_segments", "slot standby", "has md5: synapse", "no unit of a client", "is taken"]
-        {
+        for expected in [
+            "warning  the setting wal_keep_segments",
+            "fact     my.conf",
+            "\"template1\" has another",
+            "slot standby",
+            "has md5: synapse",
+            "no unit of a client",
+            "is taken",
+        ] {
             assert!(text.contains(expected), "{expected}: {text}");
         }
     }

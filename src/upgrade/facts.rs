@@ -5,9 +5,12 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::configuration::{self, Foreseen};
+use crate::account::Account;
 use crate::config::Settings;
 use crate::error::{Error, IoContext as _, Kind, Result};
 use crate::files;
+use crate::postgres::initdb::{self, Initialisation};
 use crate::postgres::{self, Connection, Contents, DataDirectory, Database, Major, ServerFacts, Session};
 use crate::runtime::Runtime;
 use crate::systemd::Manager;
@@ -29,8 +32,10 @@ pub struct Facts {
     pub cluster: Option<Cluster>,
     /// Extensions that the target's packages bring.
     pub target_extensions: BTreeSet<String>,
-    /// Settings in the configuration files that the current version knows and the target does not.
-    pub settings_gone: Vec<String>,
+    /// What becomes of the configuration files, if both versions are installed.
+    pub configuration: Vec<Foreseen>,
+    /// Settings of roles and databases that the target does not know.
+    pub settings_gone: Vec<CatalogSetting>,
     /// Free bytes where the new cluster is built, which is beside the data directory.
     pub free_beside: u64,
     /// The path under which the old data directory will be kept, and whether something is there already.
@@ -52,6 +57,8 @@ pub struct Cluster {
     pub shared: Shared,
     /// Per database: extensions and large objects.
     pub contents: Vec<(String, Contained)>,
+    /// What initdb decided.
+    pub initialisation: Initialisation,
 }
 
 /// What belongs to the cluster and not to one of its databases.
@@ -69,10 +76,21 @@ pub struct Shared {
     pub replication_slots: Vec<String>,
     /// Databases that accept no connections, other than template0.
     pub closed_databases: Vec<String>,
-    /// Names of settings from configuration files.
-    pub configured: Vec<String>,
+    /// Settings of roles and databases, those of extensions left out.
+    pub settings: Vec<CatalogSetting>,
     /// Who is connected: `role@database (application)`, with how many connections.
     pub sessions: Vec<(String, u64)>,
+}
+
+/// `ALTER ROLE … SET` or `ALTER DATABASE … SET`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CatalogSetting {
+    /// The role; nothing for all.
+    pub role: Option<String>,
+    /// The database; nothing for all.
+    pub database: Option<String>,
+    /// The setting's name.
+    pub name: String,
 }
 
 /// What is in one database.
@@ -95,7 +113,11 @@ const SHARED: &str = "SELECT json_build_object(
     'replication_slots', (SELECT coalesce(json_agg(slot_name), '[]') FROM pg_replication_slots),
     'closed_databases', (SELECT coalesce(json_agg(datname), '[]') FROM pg_database
         WHERE NOT datallowconn AND datname <> 'template0'),
-    'configured', (SELECT coalesce(json_agg(DISTINCT name), '[]') FROM pg_file_settings WHERE applied),
+    'settings', (SELECT coalesce(json_agg(json_build_object(
+            'role', CASE WHEN setrole <> 0 THEN pg_get_userbyid(setrole) END,
+            'database', (SELECT datname FROM pg_database WHERE oid = setdatabase),
+            'name', split_part(line, '=', 1)) ORDER BY setdatabase, setrole, line), '[]')
+        FROM pg_db_role_setting, unnest(setconfig) AS line WHERE split_part(line, '=', 1) NOT LIKE '%.%'),
     'sessions', (SELECT coalesce(json_agg(json_build_array(who, n) ORDER BY n DESC), '[]') FROM (
         SELECT format('%s@%s (%s)', usename, datname, coalesce(nullif(application_name, ''), 'unnamed')) AS who,
             count(*) AS n
@@ -125,9 +147,13 @@ pub fn gather(settings: &Settings, runtime: &dyn Runtime, to: Option<Major>) -> 
     let target = to.or(settings.upgrade.to).or(installed.last().copied());
     let cluster = cluster(settings, runtime, &installed)?;
     let both = target.filter(|target| installed.contains(target) && installed.contains(&current));
-    let settings_gone = match (&cluster, both) {
-        (Some(cluster), Some(target)) => settings_gone(runtime, &cluster.shared.configured, current, target)?,
-        _ => Vec::new(),
+    let owner = data_directory.owner.as_ref();
+    let (configuration, settings_gone) = match both.zip(owner) {
+        Some((target, owner)) => (
+            configuration::foresee(runtime, (path, current), target, owner)?,
+            settings_gone(runtime, cluster.as_ref(), target, owner)?,
+        ),
+        None => Default::default(),
     };
     let keep_path = settings.upgrade.keep_path.clone();
     let kept = keep_path.symlink_metadata().is_ok();
@@ -143,6 +169,7 @@ pub fn gather(settings: &Settings, runtime: &dyn Runtime, to: Option<Major>) -> 
         installed,
         target,
         cluster,
+        configuration,
         settings_gone,
     })
 }
@@ -160,21 +187,24 @@ fn cluster(settings: &Settings, runtime: &dyn Runtime, installed: &[Major]) -> R
         .collect::<Result<_>>()?;
     Ok(Some(Cluster {
         server: postgres::server_facts(&session)?,
+        initialisation: initdb::initialisation(&session)?,
         shared: session.query("postgres", SHARED)?,
         databases,
         contents,
     }))
 }
 
-/// Only what the current version lists and the target does not: neither lists every setting that it takes.
+/// The restore of any of them would fail.
 fn settings_gone(
     runtime: &dyn Runtime,
-    configured: &[String],
-    from: Major,
-    to: Major,
-) -> Result<Vec<String>> {
-    let (old, new) = (postgres::known_settings(runtime, from)?, postgres::known_settings(runtime, to)?);
-    Ok(configured.iter().filter(|name| old.contains(*name) && !new.contains(*name)).cloned().collect())
+    cluster: Option<&Cluster>,
+    target: Major,
+    owner: &Account,
+) -> Result<Vec<CatalogSetting>> {
+    let settings = cluster.map(|cluster| cluster.shared.settings.as_slice()).unwrap_or_default();
+    let names = settings.iter().map(|setting| setting.name.clone()).collect();
+    let unknown = configuration::unknown_settings(runtime, target, &names, owner)?;
+    Ok(settings.iter().filter(|setting| unknown.contains(&setting.name)).cloned().collect())
 }
 
 fn size_of(directory: &Path) -> Result<u64> {

@@ -1,0 +1,259 @@
+//! The administrator's configuration, carried from the old data directory into the new one.
+//!
+//! - [`tree`]: what is there
+//! - [`syntax`]: a line of postgresql.conf
+//! - [`rules`]: what files pg_hba.conf names
+//! - [`translation`]: what has another name now
+//! - [`refusal`]: what a version says of the files
+//! - [`edits`]: what becomes of which line
+//!
+//! What the target knows is not looked up in a list: it reads the files itself, and what it refuses becomes a
+//! comment, until it refuses nothing.
+
+mod edits;
+mod refusal;
+mod rules;
+mod syntax;
+mod translation;
+mod tree;
+
+use std::collections::BTreeSet;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+
+use nix::unistd::chown;
+
+use self::edits::Edits;
+use self::refusal::{Refusal, refusals};
+use self::tree::Tree;
+use crate::account::Account;
+use crate::error::{Error, IoContext as _, Kind, Result};
+use crate::files;
+use crate::postgres::Major;
+use crate::runtime::Runtime;
+
+/// Where files are tried out that are gone again at once. The directory's owner must be able to reach them.
+const TRIALS: &str = "/tmp";
+
+/// What was carried.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Carried {
+    /// What the administrator should know, a sentence each: lines that were changed, files that nothing names,
+    /// what stays behind.
+    pub notes: Vec<String>,
+}
+
+/// What [`carry`] will find.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Foreseen {
+    /// It cannot be carried.
+    Blocker {
+        /// A sentence.
+        message: String,
+        /// What to do about it.
+        hint: String,
+    },
+    /// Something will not be as it was.
+    Change(String),
+    /// Good to know.
+    Note(String),
+}
+
+/// Carries the configuration from a data directory into another one, which initdb has just made, and on which no
+/// server runs: postgresql.conf and postgresql.auto.conf with what they include, the rules of who may log in,
+/// certificates and keys, and small files of the administrator's. Modes and owners stay; everything lasts when
+/// this returns. A second call does the same once more.
+///
+/// # Errors
+/// [`Kind::Config`] if the target would not start with it, for whatever [`foresee`] calls a blocker; others if
+/// something cannot be read or written.
+pub fn carry(
+    runtime: &dyn Runtime,
+    (old, from): (&Path, Major),
+    (new, to): (&Path, Major),
+    account: &Account,
+) -> Result<Carried> {
+    let tree = Tree::read(old, account)?;
+    let blocked = |message: String, hint: String| {
+        Err(Error::new(Kind::Config, message)
+            .state(format!("nothing was changed in {}", old.display()))
+            .hint(hint))
+    };
+    if let Some((message, hint)) = missing_libraries(runtime, &tree, from, to).into_iter().next() {
+        return blocked(message, hint);
+    }
+    for file in &tree.copied {
+        make_way(&tree, new, file)?;
+        files::copy_like(&tree.path(file), &new.join(file))?;
+    }
+    let edits = settle(runtime, &tree, (new, to), from, account)?;
+    match edits.problems.into_iter().next() {
+        Some((message, hint)) => blocked(message, hint),
+        None => Ok(Carried { notes: edits.notes.into_iter().chain(remarks(&tree)).collect() }),
+    }
+}
+
+/// What [`carry`] will find, without writing anything but in a directory of its own that is gone afterwards.
+///
+/// # Errors
+/// As [`carry`], if something cannot be read.
+pub fn foresee(
+    runtime: &dyn Runtime,
+    (old, from): (&Path, Major),
+    to: Major,
+    account: &Account,
+) -> Result<Vec<Foreseen>> {
+    let tree = match Tree::read(old, account) {
+        Ok(tree) => tree,
+        Err(error) if error.kind() == Kind::DataDirectory => {
+            let hint = error.hint_text().unwrap_or_default().to_owned();
+            return Ok(vec![Foreseen::Blocker { message: error.to_string(), hint }]);
+        }
+        Err(error) => return Err(error),
+    };
+    let trial = trial_directory(account)?;
+    let edits = settle(runtime, &tree, (trial.path(), to), from, account)?;
+    let blockers = missing_libraries(runtime, &tree, from, to).into_iter().chain(edits.problems);
+    Ok(blockers
+        .map(|(message, hint)| Foreseen::Blocker { message, hint })
+        .chain(edits.notes.into_iter().map(Foreseen::Change))
+        .chain(remarks(&tree).into_iter().map(Foreseen::Note))
+        .collect())
+}
+
+/// Those of `names` that `major` does not know as settings. Names with a dot are anybody's.
+///
+/// # Errors
+/// [`Kind::NotInstalled`], [`Kind::Program`] or [`Kind::File`].
+pub fn unknown_settings(
+    runtime: &dyn Runtime,
+    major: Major,
+    names: &BTreeSet<String>,
+    account: &Account,
+) -> Result<BTreeSet<String>> {
+    let mut unknown = BTreeSet::new();
+    if names.iter().all(|name| name.contains('.')) {
+        return Ok(unknown);
+    }
+    let trial = trial_directory(account)?;
+    let file = trial.path().join(tree::MAIN);
+    loop {
+        let known = names.iter().filter(|name| !name.contains('.') && !unknown.contains(*name));
+        // Names are looked at before values, so that any will do.
+        let lines: Vec<_> = known.map(|name| format!("{name} = ''\n")).collect();
+        std::fs::write(&file, lines.concat()).at("write", &file)?;
+        chown(&file, Some(account.uid), Some(account.gid)).at("change the owner of", &file)?;
+        let before = unknown.len();
+        for refusal in refusals(runtime, major, trial.path(), account)? {
+            if let Refusal::Unknown { name, .. } = refusal {
+                unknown.insert(name);
+            }
+        }
+        if unknown.len() == before {
+            return Ok(unknown);
+        }
+    }
+}
+
+/// Writes the files of settings into `new`, and changes them until version `to` takes them or no change helps.
+fn settle(
+    runtime: &dyn Runtime,
+    tree: &Tree,
+    (new, to): (&Path, Major),
+    from: Major,
+    account: &Account,
+) -> Result<Edits> {
+    let mut edits = Edits::begin(tree, from, to);
+    loop {
+        for (file, bytes) in tree.texts.iter().filter(|(file, _)| !file.is_absolute()) {
+            make_way(tree, new, file)?;
+            let old = tree.path(file);
+            let like = old.metadata().at("read", &old)?;
+            files::replace_like(&new.join(file), &mut edits.apply(file, bytes).as_slice(), &like)?;
+        }
+        let refusals = refusals(runtime, to, new, account)?;
+        // Each turn changes a line that was not changed before: there is an end to it.
+        if !edits.answer(tree, &refusals, new, to) {
+            return Ok(edits);
+        }
+    }
+}
+
+/// Makes the directories in `new` that `file` is in.
+fn make_way(tree: &Tree, new: &Path, file: &Path) -> Result<()> {
+    let mut above: Vec<_> =
+        file.ancestors().skip(1).filter(|directory| !directory.as_os_str().is_empty()).collect();
+    above.reverse();
+    for directory in above {
+        let old = tree.path(directory);
+        files::create_directory_like(&new.join(directory), &old.metadata().at("read", &old)?)?;
+    }
+    Ok(())
+}
+
+/// Settings that name libraries. Without one of the first, the server does not start; without one of the
+/// others, nobody can log in, or no WAL is archived.
+const LIBRARIES: [&str; 4] =
+    ["shared_preload_libraries", "session_preload_libraries", "local_preload_libraries", "archive_library"];
+
+fn missing_libraries(runtime: &dyn Runtime, tree: &Tree, from: Major, to: Major) -> Vec<(String, String)> {
+    let mut missing = Vec::new();
+    // Then they may be anywhere.
+    if tree.effective("dynamic_library_path").is_some_and(|path| path != "$libdir") {
+        return missing;
+    }
+    for setting in LIBRARIES {
+        for library in syntax::list(tree.effective(setting).unwrap_or_default()) {
+            // What anybody may load is in a directory of its own (load_libraries in miscinit.c).
+            let library = match setting == "local_preload_libraries" && !library.contains('/') {
+                true => format!("$libdir/plugins/{library}"),
+                false => library,
+            };
+            let of_the_old = [format!("/postgresql/{from}/"), format!("/pgsql-{from}/")];
+            if of_the_old.iter().any(|directory| library.contains(directory)) {
+                missing.push((
+                    format!("{setting} names {library}, which is of PostgreSQL {from} and not for {to}"),
+                    format!("name the library without its directory in {setting}"),
+                ));
+            } else if runtime.has_library(to, &library) == Some(false) {
+                missing.push((
+                    format!("library {library}, which {setting} names, is not there for PostgreSQL {to}"),
+                    format!("install the package of {library} for PostgreSQL {to}"),
+                ));
+            }
+        }
+    }
+    missing
+}
+
+/// What is carried though nothing names it, and what is not.
+fn remarks(tree: &Tree) -> Vec<String> {
+    let list = |paths: Vec<String>| paths.join(", ");
+    let mut remarks = Vec::new();
+    let unnamed: Vec<_> = tree.unnamed.iter().map(|path| path.display().to_string()).collect();
+    if !unnamed.is_empty() {
+        remarks.push(format!("files that no setting names are carried, too: {}", list(unnamed)));
+    }
+    for (path, what) in &tree.left {
+        remarks.push(format!(
+            "{} is {what} and not PostgreSQL's: it will be only in the old data directory that is kept",
+            tree.path(path).display()
+        ));
+    }
+    remarks
+}
+
+fn trial_directory(account: &Account) -> Result<tempfile::TempDir> {
+    let parent = Path::new(TRIALS);
+    let directory = tempfile::Builder::new()
+        .prefix("matrix-postgres-")
+        .permissions(std::fs::Permissions::from_mode(0o700))
+        .tempdir_in(parent)
+        .at("create a directory in", parent)?;
+    chown(directory.path(), Some(account.uid), Some(account.gid))
+        .at("change the owner of", directory.path())?;
+    Ok(directory)
+}
+
+#[cfg(test)]
+mod tests;
