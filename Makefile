@@ -26,9 +26,9 @@ test: setup
 demo: setup deb
 	$(CARGO) run --quiet --example demo
 
-# EVENTS: the sizes, see benches/backup.rs.
+# EVENTS: the sizes, see benches.
 bench: setup deb
-	$(CARGO) bench --quiet --bench backup
+	$(CARGO) bench --quiet --bench backup --bench upgrade
 
 # Man pages, shell completions and the configuration's example, from the program's own arguments.
 docs:

@@ -104,6 +104,18 @@ pub fn differences(session: &Session<'_>, name: &str, expected: &Expected<'_>) -
     Ok(found)
 }
 
+/// Why Synapse would not start on this database, a sentence each; nothing if it would, or if it is not Synapse's.
+///
+/// # Errors
+/// [`crate::Kind::Server`] if the server cannot be asked.
+pub fn startup_problems(session: &Session<'_>, name: &str) -> Result<Vec<String>> {
+    let facts: Facts = session.query(name, FACTS)?;
+    match facts.is_synapse {
+        true => synapse(session, name, &facts),
+        false => Ok(Vec::new()),
+    }
+}
+
 #[derive(Deserialize)]
 struct Facts {
     owner: String,

@@ -77,3 +77,21 @@ fn print_json(value: &impl serde::Serialize) -> Result<()> {
         .map_err(|error| Error::new(Kind::Bug, "could not write JSON").because(error))?;
     print(&(text + "\n"))
 }
+
+/// Asks, and fails unless the answer is yes.
+fn confirm(question: &str) -> Result<()> {
+    let refused = |message: &str| {
+        Err(Error::new(Kind::Interrupted, message)
+            .state("nothing was changed")
+            .hint("--yes answers beforehand"))
+    };
+    if !std::io::stdin().is_terminal() {
+        return refused("nobody is there to be asked");
+    }
+    print(&format!("\n{question} [y/N] "))?;
+    let mut answer = String::new();
+    match std::io::stdin().read_line(&mut answer) {
+        Ok(_) if matches!(answer.trim(), "y" | "Y" | "yes") => Ok(()),
+        _ => refused("the answer was not yes"),
+    }
+}

@@ -79,6 +79,9 @@ pub struct ClientsFragment {
 pub struct UpgradeFragment {
     pub to: Option<u16>,
     pub keep_path: Option<PathBuf>,
+    pub dump_directory: Option<PathBuf>,
+    pub backup_within: Option<String>,
+    pub compare: Option<String>,
 }
 
 impl Fragment {
@@ -144,7 +147,11 @@ impl Fragment {
                 }
             ),
             clients: overlay!(self.clients, other.clients, ClientsFragment { units, timeout }),
-            upgrade: overlay!(self.upgrade, other.upgrade, UpgradeFragment { to, keep_path }),
+            upgrade: overlay!(
+                self.upgrade,
+                other.upgrade,
+                UpgradeFragment { to, keep_path, dump_directory, backup_within, compare }
+            ),
             notify: self.notify.overlaid_by(other.notify),
         }
     }

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::fragment::UpgradeFragment;
 use super::{Fragment, Keep, Notify};
 use crate::error::{Error, Kind, Result};
 use crate::postgres::Major;
@@ -110,6 +111,36 @@ pub struct Upgrade {
     pub to: Option<Major>,
     /// `keep_path`: where the old data directory is kept. Default `/matrix/postgres-auto-upgrade-backup`.
     pub keep_path: PathBuf,
+    /// `dump_directory`: where the databases lie while they are carried over. Default
+    /// `/var/tmp/matrix-postgres`; not /tmp, which is memory on many systems.
+    pub dump_directory: PathBuf,
+    /// `backup_within`: a backup is made first if the newest verified one is older. Default 1 day; nothing for
+    /// `never`.
+    pub backup_within: Option<Duration>,
+    /// `compare`: how the old and the new cluster are compared. Default `rows`.
+    pub compare: Depth,
+}
+
+/// How thoroughly two clusters are compared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Depth {
+    /// The rows of every table are counted.
+    Rows,
+    /// Every value of every row is read, too.
+    Content,
+}
+
+impl std::str::FromStr for Depth {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "rows" => Ok(Self::Rows),
+            "content" => Ok(Self::Content),
+            _ => Err("rows or content"),
+        }
+    }
 }
 
 /// What kind of file pg_dump writes.
@@ -159,13 +190,6 @@ impl Settings {
     /// # Errors
     /// [`Kind::Config`] naming key, value and what is allowed.
     pub fn from_fragment(input: Fragment) -> Result<Self> {
-        let absolute = |key: &str, path: Option<PathBuf>, default: &str| {
-            let path = path.unwrap_or_else(|| PathBuf::from(default));
-            match path.is_absolute() && path != Path::new("/") {
-                true => Ok(path),
-                false => Err(refused(key, &path.display().to_string(), "an absolute path")),
-            }
-        };
         let compression = match input.backup.compression.as_deref() {
             None | Some("zstd") => Compression::Zstd,
             Some("gzip") => Compression::Gzip,
@@ -247,16 +271,30 @@ impl Settings {
                 units: input.clients.units.unwrap_or_else(|| CLIENTS.map(str::to_owned).to_vec()),
                 timeout: duration("clients.timeout", input.clients.timeout.as_deref(), "10m")?,
             },
-            upgrade: Upgrade {
-                to: input.upgrade.to.map(Major),
-                keep_path: absolute(
-                    "upgrade.keep_path",
-                    input.upgrade.keep_path,
-                    "/matrix/postgres-auto-upgrade-backup",
-                )?,
-            },
+            upgrade: upgrade(input.upgrade)?,
             notify: Notify::from_fragment(input.notify)?,
         })
+    }
+}
+
+fn upgrade(input: UpgradeFragment) -> Result<Upgrade> {
+    Ok(Upgrade {
+        to: input.to.map(Major),
+        keep_path: absolute("upgrade.keep_path", input.keep_path, "/matrix/postgres-auto-upgrade-backup")?,
+        dump_directory: absolute("upgrade.dump_directory", input.dump_directory, "/var/tmp/matrix-postgres")?,
+        backup_within: match input.backup_within.as_deref() {
+            Some("never") => None,
+            text => Some(duration("upgrade.backup_within", text, "1d")?),
+        },
+        compare: depth(input.compare.as_deref())?,
+    })
+}
+
+fn absolute(key: &str, path: Option<PathBuf>, default: &str) -> Result<PathBuf> {
+    let path = path.unwrap_or_else(|| PathBuf::from(default));
+    match path.is_absolute() && path != Path::new("/") {
+        true => Ok(path),
+        false => Err(refused(key, &path.display().to_string(), "an absolute path")),
     }
 }
 
@@ -286,6 +324,11 @@ fn level(compression: Compression, level: Option<i32>) -> Result<i32> {
             Err(refused("backup.level", &level.to_string(), &format!("{} to {}", range.start(), range.end())))
         }
     }
+}
+
+fn depth(text: Option<&str>) -> Result<Depth> {
+    let text = text.unwrap_or("rows");
+    text.parse().map_err(|allowed| refused("upgrade.compare", text, allowed))
 }
 
 fn share(key: &str, value: f64) -> Result<f64> {
@@ -392,6 +435,7 @@ mod tests {
             ("data_directory = \"/\"", "an absolute path"),
             ("backup.compression = \"lz4\"", "zstd, gzip or none"),
             ("backup.format = \"tar\"", "custom or plain"),
+            ("upgrade.compare = \"all\"", "rows or content"),
             ("backup.level = 20", "1 to 19"),
             ("backup = { compression = \"gzip\", level = 10 }", "1 to 9"),
             ("backup.max_age = \"soon\"", "a time span"),

@@ -45,7 +45,16 @@ impl Connection {
         let memory = maintenance_memory(memory) >> 20;
         format!("{} options='{LOADING} -c maintenance_work_mem={memory}MB'", self.conninfo(database))
     }
+
+    /// The same for a program whose output is compared with that of another server: times are written alike, and
+    /// nothing that is set for a role or a database ends it early.
+    pub fn conninfo_for_comparison(&self, database: &str) -> String {
+        format!("{} options='{COMPARING}'", self.conninfo(database))
+    }
 }
+
+const COMPARING: &str = "-c TimeZone=UTC -c DateStyle=ISO,YMD -c statement_timeout=0 -c lock_timeout=0 -c jit=off \
+    -c idle_in_transaction_session_timeout=0 -c quote_all_identifiers=off -c default_transaction_read_only=on";
 
 /// What each of the connections may use to sort an index, in bytes, on a machine with this much memory.
 fn maintenance_memory(total: u64) -> u64 {

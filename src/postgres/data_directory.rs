@@ -45,6 +45,34 @@ pub struct Postmaster {
     pub unit: Option<String>,
 }
 
+impl Postmaster {
+    /// The server that holds the data directory `path`, whatever else is in there. `postmaster.pid` may be left over
+    /// from a crash; the process it names must be a PostgreSQL one.
+    ///
+    /// # Errors
+    /// [`Kind::File`].
+    pub fn of(path: &Path, proc: &Path) -> Result<Option<Self>> {
+        let file = path.join("postmaster.pid");
+        let text = match std::fs::read_to_string(&file) {
+            Ok(text) => text,
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(Error::io("read", &file, error)),
+        };
+        // A single-user server writes its number negative.
+        let Some(pid) = text.lines().next().and_then(|line| line.trim().parse::<i32>().ok()).map(i32::abs)
+        else {
+            return Ok(None);
+        };
+        let process = proc.join(pid.to_string());
+        let Ok(name) = std::fs::read_to_string(process.join("comm")) else { return Ok(None) };
+        if !name.starts_with("postgres") || works_elsewhere(&process.join("cwd"), path) {
+            return Ok(None);
+        }
+        let unit = std::fs::read_to_string(process.join("cgroup")).ok().and_then(|text| unit_of(&text));
+        Ok(Some(Postmaster { pid, unit }))
+    }
+}
+
 impl DataDirectory {
     /// Looks at `path`; `proc` is where the process file system is mounted.
     ///
@@ -71,9 +99,23 @@ impl DataDirectory {
             contents: contents(path)?,
             owner: Some(Account::of(meta.uid(), meta.gid())),
             is_mount_point: parent.dev() != meta.dev(),
-            postmaster: postmaster(path, proc)?,
+            postmaster: Postmaster::of(path, proc)?,
             ..missing
         })
+    }
+}
+
+/// The identity that initdb gave to the cluster in `data_directory`, as `system_identifier` of pg_control_system()
+/// has it: the first 8 bytes of `global/pg_control` in the machine's own order, in all versions (`pg_control.h`).
+///
+/// # Errors
+/// [`Kind::File`], [`Kind::DataDirectory`].
+pub fn system_identifier(data_directory: &Path) -> Result<String> {
+    let file = data_directory.join("global/pg_control");
+    let bytes = std::fs::read(&file).at("read", &file)?;
+    match bytes.first_chunk::<8>() {
+        Some(first) => Ok(u64::from_ne_bytes(*first).to_string()),
+        None => Err(Error::new(Kind::DataDirectory, format!("{} is too short", file.display()))),
     }
 }
 
@@ -99,25 +141,13 @@ fn contents(path: &Path) -> Result<Contents> {
     }
 }
 
-/// `postmaster.pid` may be left over from a crash; the process it names must be a PostgreSQL one.
-fn postmaster(path: &Path, proc: &Path) -> Result<Option<Postmaster>> {
-    let file = path.join("postmaster.pid");
-    let text = match std::fs::read_to_string(&file) {
-        Ok(text) => text,
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(Error::io("read", &file, error)),
-    };
-    // A single-user server writes its number negative.
-    let Some(pid) = text.lines().next().and_then(|line| line.trim().parse::<i32>().ok()).map(i32::abs) else {
-        return Ok(None);
-    };
-    let process = proc.join(pid.to_string());
-    let Ok(name) = std::fs::read_to_string(process.join("comm")) else { return Ok(None) };
-    if !name.starts_with("postgres") {
-        return Ok(None);
+/// A server works in its data directory. After a power cut the number in `postmaster.pid` may be that of another one.
+fn works_elsewhere(cwd: &Path, path: &Path) -> bool {
+    match (cwd.metadata(), path.metadata()) {
+        (Ok(cwd), Ok(path)) => (cwd.dev(), cwd.ino()) != (path.dev(), path.ino()),
+        // Only its own user and root are told.
+        _ => false,
     }
-    let unit = std::fs::read_to_string(process.join("cgroup")).ok().and_then(|text| unit_of(&text));
-    Ok(Some(Postmaster { pid, unit }))
 }
 
 /// The unit in a line such as `0::/system.slice/system-postgresql.slice/postgresql@17-main.service`. Kernels
@@ -166,6 +196,14 @@ mod tests {
         write(root.path(), "proc/4711/comm", "postgres\n");
         write(root.path(), "proc/4711/cgroup", "4:memory:/\n0::/system.slice/postgresql@15-main.service\n");
         let unit = Some("postgresql@15-main.service".to_owned());
+        assert_eq!(read(root.path()).postmaster, Some(Postmaster { pid: 4711, unit: unit.clone() }));
+
+        // After a boot, the number may be that of another server.
+        let cwd = root.path().join("proc/4711/cwd");
+        std::os::unix::fs::symlink(root.path().join("proc"), &cwd).unwrap();
+        assert_eq!(read(root.path()).postmaster, None);
+        std::fs::remove_file(&cwd).unwrap();
+        std::os::unix::fs::symlink(root.path().join("data"), &cwd).unwrap();
         assert_eq!(read(root.path()).postmaster, Some(Postmaster { pid: 4711, unit }));
     }
 }

@@ -39,6 +39,13 @@ pub fn create(directory: &Path, superuser: &str) -> Call {
     call
 }
 
+/// Writes a whole cluster to the disk, and changes nothing.
+pub fn sync(directory: &Path) -> Call {
+    let mut call = Call::new("initdb", ["--sync-only", "--pgdata"]);
+    call.arguments.push(directory.into());
+    call
+}
+
 /// What initdb decides for the whole life of a cluster, and what it makes its first databases like.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]

@@ -20,7 +20,7 @@ pub use catalog::{
     server_facts,
 };
 pub use connection::Connection;
-pub use data_directory::{Contents, DataDirectory, Postmaster};
+pub use data_directory::{Contents, DataDirectory, Postmaster, system_identifier};
 pub use postmaster::{PrivateServer, arguments as postgres_call};
 pub use psql::{Session, load as psql_load};
 pub use quote::{identifier, literal};

@@ -1,5 +1,6 @@
 //! pg_dump(1) and pg_dumpall(1).
 
+use std::path::Path;
 use std::time::Duration;
 
 use super::Connection;
@@ -29,6 +30,26 @@ pub fn database(
     Call::new("pg_dump", arguments).with_bulk_output()
 }
 
+/// One database into the new directory `target`, by `jobs` connections at the same time. It is not compressed: it is
+/// read back at once.
+pub fn directory(connection: &Connection, database: &str, jobs: usize, target: &Path) -> Call {
+    let mut call = Call::new(
+        "pg_dump",
+        [
+            "--no-password".to_owned(),
+            "--format=directory".to_owned(),
+            "--compress=0".to_owned(),
+            "--no-sync".to_owned(),
+            format!("--jobs={jobs}"),
+            "--dbname".to_owned(),
+            connection.conninfo(database),
+            "--file".to_owned(),
+        ],
+    );
+    call.arguments.push(target.into());
+    call
+}
+
 /// Roles with their passwords, memberships and settings, and tablespaces, as SQL to standard output.
 pub fn globals(connection: &Connection, lock_timeout: Duration) -> Call {
     Call::new(
@@ -43,10 +64,34 @@ pub fn globals(connection: &Connection, lock_timeout: Duration) -> Call {
     )
 }
 
+/// The same of a server that is compared with another one.
+pub fn globals_for_comparison(connection: &Connection) -> Call {
+    Call::new(
+        "pg_dumpall",
+        ["--globals-only", "--no-password", "--dbname", &connection.conninfo_for_comparison("postgres")],
+    )
+}
+
+/// One database as a whole and all that it holds but rows, as SQL to standard output, to be compared with that of
+/// another server. Where things are stored is left out.
+pub fn schema_for_comparison(connection: &Connection, database: &str) -> Call {
+    Call::new(
+        "pg_dump",
+        [
+            "--schema-only",
+            "--create",
+            "--no-tablespaces",
+            "--encoding=UTF8",
+            "--no-password",
+            "--dbname",
+            &connection.conninfo_for_comparison(database),
+        ],
+    )
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::path::Path;
 
     fn text(call: &Call) -> String {
         call.arguments.iter().map(|a| a.to_string_lossy()).collect::<Vec<_>>().join(" ")

@@ -65,6 +65,36 @@ pub fn restore(
     call
 }
 
+/// Makes the database that the dump in `source` is of, with everything that belongs to it as a whole, and restores it,
+/// by `jobs` connections at the same time; `by_way_of` is another database. One of that name is replaced: a new
+/// cluster has `postgres` and `template1`. The first error ends it. Without a `source` it reads a custom dump from
+/// standard input, by one connection.
+pub fn create(
+    connection: &Connection,
+    by_way_of: &str,
+    source: Option<&Path>,
+    jobs: usize,
+    replace: bool,
+) -> Call {
+    let mut call = Call::new(
+        "pg_restore",
+        [
+            "--exit-on-error",
+            "--no-password",
+            "--create",
+            "--dbname",
+            &connection.conninfo_for_loading(by_way_of),
+        ],
+    );
+    if replace {
+        call.arguments.extend(["--clean".into(), "--if-exists".into()]);
+    }
+    if let Some(source) = source {
+        call.arguments.extend([format!("--jobs={jobs}").into(), source.into()]);
+    }
+    call
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -51,7 +51,25 @@ impl PrivateServer {
         account: &Account,
         deadline: Duration,
     ) -> Result<Self> {
-        let mut command = runtime.command(major, &arguments(data_directory, connection, &[]))?;
+        Self::start_with(runtime, major, data_directory, connection, account, &[], deadline)
+    }
+
+    /// The same, with these settings, which hold whatever the cluster's own files say.
+    ///
+    /// # Errors
+    /// As [`PrivateServer::start`].
+    pub fn start_with(
+        runtime: &dyn Runtime,
+        major: Major,
+        data_directory: &Path,
+        connection: &Connection,
+        account: &Account,
+        settings: &[String],
+        deadline: Duration,
+    ) -> Result<Self> {
+        let mut call = arguments(data_directory, connection, &[]);
+        call.arguments.extend(settings.iter().flat_map(|setting| ["-c".into(), setting.into()]));
+        let mut command = runtime.command(major, &call)?;
         account.apply(&mut command);
         command.stdin(Stdio::null()).stdout(Stdio::null());
         let mut child = Child::spawn(command, format!("postgres on {}", data_directory.display()))?;

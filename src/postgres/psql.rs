@@ -75,6 +75,20 @@ impl Session<'_> {
         })
     }
 
+    /// Runs a script whose queries return one JSON document each.
+    ///
+    /// # Errors
+    /// [`Kind::Server`] with the server's own words.
+    pub fn answers<T: DeserializeOwned>(&self, database: &str, sql: &str) -> Result<Vec<T>> {
+        let answers = self.run(database, sql)?;
+        serde_json::Deserializer::from_slice(&answers).into_iter().collect::<Result<_, _>>().map_err(
+            |error| {
+                Error::new(Kind::Bug, format!("unexpected answer to a script on database {database:?}"))
+                    .because(error)
+            },
+        )
+    }
+
     fn run(&self, database: &str, sql: &str) -> Result<Vec<u8>> {
         let command = self.runtime.command(self.major, &script(self.connection, database))?;
         let name = format!("psql on database {database:?}");

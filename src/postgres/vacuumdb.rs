@@ -17,3 +17,19 @@ pub fn analyze(connection: &Connection, database: &str, jobs: usize) -> Call {
         ],
     )
 }
+
+/// The same, of all databases.
+pub fn analyze_all(connection: &Connection, jobs: usize) -> Call {
+    Call::new(
+        "vacuumdb",
+        [
+            "--all".to_owned(),
+            "--analyze-only".to_owned(),
+            "--quiet".to_owned(),
+            "--no-password".to_owned(),
+            format!("--jobs={jobs}"),
+            "--maintenance-db".to_owned(),
+            connection.conninfo_for_loading("postgres"),
+        ],
+    )
+}

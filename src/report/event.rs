@@ -13,6 +13,10 @@ pub const PRUNED: &str = "5b1c0d2f7a864e3c9d58a1e24f6b7c04";
 pub const NOT_DELIVERED: &str = "5b1c0d2f7a864e3c9d58a1e24f6b7c05";
 /// Not all is well, although a backup was made.
 pub const NOT_WELL: &str = "5b1c0d2f7a864e3c9d58a1e24f6b7c06";
+/// The server runs on a newer major version.
+pub const UPGRADED: &str = "5b1c0d2f7a864e3c9d58a1e24f6b7c07";
+/// An upgrade failed, was refused, or was undone.
+pub const NOT_UPGRADED: &str = "5b1c0d2f7a864e3c9d58a1e24f6b7c08";
 
 #[cfg(test)]
 mod tests {
@@ -21,7 +25,7 @@ mod tests {
     #[test]
     fn the_catalog_explains_each() {
         let catalog = include_str!("../../packaging/common/matrix-postgres.catalog");
-        let ids = [COMPLETE, FAILED, DAMAGED, PRUNED, NOT_DELIVERED, NOT_WELL];
+        let ids = [COMPLETE, FAILED, DAMAGED, PRUNED, NOT_DELIVERED, NOT_WELL, UPGRADED, NOT_UPGRADED];
         let explained: Vec<_> = catalog.lines().filter_map(|line| line.strip_prefix("-- ")).collect();
         assert_eq!(explained, ids);
         assert!(ids.iter().all(|id| id.len() == 32 && id.bytes().all(|b| b.is_ascii_hexdigit())));

@@ -21,6 +21,16 @@ pub trait Progress {
     fn end(&mut self);
 }
 
+/// Nobody is told.
+#[derive(Debug, Clone, Copy)]
+pub struct Silent;
+
+impl Progress for Silent {
+    fn begin(&mut self, _what: &str, _total: Option<u64>) {}
+    fn advance(&mut self, _done: u64) {}
+    fn end(&mut self) {}
+}
+
 /// Progress as it fits the place: a bar on a terminal, else systemd's status line.
 pub fn progress(on_terminal: bool) -> Box<dyn Progress> {
     match on_terminal {

@@ -18,6 +18,7 @@ pub use host::{Host, bare, tool};
 pub use limit::output_within;
 pub use process::{Child, output};
 
+use crate::account::Account;
 use crate::error::Result;
 use crate::postgres::Major;
 
@@ -69,4 +70,32 @@ pub trait Runtime: Sync {
     /// # Errors
     /// [`crate::Kind::NotInstalled`], naming the package that brings them.
     fn command(&self, major: Major, call: &Call) -> Result<Command>;
+}
+
+/// The programs of another runtime, run as this user.
+pub struct AsUser<'a> {
+    /// Where they run.
+    pub runtime: &'a dyn Runtime,
+    /// As whom.
+    pub account: &'a Account,
+}
+
+impl Runtime for AsUser<'_> {
+    fn majors(&self) -> Vec<Major> {
+        self.runtime.majors()
+    }
+
+    fn extensions(&self, major: Major) -> Result<BTreeSet<String>> {
+        self.runtime.extensions(major)
+    }
+
+    fn has_library(&self, major: Major, library: &str) -> Option<bool> {
+        self.runtime.has_library(major, library)
+    }
+
+    fn command(&self, major: Major, call: &Call) -> Result<Command> {
+        let mut command = self.runtime.command(major, call)?;
+        self.account.apply(&mut command);
+        Ok(command)
+    }
 }

@@ -15,6 +15,7 @@ use crate::error::{Error, IoContext as _, Kind, Result};
 use crate::postgres::{Connection, DataDirectory, postgres_call};
 use crate::runtime::Runtime;
 use crate::systemd::notify;
+use crate::upgrade::journal::Journal;
 
 /// Runs the server; returns only if that fails. `environment` is handed on to it: what systemd tells a
 /// service that notifies, and PostgreSQL's own settings for the out-of-memory killer.
@@ -27,6 +28,9 @@ pub fn start(
     environment: Vec<(OsString, OsString)>,
     dry_run: bool,
 ) -> Result<String> {
+    if geteuid().is_root() {
+        stay_out_of_an_upgrade(settings)?;
+    }
     let plan = plan(&facts(settings, runtime)?, settings)?;
     if dry_run {
         return Ok(plan.to_string());
@@ -64,6 +68,24 @@ fn facts(settings: &Settings, runtime: &dyn Runtime) -> Result<Facts> {
         effective: geteuid(),
         installed: runtime.majors(),
     })
+}
+
+/// While a cluster is carried over nobody may write to it, and for an instant there may be none in its place, which
+/// would look like a first start.
+fn stay_out_of_an_upgrade(settings: &Settings) -> Result<()> {
+    let Some(Journal { entry, .. }) = Journal::read(&settings.state_directory)? else { return Ok(()) };
+    if !entry.is_open()
+        || !entry.step.needs_the_server_down()
+        || entry.data_directory != settings.data_directory
+    {
+        return Ok(());
+    }
+    Err(Error::new(
+        Kind::DataDirectory,
+        format!("an upgrade of {} has come to {}", entry.data_directory.display(), entry.step),
+    )
+    .state("the server was not started; the upgrade starts it when it has ended")
+    .hint("if no upgrade is under way any more: matrix-postgres-upgrade recover"))
 }
 
 /// The socket's directory was made by systemd for root.

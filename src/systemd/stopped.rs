@@ -117,7 +117,7 @@ fn message(error: &Error) -> String {
 }
 
 /// The units that run and answer to `entries`, with the running units that require them before each.
-fn running(manager: &Manager, entries: &[String]) -> Result<Vec<String>> {
+pub(super) fn running(manager: &Manager, entries: &[String]) -> Result<Vec<String>> {
     let own = manager.unit_of(0)?;
     let mut units = Vec::new();
     for entry in entries {

@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use super::configuration::Foreseen;
 use super::facts::{CatalogSetting, Cluster, Facts};
+use super::transfer::Way;
 use crate::postgres::{Contents, Major, identifier};
 
 /// How much a finding weighs.
@@ -46,7 +47,12 @@ pub struct Report {
 impl Report {
     /// Whether an upgrade could be begun.
     pub fn is_possible(&self) -> bool {
-        self.findings.iter().all(|finding| finding.weight != Weight::Blocker)
+        self.blockers().next().is_none()
+    }
+
+    /// What stands in the way.
+    pub fn blockers(&self) -> impl Iterator<Item = &Finding> {
+        self.findings.iter().filter(|finding| finding.weight == Weight::Blocker)
     }
 }
 
@@ -138,17 +144,30 @@ impl Findings {
     }
 
     fn space(&mut self, facts: &Facts) {
-        // Old and new stand side by side, and the new one is built with its log.
-        let needed = facts.data_bytes + facts.data_bytes / 10 + (1 << 30);
-        let (data, free) = (DecimalBytes(facts.data_bytes), DecimalBytes(facts.free_beside));
-        let message = format!("the data directory has {data}, and {free} are free beside it");
-        match facts.free_beside < needed {
-            true => self.add(
+        let data = DecimalBytes(facts.data_bytes);
+        match facts.space.way(facts.data_bytes) {
+            Err(shortage) => self.add(
                 Weight::Blocker,
-                format!("{message}; {} are needed for the new one", DecimalBytes(needed)),
-                Some("free some space there, or give that file system more"),
+                format!("the data directory has {data}; {shortage}"),
+                Some("free some space there, or name other places: --keep-path, --dump-dir"),
             ),
-            false => self.add(Weight::Fact, message, None),
+            Ok(Way::Stream) => self.add(
+                Weight::Warning,
+                format!(
+                    "the data directory has {data}, and {} has no room for its rows: they go from server to server, \
+                     which takes longer",
+                    facts.space.dump.path.display()
+                ),
+                Some("free some space, or name another place: --dump-dir"),
+            ),
+            Ok(Way::Files) => {
+                let free = DecimalBytes(facts.space.beside.free);
+                self.add(Weight::Fact, format!("the data directory has {data}, and {free} are free beside it"), None);
+            }
+        }
+        if let Some(problem) = &facts.dump_directory_problem {
+            let hint = "name another one, which need not be there yet: --dump-dir";
+            self.add(Weight::Blocker, problem.clone(), Some(hint));
         }
     }
 
@@ -178,10 +197,27 @@ impl Findings {
     }
 
     fn cluster(&mut self, cluster: &Cluster, facts: &Facts) {
+        if facts.system_identifier.as_ref() != Some(&cluster.server.system_identifier) {
+            self.add(
+                Weight::Blocker,
+                format!("the server that answers is not that of {}", facts.data_directory.path.display()),
+                Some("data_directory and socket_directory in /etc/matrix-postgres/config.toml must be of one server"),
+            );
+        } else if let Some(postmaster) = &facts.data_directory.postmaster
+            && postmaster.unit.as_ref() != Some(&facts.server_unit)
+        {
+            let whose = postmaster.unit.as_deref().unwrap_or("no unit at all");
+            self.add(
+                Weight::Blocker,
+                format!("the server is run by {whose}, and not by {}", facts.server_unit),
+                Some("server.unit in /etc/matrix-postgres/config.toml names the unit that runs it"),
+            );
+        }
         let shared = &cluster.shared;
+        let target_is_there = facts.target.is_some_and(|target| facts.installed.contains(&target));
         for (database, contained) in &cluster.contents {
             for extension in &contained.extensions {
-                if facts.target.is_some() && !facts.target_extensions.contains(extension) {
+                if target_is_there && !facts.target_extensions.contains(extension) {
                     self.add(
                         Weight::Blocker,
                         format!("extension {extension} of database {database:?} is not there for the target"),
@@ -259,6 +295,13 @@ impl Findings {
     }
 
     fn units(&mut self, facts: &Facts) {
+        for unit in &facts.missing_units {
+            self.add(
+                Weight::Blocker,
+                format!("there is no unit {unit}"),
+                Some("clients and server.unit in /etc/matrix-postgres/config.toml name units"),
+            );
+        }
         for (unit, file) in &facts.shadowed {
             self.add(
                 Weight::Blocker,
@@ -287,7 +330,7 @@ impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let version = |major: Option<Major>| major.map_or_else(|| "?".to_owned(), |major| major.to_string());
         write!(f, "upgrade from PostgreSQL {} to {}: ", version(self.from), version(self.to))?;
-        match self.findings.iter().filter(|finding| finding.weight == Weight::Blocker).count() {
+        match self.blockers().count() {
             0 => writeln!(f, "nothing stands in the way")?,
             1 => writeln!(f, "1 thing stands in the way")?,
             count => writeln!(f, "{count} things stand in the way")?,
@@ -315,6 +358,7 @@ mod tests {
     use crate::postgres::initdb::Initialisation;
     use crate::postgres::{DataDirectory, ServerFacts};
     use crate::upgrade::facts::{Contained, Shared};
+    use crate::upgrade::space::tests::space;
 
     fn facts() -> Facts {
         Facts {
@@ -347,7 +391,11 @@ mod tests {
             target_extensions: ["plpgsql".to_owned()].into(),
             configuration: vec![],
             settings_gone: vec![],
-            free_beside: 10_000_000_000,
+            space: space([10_000_000_000; 3], [1; 3]),
+            dump_directory_problem: None,
+            system_identifier: Some("1".into()),
+            server_unit: "matrix-postgres.service".into(),
+            missing_units: vec![],
             keep_path: ("/d/kept".into(), false),
             shadowed: vec![],
             clients: vec!["matrix-synapse.service".into()],
@@ -373,14 +421,17 @@ mod tests {
     #[test]
     fn everything_that_would_stop_it_half_way_is_found_beforehand() {
         type Change = fn(&mut Facts);
-        let cases: [(Change, &str); 15] = [
+        let cases: [(Change, &str); 18] = [
             (|facts| facts.target = Some(Major(15)), "15 is not newer"),
             (|facts| facts.target = Some(Major(18)), "PostgreSQL 18, the target, is not installed"),
             (|facts| facts.installed = vec![Major(17)], "PostgreSQL 15, the cluster's own, is not installed"),
             (|facts| facts.is_symlink = true, "is a symbolic link"),
             (|facts| facts.data_directory.is_mount_point = true, "is a mount point"),
             (|facts| facts.keep_path.0 = PathBuf::from("/d/data/old"), "within itself"),
-            (|facts| facts.free_beside = 3_000_000_000, "4.37 GB are needed"),
+            (|facts| facts.space = space([3_000_000_000; 3], [1; 3]), "4.37 GB are needed"),
+            (|facts| facts.dump_directory_problem = Some("the dump directory is open".into()), "is open"),
+            (|facts| facts.missing_units = vec!["x.service".into()], "no unit x.service"),
+            (|facts| facts.system_identifier = Some("2".into()), "is not that of /d/data"),
             (|facts| facts.cluster = None, "is not running"),
             (|facts| facts.target_extensions.clear(), "extension plpgsql of database \"homeserver\""),
             (|facts| cluster(facts).shared.prepared_transactions = 2, "2 prepared transactions"),

@@ -6,10 +6,11 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::configuration::{self, Foreseen};
+use super::space::{Room, Space};
+use super::transfer;
 use crate::account::Account;
 use crate::config::Settings;
 use crate::error::{Error, IoContext as _, Kind, Result};
-use crate::files;
 use crate::postgres::initdb::{self, Initialisation};
 use crate::postgres::{self, Connection, Contents, DataDirectory, Database, Major, ServerFacts, Session};
 use crate::runtime::Runtime;
@@ -36,10 +37,18 @@ pub struct Facts {
     pub configuration: Vec<Foreseen>,
     /// Settings of roles and databases that the target does not know.
     pub settings_gone: Vec<CatalogSetting>,
-    /// Free bytes where the new cluster is built, which is beside the data directory.
-    pub free_beside: u64,
+    /// Free space where the upgrade writes.
+    pub space: Space,
     /// The path under which the old data directory will be kept, and whether something is there already.
     pub keep_path: (PathBuf, bool),
+    /// Why the dump directory cannot be used, if so.
+    pub dump_directory_problem: Option<String>,
+    /// The identity of the cluster in the data directory.
+    pub system_identifier: Option<String>,
+    /// The server's unit.
+    pub server_unit: String,
+    /// Units that the settings name and that do not exist.
+    pub missing_units: Vec<String>,
     /// Units of ours that another file of the same name shadows, with that file.
     pub shadowed: Vec<(String, PathBuf)>,
     /// Client units that run now.
@@ -161,7 +170,19 @@ pub fn gather(settings: &Settings, runtime: &dyn Runtime, to: Option<Major>) -> 
         is_symlink: path.is_symlink(),
         data_bytes: size_of(path)?,
         target_extensions: both.map(|target| runtime.extensions(target)).transpose()?.unwrap_or_default(),
-        free_beside: files::free_space(path.parent().unwrap_or(path))?,
+        space: Space {
+            beside: Room::of(path.parent().unwrap_or(path))?,
+            dump: Room::of(&settings.upgrade.dump_directory)?,
+            keep: Room::of(keep_path.parent().unwrap_or(&keep_path))?,
+        },
+        dump_directory_problem: data_directory.owner.as_ref().and_then(|owner| {
+            transfer::check_private(&settings.upgrade.dump_directory, owner)
+                .err()
+                .map(|error| error.to_string())
+        }),
+        system_identifier: postgres::system_identifier(path).ok(),
+        server_unit: settings.server.unit.clone(),
+        missing_units: missing_units(settings),
         keep_path: (keep_path, kept),
         shadowed: shadowed(),
         clients: clients(&settings.clients.units),
@@ -207,7 +228,7 @@ fn settings_gone(
     Ok(settings.iter().filter(|setting| unknown.contains(&setting.name)).cloned().collect())
 }
 
-fn size_of(directory: &Path) -> Result<u64> {
+pub(super) fn size_of(directory: &Path) -> Result<u64> {
     let mut bytes = 0;
     for entry in std::fs::read_dir(directory).at("read", directory)? {
         let entry = entry.at("read", directory)?;
@@ -221,7 +242,8 @@ fn size_of(directory: &Path) -> Result<u64> {
     Ok(bytes)
 }
 
-const UNITS: [&str; 2] = ["matrix-postgres.service", "matrix-postgres-backup.service"];
+const UNITS: [&str; 3] =
+    ["matrix-postgres.service", "matrix-postgres-backup.service", "matrix-postgres-upgrade.service"];
 
 /// A unit in /etc of the same name wins over the packaged one: the Ansible playbook installs such.
 fn shadowed() -> Vec<(String, PathBuf)> {
@@ -239,4 +261,13 @@ fn clients(patterns: &[String]) -> Vec<String> {
     let found = patterns.iter().filter_map(|pattern| manager.wanted_units(pattern).ok()).flatten();
     let units: BTreeSet<_> = found.filter(|unit| !unit.starts_with("matrix-postgres")).collect();
     units.into_iter().collect()
+}
+
+/// Patterns may match nothing; names must be of something.
+fn missing_units(settings: &Settings) -> Vec<String> {
+    let Ok(manager) = Manager::connect() else { return Vec::new() };
+    let names = settings.clients.units.iter().filter(|entry| !entry.contains(['*', '?', '[']));
+    // The default names units that only some homeservers have.
+    let names = names.filter(|name| *name != "synapse.service").chain([&settings.server.unit]);
+    names.filter(|name| !manager.unit(name).is_ok_and(|unit| unit.exists())).cloned().collect()
 }

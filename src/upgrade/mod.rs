@@ -1,12 +1,38 @@
-//! A major upgrade: so far, whether one could be made.
+//! To the next major version.
 //!
 //! - [`facts`]: what there is, read without changing anything
 //! - [`check`]: facts → blockers, warnings and facts, a value that prints itself
-//! - [`configuration`]: the administrator's settings, rules and certificates, from one directory to another
+//! - [`plan`]: facts and settings → what will be done
+//! - [`space`]: room on each file system
+//! - [`run`]: from the first check to the exchange
+//! - [`servers`], [`transfer`]: both clusters on private sockets, and the way of the rows
+//! - [`configuration`]: what the administrator has configured goes along
+//! - [`compare`]: old against new
+//! - [`exchange`]: two data directories change places
+//! - [`finish`], [`keep`]: after the exchange
+//! - [`back`]: to the old cluster
+//! - [`journal`], [`recover`]: after any death
+//! - [`written`]: whether a return would lose anything
+//! - [`status`]: where things stand
 
+pub mod back;
 pub mod check;
+pub mod compare;
 pub mod configuration;
+pub mod exchange;
 pub mod facts;
+pub mod finish;
+pub mod journal;
+pub mod keep;
+pub mod plan;
+pub mod recover;
+pub mod run;
+pub mod servers;
+pub mod space;
+pub mod status;
+pub mod transfer;
+pub mod work;
+pub mod written;
 
 pub use check::{Finding, Report, Weight, check};
 pub use facts::{Facts, gather};

@@ -28,13 +28,20 @@ const REAL: [&str; 3] = ["/matrix", "/var/backups", "/var/lib/docker"];
 const PATIENCE: Duration = Duration::from_secs(90);
 const TICK: Duration = Duration::from_millis(20);
 
-/// Mounts the overlay and becomes `systemd-nspawn`: `$1` root, `$2` the machine's directory, `$3` its control
-/// group, `$4` its name; the rest are options.
+/// Mounts the overlay, and the disk if there is one, and becomes `systemd-nspawn`: `$1` root, `$2` the machine's
+/// directory, `$3` its control group, `$4` its name; the rest are options.
 const BOOT: &str = r#"
 set -eu
 root=$1 directory=$2 group=$3 name=$4; shift 4
 echo $$ >"$group/cgroup.procs"
 mount -t overlay machine -o "lowerdir=$root,upperdir=$directory/upper,workdir=$directory/work" "$directory/root"
+if [ -f "$directory/disk" ]; then
+    mkdir -p "$directory/mounted"
+    # Nothing reaches the disk by itself while a test looks: only what is synced.
+    mount -t ext4 -o loop,commit=600 "$directory/disk" "$directory/mounted"
+    mkdir -p "$directory/mounted/matrix" "$directory/mounted/state"
+    set -- "--bind=$directory/mounted/matrix:/matrix" "--bind=$directory/mounted/state:/var/lib/matrix-postgres" "$@"
+fi
 export SYSTEMD_NSPAWN_UNIFIED_HIERARCHY=1
 exec systemd-nspawn --quiet --register=no --keep-unit --private-network --link-journal=no --capability=all \
     --system-call-filter='add_key keyctl bpf' --machine="$name" -D "$directory/root" "$@" -b
@@ -81,6 +88,30 @@ impl Machine {
     /// # Errors
     /// As [`Machine::boot`].
     pub fn boot_with(name: &str, binds: &[(&str, &Path)]) -> io::Result<Self> {
+        let machine = Self::make(name, binds)?;
+        machine.boot_again()?;
+        Ok(machine)
+    }
+
+    /// Boots a machine whose `/matrix` and `/var/lib/matrix-postgres` are on a disk of their own, which
+    /// [`Machine::power_cut_to_disk`] can cut off.
+    ///
+    /// # Errors
+    /// As [`Machine::boot`].
+    pub fn boot_with_disk(name: &str) -> io::Result<Self> {
+        let mut machine = Self::make(name, &[])?;
+        machine.binds.retain(|(inside, _)| inside != "/matrix");
+        let disk = machine.directory.join("disk");
+        File::create(&disk)?.set_len(4 << 30)?;
+        let made = Command::new("mkfs.ext4").args(["-q", "-F"]).arg(&disk).output()?;
+        if !made.status.success() {
+            return Err(io::Error::other(String::from_utf8_lossy(&made.stderr).into_owned()));
+        }
+        machine.boot_again()?;
+        Ok(machine)
+    }
+
+    fn make(name: &str, binds: &[(&str, &Path)]) -> io::Result<Self> {
         image::build()?;
         let (directory, owner) = make_directory(name)?;
         let group = group_of(&directory)?;
@@ -104,7 +135,6 @@ impl Machine {
         for (_, host) in &machine.binds {
             open.create(host)?;
         }
-        machine.boot_again()?;
         Ok(machine)
     }
 
@@ -214,6 +244,23 @@ impl Machine {
         self.end(Signal::SIGKILL);
     }
 
+    /// A power cut of a machine with a disk: of what is on that disk, only what had reached it is there afterwards.
+    ///
+    /// # Errors
+    /// When the disk cannot be copied.
+    pub fn power_cut_to_disk(&self) -> io::Result<()> {
+        let (disk, cut) = (self.directory.join("disk"), self.directory.join("cut"));
+        let copied = Command::new("cp").arg("--sparse=always").args([&disk, &cut]).status()?;
+        self.power_cut();
+        match copied.success() {
+            true => std::fs::rename(&cut, &disk),
+            false => Err(io::Error::other("the disk could not be copied")),
+        }
+    }
+
+    pub fn debug(&self) {
+        let _ = Command::new("cp").args(["-a"]).arg(&self.directory).arg("/tmp/machine-debug").status();
+    }
     /// Shuts the machine down, as `poweroff` does.
     pub fn power_off(&self) {
         self.ok("systemctl --no-block poweroff");

@@ -32,9 +32,22 @@ pub fn for_test(name: &str) -> Option<Machine> {
     Some(machine)
 }
 
+/// As [`for_test`], with a disk: see [`Machine::power_cut_to_disk`].
+#[track_caller]
+pub fn for_test_with_disk(name: &str) -> Option<Machine> {
+    let machine = booted(name, Machine::boot_with_disk)?;
+    package::install(&machine);
+    Some(machine)
+}
+
 /// As [`for_test`], without the package.
 #[track_caller]
 pub fn bare_for_test(name: &str) -> Option<Machine> {
+    booted(name, Machine::boot)
+}
+
+#[track_caller]
+fn booted(name: &str, boot: impl FnOnce(&str) -> std::io::Result<Machine>) -> Option<Machine> {
     let all = std::env::var_os("MATRIX_POSTGRES_TESTS").is_some_and(|value| value == ALL);
     if let Err(reason) = possible(all) {
         assert!(!all, "{name} cannot be tested: {reason}");
@@ -42,7 +55,7 @@ pub fn bare_for_test(name: &str) -> Option<Machine> {
         let _ = writeln!(std::io::stderr(), "left out: {name}: {reason}");
         return None;
     }
-    Some(Machine::boot(name).expect("the machine should boot"))
+    Some(boot(name).expect("the machine should boot"))
 }
 
 fn possible(all: bool) -> Result<(), String> {

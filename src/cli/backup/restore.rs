@@ -1,6 +1,5 @@
 //! `restore`: brings a database back.
 
-use std::io::{IsTerminal as _, Write as _};
 use std::path::{Path, PathBuf};
 
 use clap::Args;
@@ -82,7 +81,7 @@ pub(super) fn restore(settings: &Settings, arguments: &Arguments) -> Result<()> 
         return Ok(());
     }
     if !arguments.yes {
-        confirm()?;
+        crate::cli::confirm("restore it?")?;
     }
     interrupt::listen()?;
     let _lock = Lock::take(&settings.state_directory, "restore", now)?;
@@ -104,22 +103,4 @@ fn roles(settings: &Settings, arguments: &Arguments) -> Result<()> {
     let outcome = restore::globals(settings, &crate::cli::host(), &entry, identity)?;
     log::info!("{}", outcome.0);
     Ok(())
-}
-
-fn confirm() -> Result<()> {
-    let refused = |message: &str| {
-        Err(Error::new(Kind::Interrupted, message)
-            .state("nothing was changed")
-            .hint("--yes answers beforehand"))
-    };
-    if !std::io::stdin().is_terminal() {
-        return refused("nobody is there to be asked");
-    }
-    crate::cli::print("\nrestore it? [y/N] ")?;
-    let _ = std::io::stdout().flush();
-    let mut answer = String::new();
-    match std::io::stdin().read_line(&mut answer) {
-        Ok(_) if matches!(answer.trim(), "y" | "Y" | "yes") => Ok(()),
-        _ => refused("the answer was not yes"),
-    }
 }

@@ -1,0 +1,256 @@
+//! `matrix-postgres-upgrade`
+
+mod compare;
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+use jiff::Timestamp;
+
+use crate::config::{self, Settings};
+use crate::error::{Error, Kind, Result};
+use crate::lock::Lock;
+use crate::postgres::Major;
+use crate::report::{self, event};
+use crate::runtime::{Guard, interrupt};
+use crate::systemd::{Manager, notify};
+use crate::upgrade::journal::{Journal, Step};
+use crate::upgrade::recover::{self, Recovered};
+use crate::upgrade::{check, gather, run, status, written};
+
+/// Carry the homeserver's databases to another major version of PostgreSQL.
+///
+/// Nothing is stopped before every check has passed. Old and new are compared before the new cluster is put in place;
+/// when anything fails, the server runs on the old one again. The old data directory is kept.
+#[derive(Debug, Parser)]
+#[command(name = "matrix-postgres-upgrade", version)]
+pub struct Arguments {
+    /// Configuration file [default: /etc/matrix-postgres/config.toml, then config.d/*.toml beside it]
+    #[arg(long, value_name = "FILE", global = true)]
+    config: Option<PathBuf>,
+    #[command(subcommand)]
+    verb: Option<Verb>,
+}
+
+#[derive(Debug, Default, Args)]
+struct Target {
+    /// Major version to go to; the newest installed if none is given
+    #[arg(long, value_name = "MAJOR")]
+    to: Option<u16>,
+    /// Where the old data directory is kept; any file system
+    #[arg(long, value_name = "DIRECTORY")]
+    keep_path: Option<PathBuf>,
+    /// Where the databases lie while they are carried over
+    #[arg(long, value_name = "DIRECTORY")]
+    dump_dir: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Upgrade (this is what the bare command does)
+    Run {
+        #[command(flatten)]
+        target: Target,
+        /// Say what would be done, and do nothing
+        #[arg(long)]
+        dry_run: bool,
+        /// For tests: stand still at this step
+        #[arg(long, hide = true, value_name = "STEP", value_parser = step)]
+        pause: Option<Step>,
+    },
+    /// Say what stands in the way of an upgrade, and what is good to know before one
+    Check {
+        #[command(flatten)]
+        target: Target,
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Say where things stand, and which old data directories are kept
+    Status {
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Finish or undo an upgrade that was cut off
+    Recover {
+        /// By the unit at boot: the server waits for this
+        #[arg(long, hide = true)]
+        at_boot: bool,
+        /// For tests: stand still at this step
+        #[arg(long, hide = true, value_name = "STEP", value_parser = step)]
+        pause: Option<Step>,
+        /// Say what would be done, and do nothing
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// Compare two servers that run, each by its socket's directory: what an upgrade does by itself
+    #[command(hide = true)]
+    Compare(compare::Arguments),
+    /// Go back to the data directory that the latest upgrade has kept
+    Rollback {
+        /// Do not ask
+        #[arg(long)]
+        yes: bool,
+        /// Say what would be done, and do nothing
+        #[arg(long)]
+        dry_run: bool,
+        /// For tests: stand still at this step
+        #[arg(long, hide = true, value_name = "STEP", value_parser = step)]
+        pause: Option<Step>,
+    },
+}
+
+fn step(text: &str) -> Result<Step, String> {
+    serde_json::from_value(text.into()).map_err(|error| error.to_string())
+}
+
+impl Target {
+    /// What is given here holds instead of what is configured.
+    fn apply(self, settings: &mut Settings) -> Result<Option<Major>> {
+        let absolute = |path: PathBuf, option: &str| match path.is_absolute() {
+            true => Ok(path),
+            false => Err(Error::new(
+                Kind::Config,
+                format!("{option} {}: an absolute path is needed", path.display()),
+            )),
+        };
+        if let Some(path) = self.keep_path {
+            settings.upgrade.keep_path = absolute(path, "--keep-path")?;
+        }
+        if let Some(path) = self.dump_dir {
+            settings.upgrade.dump_directory = absolute(path, "--dump-dir")?;
+        }
+        Ok(self.to.map(Major))
+    }
+}
+
+/// Carries out the verb.
+///
+/// # Errors
+/// See [`run`](mod@run), [`recover`](mod@recover) and [`status`](mod@status).
+pub fn run(arguments: Arguments) -> Result<ExitCode> {
+    let config = arguments.config.as_deref();
+    let mut settings = config::load(config)?;
+    let bare = Verb::Run { target: Target::default(), dry_run: false, pause: None };
+    match arguments.verb.unwrap_or(bare) {
+        Verb::Check { target, json } => {
+            let to = target.apply(&mut settings)?;
+            return look(&settings, to, json);
+        }
+        Verb::Run { target, dry_run, pause } => {
+            let to = target.apply(&mut settings)?;
+            if dry_run {
+                crate::cli::print(&format!("{}\n", run::prepare(&settings, &crate::cli::host(), to)?))?;
+            } else if let Err(error) = guarded(config, || upgrade(&settings, to, pause)) {
+                return Ok(crate::cli::failure_of(&error, event::NOT_UPGRADED));
+            }
+        }
+        Verb::Status { json } => {
+            let status = status::status(&settings.state_directory, Timestamp::now())?;
+            match json {
+                true => crate::cli::print_json(&status)?,
+                false => crate::cli::print(&format!("{status}\n"))?,
+            }
+        }
+        Verb::Recover { at_boot, pause, dry_run } => {
+            if dry_run {
+                let status = status::status(&settings.state_directory, Timestamp::now())?;
+                let what = if status.open { status.sentence.as_str() } else { Recovered::Nothing.message() };
+                crate::cli::print(&format!("{what}\n"))?;
+                return Ok(ExitCode::SUCCESS);
+            }
+            let mut progress = report::progress(crate::cli::on_terminal());
+            let done = recover::recover(&settings, &crate::cli::host(), progress.as_mut(), at_boot, pause)?;
+            notify::ready();
+            log::info!("{}", done.message());
+        }
+        Verb::Compare(asked) => return compare::run(&settings, &asked),
+        Verb::Rollback { yes, dry_run, pause } => {
+            guarded(config, || roll_back(&settings, yes, dry_run, pause))?;
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Where no unit's `ExecStopPost=` sees to it, a guard recovers if we are killed.
+fn guarded(config: Option<&Path>, work: impl FnOnce() -> Result<()>) -> Result<()> {
+    let unit = Manager::connect()?.unit_of(0)?;
+    if unit.is_some_and(|unit| unit.starts_with("matrix-postgres-upgrade")) {
+        return work();
+    }
+    let program = std::env::current_exe()
+        .map_err(|error| Error::new(Kind::Program, "it is not known which program this is").because(error))?;
+    let absolute = |file: &Path| std::path::absolute(file).unwrap_or_else(|_| file.to_owned()).into();
+    let config = config.map(|file| ["--config".into(), absolute(file)]).into_iter().flatten();
+    let guard = Guard::post(&program, [OsString::from("recover")].into_iter().chain(config))?;
+    let done = work();
+    guard.dismiss();
+    done
+}
+
+fn look(settings: &Settings, to: Option<Major>, json: bool) -> Result<ExitCode> {
+    let report = check(&gather(settings, &crate::cli::host(), to)?);
+    match json {
+        true => crate::cli::print_json(&report)?,
+        false => crate::cli::print(&format!("{report}\n"))?,
+    }
+    Ok(well(report.is_possible()))
+}
+
+fn well(is_well: bool) -> ExitCode {
+    match is_well {
+        true => ExitCode::SUCCESS,
+        false => ExitCode::from(Kind::NotWell.exit_status()),
+    }
+}
+
+fn upgrade(settings: &Settings, to: Option<Major>, pause: Option<Step>) -> Result<()> {
+    let host = crate::cli::host();
+    interrupt::listen()?;
+    let mut progress = report::progress(crate::cli::on_terminal());
+    run::settle_earlier(settings, &host, progress.as_mut())?;
+    notify::status("looking at what there is");
+    let plan = run::prepare(settings, &host, to)?;
+    log::info!("{plan}");
+    let entry = run::run(settings, &host, &plan, progress.as_mut(), pause)?;
+    let report = status::report(&entry);
+    notify::status(&report);
+    log::info!(
+        MESSAGE_ID = event::UPGRADED, FROM:display = entry.from, TO:display = entry.to, DOWNTIME = entry.downtime();
+        "{report}"
+    );
+    Ok(())
+}
+
+fn roll_back(settings: &Settings, yes: bool, dry_run: bool, pause: Option<Step>) -> Result<()> {
+    let host = crate::cli::host();
+    let none = || {
+        Error::new(Kind::DataDirectory, "no upgrade has been made here: there is nothing to roll back")
+            .state("nothing was changed")
+    };
+    let journal = Journal::read(&settings.state_directory)?.ok_or_else(none)?;
+    if let Some(error) = recover::cannot_roll_back(&journal) {
+        return Err(error);
+    }
+    crate::cli::print(&format!("{}\n", recover::describe_roll_back(&journal.entry)))?;
+    let loss = written::loss(settings, &host, &journal.entry);
+    if dry_run || loss != written::Loss::Nothing {
+        crate::cli::print(&format!("{loss}\n"))?;
+    }
+    if dry_run {
+        return Ok(());
+    }
+    let agreed = yes || loss != written::Loss::Nothing && crate::cli::confirm("go back?").map(|()| true)?;
+    interrupt::listen()?;
+    let mut progress = report::progress(crate::cli::on_terminal());
+    let _lock = Lock::take(&settings.state_directory, "upgrade", Timestamp::now())?;
+    let manager = Manager::connect()?;
+    log::info!(
+        "{}",
+        recover::roll_back(settings, &host, &manager, journal, progress.as_mut(), agreed, pause)?
+    );
+    Ok(())
+}

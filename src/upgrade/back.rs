@@ -1,0 +1,135 @@
+//! Back to the old cluster: before the exchange nothing has to be moved for it, after the exchange the data directories
+//! change places once more.
+
+use std::path::Path;
+
+use jiff::Timestamp;
+
+use super::exchange::{exchange, exists, mend};
+use super::journal::{Entry, Outcome, Step};
+use super::servers::{Sockets, stop_abandoned};
+use super::work::Work;
+use super::{keep, transfer};
+use crate::error::{Error, IoContext as _, Kind, Result};
+use crate::postgres;
+
+/// Which cluster is in the data directory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// The old one.
+    Old,
+    /// The new one.
+    New,
+}
+
+/// Looks which cluster is in place, after an exchange that was cut off has been mended.
+///
+/// # Errors
+/// [`Kind::File`] if there is none.
+pub fn in_place(entry: &Entry) -> Result<Place> {
+    mend(&entry.data_directory, &entry.beside)?;
+    let found = postgres::system_identifier(&entry.data_directory)?;
+    Ok(if found == entry.old_identifier { Place::Old } else { Place::New })
+}
+
+/// Goes back because of `reason`, and says so in the error that is returned.
+pub fn after(work: &mut Work<'_>, reason: Error) -> Error {
+    let from = work.entry().from;
+    work.note_duration();
+    match back(work, &message(&reason)) {
+        Ok(None) => reason
+            .state(format!("the homeserver runs on PostgreSQL {from} again, as before; nothing was lost")),
+        Ok(Some(aside)) => reason.state(format!(
+            "the homeserver runs on PostgreSQL {from} again, as before; the new cluster is in {}",
+            aside.display()
+        )),
+        Err(error) => {
+            log::error!("{}", reason.report());
+            error
+                .context(format!("the upgrade failed, and the return to PostgreSQL {from} is not finished"))
+                .state(format!("the data directory of PostgreSQL {from} is whole"))
+                .hint("matrix-postgres-upgrade recover")
+        }
+    }
+}
+
+/// The message and its causes in a line.
+fn message(error: &Error) -> String {
+    error.report().lines().take_while(|line| !line.starts_with("HINT")).collect::<Vec<_>>().join(" ")
+}
+
+/// Puts the old cluster into its place, starts the server and the clients that were running, and removes the new
+/// cluster, unless clients may have written to it: then it returns where that is. Can be repeated after any death.
+///
+/// # Errors
+/// What could not be done. The journal stays open then.
+pub fn back(work: &mut Work<'_>, reason: &str) -> Result<Option<std::path::PathBuf>> {
+    let running = work.entry().step <= Step::Preparing;
+    if !running {
+        work.step(Step::Returning)?;
+    }
+    let entry = work.entry().clone();
+    if in_place(&entry)? == Place::New {
+        let clients = work.manager.running(&entry.clients)?;
+        work.manager.stop_all(&clients, work.settings.clients.timeout)?;
+        work.manager
+            .stop_all(std::slice::from_ref(&entry.server_unit), work.settings.server.start_timeout)?;
+        stop_abandoned(&entry.data_directory)?;
+        bring_beside(&entry)?;
+        exchange(&entry.data_directory, &entry.beside)?;
+    }
+    if !running {
+        if !work.manager.unit(&entry.server_unit)?.is_wanted() {
+            stop_abandoned(&entry.data_directory)?;
+        }
+        work.step(Step::Restarting)?;
+        work.start_server()?;
+        work.start_clients()?;
+        work.note_duration();
+    }
+    let aside = dispose(&entry)?;
+    if entry.dump_directory.file_name().is_some_and(|name| name.to_string_lossy().contains(&entry.id)) {
+        transfer::remove(&entry.dump_directory)?;
+    }
+    Sockets::remove_abandoned(&work.settings.socket_directory)?;
+    work.journal.end(Outcome::Returned, reason, Timestamp::now())?;
+    Ok(aside)
+}
+
+/// The old data directory may be kept already, even on another file system.
+fn bring_beside(entry: &Entry) -> Result<()> {
+    let Some(kept) = entry.kept.as_deref().filter(|kept| !exists(&entry.beside) && exists(kept)) else {
+        return Ok(());
+    };
+    require_old(entry, kept)?;
+    keep::bring(kept, &entry.beside, &entry.id).map(drop)
+}
+
+/// What is put into place must be the old cluster, and nothing else.
+fn require_old(entry: &Entry, directory: &Path) -> Result<()> {
+    match postgres::system_identifier(directory)? == entry.old_identifier {
+        true => Ok(()),
+        false => Err(Error::new(
+            Kind::DataDirectory,
+            format!("{} is not the cluster that was upgraded", directory.display()),
+        )
+        .state("nothing was moved")),
+    }
+}
+
+/// What is beside the old cluster, now that this is in place, is the new one.
+fn dispose(entry: &Entry) -> Result<Option<std::path::PathBuf>> {
+    if !exists(&entry.beside) {
+        return Ok(None);
+    }
+    if entry.clients_started.is_some() {
+        return Ok(Some(entry.beside.clone()));
+    }
+    if require_old(entry, &entry.beside).is_ok() {
+        return Err(Error::new(Kind::Bug, format!("{} holds the old cluster, too", entry.beside.display())));
+    }
+    stop_abandoned(&entry.beside)?;
+    // Named by us, and never in place, or only while no client ran.
+    std::fs::remove_dir_all(&entry.beside).at("remove the unfinished", &entry.beside)?;
+    Ok(None)
+}

@@ -1,0 +1,157 @@
+//! What the catalog of one database says: relations, and whether indexes and constraints hold.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::SETTINGS;
+use crate::error::Result;
+use crate::postgres::Session;
+
+/// A relation's or a constraint's name.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+pub(super) struct Name {
+    pub(super) schema: String,
+    pub(super) name: String,
+}
+
+impl Name {
+    /// For messages and for keys: with quotes where it could be misread without. Which words are key words, two
+    /// majors do not agree on, so that the server's own quoting will not do.
+    pub(super) fn shown(&self) -> String {
+        shown(&self.schema, &self.name)
+    }
+}
+
+/// `schema.name`, quoted where it must be.
+pub(super) fn shown(schema: &str, name: &str) -> String {
+    let quoted = |name: &str| {
+        let simple = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_';
+        if name.bytes().all(simple) { name.to_owned() } else { crate::postgres::identifier(name) }
+    };
+    if schema.is_empty() { quoted(name) } else { format!("{}.{}", quoted(schema), quoted(name)) }
+}
+
+/// What the query returns.
+#[derive(Debug, Deserialize)]
+pub(super) struct Catalog {
+    pub(super) relations: Vec<Found>,
+    indexes: Vec<(Name, Index)>,
+    constraints: Vec<(Name, String, Constraint)>,
+    pub(super) large_objects: LargeObjects,
+}
+
+/// A relation and what it takes to read it.
+#[derive(Debug, Deserialize)]
+pub(super) struct Found {
+    #[serde(flatten)]
+    pub(super) name: Name,
+    #[serde(flatten)]
+    pub(super) relation: Relation,
+    pub(super) bytes: u64,
+}
+
+/// A table, a view, a sequence.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Relation {
+    /// `pg_class.relkind`.
+    pub kind: char,
+    /// Whether an extension made it: another version of that may make another one.
+    pub of_extension: bool,
+    /// Whether a materialized view has its rows.
+    pub populated: bool,
+    /// Names and types; NOT NULL, and whether there is a default.
+    pub columns: Vec<(String, String)>,
+}
+
+/// Whether an index can be used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Index {
+    /// Queries use it.
+    pub valid: bool,
+    /// It is kept up to date.
+    pub ready: bool,
+    /// It refuses duplicates.
+    pub unique: bool,
+}
+
+/// A constraint of a table or a domain.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Constraint {
+    /// `pg_constraint.contype`.
+    pub kind: char,
+    /// Whether all rows were checked.
+    pub valid: bool,
+}
+
+/// Large objects without their contents.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LargeObjects {
+    /// How many.
+    pub count: u64,
+    /// Of ids, owners, privileges and comments.
+    pub hash: String,
+}
+
+impl Catalog {
+    pub(super) fn indexes(&self) -> BTreeMap<String, Index> {
+        self.indexes.iter().map(|(name, index)| (name.shown(), *index)).collect()
+    }
+
+    /// By the name of what they belong to and their own.
+    pub(super) fn constraints(&self) -> BTreeMap<String, Constraint> {
+        let named = |(of, name, constraint): &(Name, String, Constraint)| {
+            (format!("{} of {}", shown("", name), of.shown()), *constraint)
+        };
+        self.constraints.iter().map(named).collect()
+    }
+}
+
+/// Asks for it, of 12 or newer. `size` is the function that says how many bytes of a table will be read.
+pub(super) fn ask(session: &Session<'_>, database: &str, size: &str) -> Result<Catalog> {
+    session.query(database, &format!("{SETTINGS}{}", QUERY.replace("SIZE", size)))
+}
+
+/// Extensions' own relations are none of pg_dump's; their rows may be the user's. Constraints NOT NULL have names since
+/// 18 and are compared as columns; foreign keys that a partition has from its parent have names of the server's choice.
+const QUERY: &str = "
+WITH relations AS MATERIALIZED (
+    SELECT c.*, nspname, EXISTS (SELECT FROM pg_depend WHERE classid = 'pg_class'::regclass AND objid = c.oid
+        AND deptype = 'e') AS of_extension
+    FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace
+    WHERE relpersistence <> 't' AND nspname <> 'information_schema' AND nspname !~ '^pg_'
+), columns AS (
+    SELECT attrelid, json_agg(json_build_array(attname,
+        format_type(atttypid, atttypmod) || CASE WHEN attnotnull THEN ' NOT NULL' ELSE '' END || CASE
+            WHEN attgenerated <> '' THEN ' GENERATED' WHEN attidentity <> '' THEN ' IDENTITY'
+            WHEN atthasdef THEN ' DEFAULT' ELSE '' END) ORDER BY attnum) AS list
+    FROM pg_attribute WHERE attnum > 0 AND NOT attisdropped AND attrelid IN (SELECT oid FROM relations)
+    GROUP BY attrelid
+)
+SELECT json_build_object(
+    'relations', (SELECT coalesce(json_agg(json_build_object(
+            'schema', nspname, 'name', relname, 'kind', relkind, 'of_extension', of_extension,
+            'populated', relispopulated, 'columns', CASE WHEN relkind = 'S' THEN '[]' ELSE coalesce(list, '[]') END,
+            'bytes', CASE WHEN relkind = 'r' THEN coalesce(SIZE(r.oid), 0) ELSE 0 END)), '[]')
+        FROM relations r LEFT JOIN columns ON attrelid = r.oid WHERE relkind IN ('r', 'p', 'v', 'm', 'f', 'S')),
+    'indexes', (SELECT coalesce(json_agg(json_build_array(
+            json_build_object('schema', nspname, 'name', relname),
+            json_build_object('valid', indisvalid, 'ready', indisready, 'unique', indisunique))), '[]')
+        FROM relations r JOIN pg_index i ON i.indexrelid = r.oid WHERE NOT of_extension),
+    'constraints', (SELECT coalesce(json_agg(json_build_array(
+            json_build_object('schema', coalesce(r.nspname, tn.nspname), 'name', coalesce(relname, typname)), conname,
+            json_build_object('kind', contype, 'valid', convalidated))), '[]')
+        FROM pg_constraint con LEFT JOIN relations r ON r.oid = conrelid AND NOT of_extension
+            LEFT JOIN pg_type t ON t.oid = contypid AND NOT EXISTS (SELECT FROM pg_depend
+                WHERE classid = 'pg_type'::regclass AND objid = t.oid AND deptype = 'e')
+            LEFT JOIN pg_namespace tn ON tn.oid = typnamespace AND tn.nspname <> 'information_schema'
+                AND tn.nspname !~ '^pg_'
+        WHERE contype IN ('c', 'f', 'p', 'u', 'x') AND NOT (contype = 'f' AND conparentid <> 0)
+            AND coalesce(r.nspname, tn.nspname) IS NOT NULL),
+    'large_objects', (SELECT json_build_object('count', count(*), 'hash', coalesce(sum(hashtextextended(concat_ws('|',
+            m.oid, pg_get_userbyid(lomowner), privileges, obj_description(m.oid, 'pg_largeobject')), 0)), 0)::text)
+        FROM pg_largeobject_metadata m, LATERAL (
+            SELECT string_agg(concat_ws(' ', CASE WHEN grantee <> 0 THEN pg_get_userbyid(grantee) END,
+                privilege_type, is_grantable), ',' ORDER BY grantee = 0, pg_get_userbyid(grantee), privilege_type)
+                AS privileges
+            FROM aclexplode(coalesce(lomacl, acldefault('L', lomowner)))) AS a));";

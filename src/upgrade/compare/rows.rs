@@ -1,0 +1,124 @@
+//! Rows, sequences and large objects: what must be read to be compared, in portions of one psql each.
+
+use std::fmt::Write as _;
+
+use super::catalog::Name;
+use super::{Depth, SETTINGS};
+use crate::error::{Error, Kind, Result};
+use crate::postgres::{Session, identifier};
+
+/// A portion holds no more than so many.
+const MOST: usize = 1000;
+
+/// Something to be read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Item {
+    Table(Name),
+    Sequence(Name),
+    /// The contents of all large objects.
+    LargeObjects,
+}
+
+/// What is read by one psql from one database.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Portion {
+    pub(super) database: String,
+    pub(super) items: Vec<Item>,
+    pub(super) bytes: u64,
+}
+
+/// The number of an item in its portion, and two values: rows and their hash; a sequence's last value and whether it has
+/// been used; nothing and the large objects' hash.
+pub(super) type Answer = (usize, String, String);
+
+/// Divides what is to be read of one database: large tables alone, small ones together. A portion of `enough` bytes is
+/// full.
+pub(super) fn portions(database: &str, mut items: Vec<(Item, u64)>, enough: u64) -> Vec<Portion> {
+    items.sort_by_key(|(_, bytes)| std::cmp::Reverse(*bytes));
+    let mut portions: Vec<Portion> = Vec::new();
+    for (item, bytes) in items {
+        let open = portions.last_mut().filter(|last| last.bytes + bytes <= enough && last.items.len() < MOST);
+        match open {
+            Some(portion) => {
+                portion.items.push(item);
+                portion.bytes += bytes;
+            }
+            None => portions.push(Portion { database: database.to_owned(), items: vec![item], bytes }),
+        }
+    }
+    portions
+}
+
+/// Reads a portion; the answers are those to all of its items, in order.
+pub(super) fn read(session: &Session<'_>, portion: &Portion, depth: Depth) -> Result<Vec<Answer>> {
+    let answers: Vec<Answer> = session.answers(&portion.database, &script(portion, depth))?;
+    match answers.iter().map(|(number, ..)| *number).eq(0..portion.items.len()) {
+        true => Ok(answers),
+        false => Err(Error::new(
+            Kind::Bug,
+            format!(
+                "{} answers to {} questions about database {:?}",
+                answers.len(),
+                portion.items.len(),
+                portion.database
+            ),
+        )),
+    }
+}
+
+fn script(portion: &Portion, depth: Depth) -> String {
+    let mut sql = SETTINGS.to_owned();
+    for (number, item) in portion.items.iter().enumerate() {
+        let (values, from) = match item {
+            // `(t.*)` is the row, whatever a column may be called.
+            Item::Table(name) => (
+                match depth {
+                    Depth::Rows => "count(*)::text, ''",
+                    Depth::Content => {
+                        "count(*)::text, coalesce(sum(hashtextextended((t.*)::text COLLATE \"C\", 0)), 0)::text"
+                    }
+                },
+                format!("ONLY {} AS t", quoted(name)),
+            ),
+            Item::Sequence(name) => ("last_value::text, is_called::text", quoted(name)),
+            // Where an object has holes, pages may be missing or be full of zeros.
+            Item::LargeObjects => (
+                "'', coalesce(sum(hashtextextended(concat_ws('|', loid, pageno, rtrim(encode(data, 'hex'), '0')) \
+                 COLLATE \"C\", 0)), 0)::text",
+                "pg_largeobject WHERE rtrim(encode(data, 'hex'), '0') <> ''".to_owned(),
+            ),
+        };
+        let _ = writeln!(sql, "SELECT json_build_array({number}, {values}) FROM {from};");
+    }
+    sql
+}
+
+fn quoted(name: &Name) -> String {
+    format!("{}.{}", identifier(&name.schema), identifier(&name.name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn table(name: &str) -> Item {
+        Item::Table(Name { schema: "public".into(), name: name.into() })
+    }
+
+    #[test]
+    fn large_tables_are_read_alone_and_small_ones_together() {
+        let items = [("a", 1), ("b", 50), ("c", 2), ("d", 900), ("e", 0), ("f", 60)];
+        let items = items.map(|(name, bytes)| (table(name), bytes)).to_vec();
+        let portions = portions("d", items, 100);
+        let sizes: Vec<_> = portions.iter().map(|portion| (portion.items.len(), portion.bytes)).collect();
+        assert_eq!(sizes, [(1, 900), (1, 60), (4, 53)]);
+    }
+
+    #[test]
+    fn no_name_breaks_out_of_a_script() {
+        let items = vec![table("a\"; DROP TABLE b; --"), Item::LargeObjects];
+        let sql = script(&Portion { database: "d".into(), items, bytes: 0 }, Depth::Content);
+        assert!(sql.contains("FROM ONLY \"public\".\"a\"\"; DROP TABLE b; --\" AS t;\n"), "{sql}");
+        assert!(sql.contains("json_build_array(1, '', "), "{sql}");
+    }
+}

@@ -1,0 +1,152 @@
+//! Two data directories change places, in one step where the file system can.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
+use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
+
+use crate::error::{Error, IoContext as _, Result};
+use crate::files;
+
+/// Exchanges the directories `a` and `b`, which have the same parent; it lasts when this returns.
+///
+/// renameat2(2) does it in one step. A file system that has no `RENAME_EXCHANGE` gets three renames, between which `a`
+/// may be missing: [`mend`] puts that right after a death.
+///
+/// # Errors
+/// [`crate::Kind::File`]; both are then where they were.
+pub fn exchange(a: &Path, b: &Path) -> Result<()> {
+    match renameat2(AT_FDCWD, a, AT_FDCWD, b, RenameFlags::RENAME_EXCHANGE) {
+        Ok(()) => {}
+        Err(Errno::EINVAL | Errno::ENOSYS | Errno::EOPNOTSUPP) => by_renames(a, b)?,
+        Err(errno) => {
+            return Err(Error::io(&format!("exchange {} and", a.display()), b, errno.into()));
+        }
+    }
+    sync_parent(a)
+}
+
+fn by_renames(a: &Path, b: &Path) -> Result<()> {
+    let aside = aside(b);
+    rename(a, &aside)?;
+    sync_parent(a)?;
+    rename(b, a).inspect_err(|_| {
+        let _ = std::fs::rename(&aside, a);
+    })?;
+    sync_parent(a)?;
+    rename(&aside, b)
+}
+
+/// Where `a` waits while there are renames.
+fn aside(b: &Path) -> PathBuf {
+    let mut name = b.as_os_str().to_owned();
+    name.push(".aside");
+    name.into()
+}
+
+/// After an [`exchange`] that was cut off: either nothing of it has happened then, or all.
+///
+/// # Errors
+/// [`crate::Kind::File`].
+pub fn mend(a: &Path, b: &Path) -> Result<()> {
+    let aside = aside(b);
+    if !exists(&aside) {
+        return Ok(());
+    }
+    match exists(a) {
+        true => rename(&aside, b)?,
+        false => rename(&aside, a)?,
+    }
+    sync_parent(a)
+}
+
+/// Gives `from` the name `to`, which must not be taken: not even an empty directory is replaced. Returns whether that
+/// was possible; it is not across file systems.
+///
+/// # Errors
+/// [`crate::Kind::File`], also if the name is taken.
+pub fn move_to(from: &Path, to: &Path) -> Result<bool> {
+    let renamed = match renameat2(AT_FDCWD, from, AT_FDCWD, to, RenameFlags::RENAME_NOREPLACE) {
+        Err(Errno::EINVAL | Errno::ENOSYS) if exists(to) => Err(Errno::EEXIST),
+        Err(Errno::EINVAL | Errno::ENOSYS) => {
+            std::fs::rename(from, to).map_err(|error| Errno::from_raw(error.raw_os_error().unwrap_or(0)))
+        }
+        renamed => renamed,
+    };
+    match renamed {
+        Ok(()) => {}
+        Err(Errno::EXDEV) => return Ok(false),
+        Err(errno) => return Err(Error::io(&format!("rename {} to", from.display()), to, errno.into())),
+    }
+    sync_parent(from)?;
+    sync_parent(to)?;
+    Ok(true)
+}
+
+pub(super) fn exists(path: &Path) -> bool {
+    path.symlink_metadata().is_ok()
+}
+
+fn rename(from: &Path, to: &Path) -> Result<()> {
+    std::fs::rename(from, to).at(&format!("rename {} to", from.display()), to)
+}
+
+fn sync_parent(path: &Path) -> Result<()> {
+    let parent = path
+        .parent()
+        .ok_or_else(|| Error::io("find the parent of", path, io::Error::from(io::ErrorKind::NotFound)))?;
+    files::sync_directory(parent)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn two() -> (tempfile::TempDir, PathBuf, PathBuf) {
+        let parent = tempfile::tempdir().unwrap();
+        let (a, b) = (parent.path().join("data"), parent.path().join("data.upgrade"));
+        for (directory, text) in [(&a, "old"), (&b, "new")] {
+            std::fs::create_dir(directory).unwrap();
+            std::fs::write(directory.join("x"), text).unwrap();
+        }
+        (parent, a, b)
+    }
+
+    fn content(directory: &Path) -> String {
+        std::fs::read_to_string(directory.join("x")).unwrap()
+    }
+
+    #[test]
+    fn they_change_places_and_back() {
+        let (_parent, a, b) = two();
+        exchange(&a, &b).unwrap();
+        assert_eq!((content(&a), content(&b)), ("new".into(), "old".into()));
+        by_renames(&a, &b).unwrap();
+        assert_eq!((content(&a), content(&b)), ("old".into(), "new".into()));
+    }
+
+    #[test]
+    fn an_exchange_that_was_cut_off_is_undone_or_done() {
+        let (_parent, a, b) = two();
+        mend(&a, &b).unwrap();
+        std::fs::rename(&a, aside(&b)).unwrap();
+        mend(&a, &b).unwrap();
+        assert_eq!((content(&a), content(&b)), ("old".into(), "new".into()));
+        std::fs::rename(&a, aside(&b)).unwrap();
+        std::fs::rename(&b, &a).unwrap();
+        mend(&a, &b).unwrap();
+        assert_eq!((content(&a), content(&b)), ("new".into(), "old".into()));
+    }
+
+    #[test]
+    fn a_name_that_is_taken_is_not_touched() {
+        let (parent, a, b) = two();
+        let empty = parent.path().join("empty");
+        std::fs::create_dir(&empty).unwrap();
+        assert!(move_to(&a, &empty).is_err());
+        assert!(move_to(&a, &b).is_err());
+        assert_eq!(content(&a), "old");
+        assert!(move_to(&a, &parent.path().join("free")).unwrap());
+    }
+}

@@ -1,0 +1,218 @@
+//! The old and the new server while data moves: on private sockets, where nobody else reaches them.
+
+use std::fs::{DirBuilder, Permissions};
+use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::{Pid, chown};
+
+use super::transfer;
+use crate::account::Account;
+use crate::error::{Error, IoContext as _, Kind, Result};
+use crate::postgres::{Connection, Major, Postmaster, PrivateServer, Session};
+use crate::runtime::{AsUser, Runtime};
+
+/// How long a server may take to start: an old one may have to recover first.
+const START: Duration = Duration::from_secs(1800);
+
+/// How long one that a dead run has left may take to end.
+const STOP: Duration = Duration::from_secs(300);
+
+/// Only the superuser comes in, and only through a socket that is closed to others than its system user.
+const LOGIN_RULES: &str = "local all all trust\n";
+
+/// Which of the two.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Side {
+    /// The old cluster.
+    Old,
+    /// The new one.
+    New,
+}
+
+/// Where the sockets and login rules of both servers are; removed when dropped.
+#[derive(Debug)]
+pub struct Sockets {
+    directory: PathBuf,
+}
+
+impl Sockets {
+    /// Makes them, for `account` alone. What a dead run has left is replaced.
+    ///
+    /// # Errors
+    /// [`Kind::File`].
+    pub fn make(socket_directory: &Path, account: &Account) -> Result<Self> {
+        Self::remove_abandoned(socket_directory)?;
+        let directory = Self::directory(socket_directory);
+        let own =
+            |path: &Path| chown(path, Some(account.uid), Some(account.gid)).at("change the owner of", path);
+        for path in [&directory, &directory.join("old"), &directory.join("new")] {
+            DirBuilder::new().mode(0o700).create(path).at("create", path)?;
+        }
+        let (hba, ident) = (directory.join("pg_hba.conf"), directory.join("pg_ident.conf"));
+        std::fs::write(&hba, LOGIN_RULES).at("write", &hba)?;
+        std::fs::write(&ident, "").at("write", &ident)?;
+        for path in [&hba, &ident] {
+            std::fs::set_permissions(path, Permissions::from_mode(0o600)).at("change the mode of", path)?;
+        }
+        for path in [&hba, &ident, &directory.join("old"), &directory.join("new"), &directory] {
+            own(path)?;
+        }
+        Ok(Self { directory })
+    }
+
+    fn directory(socket_directory: &Path) -> PathBuf {
+        let mut name = socket_directory.as_os_str().to_owned();
+        name.push("-upgrade");
+        name.into()
+    }
+
+    /// Removes what a dead run has left.
+    ///
+    /// # Errors
+    /// [`Kind::File`].
+    pub fn remove_abandoned(socket_directory: &Path) -> Result<()> {
+        transfer::remove(&Self::directory(socket_directory))
+    }
+
+    /// How to reach one of the servers as `superuser`.
+    pub fn connection(&self, side: Side, superuser: &str) -> Connection {
+        let name = match side {
+            Side::Old => "old",
+            Side::New => "new",
+        };
+        Connection::new(&self.directory.join(name), 5432, superuser)
+    }
+
+    /// What holds for both, whatever the administrator's files say.
+    fn settings(&self) -> Vec<String> {
+        let path = |name: &str| self.directory.join(name).display().to_string();
+        let mut settings = vec![
+            format!("hba_file={}", path("pg_hba.conf")),
+            format!("ident_file={}", path("pg_ident.conf")),
+        ];
+        settings.extend(QUIET.map(str::to_owned));
+        settings
+    }
+}
+
+impl Drop for Sockets {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.directory);
+    }
+}
+
+/// Messages come to us; nobody waits for a standby; nothing is done that nobody asked for.
+const QUIET: [&str; 9] = [
+    "logging_collector=off",
+    "log_destination=stderr",
+    "log_min_messages=warning",
+    "log_statement=none",
+    "external_pid_file=",
+    "synchronous_standby_names=",
+    "archive_mode=off",
+    "ssl=off",
+    "autovacuum=off",
+];
+
+/// Of the old server: it is read.
+const READ_ONLY: [&str; 1] = ["default_transaction_read_only=on"];
+
+/// Of the new one, which is written to the disk as a whole before anybody relies on it (chapter "Populating a
+/// Database"; `wal_level=minimal` lets COPY into a new table do without a log).
+const BULK: [&str; 9] = [
+    "fsync=off",
+    "full_page_writes=off",
+    "synchronous_commit=off",
+    "wal_level=minimal",
+    "max_wal_senders=0",
+    "max_wal_size=8GB",
+    "checkpoint_timeout=1h",
+    "maintenance_work_mem=256MB",
+    "shared_buffers=256MB",
+];
+
+/// A private server, and the programs that talk to it.
+pub struct Private<'a> {
+    runtime: AsUser<'a>,
+    major: Major,
+    connection: Connection,
+    server: PrivateServer,
+}
+
+impl<'a> Private<'a> {
+    /// Starts the cluster of version `major` in `data_directory`; `programs` is the version of the programs that talk
+    /// to it.
+    ///
+    /// # Errors
+    /// As [`PrivateServer::start`].
+    pub fn start(
+        runtime: &'a dyn Runtime,
+        account: &'a Account,
+        sockets: &Sockets,
+        superuser: &str,
+        (side, data_directory, major): (Side, &Path, Major),
+        programs: Major,
+    ) -> Result<Self> {
+        let connection = sockets.connection(side, superuser);
+        let mut settings = sockets.settings();
+        // A postgresql.conf may name another directory than its own.
+        settings.push(format!("data_directory={}", data_directory.display()));
+        match side {
+            Side::Old => settings.extend(READ_ONLY.map(str::to_owned)),
+            Side::New => settings.extend(BULK.map(str::to_owned)),
+        }
+        let server = PrivateServer::start_with(
+            runtime,
+            major,
+            data_directory,
+            &connection,
+            account,
+            &settings,
+            START,
+        )?;
+        Ok(Self { runtime: AsUser { runtime, account }, major: programs, connection, server })
+    }
+
+    /// To ask it for things.
+    pub fn session(&self) -> Session<'_> {
+        Session { runtime: &self.runtime, major: self.major, connection: &self.connection }
+    }
+
+    /// Stops it: everything is written.
+    ///
+    /// # Errors
+    /// As [`PrivateServer::stop`].
+    pub fn stop(self) -> Result<()> {
+        self.server.stop()
+    }
+}
+
+/// Stops the server in `data_directory` that a dead run has left there. That of a unit is left alone.
+///
+/// # Errors
+/// [`Kind::Server`] if it does not end.
+pub fn stop_abandoned(data_directory: &Path) -> Result<()> {
+    let deadline = std::time::Instant::now() + STOP;
+    let mut asked = None;
+    loop {
+        let found = Postmaster::of(data_directory, Path::new("/proc"))?;
+        let Some(postmaster) = found else { return Ok(()) };
+        if asked != Some(postmaster.pid) {
+            log::warn!(
+                "stopping the server (process {}) that was left on {}",
+                postmaster.pid,
+                data_directory.display()
+            );
+            let _ = kill(Pid::from_raw(postmaster.pid), Signal::SIGINT);
+            asked = Some(postmaster.pid);
+        }
+        if std::time::Instant::now() > deadline {
+            let message = format!("process {} on {} does not end", postmaster.pid, data_directory.display());
+            return Err(Error::new(Kind::Server, message));
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}

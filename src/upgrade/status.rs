@@ -1,0 +1,176 @@
+//! Where things stand, and which old data directories are kept.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use indicatif::DecimalBytes;
+use jiff::Timestamp;
+use serde::Serialize;
+
+use super::exchange::exists;
+use super::journal::{Entry, Journal, Outcome};
+use crate::error::Result;
+use crate::postgres::Major;
+
+/// The answer to `status`.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Status {
+    /// Where things stand, in a sentence.
+    pub sentence: String,
+    /// What to do next, if anything.
+    pub hint: Option<String>,
+    /// Whether an upgrade was begun and is not finished.
+    pub open: bool,
+    /// The latest upgrade.
+    pub latest: Option<Entry>,
+    /// Seconds that its clients were down.
+    pub downtime: Option<f64>,
+    /// Old data directories that are kept, the latest first.
+    pub kept: Vec<Kept>,
+}
+
+/// An old data directory that is kept.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Kept {
+    /// Where.
+    pub path: PathBuf,
+    /// Its version.
+    pub major: Major,
+    /// Bytes when it was put there.
+    pub bytes: Option<u64>,
+    /// Since when.
+    pub since: Timestamp,
+    /// Whole days since then.
+    pub days: i64,
+}
+
+/// Reads the journals.
+///
+/// # Errors
+/// As [`Journal::read`].
+pub fn status(state_directory: &Path, now: Timestamp) -> Result<Status> {
+    let all = Journal::all(state_directory)?;
+    let kept = all.iter().filter_map(|entry| kept(entry, now)).filter(|kept| exists(&kept.path)).collect();
+    Ok(judge(all.into_iter().next(), kept))
+}
+
+fn kept(entry: &Entry, now: Timestamp) -> Option<Kept> {
+    let ended = entry.ended.as_ref().filter(|ended| ended.outcome == Outcome::Upgraded)?;
+    Some(Kept {
+        path: entry.kept.clone()?,
+        major: entry.from,
+        bytes: entry.kept_bytes,
+        since: ended.at,
+        days: now.duration_since(ended.at).as_hours() / 24,
+    })
+}
+
+fn judge(latest: Option<Entry>, kept: Vec<Kept>) -> Status {
+    let (sentence, hint) = match &latest {
+        None => ("no upgrade has been made here".to_owned(), Some("matrix-postgres-upgrade check")),
+        Some(entry) => match &entry.ended {
+            None => (
+                format!(
+                    "an upgrade from PostgreSQL {} to {} has come to {}, since {:.0}",
+                    entry.from, entry.to, entry.step, entry.since
+                ),
+                Some("if it is not under way any more: matrix-postgres-upgrade recover"),
+            ),
+            Some(ended) if ended.outcome == Outcome::Upgraded => (
+                format!(
+                    "upgraded from PostgreSQL {} to {} at {:.0}, with {:.1} s of downtime",
+                    entry.from,
+                    entry.to,
+                    ended.at,
+                    entry.downtime()
+                ),
+                kept.first().map(|_| "matrix-postgres-upgrade rollback goes back to the kept data directory"),
+            ),
+            Some(ended) => (
+                format!(
+                    "the homeserver stays on PostgreSQL {}: the upgrade to {} was undone at {:.0} ({})",
+                    entry.from, entry.to, ended.at, ended.message
+                ),
+                Some("systemctl start matrix-postgres-upgrade.service begins it anew"),
+            ),
+        },
+    };
+    Status {
+        sentence,
+        hint: hint.map(str::to_owned),
+        open: latest.as_ref().is_some_and(Entry::is_open),
+        downtime: latest.as_ref().filter(|entry| entry.clients_started.is_some()).map(Entry::downtime),
+        latest,
+        kept,
+    }
+}
+
+impl fmt::Display for Status {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.sentence)?;
+        for Kept { path, major, bytes, since, days } in &self.kept {
+            let size = bytes.map_or_else(|| "?".to_owned(), |bytes| DecimalBytes(bytes).to_string());
+            write!(
+                f,
+                "\nkept: {}, PostgreSQL {major}, {size}, since {since:.0} ({days} days)",
+                path.display()
+            )?;
+        }
+        if let Some(hint) = &self.hint {
+            write!(f, "\nHINT: {hint}")?;
+        }
+        Ok(())
+    }
+}
+
+/// A finished upgrade, for the log: every duration, the downtime, and where everything is.
+pub fn report(entry: &Entry) -> String {
+    let steps: Vec<_> =
+        entry.durations.iter().map(|(step, seconds)| format!("{step} {seconds:.1} s")).collect();
+    let kept = entry.kept.as_ref().map_or_else(String::new, |kept| {
+        format!("; the data directory of PostgreSQL {} is kept in {}", entry.from, kept.display())
+    });
+    format!(
+        "upgraded from PostgreSQL {} to {} with {:.1} s of downtime ({}){kept}",
+        entry.from,
+        entry.to,
+        entry.downtime(),
+        steps.join(", ")
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::upgrade::journal::{Ended, Step, tests::entry};
+
+    #[test]
+    fn a_sentence_says_where_things_stand() {
+        assert!(judge(None, vec![]).sentence.starts_with("no upgrade"));
+        let open = judge(Some(Entry { step: Step::Transferring, ..entry() }), vec![]);
+        assert!(open.open && open.sentence.contains("has come to carrying the databases over"), "{open}");
+        assert!(open.to_string().ends_with("matrix-postgres-upgrade recover"), "{open}");
+        let ended = |outcome| Some(Ended { outcome, at: Timestamp::UNIX_EPOCH, message: "no space".into() });
+        let returned = judge(Some(Entry { ended: ended(Outcome::Returned), ..entry() }), vec![]);
+        assert!(
+            returned.sentence.contains("stays on PostgreSQL 15") && returned.sentence.contains("no space")
+        );
+    }
+
+    #[test]
+    fn what_is_kept_is_listed_with_size_and_age() {
+        let ended = Ended { outcome: Outcome::Upgraded, at: Timestamp::UNIX_EPOCH, message: String::new() };
+        let entry = Entry {
+            ended: Some(ended),
+            kept: Some("/m/kept".into()),
+            kept_bytes: Some(3_000_000_000),
+            ..entry()
+        };
+        let kept = kept(&entry, Timestamp::from_second(86_400 * 12).unwrap()).unwrap();
+        let text = judge(Some(entry), vec![kept]).to_string();
+        assert!(
+            text.contains("kept: /m/kept, PostgreSQL 15, 3.00 GB, since 1970-01-01T00:00:00Z (12 days)"),
+            "{text}"
+        );
+    }
+}

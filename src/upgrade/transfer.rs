@@ -1,0 +1,223 @@
+//! Method `dump`: roles and databases go from the old server to the new one by pg_dump and pg_restore.
+
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use nix::unistd::chown;
+
+use crate::account::Account;
+use crate::backup::globals::Globals;
+use crate::error::{Error, IoContext as _, Kind, Result};
+use crate::postgres::{self, Database, Session, pg_dump, pg_restore, vacuumdb};
+use crate::report::Progress;
+use crate::runtime::{Call, Child, interrupt, output};
+
+/// How often the new server is asked how large its databases are by now.
+const TICK: Duration = Duration::from_secs(1);
+
+/// How long pg_dumpall waits for a lock: there is nobody else.
+const LOCK_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// How the rows travel.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Way {
+    /// Through a directory of files, written and read by all processors.
+    Files,
+    /// From server to server, one table after the other: it needs no room.
+    Stream,
+}
+
+/// A directory for the files, of the cluster's owner alone; removed when dropped.
+#[derive(Debug)]
+pub struct DumpDirectory(PathBuf);
+
+impl DumpDirectory {
+    /// Makes `path`, which belongs to one upgrade. What a dead run of it has left is replaced.
+    ///
+    /// # Errors
+    /// [`Kind::File`]; see [`check_private`].
+    pub fn make(path: &Path, account: &Account) -> Result<Self> {
+        let parent = path.parent().unwrap_or(path);
+        if parent.symlink_metadata().is_err() {
+            std::fs::DirBuilder::new().recursive(true).mode(0o700).create(parent).at("create", parent)?;
+            chown(parent, Some(account.uid), Some(account.gid)).at("change the owner of", parent)?;
+        }
+        check_private(parent, account)?;
+        remove(path)?;
+        std::fs::DirBuilder::new().mode(0o700).create(path).at("create", path)?;
+        chown(path, Some(account.uid), Some(account.gid)).at("change the owner of", path)?;
+        Ok(Self(path.to_owned()))
+    }
+}
+
+impl Drop for DumpDirectory {
+    fn drop(&mut self) {
+        if let Err(error) = remove(&self.0) {
+            log::warn!("{}", error.report());
+        }
+    }
+}
+
+/// Removes what a dump directory holds, if there is one.
+///
+/// # Errors
+/// [`Kind::File`].
+pub fn remove(path: &Path) -> Result<()> {
+    match std::fs::remove_dir_all(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        removed => removed.at("remove", path),
+    }
+}
+
+/// Everybody's messages will lie in it: it must be a directory of the cluster's owner that nobody else may enter.
+///
+/// # Errors
+/// [`Kind::File`].
+pub fn check_private(directory: &Path, account: &Account) -> Result<()> {
+    let Ok(meta) = directory.symlink_metadata() else { return Ok(()) };
+    let is_private = meta.mode().trailing_zeros() >= 6;
+    if meta.is_dir() && meta.uid() == account.uid.as_raw() && is_private {
+        return Ok(());
+    }
+    let message =
+        format!("the dump directory {} is not a directory of {} alone", directory.display(), account.name);
+    Err(Error::new(Kind::File, message)
+        .state("nothing was changed")
+        .hint("name another one, which need not be there yet: --dump-dir, or upgrade.dump_directory"))
+}
+
+/// Carries roles and databases over, and gathers the planner's statistics of them.
+///
+/// # Errors
+/// [`Kind::Damaged`] for rows that the new server does not take, [`Kind::NoSpace`], and others.
+pub fn transfer(
+    old: &Session<'_>,
+    new: &Session<'_>,
+    files: Option<&DumpDirectory>,
+    progress: &mut dyn Progress,
+) -> Result<()> {
+    globals(old, new)?;
+    let mut databases = postgres::databases(old)?;
+    // To replace these two writes everything to the disk: they come while there is nothing.
+    databases.sort_by_key(|database| !by_way_of(database).1);
+    let total = databases.iter().map(|database| database.size).sum();
+    progress.begin("carrying the databases over", Some(total));
+    let carried = databases.iter().try_for_each(|database| match files {
+        Some(directory) => by_files(old, new, &directory.0, database, progress),
+        None => by_stream(old, new, database, progress),
+    });
+    progress.end();
+    carried?;
+    progress.begin("gathering statistics", None);
+    let analyzed =
+        run(new, &vacuumdb::analyze_all(new.connection, jobs()), "vacuumdb".to_owned(), None, progress);
+    progress.end();
+    analyzed
+}
+
+/// How many connections work at the same time.
+pub fn jobs() -> usize {
+    crate::archive::default_threads().max(2)
+}
+
+/// Roles with passwords, memberships and settings; the bootstrap superuser is there already.
+fn globals(old: &Session<'_>, new: &Session<'_>) -> Result<()> {
+    let command = old.runtime.command(old.major, &pg_dump::globals(old.connection, LOCK_TIMEOUT))?;
+    let text = output(command, "pg_dumpall", &[])?;
+    let text = String::from_utf8(text)
+        .map_err(|error| Error::new(Kind::Damaged, "a role's name or setting is not UTF-8").because(error))?;
+    let sql = Globals::parse(&text).for_server(&postgres::roles(new)?);
+    new.execute("postgres", &sql).map_err(|error| error.context("the roles could not be carried over"))
+}
+
+/// A new cluster has these two; one of them is replaced by way of the other.
+fn by_way_of(database: &Database) -> (&'static str, bool) {
+    match database.name.as_str() {
+        "postgres" => ("template1", true),
+        "template1" => ("postgres", true),
+        _ => ("postgres", false),
+    }
+}
+
+fn by_files(
+    old: &Session<'_>,
+    new: &Session<'_>,
+    directory: &Path,
+    database: &Database,
+    progress: &mut dyn Progress,
+) -> Result<()> {
+    let dump = directory.join("dump");
+    let call = pg_dump::directory(old.connection, &database.name, jobs(), &dump);
+    run(old, &call, format!("pg_dump of {:?}", database.name), None, progress)?;
+    let (way, replace) = by_way_of(database);
+    let call = pg_restore::create(new.connection, way, Some(&dump), jobs(), replace);
+    run(new, &call, format!("pg_restore of {:?}", database.name), Some(new), progress)
+        .map_err(|error| explain(error, &database.name))?;
+    remove(&dump)
+}
+
+fn by_stream(
+    old: &Session<'_>,
+    new: &Session<'_>,
+    database: &Database,
+    progress: &mut dyn Progress,
+) -> Result<()> {
+    let custom = crate::config::BackupFormat::Custom;
+    let call = pg_dump::database(old.connection, &database.name, custom, &[], LOCK_TIMEOUT);
+    let mut command = old.runtime.command(old.major, &call)?;
+    command.stdin(Stdio::null()).stdout(Stdio::piped());
+    let mut dump = Child::spawn(command, format!("pg_dump of {:?}", database.name))?;
+    let (way, replace) = by_way_of(database);
+    let mut command =
+        new.runtime.command(new.major, &pg_restore::create(new.connection, way, None, 1, replace))?;
+    command.stdin(dump.stdout().map_or_else(Stdio::null, Stdio::from)).stdout(Stdio::null());
+    let restore = Child::spawn(command, format!("pg_restore of {:?}", database.name))?;
+    let restored = watch(restore, Some(new), progress).map_err(|error| explain(error, &database.name));
+    // Each side's exit status counts. Where the reader failed, the writer only says that nobody reads.
+    restored.and_then(|()| dump.wait())
+}
+
+fn run(
+    session: &Session<'_>,
+    call: &Call,
+    name: String,
+    grows: Option<&Session<'_>>,
+    progress: &mut dyn Progress,
+) -> Result<()> {
+    let mut command = session.runtime.command(session.major, call)?;
+    command.stdin(Stdio::null()).stdout(Stdio::null());
+    watch(Child::spawn(command, name)?, grows, progress)
+}
+
+/// Waits for a child that says nothing, and asks the new server how far it is.
+fn watch(mut child: Child, new: Option<&Session<'_>>, progress: &mut dyn Progress) -> Result<()> {
+    let mut asked = Instant::now();
+    while !child.has_ended() {
+        interrupt::check()?;
+        std::thread::sleep(Duration::from_millis(10));
+        if let Some(new) = new.filter(|_| asked.elapsed() > TICK) {
+            if let Ok(size) =
+                new.query("postgres", "SELECT to_json(sum(pg_database_size(oid))::bigint) FROM pg_database;")
+            {
+                progress.advance(size);
+            }
+            asked = Instant::now();
+        }
+    }
+    child.wait()
+}
+
+/// Whose fault it is: the machine's, or that of the old cluster, such as an index whose rows are not unique.
+fn explain(error: Error, database: &str) -> Error {
+    if error.kind() != Kind::Program {
+        return error;
+    }
+    let kind = match error.report().contains("No space left on device") {
+        true => Kind::NoSpace,
+        false => Kind::Damaged,
+    };
+    error.with_kind(kind).context(format!("the new server does not take what database {database:?} holds"))
+}
