@@ -63,9 +63,13 @@ impl Postmaster {
         else {
             return Ok(None);
         };
+        let started = text.lines().nth(2).and_then(|line| line.trim().parse::<u64>().ok());
+        if started.is_some_and(|started| booted_since(proc, started)) {
+            return Ok(None);
+        }
         let process = proc.join(pid.to_string());
         let Ok(name) = std::fs::read_to_string(process.join("comm")) else { return Ok(None) };
-        if !name.starts_with("postgres") || works_elsewhere(&process.join("cwd"), path) {
+        if !name.starts_with("postgres") || is_of_another(&process, path) {
             return Ok(None);
         }
         let unit = std::fs::read_to_string(process.join("cgroup")).ok().and_then(|text| unit_of(&text));
@@ -141,13 +145,23 @@ fn contents(path: &Path) -> Result<Contents> {
     }
 }
 
-/// A server works in its data directory. After a power cut the number in `postmaster.pid` may be that of another one.
-fn works_elsewhere(cwd: &Path, path: &Path) -> bool {
-    match (cwd.metadata(), path.metadata()) {
-        (Ok(cwd), Ok(path)) => (cwd.dev(), cwd.ino()) != (path.dev(), path.ino()),
-        // Only its own user and root are told.
-        _ => false,
-    }
+/// Whether the machine was booted after this time, in seconds of the epoch: the third line of `postmaster.pid` is when its
+/// server started, and the process with its number is another one then.
+fn booted_since(proc: &Path, started: u64) -> bool {
+    let Ok(text) = std::fs::read_to_string(proc.join("stat")) else { return false };
+    let booted = text.lines().find_map(|line| line.strip_prefix("btime ")?.trim().parse::<u64>().ok());
+    // Neither clock is exact.
+    booted.is_some_and(|booted| started + 2 < booted)
+}
+
+/// A server runs as the owner of its data directory, and works in it. After a power cut the number in `postmaster.pid` may
+/// be that of another cluster's server.
+fn is_of_another(process: &Path, data_directory: &Path) -> bool {
+    let (Ok(process_meta), Ok(data)) = (process.metadata(), data_directory.metadata()) else { return false };
+    // Only its own user, and root with all capabilities, are told where it works.
+    let elsewhere =
+        process.join("cwd").metadata().is_ok_and(|cwd| (cwd.dev(), cwd.ino()) != (data.dev(), data.ino()));
+    elsewhere || process_meta.uid() != data.uid()
 }
 
 /// The unit in a line such as `0::/system.slice/system-postgresql.slice/postgresql@17-main.service`. Kernels
@@ -199,6 +213,16 @@ mod tests {
         assert_eq!(read(root.path()).postmaster, Some(Postmaster { pid: 4711, unit: unit.clone() }));
 
         // After a boot, the number may be that of another server.
+        write(root.path(), "data/postmaster.pid", "4711\n/data\n1000\n");
+        write(root.path(), "proc/stat", "cpu 1\nbtime 2000\n");
+        assert_eq!(read(root.path()).postmaster, None);
+        write(root.path(), "proc/stat", "cpu 1\nbtime 999\n");
+        assert!(read(root.path()).postmaster.is_some());
+        // Whoever is not root cannot give it to another user.
+        if std::os::unix::fs::chown(root.path().join("proc/4711"), Some(65534), None).is_ok() {
+            assert_eq!(read(root.path()).postmaster, None);
+            std::os::unix::fs::chown(root.path().join("proc/4711"), Some(0), None).unwrap();
+        }
         let cwd = root.path().join("proc/4711/cwd");
         std::os::unix::fs::symlink(root.path().join("proc"), &cwd).unwrap();
         assert_eq!(read(root.path()).postmaster, None);
