@@ -9,7 +9,7 @@ mod machine;
 use std::error::Error;
 
 use indicatif::DecimalBytes;
-use machine::{Machine, Synapse, image, package};
+use machine::{Image, Machine, Synapse, package};
 
 /// Runs a command as the service's user; prints seconds, and the largest process in KiB.
 const TIMED: &str = r"
@@ -24,7 +24,7 @@ const PG_DUMP: &str = "/usr/lib/postgresql/17/bin/pg_dump -h /run/matrix-postgre
 
 fn main() -> Result<(), Box<dyn Error>> {
     let sizes = std::env::var("EVENTS").unwrap_or_else(|_| "250000 1000000".into());
-    image::build()?;
+    Image::Usual.build()?;
     package::current()?;
     println!("{} processors\n", std::thread::available_parallelism()?);
     for events in sizes.split_whitespace() {

@@ -7,7 +7,7 @@ mod machine;
 use std::error::Error;
 use std::time::Instant;
 
-use machine::{Machine, Synapse, image, package};
+use machine::{Image, Machine, Synapse, package};
 
 /// Dump all, pack, start an empty new server, restore: its steps, without Docker and without the services' own time.
 const PLAYBOOK: &str = r#"
@@ -29,7 +29,7 @@ const CLEAN_UP: &str = "
 
 fn main() -> Result<(), Box<dyn Error>> {
     let sizes = std::env::var("EVENTS").unwrap_or_else(|_| "1000000".into());
-    image::build()?;
+    Image::Usual.build()?;
     package::current()?;
     println!("| events | the playbook's way | this | times less |\n|---|---|---|---|");
     for events in sizes.split_whitespace() {

@@ -12,7 +12,7 @@ use std::io::{IsTerminal as _, stderr};
 use std::time::{Duration, Instant};
 
 use indicatif::{HumanCount, ProgressBar, ProgressStyle};
-use machine::{Machine, Synapse, image, package};
+use machine::{Image, Machine, Synapse, package};
 
 const TALK: [&str; 4] = [
     "did the backup run last night?",
@@ -34,7 +34,7 @@ WHERE relkind = 'r' AND nspname = 'public' ORDER BY relname";
 
 fn main() -> Result<(), Box<dyn Error>> {
     let begun = Instant::now();
-    image::build()?;
+    Image::Usual.build()?;
     package::current()?;
     let machine = step("boot a machine with systemd", || Machine::boot("demo"))?;
     step("install the package", || package::install(&machine));

@@ -18,7 +18,7 @@ use nix::fcntl::{Flock, FlockArg};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use super::image;
+use super::image::{self, Image};
 
 /// Directories that are on a real file system and not on the overlay, as they would be on a server:
 /// overlays lack `renameat2(RENAME_EXCHANGE)`, and Docker refuses them.
@@ -28,13 +28,13 @@ const REAL: [&str; 3] = ["/matrix", "/var/backups", "/var/lib/docker"];
 const PATIENCE: Duration = Duration::from_secs(90);
 const TICK: Duration = Duration::from_millis(20);
 
-/// Mounts the overlay, and the disk if there is one, and becomes `systemd-nspawn`: `$1` root, `$2` the machine's
+/// Mounts the overlay, and the disk if there is one, and becomes `systemd-nspawn`: `$1` layers, `$2` the machine's
 /// directory, `$3` its control group, `$4` its name; the rest are options.
 const BOOT: &str = r#"
 set -eu
-root=$1 directory=$2 group=$3 name=$4; shift 4
+layers=$1 directory=$2 group=$3 name=$4; shift 4
 echo $$ >"$group/cgroup.procs"
-mount -t overlay machine -o "lowerdir=$root,upperdir=$directory/upper,workdir=$directory/work" "$directory/root"
+mount -t overlay machine -o "lowerdir=$layers,upperdir=$directory/upper,workdir=$directory/work" "$directory/root"
 if [ -f "$directory/disk" ]; then
     mkdir -p "$directory/mounted"
     # Nothing reaches the disk by itself while a test looks: only what is synced.
@@ -49,6 +49,7 @@ exec systemd-nspawn --quiet --register=no --keep-unit --private-network --link-j
 
 /// A throw-away machine. Dropped, it is gone with everything in it.
 pub struct Machine {
+    image: Image,
     directory: PathBuf,
     group: PathBuf,
     /// Directory inside, directory on the host.
@@ -88,7 +89,17 @@ impl Machine {
     /// # Errors
     /// As [`Machine::boot`].
     pub fn boot_with(name: &str, binds: &[(&str, &Path)]) -> io::Result<Self> {
-        let machine = Self::make(name, binds)?;
+        let machine = Self::make(name, Image::Usual, binds)?;
+        machine.boot_again()?;
+        Ok(machine)
+    }
+
+    /// Boots a machine that has PostgreSQL 18, too.
+    ///
+    /// # Errors
+    /// As [`Machine::boot`].
+    pub fn boot_newer(name: &str) -> io::Result<Self> {
+        let machine = Self::make(name, Image::Newer, &[])?;
         machine.boot_again()?;
         Ok(machine)
     }
@@ -99,7 +110,7 @@ impl Machine {
     /// # Errors
     /// As [`Machine::boot`].
     pub fn boot_with_disk(name: &str) -> io::Result<Self> {
-        let mut machine = Self::make(name, &[])?;
+        let mut machine = Self::make(name, Image::Usual, &[])?;
         machine.binds.retain(|(inside, _)| inside != "/matrix");
         let disk = machine.directory.join("disk");
         File::create(&disk)?.set_len(4 << 30)?;
@@ -111,11 +122,12 @@ impl Machine {
         Ok(machine)
     }
 
-    fn make(name: &str, binds: &[(&str, &Path)]) -> io::Result<Self> {
-        image::build()?;
+    fn make(name: &str, image: Image, binds: &[(&str, &Path)]) -> io::Result<Self> {
+        image.build()?;
         let (directory, owner) = make_directory(name)?;
         let group = group_of(&directory)?;
         let machine = Self {
+            image,
             binds: REAL
                 .iter()
                 .map(|inside| ((*inside).to_owned(), directory.join("real").join(inside.replace('/', "_"))))
@@ -148,9 +160,11 @@ impl Machine {
         std::fs::create_dir_all(&self.group)?;
         let console = File::create(self.directory.join("console"))?;
         let name = self.directory.file_name().unwrap_or_default();
+        let layers: Vec<_> = self.image.layers().into_iter().map(PathBuf::into_os_string).collect();
         let mut nspawn = Command::new("unshare")
             .args(["--mount", "bash", "-c", BOOT, "boot"])
-            .args([image::path().as_path(), &self.directory, &self.group, Path::new(name)])
+            .arg(layers.join(":".as_ref()))
+            .args([&self.directory, &self.group, Path::new(name)])
             .args(self.binds.iter().map(|(inside, host)| format!("--bind={}:{inside}", host.display())))
             .stdin(Stdio::null())
             .stdout(console.try_clone()?)

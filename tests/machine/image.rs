@@ -1,5 +1,5 @@
-//! The root that every machine starts from: built once by `recipe.sh`, kept outside the checkout under the
-//! hash of that recipe.
+//! The root that every machine starts from, and the layer over it that some want: built once by `recipe.sh`, kept
+//! outside the checkout under the hash of that recipe.
 
 use std::fs::File;
 use std::io;
@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use nix::fcntl::{Flock, FlockArg};
 
-/// What the root is made of.
+/// What they are made of.
 const RECIPE: &str = include_str!("recipe.sh");
 
 /// Where roots and machines are: `$XDG_CACHE_HOME/matrix-postgres`. Overlays of machines are in it, too,
@@ -24,46 +24,76 @@ pub fn cache() -> PathBuf {
         .join("matrix-postgres")
 }
 
-/// Where the root of this recipe is, or will be.
-pub fn path() -> PathBuf {
-    cache().join(format!("root-{:08x}", crc32fast::hash(RECIPE.as_bytes())))
+/// What a machine starts from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Image {
+    /// PostgreSQL 17, 15 and 13, as far as its packages go.
+    Usual,
+    /// PostgreSQL 18, too.
+    Newer,
 }
 
-/// Whether it has been built.
-pub fn is_built() -> bool {
-    path().is_dir()
+impl Image {
+    /// The directories that are laid over each other, the uppermost first, whether they are built or not.
+    pub fn layers(self) -> Vec<PathBuf> {
+        let named = |what| cache().join(format!("{what}-{:08x}", crc32fast::hash(RECIPE.as_bytes())));
+        match self {
+            Self::Usual => vec![named("root")],
+            Self::Newer => vec![named("newer"), named("root")],
+        }
+    }
+
+    /// Whether it has been built.
+    pub fn is_built(self) -> bool {
+        self.layers().iter().all(|layer| layer.is_dir())
+    }
+
+    /// Builds what is not there of it; the lowest layer comes first. Of two who come at once, one waits.
+    ///
+    /// # Errors
+    /// When the recipe fails; its output has gone to standard error.
+    pub fn build(self) -> io::Result<()> {
+        if self.is_built() {
+            return Ok(());
+        }
+        let cache = cache();
+        std::fs::create_dir_all(&cache)?;
+        let lock = File::create(cache.join("root.lock"))?;
+        let _lock =
+            Flock::lock(lock, FlockArg::LockExclusive).map_err(|(_, errno)| io::Error::from(errno))?;
+        let mut layers = self.layers();
+        layers.reverse();
+        for (at, layer) in layers.iter().enumerate().filter(|(_, layer)| !layer.is_dir()) {
+            make(&layers[..at], layer)?;
+        }
+        Ok(())
+    }
 }
 
-/// Builds the root unless it is there; returns where. Of two who come at once, one waits.
-///
-/// # Errors
-/// When the recipe fails; its output has gone to standard error.
-pub fn build() -> io::Result<PathBuf> {
-    let (root, cache) = (path(), cache());
-    if root.is_dir() {
-        return Ok(root);
-    }
-    std::fs::create_dir_all(&cache)?;
-    let lock = File::create(cache.join("root.lock"))?;
-    let _lock = Flock::lock(lock, FlockArg::LockExclusive).map_err(|(_, errno)| io::Error::from(errno))?;
-    if root.is_dir() {
-        return Ok(root);
-    }
-    eprintln!("building the machine's root, once, about 2 minutes: {}", root.display());
+/// Runs the recipe for one layer, which appears whole or not at all.
+fn make(below: &[PathBuf], layer: &Path) -> io::Result<()> {
+    let duration = if below.is_empty() { "2 minutes" } else { "20 seconds" };
+    eprintln!("building the machines' {}, once, about {duration}", layer.display());
     let begun = Instant::now();
-    let partial = root.with_extension("partial");
+    let partial = layer.with_extension("partial");
     if partial.exists() {
         std::fs::remove_dir_all(&partial)?;
     }
     let recipe = tempfile::Builder::new().suffix(".sh").tempfile()?;
     std::fs::write(recipe.path(), RECIPE)?;
-    // Standard output is for whoever started us; all of the recipe's is progress.
-    let status = Command::new("bash").arg(recipe.path()).arg(&partial).stdout(io::stderr()).status()?;
+    // What it mounts is gone with it. Standard output is for whoever started us; all of the recipe's is progress.
+    let status = Command::new("unshare")
+        .args(["--mount", "bash"])
+        .arg(recipe.path())
+        .args(below)
+        .arg(&partial)
+        .stdout(io::stderr())
+        .status()?;
     if !status.success() {
         let _ = std::fs::remove_dir_all(&partial);
         return Err(io::Error::other(format!("tests/machine/recipe.sh failed: {status}")));
     }
-    std::fs::rename(&partial, &root)?;
-    eprintln!("the machine's root was built in {:.0} s", begun.elapsed().as_secs_f64());
-    Ok(root)
+    std::fs::rename(&partial, layer)?;
+    eprintln!("it was built in {:.0} s", begun.elapsed().as_secs_f64());
+    Ok(())
 }

@@ -1,7 +1,7 @@
-//! Throw-away machines: a real Debian with systemd, D-Bus, PostgreSQL 17, 15 and 13 and Synapse, booted in
-//! about a second, in which the package is installed and used as an administrator does.
+//! Throw-away machines: a real Debian with systemd, D-Bus, PostgreSQL 17, 15 and 13, on request 18, and Synapse,
+//! booted in about a second, in which the package is installed and used as an administrator does.
 //!
-//! - [`image`]: the root that all of them start from, built once by `recipe.sh`
+//! - [`image`]: what they start from, built once by `recipe.sh`
 //! - [`boot`]: [`Machine`]: an overlay on it, booted; commands, power cuts
 //! - [`package`]: the .deb of this tree, installed in a machine
 //! - [`synapse`]: a homeserver on the packaged database, and people who talk on it
@@ -18,6 +18,7 @@ pub mod synapse;
 use std::io::Write as _;
 
 pub use boot::{Machine, Output};
+pub use image::Image;
 pub use synapse::Synapse;
 
 /// With this value of the variable `MATRIX_POSTGRES_TESTS`, no test may be left out.
@@ -35,7 +36,15 @@ pub fn for_test(name: &str) -> Option<Machine> {
 /// As [`for_test`], with a disk: see [`Machine::power_cut_to_disk`].
 #[track_caller]
 pub fn for_test_with_disk(name: &str) -> Option<Machine> {
-    let machine = booted(name, Machine::boot_with_disk)?;
+    let machine = booted(name, Image::Usual, Machine::boot_with_disk)?;
+    package::install(&machine);
+    Some(machine)
+}
+
+/// As [`for_test`], with PostgreSQL 18, too.
+#[track_caller]
+pub fn for_test_with_18(name: &str) -> Option<Machine> {
+    let machine = booted(name, Image::Newer, Machine::boot_newer)?;
     package::install(&machine);
     Some(machine)
 }
@@ -43,13 +52,13 @@ pub fn for_test_with_disk(name: &str) -> Option<Machine> {
 /// As [`for_test`], without the package.
 #[track_caller]
 pub fn bare_for_test(name: &str) -> Option<Machine> {
-    booted(name, Machine::boot)
+    booted(name, Image::Usual, Machine::boot)
 }
 
 #[track_caller]
-fn booted(name: &str, boot: impl FnOnce(&str) -> std::io::Result<Machine>) -> Option<Machine> {
+fn booted(name: &str, image: Image, boot: impl FnOnce(&str) -> std::io::Result<Machine>) -> Option<Machine> {
     let all = std::env::var_os("MATRIX_POSTGRES_TESTS").is_some_and(|value| value == ALL);
-    if let Err(reason) = possible(all) {
+    if let Err(reason) = possible(image, all) {
         assert!(!all, "{name} cannot be tested: {reason}");
         // Not eprintln!, which the test harness swallows.
         let _ = writeln!(std::io::stderr(), "left out: {name}: {reason}");
@@ -58,12 +67,12 @@ fn booted(name: &str, boot: impl FnOnce(&str) -> std::io::Result<Machine>) -> Op
     Some(boot(name).expect("the machine should boot"))
 }
 
-fn possible(all: bool) -> Result<(), String> {
+fn possible(image: Image, all: bool) -> Result<(), String> {
     if !nix::unistd::geteuid().is_root() {
         return Err("machines need root".into());
     }
-    if !all && !image::is_built() {
-        return Err("the machine's root is not built; make test does that".into());
+    if !all && !image.is_built() {
+        return Err("what the machine starts from is not built; make test does that".into());
     }
     package::current().map(drop)
 }

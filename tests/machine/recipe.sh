@@ -1,9 +1,10 @@
 #!/bin/bash
 # The machine's root: Debian trixie with systemd, PostgreSQL 17, 15 and 13, and Synapse.
-# usage: recipe.sh ROOT, as root, on a Debian with mmdebstrap. Afterwards nothing in it needs a network.
-# image.rs names the result by the hash of this text: whoever changes it gets a new root.
+# usage: recipe.sh ROOT          as root, on a Debian with mmdebstrap. Afterwards nothing in it needs a network.
+#        recipe.sh ROOT LAYER    what is laid over that root for PostgreSQL 18
+# image.rs names the results by the hash of this text: whoever changes it gets new ones.
 set -euo pipefail
-root=$1
+root=$1 layer=${2-}
 
 packages=(
     # a system that boots
@@ -16,6 +17,8 @@ packages=(
     # docker.io docker-cli
 )
 synapse=matrix-synapse==1.163.2
+# In the layer, from forky, with what it needs of it: the C library, and little else.
+newer=postgresql-18
 
 # The mirror, and how it is reached, are the host's own.
 mirror=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' | grep -v security | head -n 1)
@@ -23,9 +26,9 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 apt-config dump --no-empty --format '%f "%v";%n' \
     Acquire::http Acquire::https Acquire::Check-Valid-Until Acquire::Check-Date | sed '/^$/d' >"$work/apt.conf"
-for suite in trixie bookworm bullseye; do
-    echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $mirror $suite main"
-done >"$work/sources.list"
+sources() {
+    printf "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $mirror %s main\n" "$@"
+}
 
 # Older releases are there for the older majors of PostgreSQL, and for nothing that trixie has, too.
 cat >"$work/preferences" <<'END'
@@ -39,6 +42,33 @@ Pin-Priority: 90
 END
 # PostgreSQL's packages make a cluster each. We want one, as on a Debian that has one major: 17/main on 5432.
 echo 'create_main_cluster = false' >"$work/createcluster.conf"
+
+if [ -n "$layer" ]; then
+    mkdir -p "$layer" "$layer.work" "$work/root"
+    mount -t overlay layer -o "lowerdir=$root,upperdir=$layer,workdir=$layer.work" "$work/root"
+    mount -t proc proc "$work/root/proc"
+    trap 'umount --recursive "$work/root" && rm -rf "$work" "$layer.work"' EXIT
+    # As mmdebstrap does it: the host's apt fetches, and the dpkg in there installs.
+    cat >>"$work/apt.conf" <<END
+Dir "$work/root";
+Dir::Etc::SourceList "$work/sources.list";
+Dir::Etc::SourceParts "/dev/null";
+DPkg::Chroot-Directory "$work/root";
+DPkg::Use-Pty "false";
+APT::Sandbox::User "root";
+APT::Install-Recommends "false";
+Acquire::Languages "none";
+END
+    sources forky >"$work/sources.list"
+    install -m 0644 -t "$work/root/etc/postgresql-common" "$work/createcluster.conf"
+    export APT_CONFIG=$work/apt.conf DEBIAN_FRONTEND=noninteractive LC_ALL=C.UTF-8
+    apt-get --quiet=2 update
+    apt-get --quiet=2 install "$newer" >"$work/log" 2>&1 || { cat "$work/log"; exit 1; }
+    apt-get --quiet=2 clean
+    rm -r "$work/root/var/lib/apt/lists/"* "$work/root/etc/postgresql-common/createcluster.conf"
+    exit
+fi
+sources trixie bookworm bullseye >"$work/sources.list"
 
 # Synapse's wheels come through the host's settings of pip, whatever they are.
 cp "${PIP_CERT:-${SSL_CERT_FILE:-/etc/ssl/certs/ca-certificates.crt}}" "$work/ca.pem"
