@@ -208,9 +208,10 @@ const CONTENT: (&str, &str) = (
     "database \"homeserver\": table public.edges has as many rows as before, and not the same values in them",
 );
 
-/// Two servers in a directory each, of which the second is made from the first as people do it: `$1` the old major.
+/// Two servers in a directory each, of which the second is made from the first as people do it: `$1` and `$2` are their
+/// majors.
 const SERVERS: &str = r#"
-old=$1 new=17
+old=$1 new=$2
 run() { runuser -u postgres -- "$@"; }
 for which in old new; do
     major=${!which} place=/srv/$1/$which
@@ -222,31 +223,34 @@ done >/dev/null
 cd /
 "#;
 
-/// The servers of [`SERVERS`], for `major` and 17.
+/// The servers of [`SERVERS`].
 struct Servers<'a> {
     machine: &'a Machine,
-    major: u16,
+    old: u16,
+    new: u16,
 }
 
 impl<'a> Servers<'a> {
-    fn start(machine: &'a Machine, major: u16) -> Self {
-        machine.ok(&format!("set -- {major}; {SERVERS}"));
-        Self { machine, major }
+    fn start(machine: &'a Machine, old: u16, new: u16) -> Self {
+        machine.ok(&format!("set -- {old} {new}; {SERVERS}"));
+        Self { machine, old, new }
     }
 
     /// From the old to the new one.
     fn carry(&self) {
         let psql = self.psql("new", "postgres");
+        // Its own, for one of an older minor version than the old server would write what the new one does not take.
+        let programs = if self.old == 17 { self.old } else { self.new };
         let dumped = self.machine.ok(&format!(
-            "runuser -u postgres -- /usr/lib/postgresql/17/bin/pg_dumpall -h /srv/{}/old | {psql} 2>&1",
-            self.major
+            "runuser -u postgres -- /usr/lib/postgresql/{programs}/bin/pg_dumpall -h /srv/{}/old | {psql} 2>&1",
+            self.old
         ));
         let errors: Vec<_> = dumped.lines().filter(|line| line.contains("ERROR")).collect();
         assert!(errors.len() == 1 && errors[0].contains("role \"postgres\" already exists"), "{errors:?}");
     }
 
     fn psql(&self, which: &str, database: &str) -> String {
-        let place = format!("/srv/{}/{which}", self.major);
+        let place = format!("/srv/{}/{which}", self.old);
         format!(
             "runuser -u postgres -- /usr/lib/postgresql/17/bin/psql -X -q -o /dev/null -h {place} -d {}",
             quote(database)
@@ -259,7 +263,7 @@ impl<'a> Servers<'a> {
     }
 
     fn compare(&self, depth: &str) -> Output {
-        let place = format!("/srv/{}", self.major);
+        let place = format!("/srv/{}", self.old);
         self.machine.run(&format!(
             "time runuser -u postgres -- matrix-postgres-upgrade compare --old {place}/old --new {place}/new --depth {depth}"
         ))
@@ -267,15 +271,15 @@ impl<'a> Servers<'a> {
 }
 
 /// A cluster with everything, and what is made from it.
-fn equal(machine: &Machine, major: u16) -> Servers<'_> {
-    let servers = Servers::start(machine, major);
+fn equal(machine: &Machine, old: u16, new: u16) -> Servers<'_> {
+    let servers = Servers::start(machine, old, new);
     machine.write("/srv/old.sql", OLD);
     machine.ok(&format!("{} -v ON_ERROR_STOP=1 -f /srv/old.sql", servers.psql("old", "postgres")));
     servers.carry();
     for depth in ["rows", "content"] {
         let compared = servers.compare(depth);
-        assert_eq!(compared.status, 0, "{major}: {compared}");
-        assert_eq!(compared.stdout, "compared 4 databases, 9 tables, 1657 rows", "{major}");
+        assert_eq!(compared.status, 0, "{old}: {compared}");
+        assert_eq!(compared.stdout, "compared 4 databases, 9 tables, 1657 rows", "{old}");
     }
     servers
 }
@@ -283,8 +287,18 @@ fn equal(machine: &Machine, major: u16) -> Servers<'_> {
 #[test]
 fn equal_clusters_are_equal_and_every_change_is_found_and_named() {
     let Some(machine) = machine::for_test("comparison") else { return };
-    equal(&machine, 13);
-    let servers = equal(&machine, 15);
+    equal(&machine, 13, 17);
+    every_change_is_found(&equal(&machine, 15, 17));
+}
+
+#[test]
+fn clusters_of_18_are_equal_and_every_change_is_found_and_named() {
+    let Some(machine) = machine::for_test_with_18("comparison-18") else { return };
+    equal(&machine, 15, 18);
+    every_change_is_found(&equal(&machine, 17, 18));
+}
+
+fn every_change_is_found(servers: &Servers<'_>) {
     let mut expected = Vec::new();
     for (database, sql, messages) in CHANGES {
         servers.sql("new", database, sql);
@@ -304,7 +318,7 @@ fn equal_clusters_are_equal_and_every_change_is_found_and_named() {
 #[test]
 fn what_majors_do_differently_is_no_more_than_a_note() {
     let Some(machine) = machine::for_test("comparison-notes") else { return };
-    let servers = equal(&machine, 15);
+    let servers = equal(&machine, 15, 17);
     servers.sql(
         "old",
         "homeserver",
@@ -357,7 +371,7 @@ fn a_homeserver_is_equal_after_it_was_carried_and_one_that_would_not_start_is_to
     machine.ok("systemctl stop matrix-synapse.service");
 
     // The newer server's roles and rows in one of 13, as if it had always been there.
-    let thirteen = Servers::start(&machine, 13);
+    let thirteen = Servers::start(&machine, 13, 17);
     let load = thirteen.psql("old", "postgres");
     machine.ok(&format!(
         "/usr/lib/postgresql/15/bin/pg_dumpall -h /run/matrix-postgres -U postgres \
@@ -369,7 +383,7 @@ fn a_homeserver_is_equal_after_it_was_carried_and_one_that_would_not_start_is_to
     assert!(compared.stdout.starts_with("compared 3 databases, 1"), "{compared}");
 
     // Straight from the packaged server, which is asked as root.
-    let fifteen = Servers::start(&machine, 15);
+    let fifteen = Servers::start(&machine, 15, 17);
     let load = fifteen.psql("new", "postgres");
     machine.ok(&format!(
         "/usr/lib/postgresql/17/bin/pg_dumpall -h /run/matrix-postgres -U postgres | {load} 2>&1"

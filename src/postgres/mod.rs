@@ -12,6 +12,7 @@ pub mod pg_restore;
 mod postmaster;
 mod psql;
 mod quote;
+pub mod stamps;
 pub mod vacuumdb;
 mod version;
 

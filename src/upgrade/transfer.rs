@@ -10,7 +10,7 @@ use nix::unistd::chown;
 use crate::account::Account;
 use crate::backup::globals::Globals;
 use crate::error::{Error, IoContext as _, Kind, Result};
-use crate::postgres::{self, Database, Session, pg_dump, pg_restore, vacuumdb};
+use crate::postgres::{self, Database, Session, pg_dump, pg_restore, stamps, vacuumdb};
 use crate::report::Progress;
 use crate::runtime::{Call, Child, interrupt, output};
 
@@ -103,6 +103,7 @@ pub fn transfer(
     let mut databases = postgres::databases(old)?;
     // To replace these two writes everything to the disk: they come while there is nothing.
     databases.sort_by_key(|database| !by_way_of(database).1);
+    let old = &dumped_by(old, new, &databases)?;
     let total = databases.iter().map(|database| database.size).sum();
     progress.begin("carrying the databases over", Some(total));
     let carried = databases.iter().try_for_each(|database| match files {
@@ -131,6 +132,25 @@ fn globals(old: &Session<'_>, new: &Session<'_>) -> Result<()> {
         .map_err(|error| Error::new(Kind::Damaged, "a role's name or setting is not UTF-8").because(error))?;
     let sql = Globals::parse(&text).for_server(&postgres::roles(new)?);
     new.execute("postgres", &sql).map_err(|error| error.context("the roles could not be carried over"))
+}
+
+/// The old server with the pg_dump that the new one takes the databases from: its own, but where that is too old to
+/// know what the old server has written into its catalogs.
+fn dumped_by<'a>(old: &Session<'a>, new: &Session<'_>, databases: &[Database]) -> Result<Session<'a>> {
+    let mut session = Session { ..*old };
+    for database in databases {
+        if stamps::are_in(old, &database.name)? && !stamps::are_known(new)? {
+            session.major = postgres::server_facts(old)?.major()?;
+            log::warn!(
+                "this minor version of PostgreSQL {new} is older than that of {old}, and does not know of its stamps \
+                 of columns: pg_dump {old} leaves them out; install the newest minor version of PostgreSQL {new}",
+                new = new.major,
+                old = session.major
+            );
+            break;
+        }
+    }
+    Ok(session)
 }
 
 /// A new cluster has these two; one of them is replaced by way of the other.

@@ -4,6 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::sql::{Kind, Token, blurred, digest, statements, text, tokens};
+use crate::postgres::stamps;
 
 /// An object as pg_dump has it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -122,7 +123,8 @@ fn object((header, body): (Header, Vec<Token<'_>>)) -> Object {
     let mut listing = Vec::new();
     let mut grantor = None;
     for statement in statements(&body) {
-        match statement {
+        match without_stamp(statement).as_slice() {
+            [] => {}
             // pg_dump's own session, as it were: which of its objects these come with depends on their order.
             [session, authorization, ..] if session.is_word("SET") && authorization.is_word("SESSION") => {
                 grantor = Some(text(statement.iter().copied()));
@@ -135,8 +137,8 @@ fn object((header, body): (Header, Vec<Token<'_>>)) -> Object {
             // The header has it.
             [first, .., owner, to, _]
                 if first.is_word("ALTER") && owner.is_word("OWNER") && to.is_word("TO") => {}
-            _ if listed => listing.push(listed_statement(statement, grantor.as_deref())),
-            _ => exact.add(&header.kind, statement),
+            statement if listed => listing.push(listed_statement(statement, grantor.as_deref())),
+            statement => exact.add(&header.kind, statement),
         }
     }
     listing.sort();
@@ -159,6 +161,27 @@ fn object((header, body): (Header, Vec<Token<'_>>)) -> Object {
         exact: digest(&exact_text),
         rendered: if exact.rendered.is_empty() { String::new() } else { digest(&exact.rendered) },
         statements: listing,
+    }
+}
+
+/// Without a column's stamp, which pg_dump takes for one of the options if it is older than the server; without
+/// anything, if there is no other.
+fn without_stamp<'a>(statement: &[Token<'a>]) -> Vec<Token<'a>> {
+    let is_alter = statement.first().is_some_and(|first| first.is_word("ALTER"));
+    let at = statement.windows(3).position(|three| {
+        let separated = three[0].is_mark("(") || three[0].is_mark(",");
+        separated && three[1].is_word(stamps::OPTION) && three[2].is_mark("=")
+    });
+    let Some(before) = at.filter(|_| is_alter) else { return statement.to_vec() };
+    let (head, tail) = statement.split_at(before);
+    let ends = |token: &Token<'_>| token.is_mark(",") || token.is_mark(")");
+    let after = 1 + tail[1..].iter().position(ends).unwrap_or(tail.len() - 1);
+    match (&tail[0], tail.get(after)) {
+        (first, Some(next)) if first.is_mark("(") && next.is_mark(",") => {
+            [head, &tail[..1], &tail[after + 1..]].concat()
+        }
+        (first, _) if first.is_mark("(") => Vec::new(),
+        _ => [head, &tail[after..]].concat(),
     }
 }
 
@@ -426,6 +449,8 @@ CREATE TABLE public.events (
 )
 WITH (fillfactor='90');
 ALTER TABLE ONLY public.events ALTER COLUMN room SET STATISTICS 500;
+ALTER TABLE ONLY public.events ALTER COLUMN room SET (n_distinct=3);
+ALTER TABLE ONLY public.events ALTER COLUMN weight SET (n_distinct_inherited=4);
 
 
 --
@@ -491,6 +516,13 @@ RESET SESSION AUTHORIZATION;
             .replace("((e.id = 1) OR (e.room ~~", "(id = 1 OR (room ~~")
             // As 18 has them where their names are not the usual ones.
             .replace("id bigint NOT NULL", "id bigint CONSTRAINT id_given NOT NULL")
+            // As a pg_dump has them that is older than the server.
+            .replace(
+                "STATISTICS 500;",
+                "STATISTICS 500;\nALTER TABLE ONLY public.events ALTER COLUMN id SET (pg_attver=7);",
+            )
+            .replace("(n_distinct=3)", "(pg_attver=7, n_distinct=3)")
+            .replace("(n_distinct_inherited=4)", "(n_distinct_inherited=4, pg_attver=7)")
             .replace("integer NOT NULL DEFAULT 1", "integer CONSTRAINT positive_not_null NOT NULL DEFAULT 1")
             .replace(
                 "room text DEFAULT 'none (yet), DEFAULT'::text NOT NULL",
@@ -575,6 +607,7 @@ RESET SESSION AUTHORIZATION;
             ("length(room) < 100", "length(room) < 99", "TABLE", false),
             ("fillfactor='90'", "fillfactor='80'", "TABLE", true),
             ("STATISTICS 500", "STATISTICS 400", "TABLE", true),
+            ("(n_distinct=3)", "(n_distinct=4)", "TABLE", true),
             ("security_barrier='true'", "security_invoker='true'", "VIEW", true),
             ("upper(e.room)", "lower(e.room)", "VIEW", false),
             ("LANGUAGE plpgsql SECURITY DEFINER", "LANGUAGE plpgsql", "FUNCTION", true),

@@ -1,0 +1,33 @@
+//! Stamps of columns. Since their minor versions of November 2026 (17.12), servers write into a column's options when
+//! it got its type, as `pg_attver`. Programs of an older minor version take that for an option of the user's, and
+//! servers of one refuse it: a pg_dump 18.6 of a server 17.12 cannot be restored on 18.6.
+
+use super::Session;
+use crate::error::Result;
+
+/// The option's name.
+pub const OPTION: &str = "pg_attver";
+
+/// Whether the columns of anything that is the user's are stamped in this database.
+///
+/// # Errors
+/// [`crate::Kind::Server`].
+pub fn are_in(session: &Session<'_>, database: &str) -> Result<bool> {
+    session.query(database, &query(">="))
+}
+
+/// Whether the server that initdb has made this cluster with stamps columns: those of its own views, too.
+///
+/// # Errors
+/// [`crate::Kind::Server`].
+pub fn are_known(session: &Session<'_>) -> Result<bool> {
+    session.query("postgres", &query("<"))
+}
+
+/// Of relations that are the user's, or of those of initdb (`FirstNormalObjectId`).
+fn query(compared: &str) -> String {
+    format!(
+        "SELECT to_json(EXISTS (SELECT FROM pg_attribute, unnest(attoptions) AS option
+            WHERE starts_with(option, '{OPTION}=') AND attrelid {compared} 16384));"
+    )
+}
