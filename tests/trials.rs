@@ -56,6 +56,32 @@ fn a_good_backup_passes_its_trial_and_the_server_need_not_run() {
 }
 
 #[test]
+fn on_18_a_backup_is_made_and_tried_and_restored() {
+    let Some(machine) = machine::for_test_with_18("trial-18") else { return };
+    start(&machine);
+    assert!(sql(&machine, "SHOW server_version").starts_with("18."));
+    let synapse = Synapse::set_up(&machine);
+    let user = synapse.register("ada");
+    let room = synapse.create_room(&user, "analysis");
+    synapse.send(&user, &room, "it's a start");
+    for format in ["custom", "plain"] {
+        machine.ok("mkdir -p /etc/matrix-postgres");
+        machine.write("/etc/matrix-postgres/config.toml", &format!("backup.format = \"{format}\"\n"));
+        unit(&machine, "matrix-postgres-backup.service");
+        unit(&machine, "matrix-postgres-backup-verify.service");
+        nothing_is_left(&machine);
+        let status = machine.run("matrix-postgres-backup status").stdout;
+        assert!(status.contains(" passed on "), "{status}");
+        sql(&machine, "DELETE FROM event_json");
+        machine.ok(
+            "matrix-postgres-backup restore --yes \"$(ls /var/backups/matrix-postgres | tail -n 1)\" 2>&1",
+        );
+        let said = synapse.messages(&synapse.log_in("ada"), &room);
+        assert_eq!(said, [("@ada:test.local".to_owned(), "it's a start".to_owned())], "{format}");
+    }
+}
+
+#[test]
 fn a_database_that_cannot_be_restored_fails_its_trial() {
     let Some(machine) = machine::for_test("trial-bad") else { return };
     start(&machine);

@@ -200,9 +200,19 @@ fn from_17_to_18_all_goes_along_and_back() {
     // As initdb makes clusters before 18.
     machine.ok("systemctl stop matrix-synapse.service matrix-postgres.service");
     machine.ok("runuser -u matrix-postgres -- /usr/lib/postgresql/17/bin/pg_checksums --disable /matrix/postgres/data");
+    // What 18 does not know, what has another name there, and what it complains of.
+    machine.ok("echo \"extension_destdir = ''\" >>/matrix/postgres/data/postgresql.conf");
     machine.ok("systemctl start matrix-postgres.service matrix-synapse.service");
     assert_eq!(sql(&machine, "postgres", "SHOW data_checksums"), "off");
+    sql(&machine, "postgres", "ALTER SYSTEM SET ssl_ecdh_curve = 'secp384r1'");
+    sql(&machine, "postgres", "SET password_encryption = md5; CREATE ROLE elder LOGIN PASSWORD 'old'");
     upgrade(&machine, prepared, 17, 18);
+    let said = journal(&machine);
+    for expected in
+        ["does not know the setting extension_destdir", "ssl_ecdh_curve becomes ssl_groups = secp384r1"]
+    {
+        assert!(said.contains(expected), "{expected}: {said}");
+    }
 }
 
 /// Lets the upgrade stand still at a step, so that it can be cut off there.
