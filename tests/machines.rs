@@ -83,6 +83,8 @@ fn the_units_expose_little() {
         ("matrix-postgres-notify@x.service", 4.0),
         ("matrix-postgres-backup-verify.service", 2.0),
         ("matrix-postgres.service", 3.0),
+        ("matrix-postgres-upgrade.service", 3.0),
+        ("matrix-postgres-recover.service", 3.0),
     ] {
         let verified = machine.run(&format!("systemd-analyze verify {unit}"));
         assert_eq!((verified.status, verified.stderr.as_str()), (0, ""), "{unit}");
