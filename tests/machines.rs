@@ -111,6 +111,29 @@ fn removing_and_purging_the_package_keeps_the_data() {
 }
 
 #[test]
+fn the_package_stays_while_an_upgrade_is_not_ended() {
+    let Some(machine) = machine::for_test("removal") else { return };
+    machine
+        .ok("mkdir -p /etc/matrix-postgres && echo 'server.version = 15' >/etc/matrix-postgres/config.toml");
+    start(&machine);
+    let under_way = "echo 'upgrade.backup_within = \"never\"' >/etc/matrix-postgres/config.toml
+        matrix-postgres-upgrade run --pause transferring >/root/said 2>&1 & echo $! >/root/pid
+        until grep -q 'standing still' /root/said; do sleep 0.1; done";
+    machine.ok(under_way);
+    let refused = || {
+        let removed = machine.run("dpkg --remove matrix-postgres");
+        assert_ne!(removed.status, 0, "{removed}");
+        assert!(removed.stderr.contains("HINT: matrix-postgres-upgrade recover"), "{removed}");
+        assert_eq!(property(&machine, "matrix-postgres-backup.timer", "ActiveState"), "active");
+    };
+    refused();
+    machine.ok("kill -KILL $(cat /root/pid)");
+    refused();
+    machine.ok("matrix-postgres-upgrade recover && systemctl is-active matrix-postgres.service");
+    machine.ok("dpkg --remove matrix-postgres");
+}
+
+#[test]
 fn a_timer_that_was_disabled_stays_so() {
     let Some(machine) = machine::for_test("timer") else { return };
     machine.ok("systemctl disable --quiet --now matrix-postgres-backup.timer");
