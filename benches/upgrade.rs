@@ -1,11 +1,15 @@
-//! The downtime of an upgrade against the way that the Matrix Ansible playbook documents, in one run: `make bench`,
-//! or with `EVENTS="250000 1000000"` for other sizes (1,000,000 events are 2.7 GB).
+//! The downtime of an upgrade, from the clients' stop until the new server lets somebody in, against the way that the Matrix
+//! Ansible playbook documents and against Debian's `pg_upgradecluster --link`, in one run: `make bench`, or with
+//! `EVENTS="250000 1000000"` for other sizes (1,000,000 events are 2.7 GB).
 
 #[path = "../tests/machine/mod.rs"]
 mod machine;
 
 use std::error::Error;
+use std::fmt::Write as _;
 use std::time::Instant;
+
+use serde_json::Value;
 
 use machine::{Image, Machine, Synapse, package};
 
@@ -27,18 +31,53 @@ const CLEAN_UP: &str = "
     rm -r /matrix/playbook /var/tmp/playbook.sql.gz
     systemctl start matrix-postgres.service matrix-synapse.service";
 
+/// A cluster of Debian's with the same files.
+const DEBIAN: &str = r#"
+systemctl stop matrix-synapse.service matrix-postgres.service
+pg_createcluster --datadir /matrix/debian15 15 bench >/dev/null
+rm -r /matrix/debian15 && cp -a /matrix/postgres/data /matrix/debian15
+cp /etc/postgresql/15/bench/pg_hba.conf /etc/postgresql/15/bench/pg_ident.conf /matrix/debian15
+chown -R postgres: /matrix/debian15 && chmod 0711 /matrix
+pg_ctlcluster 15 bench start
+psql -p $(pg_lsclusters -h | awk '$2 == "bench" { print $3 }') -h /var/run/postgresql -U postgres -qc CHECKPOINT 2>/dev/null || \
+    runuser -u postgres -- psql -p $(pg_lsclusters -h | awk '$2 == "bench" { print $3 }') -qc CHECKPOINT
+sync"#;
+
+const LINK: &str = "pg_upgradecluster --method=upgrade --link --version=17 15 bench /matrix/debian17 >/var/tmp/link.log 2>&1";
+
+const AWAY: &str = "
+pg_dropcluster --stop 17 bench; pg_dropcluster --stop 15 bench; rm -rf /matrix/debian15 /matrix/debian17
+systemctl start matrix-postgres.service matrix-synapse.service";
+
+/// From the clients' stop until the new server lets somebody in.
+const DOWN: [&str; 9] = [
+    "stopping-clients",
+    "stopping-server",
+    "promoting",
+    "upgrading",
+    "transferring",
+    "comparing",
+    "syncing",
+    "exchanging",
+    "starting-server",
+];
+
 fn main() -> Result<(), Box<dyn Error>> {
-    let sizes = std::env::var("EVENTS").unwrap_or_else(|_| "1000000".into());
+    let sizes = std::env::var("EVENTS").unwrap_or_else(|_| "250000 1000000 3000000".into());
     Image::Usual.build()?;
     package::current()?;
-    println!("| events | the playbook's way | this | times less |\n|---|---|---|---|");
+    let mut table = String::from(
+        "| size | the playbook's way | `pg_upgradecluster --link` | this, `dump` | this, `online` | times less |\n\
+         |---|---|---|---|---|---|\n",
+    );
     for events in sizes.split_whitespace() {
-        measure(events.parse()?)?;
+        measure(events.parse()?, &mut table)?;
     }
+    println!("\n{table}");
     Ok(())
 }
 
-fn measure(events: u64) -> Result<(), Box<dyn Error>> {
+fn measure(events: u64, table: &mut String) -> Result<(), Box<dyn Error>> {
     let machine = Machine::boot("bench-upgrade")?;
     package::install(&machine);
     machine
@@ -49,7 +88,12 @@ fn measure(events: u64) -> Result<(), Box<dyn Error>> {
     Synapse::set_up(&machine);
     machine.ok("systemctl stop matrix-synapse.service");
     machine::synapse::fill(&machine, events);
-    machine.ok("matrix-postgres-cli -qc CHECKPOINT && systemctl start matrix-synapse.service");
+    machine.ok("matrix-postgres-cli -qc CHECKPOINT && systemctl start matrix-synapse.service && sync");
+    let size = "SELECT pg_size_pretty(sum(pg_database_size(oid))) FROM pg_database";
+    let size = machine.ok(&format!("matrix-postgres-cli -XAtqc '{size}'"));
+
+    let online = ours(&machine, "online")?;
+    let dump = ours(&machine, "dump")?;
 
     let clock = Instant::now();
     machine.ok("systemctl stop matrix-synapse.service");
@@ -57,12 +101,41 @@ fn measure(events: u64) -> Result<(), Box<dyn Error>> {
     let playbook = clock.elapsed().as_secs_f64();
     machine.ok(CLEAN_UP);
 
-    machine.ok("systemctl start matrix-postgres-upgrade.service || { journalctl -u matrix-postgres-upgrade >&2; false; }");
-    println!("{}", machine.ok("matrix-postgres-upgrade status"));
-    let status = machine.ok("matrix-postgres-upgrade status --json");
-    let downtime = status.split("\"downtime\": ").nth(1).and_then(|rest| rest.split([',', '\n']).next());
-    let ours: f64 = downtime.ok_or("no downtime")?.trim().parse()?;
-    println!("| {events} | {playbook:.1} s | {ours:.1} s | {:.1} |", playbook / ours);
-    println!("{}", machine.ok("journalctl --no-pager --output=cat -u matrix-postgres-upgrade | grep ' s$'"));
+    machine.ok(DEBIAN);
+    let clock = Instant::now();
+    let linked = machine.run(LINK);
+    let link = clock.elapsed().as_secs_f64();
+    if linked.status != 0 {
+        return Err(machine.ok("cat /var/tmp/link.log").into());
+    }
+    machine.ok(AWAY);
+
+    let times = playbook / online;
+    println!("{size}: {playbook:.1} s, {link:.1} s, {dump:.1} s, {online:.1} s: {times:.1} times less");
+    let _ = writeln!(
+        table,
+        "| {size} | {playbook:.1} s | {link:.1} s | {dump:.1} s | {online:.1} s | {times:.1} |"
+    );
     Ok(())
+}
+
+/// Upgrades by this method, and goes back.
+fn ours(machine: &Machine, method: &str) -> Result<f64, Box<dyn Error>> {
+    machine.write(
+        "/etc/matrix-postgres/config.toml",
+        &format!("[upgrade]\nbackup_within = \"never\"\nmethod = \"{method}\"\n"),
+    );
+    machine.ok("systemctl start matrix-postgres-upgrade.service || { journalctl -u matrix-postgres-upgrade >&2; false; }");
+    let status: Value = serde_json::from_str(&machine.ok("matrix-postgres-upgrade status --json"))?;
+    let steps = status["latest"]["durations"].as_array().ok_or("no durations")?;
+    let mut seconds = 0.0;
+    for step in steps {
+        let (name, took) = (step[0].as_str().unwrap_or_default(), step[1].as_f64().unwrap_or_default());
+        println!("{method}: {name} {took:.2} s");
+        if DOWN.contains(&name) {
+            seconds += took;
+        }
+    }
+    machine.ok("matrix-postgres-upgrade rollback --yes && rm -r /matrix/postgres/data.upgrade-*");
+    Ok(seconds)
 }

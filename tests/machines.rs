@@ -116,20 +116,18 @@ fn the_package_stays_while_an_upgrade_is_not_ended() {
     machine
         .ok("mkdir -p /etc/matrix-postgres && echo 'server.version = 15' >/etc/matrix-postgres/config.toml");
     start(&machine);
-    let under_way = "echo 'upgrade.backup_within = \"never\"' >/etc/matrix-postgres/config.toml
-        matrix-postgres-upgrade run --pause transferring >/root/said 2>&1 & echo $! >/root/pid
-        until grep -q 'standing still' /root/said; do sleep 0.1; done";
-    machine.ok(under_way);
-    let refused = || {
-        let removed = machine.run("dpkg --remove matrix-postgres");
-        assert_ne!(removed.status, 0, "{removed}");
-        assert!(removed.stderr.contains("HINT: matrix-postgres-upgrade recover"), "{removed}");
-        assert_eq!(property(&machine, "matrix-postgres-backup.timer", "ActiveState"), "active");
-    };
-    refused();
+    machine.ok("echo 'upgrade.backup_within = \"never\"' >/etc/matrix-postgres/config.toml
+         matrix-postgres-upgrade run --pause stopping-server >/root/said 2>&1 & echo $! >/root/pid");
+    machine.wait_for("grep 'standing still' /root/said", Duration::from_secs(60));
+    let removed = machine.run("dpkg --remove matrix-postgres");
+    assert_ne!(removed.status, 0, "{removed}");
+    assert!(removed.stderr.contains("HINT: matrix-postgres-upgrade recover"), "{removed}");
+    assert_eq!(property(&machine, "matrix-postgres-backup.timer", "ActiveState"), "active");
     machine.ok("kill -KILL $(cat /root/pid)");
-    refused();
-    machine.ok("matrix-postgres-upgrade recover && systemctl is-active matrix-postgres.service");
+    let ended = "matrix-postgres-upgrade recover
+         ! grep '\"ended\": null' /var/lib/matrix-postgres/upgrade/journal.json";
+    machine.wait_for(ended, Duration::from_secs(60));
+    machine.ok("systemctl is-active matrix-postgres.service");
     machine.ok("dpkg --remove matrix-postgres");
 }
 

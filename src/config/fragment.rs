@@ -82,6 +82,8 @@ pub struct UpgradeFragment {
     pub dump_directory: Option<PathBuf>,
     pub backup_within: Option<String>,
     pub compare: Option<String>,
+    pub method: Option<String>,
+    pub max_rate: Option<u64>,
 }
 
 impl Fragment {
@@ -150,7 +152,7 @@ impl Fragment {
             upgrade: overlay!(
                 self.upgrade,
                 other.upgrade,
-                UpgradeFragment { to, keep_path, dump_directory, backup_within, compare }
+                UpgradeFragment { to, keep_path, dump_directory, backup_within, compare, method, max_rate }
             ),
             notify: self.notify.overlaid_by(other.notify),
         }

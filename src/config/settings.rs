@@ -119,6 +119,45 @@ pub struct Upgrade {
     pub backup_within: Option<Duration>,
     /// `compare`: how the old and the new cluster are compared. Default `rows`.
     pub compare: Depth,
+    /// `method`: how the databases get there; nothing for `auto`, the default: `online` where that is possible.
+    pub method: Option<Method>,
+    /// `max_rate`: megabytes a second that the copy of method `online` may take while the homeserver runs; nothing for 0,
+    /// the default: as fast as it goes.
+    pub max_rate: Option<u64>,
+}
+
+/// How the databases get to the new version.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Method {
+    /// A copy of the cluster's files that follows the homeserver, and that pg_upgrade then makes the new cluster of.
+    Online,
+    /// pg_dump and pg_restore, while the homeserver is down.
+    Dump,
+}
+
+impl Method {
+    /// Of what was written; nothing for `auto`.
+    ///
+    /// # Errors
+    /// What is allowed.
+    pub fn parse(text: &str) -> Result<Option<Self>, &'static str> {
+        match text {
+            "auto" => Ok(None),
+            "online" => Ok(Some(Self::Online)),
+            "dump" => Ok(Some(Self::Dump)),
+            _ => Err("auto, online or dump"),
+        }
+    }
+}
+
+impl std::fmt::Display for Method {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Online => "online",
+            Self::Dump => "dump",
+        })
+    }
 }
 
 /// How thoroughly two clusters are compared.
@@ -129,6 +168,9 @@ pub enum Depth {
     Rows,
     /// Every value of every row is read, too.
     Content,
+    /// The sizes of the files, of two clusters that have the same ones. Not for configuration.
+    #[serde(skip)]
+    Files,
 }
 
 impl std::str::FromStr for Depth {
@@ -287,7 +329,14 @@ fn upgrade(input: UpgradeFragment) -> Result<Upgrade> {
             text => Some(duration("upgrade.backup_within", text, "1d")?),
         },
         compare: depth(input.compare.as_deref())?,
+        method: method(input.method.as_deref())?,
+        max_rate: input.max_rate.filter(|rate| *rate > 0),
     })
+}
+
+fn method(text: Option<&str>) -> Result<Option<Method>> {
+    let text = text.unwrap_or("auto");
+    Method::parse(text).map_err(|allowed| refused("upgrade.method", text, allowed))
 }
 
 fn absolute(key: &str, path: Option<PathBuf>, default: &str) -> Result<PathBuf> {

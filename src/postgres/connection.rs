@@ -39,6 +39,13 @@ impl Connection {
         )
     }
 
+    /// A connection string that names no database: for pg_basebackup, and for a standby.
+    pub fn conninfo_for_replication(&self) -> String {
+        let directory = value(&self.socket_directory.to_string_lossy());
+        let (port, user) = (self.port, value(&self.user));
+        format!("host={directory} port={port} user={user} application_name={STANDBY}")
+    }
+
     /// The same for many rows at once: what a crash would lose is loaded again, and indexes get memory.
     pub fn conninfo_for_loading(&self, database: &str) -> String {
         let memory = sysinfo().map_or(0, |system| system.ram_total());
@@ -52,6 +59,9 @@ impl Connection {
         format!("{} options='{COMPARING}'", self.conninfo(database))
     }
 }
+
+/// What a copy that follows a server calls itself, in `pg_stat_replication`.
+pub const STANDBY: &str = "matrix-postgres-standby";
 
 const COMPARING: &str = "-c TimeZone=UTC -c DateStyle=ISO,YMD -c statement_timeout=0 -c lock_timeout=0 -c jit=off \
     -c idle_in_transaction_session_timeout=0 -c quote_all_identifiers=off -c default_transaction_read_only=on";

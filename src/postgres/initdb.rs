@@ -110,10 +110,10 @@ pub fn initialisation(session: &Session<'_>) -> Result<Initialisation> {
     )
 }
 
-/// A cluster of version `target` in `directory` that can take the databases of the one that `facts` are of, with page
-/// checksums in any case. It is not made to last: whoever fills it does that. Its configuration is not meant to
+/// A cluster of version `target` in `directory` that can take the databases of the one that `facts` are of, with or
+/// without page checksums. It is not made to last: whoever fills it does that. Its configuration is not meant to
 /// stay, either: locales for messages and the like, and the rules of who may log in, are in files that are carried.
-pub fn like(directory: &Path, facts: &Initialisation, target: Major) -> Call {
+pub fn like(directory: &Path, facts: &Initialisation, target: Major, checksums: bool) -> Call {
     let mut arguments = vec![
         format!("--encoding={}", facts.encoding),
         "--locale=C".to_owned(),
@@ -137,10 +137,13 @@ pub fn like(directory: &Path, facts: &Initialisation, target: Major) -> Call {
     if facts.group_access {
         arguments.push("--allow-group-access".to_owned());
     }
-    arguments.extend(
-        ["--data-checksums", "--no-sync", "--auth-local=peer", "--auth-host=scram-sha-256"]
-            .map(str::to_owned),
-    );
+    match checksums {
+        true => arguments.push("--data-checksums".to_owned()),
+        // The default before 18, which has no word for it.
+        false if target.0 < 18 => {}
+        false => arguments.push("--no-data-checksums".to_owned()),
+    }
+    arguments.extend(["--no-sync", "--auth-local=peer", "--auth-host=scram-sha-256"].map(str::to_owned));
     arguments.push(format!("--username={}", facts.superuser));
     let mut call = Call::new("initdb", arguments);
     call.arguments.push("--pgdata".into());
@@ -164,7 +167,7 @@ mod tests {
     }
 
     fn arguments(facts: &Initialisation, target: u16) -> String {
-        let call = like(Path::new("/new"), facts, Major(target));
+        let call = like(Path::new("/new"), facts, Major(target), true);
         let words: Vec<_> = call.arguments.iter().map(|argument| argument.to_string_lossy()).collect();
         words.join(" ")
     }
@@ -211,5 +214,15 @@ mod tests {
             "{}",
             arguments(&facts, 18)
         );
+    }
+
+    #[test]
+    fn checksums_are_said_where_the_default_is_another() {
+        let has = |target, checksums, argument: &str| {
+            let call = like(Path::new("/new"), &facts(), Major(target), checksums);
+            call.arguments.iter().any(|found| found == argument)
+        };
+        assert!(has(17, true, "--data-checksums") && has(18, true, "--data-checksums"));
+        assert!(!has(17, false, "--no-data-checksums") && has(18, false, "--no-data-checksums"));
     }
 }

@@ -7,8 +7,13 @@ mod catalog;
 mod connection;
 mod data_directory;
 pub mod initdb;
+pub mod pg_amcheck;
+pub mod pg_basebackup;
+pub mod pg_controldata;
 pub mod pg_dump;
 pub mod pg_restore;
+pub mod pg_upgrade;
+pub mod pg_verifybackup;
 mod postmaster;
 mod psql;
 mod quote;
@@ -20,9 +25,9 @@ pub use catalog::{
     Database, Grant, Properties, ServerFacts, Setting, closed_databases, databases, properties, roles,
     server_facts,
 };
-pub use connection::Connection;
+pub use connection::{Connection, STANDBY};
 pub use data_directory::{Contents, DataDirectory, Postmaster, system_identifier};
 pub use postmaster::{PrivateServer, arguments as postgres_call};
-pub use psql::{Session, load as psql_load};
+pub use psql::{Session, identify_system, load as psql_load, script as psql_script};
 pub use quote::{identifier, literal};
 pub use version::Major;

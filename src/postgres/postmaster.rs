@@ -99,6 +99,11 @@ impl PrivateServer {
         Ok(Self { child: Some(child) })
     }
 
+    /// Whether it has ended by itself.
+    pub fn has_ended(&mut self) -> bool {
+        self.child.as_mut().is_none_or(Child::has_ended)
+    }
+
     /// Stops it ("fast": clients are cut off, everything is written) and waits for its end.
     ///
     /// # Errors

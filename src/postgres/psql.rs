@@ -8,8 +8,8 @@ use super::{Connection, Major};
 use crate::error::{Error, Kind, Result};
 use crate::runtime::{Call, Runtime, output};
 
-/// psql's arguments for a script on standard input: no start-up file, bare tuples, stop at the first error.
-fn script(connection: &Connection, database: &str) -> Call {
+/// psql for a script on standard input: no start-up file, bare tuples, stop at the first error.
+pub fn script(connection: &Connection, database: &str) -> Call {
     Call::new(
         "psql",
         [
@@ -39,6 +39,21 @@ pub fn load(connection: &Connection, database: &str) -> Call {
             "--file=-",
             "--dbname",
             &connection.conninfo_for_loading(database),
+        ],
+    )
+}
+
+/// psql that logs in as a standby does, and asks only who the server is (chapter "Streaming Replication Protocol").
+pub fn identify_system(connection: &Connection) -> Call {
+    Call::new(
+        "psql",
+        [
+            "--no-psqlrc",
+            "--no-password",
+            "--quiet",
+            "--command=IDENTIFY_SYSTEM",
+            "--dbname",
+            &format!("{} replication=true", connection.conninfo_for_replication()),
         ],
     )
 }
@@ -89,10 +104,22 @@ impl Session<'_> {
         )
     }
 
+    /// Runs SQL that pg_dump wrote.
+    ///
+    /// # Errors
+    /// [`Kind::Server`] with the server's own words.
+    pub fn load(&self, database: &str, sql: &[u8]) -> Result<()> {
+        self.carry_out(&load(self.connection, database), database, sql).map(drop)
+    }
+
     fn run(&self, database: &str, sql: &str) -> Result<Vec<u8>> {
-        let command = self.runtime.command(self.major, &script(self.connection, database))?;
+        self.carry_out(&script(self.connection, database), database, sql.as_bytes())
+    }
+
+    fn carry_out(&self, call: &Call, database: &str, sql: &[u8]) -> Result<Vec<u8>> {
+        let command = self.runtime.command(self.major, call)?;
         let name = format!("psql on database {database:?}");
-        output(command, &name, sql.as_bytes()).map_err(|error| match error.kind() {
+        output(command, &name, sql).map_err(|error| match error.kind() {
             Kind::Program => self.explain(error),
             _ => error,
         })

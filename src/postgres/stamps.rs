@@ -24,6 +24,20 @@ pub fn are_known(session: &Session<'_>) -> Result<bool> {
     session.query("postgres", &query("<"))
 }
 
+/// Removes them from a database of a server that is not used any more.
+///
+/// # Errors
+/// [`crate::Kind::Server`].
+pub fn remove(session: &Session<'_>, database: &str) -> Result<()> {
+    let sql = format!(
+        "UPDATE pg_attribute SET attoptions = (SELECT array_agg(option) FROM unnest(attoptions) AS option
+            WHERE NOT starts_with(option, '{OPTION}='))
+        WHERE attrelid >= 16384 AND EXISTS (SELECT FROM unnest(attoptions) AS option
+            WHERE starts_with(option, '{OPTION}='));"
+    );
+    session.execute(database, &sql)
+}
+
 /// Of relations that are the user's, or of those of initdb (`FirstNormalObjectId`).
 fn query(compared: &str) -> String {
     format!(

@@ -112,6 +112,11 @@ impl Runtime for Host {
         Some(file.is_file() || Path::new(&with_suffix).is_file())
     }
 
+    fn programs(&self, major: Major) -> Option<PathBuf> {
+        let server = self.program("postgres", major).ok()?;
+        server.parent().map(Path::to_owned)
+    }
+
     fn command(&self, major: Major, call: &Call) -> Result<Command> {
         let program = self.program(call.program, major)?;
         let stdbuf = self.root.join("usr/bin/stdbuf");

@@ -11,12 +11,13 @@ mod process;
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
+use std::path::PathBuf;
 use std::process::Command;
 
 pub use guard::Guard;
 pub use host::{Host, bare, tool};
 pub use limit::output_within;
-pub use process::{Child, output};
+pub use process::{Child, output, output_without_warnings, run_and_quote};
 
 use crate::account::Account;
 use crate::error::Result;
@@ -65,6 +66,11 @@ pub trait Runtime: Sync {
         None
     }
 
+    /// The directory of the programs of `major`, where one program can call those of several majors.
+    fn programs(&self, _major: Major) -> Option<PathBuf> {
+        None
+    }
+
     /// The command that carries out `call` with the programs of `major`, in a clean environment.
     ///
     /// # Errors
@@ -91,6 +97,10 @@ impl Runtime for AsUser<'_> {
 
     fn has_library(&self, major: Major, library: &str) -> Option<bool> {
         self.runtime.has_library(major, library)
+    }
+
+    fn programs(&self, major: Major) -> Option<PathBuf> {
+        self.runtime.programs(major)
     }
 
     fn command(&self, major: Major, call: &Call) -> Result<Command> {

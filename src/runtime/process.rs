@@ -2,7 +2,7 @@
 //! it never outlives its owner.
 
 use std::collections::VecDeque;
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::io::{BufRead as _, BufReader, Read, Write as _};
 use std::os::unix::process::ExitStatusExt as _;
 use std::process::{ChildStderr, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{self, Receiver};
@@ -166,7 +166,7 @@ impl Tail {
     }
 }
 
-fn read_lines(stderr: ChildStderr, lines: &Mutex<VecDeque<String>>) {
+fn read_lines(stderr: impl Read, lines: &Mutex<VecDeque<String>>) {
     let mut reader = BufReader::new(stderr);
     let mut line = Vec::new();
     // A line without end is cut, so that a talkative program cannot fill our memory.
@@ -187,7 +187,24 @@ fn read_lines(stderr: ChildStderr, lines: &Mutex<VecDeque<String>>) {
 ///
 /// # Errors
 /// As [`Child::wait`].
-pub fn output(mut command: Command, name: &str, input: &[u8]) -> Result<Vec<u8>> {
+pub fn output(command: Command, name: &str, input: &[u8]) -> Result<Vec<u8>> {
+    let (child, answer) = answer(command, name, input)?;
+    child.wait().map(|()| answer)
+}
+
+/// The same, of a program whose warnings are of no interest to anybody.
+///
+/// # Errors
+/// As [`Child::wait`].
+pub fn output_without_warnings(command: Command, name: &str) -> Result<Vec<u8>> {
+    let (child, answer) = answer(command, name, &[])?;
+    match child.wait_status()? {
+        (status, _) if status.success() => Ok(answer),
+        (status, stderr) => interrupt::check().and_then(|()| Err(failed(name, status, &stderr))),
+    }
+}
+
+fn answer(mut command: Command, name: &str, input: &[u8]) -> Result<(Child, Vec<u8>)> {
     command.stdin(Stdio::piped()).stdout(Stdio::piped());
     let mut child = Child::spawn(command, name)?;
     let mut answer = Vec::new();
@@ -200,7 +217,28 @@ pub fn output(mut command: Command, name: &str, input: &[u8]) -> Result<Vec<u8>>
     .map_err(|error| {
         Error::new(Kind::Program, format!("could not read what {name} prints")).because(error)
     })?;
-    child.wait().map(|()| answer)
+    Ok((child, answer))
+}
+
+/// Runs `command`, which says on its standard output why it fails, to its end.
+///
+/// # Errors
+/// As [`Child::wait`], quoting the last lines of both outputs.
+pub fn run_and_quote(mut command: Command, name: &str) -> Result<()> {
+    command.stdin(Stdio::null()).stdout(Stdio::piped());
+    let mut child = Child::spawn(command, name)?;
+    let lines = Mutex::new(VecDeque::new());
+    if let Some(stdout) = child.stdout() {
+        read_lines(stdout, &lines);
+    }
+    let (status, stderr) = child.wait_status()?;
+    if status.success() {
+        return Ok(());
+    }
+    interrupt::check()?;
+    let mut said = lines.into_inner().unwrap_or_else(PoisonError::into_inner);
+    said.extend(stderr.lines().map(str::to_owned));
+    Err(failed(name, status, &Vec::from(said).join("\n")))
 }
 
 #[cfg(test)]
@@ -218,6 +256,13 @@ mod tests {
         let error =
             output(shell("echo early >&2; echo last words >&2; exit 3"), "the tool", b"").unwrap_err();
         assert_eq!(error.report(), "the tool failed (exit status 3)\n -> early\nlast words");
+    }
+
+    #[test]
+    fn what_a_program_says_on_either_output_is_quoted() {
+        let error = run_and_quote(shell("echo reason; echo more >&2; exit 1"), "the tool").unwrap_err();
+        assert_eq!(error.report(), "the tool failed (exit status 1)\n -> reason\nmore");
+        run_and_quote(shell("echo all is well"), "the tool").unwrap();
     }
 
     #[test]

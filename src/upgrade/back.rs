@@ -35,8 +35,10 @@ pub fn in_place(entry: &Entry) -> Result<Place> {
 /// Goes back because of `reason`, and says so in the error that is returned.
 pub fn after(work: &mut Work<'_>, reason: Error) -> Error {
     let from = work.entry().from;
+    let unnoticed = work.entry().step.is_before_the_cut();
     work.note_duration();
     match back(work, &message(&reason)) {
+        Ok(None) if unnoticed => reason.state("nothing was stopped, and nothing was changed"),
         Ok(None) => reason
             .state(format!("the homeserver runs on PostgreSQL {from} again, as before; nothing was lost")),
         Ok(Some(aside)) => reason.state(format!(
@@ -64,7 +66,7 @@ fn message(error: &Error) -> String {
 /// # Errors
 /// What could not be done. The journal stays open then.
 pub fn back(work: &mut Work<'_>, reason: &str) -> Result<Option<std::path::PathBuf>> {
-    let running = work.entry().step <= Step::Preparing;
+    let running = work.entry().step.is_before_the_cut();
     if !running {
         work.step(Step::Returning)?;
     }
@@ -117,8 +119,19 @@ fn require_old(entry: &Entry, directory: &Path) -> Result<()> {
     }
 }
 
+/// The copy of method `online`, which was never in place, and nobody's only one.
+///
+/// # Errors
+/// [`Kind::File`], [`Kind::Server`] if a server that was left on it does not end.
+pub fn remove_copy(entry: &Entry) -> Result<()> {
+    let Some(copy) = entry.copy.as_deref().filter(|copy| exists(copy)) else { return Ok(()) };
+    stop_abandoned(copy)?;
+    std::fs::remove_dir_all(copy).at("remove the copy", copy)
+}
+
 /// What is beside the old cluster, now that this is in place, is the new one.
 fn dispose(entry: &Entry) -> Result<Option<std::path::PathBuf>> {
+    remove_copy(entry)?;
     if !exists(&entry.beside) {
         return Ok(None);
     }

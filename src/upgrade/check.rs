@@ -5,9 +5,11 @@ use std::fmt;
 use indicatif::DecimalBytes;
 use serde::Serialize;
 
+use super::choice::{Obstacle, choose, obstacles};
 use super::configuration::Foreseen;
 use super::facts::{CatalogSetting, Cluster, Facts};
 use super::transfer::Way;
+use crate::config::Method;
 use crate::postgres::{Contents, Major, identifier};
 
 /// How much a finding weighs.
@@ -40,6 +42,8 @@ pub struct Report {
     pub from: Option<Major>,
     /// The version to go to.
     pub to: Option<Major>,
+    /// How.
+    pub method: Method,
     /// What was found, the weightiest first.
     pub findings: Vec<Finding>,
 }
@@ -65,10 +69,15 @@ pub fn check(facts: &Facts) -> Report {
     };
     findings.versions(facts, from);
     findings.directory(facts);
-    findings.space(facts);
+    let method = choose(facts);
+    findings.method(facts, method);
+    findings.space(facts, method);
     findings.configuration(facts);
     match &facts.cluster {
-        Some(cluster) => findings.cluster(cluster, facts),
+        Some(cluster) => {
+            findings.cluster(cluster, facts);
+            findings.pages(cluster, method);
+        }
         None => findings.add(
             Weight::Blocker,
             "the server is not running, so that its databases cannot be looked at",
@@ -78,7 +87,7 @@ pub fn check(facts: &Facts) -> Report {
     findings.units(facts);
     let mut findings = findings.0;
     findings.sort_by_key(|finding| finding.weight);
-    Report { from, to: facts.target, findings }
+    Report { from, to: facts.target, method, findings }
 }
 
 struct Findings(Vec<Finding>);
@@ -143,8 +152,60 @@ impl Findings {
         }
     }
 
-    fn space(&mut self, facts: &Facts) {
+    fn method(&mut self, facts: &Facts, method: Method) {
+        let obstacles = obstacles(facts);
+        match method {
+            Method::Online if obstacles.is_empty() => self.add(
+                Weight::Fact,
+                "method online: a copy follows the homeserver while that runs; the downtime does not grow with the size",
+                None,
+            ),
+            // It was asked for.
+            Method::Online => {
+                for Obstacle { message, hint } in obstacles {
+                    let hint = hint.unwrap_or_else(|| "upgrade.method = \"dump\", or --method dump".to_owned());
+                    self.add(Weight::Blocker, format!("method online is not possible: {message}"), Some(&hint));
+                }
+            }
+            Method::Dump if facts.method.is_none() => {
+                for Obstacle { message, hint } in obstacles {
+                    self.add(
+                        Weight::Warning,
+                        format!("method dump, whose downtime grows with the size, for: {message}"),
+                        hint.as_deref(),
+                    );
+                }
+            }
+            Method::Dump => self.add(
+                Weight::Fact,
+                "method dump, as configured: pg_dump and pg_restore while the homeserver is down",
+                None,
+            ),
+        }
+        match &facts.rehearsal {
+            Some(rehearsal) => {
+                let weight = if rehearsal.went_well() { Weight::Fact } else { Weight::Warning };
+                self.add(weight, rehearsal.to_string(), None);
+            }
+            None => self.add(
+                Weight::Fact,
+                "it has not been rehearsed: how long users will wait is not known",
+                Some("matrix-postgres-upgrade rehearse tries it on a copy, while the homeserver runs"),
+            ),
+        }
+    }
+
+    fn space(&mut self, facts: &Facts, method: Method) {
         let data = DecimalBytes(facts.data_bytes);
+        if method == Method::Online {
+            let free = DecimalBytes(facts.space.beside.free);
+            self.add(
+                Weight::Fact,
+                format!("the data directory has {data}, and {free} are free beside it"),
+                None,
+            );
+            return;
+        }
         match facts.space.way(facts.data_bytes) {
             Err(shortage) => self.add(
                 Weight::Blocker,
@@ -272,9 +333,6 @@ impl Findings {
             let message = format!("there is no database {database:?}; a new cluster will have one");
             self.add(Weight::Warning, message, None);
         }
-        if !cluster.server.data_checksums {
-            self.add(Weight::Fact, "pages carry no checksums yet; those of a new cluster will", None);
-        }
         for database in &cluster.databases {
             self.add(
                 Weight::Fact,
@@ -291,6 +349,29 @@ impl Findings {
         }
         for (who, connections) in &shared.sessions {
             self.add(Weight::Fact, format!("connected: {who}, {connections} times"), None);
+        }
+    }
+
+    fn pages(&mut self, cluster: &Cluster, method: Method) {
+        if !cluster.server.data_checksums {
+            let message = match method {
+                Method::Dump => "pages carry no checksums yet; those of the new cluster will",
+                Method::Online => {
+                    "pages carry no checksums, and will not; method dump would make new ones, which do"
+                }
+            };
+            self.add(Weight::Fact, message, None);
+        }
+        let stale: usize = cluster.contents.iter().map(|(_, contained)| contained.stale_indexes.len()).sum();
+        if method == Method::Online && stale > 0 {
+            self.add(
+                Weight::Fact,
+                format!(
+                    "{stale} indexes depend on a collation that has, or may have, another version than when they were \
+                     built: they are built anew once the homeserver runs"
+                ),
+                None,
+            );
         }
     }
 
@@ -381,10 +462,10 @@ mod tests {
                     data_checksums: true,
                 },
                 databases: vec![],
-                shared: Shared::default(),
+                shared: shared(),
                 contents: vec![(
                     "homeserver".into(),
-                    Contained { extensions: vec!["plpgsql".into()], large_objects: 0 },
+                    Contained { extensions: vec!["plpgsql".into()], ..Contained::default() },
                 )],
                 initialisation: Initialisation::default(),
             }),
@@ -392,13 +473,27 @@ mod tests {
             configuration: vec![],
             settings_gone: vec![],
             space: space([10_000_000_000; 3], [1; 3]),
+            method: None,
+            programs_together: true,
+            replication_refused: None,
+            rehearsal: None,
             dump_directory_problem: None,
+            socket_directory: "/run/matrix-postgres".into(),
             system_identifier: Some("1".into()),
             server_unit: "matrix-postgres.service".into(),
             missing_units: vec![],
             keep_path: ("/d/kept".into(), false),
             shadowed: vec![],
             clients: vec!["matrix-synapse.service".into()],
+        }
+    }
+
+    fn shared() -> Shared {
+        Shared {
+            wal_level: "replica".into(),
+            free_wal_senders: 10,
+            free_replication_slots: 10,
+            ..Shared::default()
         }
     }
 
@@ -413,6 +508,10 @@ mod tests {
         assert_eq!(
             report.to_string(),
             "upgrade from PostgreSQL 15 to 17: nothing stands in the way\n\n\
+             fact     method online: a copy follows the homeserver while that runs; the downtime does not grow with \
+             the size\n\
+             fact     it has not been rehearsed: how long users will wait is not known\n         \
+             HINT: matrix-postgres-upgrade rehearse tries it on a copy, while the homeserver runs\n\
              fact     the data directory has 3.00 GB, and 10.00 GB are free beside it\n\
              fact     to be stopped and started: matrix-synapse.service"
         );
@@ -421,7 +520,7 @@ mod tests {
     #[test]
     fn everything_that_would_stop_it_half_way_is_found_beforehand() {
         type Change = fn(&mut Facts);
-        let cases: [(Change, &str); 18] = [
+        let cases: [(Change, &str); 19] = [
             (|facts| facts.target = Some(Major(15)), "15 is not newer"),
             (|facts| facts.target = Some(Major(18)), "PostgreSQL 18, the target, is not installed"),
             (|facts| facts.installed = vec![Major(17)], "PostgreSQL 15, the cluster's own, is not installed"),
@@ -429,7 +528,20 @@ mod tests {
             (|facts| facts.data_directory.is_mount_point = true, "is a mount point"),
             (|facts| facts.keep_path.0 = PathBuf::from("/d/data/old"), "within itself"),
             (|facts| facts.space = space([3_000_000_000; 3], [1; 3]), "4.37 GB are needed"),
-            (|facts| facts.dump_directory_problem = Some("the dump directory is open".into()), "is open"),
+            (
+                |facts| {
+                    facts.method = Some(Method::Dump);
+                    facts.dump_directory_problem = Some("the dump directory is open".into());
+                },
+                "is open",
+            ),
+            (
+                |facts| {
+                    facts.method = Some(Method::Online);
+                    cluster(facts).shared.wal_level = "minimal".into();
+                },
+                "method online is not possible: wal_level is minimal",
+            ),
             (|facts| facts.missing_units = vec!["x.service".into()], "no unit x.service"),
             (|facts| facts.system_identifier = Some("2".into()), "is not that of /d/data"),
             (|facts| facts.cluster = None, "is not running"),
@@ -483,7 +595,7 @@ mod tests {
             md5_roles: vec!["synapse".into()],
             scram_only: true,
             replication_slots: vec!["standby".into()],
-            ..Shared::default()
+            ..shared()
         };
         cluster(&mut facts).initialisation.differing = vec!["template1".into()];
         let report = check(&facts);
@@ -499,6 +611,32 @@ mod tests {
             "is taken",
         ] {
             assert!(text.contains(expected), "{expected}: {text}");
+        }
+    }
+
+    #[test]
+    fn where_no_copy_can_follow_the_method_is_another_and_says_why() {
+        type Change = fn(&mut Facts);
+        let cases: [(Change, &str); 8] = [
+            (|facts| facts.programs_together = false, "not in one place"),
+            (|facts| facts.socket_directory = "/run/my server".into(), "a path such as /run/my server"),
+            (|facts| cluster(facts).shared.wal_level = "minimal".into(), "wal_level is minimal"),
+            (|facts| cluster(facts).shared.free_wal_senders = 2, "2 more may be sent the log"),
+            (|facts| cluster(facts).shared.free_replication_slots = 0, "room for 0 replication slots"),
+            (|facts| facts.replication_refused = Some("no pg_hba.conf entry".into()), "no pg_hba.conf entry"),
+            (|facts| cluster(facts).contents[0].1.unlogged_bytes = 100_000_000, "hold 100.00 MB"),
+            (|facts| facts.data_directory.contents = Contents::Cluster(Major(11)), "11 cannot be followed"),
+        ];
+        for (change, expected) in cases {
+            let mut facts = facts();
+            facts.installed.insert(0, Major(11));
+            change(&mut facts);
+            let report = check(&facts);
+            assert_eq!(report.method, Method::Dump, "{expected}");
+            assert!(report.is_possible(), "{report}");
+            let text = report.to_string();
+            let line = text.lines().find(|line| line.contains("method dump")).unwrap_or_default();
+            assert!(line.starts_with("warning") && line.contains(expected), "{text}");
         }
     }
 }

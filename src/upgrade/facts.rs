@@ -6,14 +6,15 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::configuration::{self, Foreseen};
+use super::rehearsal::Rehearsal;
 use super::space::{Room, Space};
 use super::transfer;
 use crate::account::Account;
-use crate::config::Settings;
+use crate::config::{Method, Settings};
 use crate::error::{Error, IoContext as _, Kind, Result};
 use crate::postgres::initdb::{self, Initialisation};
 use crate::postgres::{self, Connection, Contents, DataDirectory, Database, Major, ServerFacts, Session};
-use crate::runtime::Runtime;
+use crate::runtime::{AsUser, Runtime, output};
 use crate::systemd::Manager;
 
 /// Everything that the check looks at.
@@ -39,12 +40,22 @@ pub struct Facts {
     pub settings_gone: Vec<CatalogSetting>,
     /// Free space where the upgrade writes.
     pub space: Space,
+    /// The method that the settings ask for; nothing for `auto`.
+    pub method: Option<Method>,
+    /// Whether one program can call those of both versions.
+    pub programs_together: bool,
+    /// Why no copy can follow the server, in its words, if it was asked and has refused.
+    pub replication_refused: Option<String>,
+    /// What the latest rehearsal has shown.
+    pub rehearsal: Option<Rehearsal>,
     /// The path under which the old data directory will be kept, and whether something is there already.
     pub keep_path: (PathBuf, bool),
     /// Why the dump directory cannot be used, if so.
     pub dump_directory_problem: Option<String>,
     /// The identity of the cluster in the data directory.
     pub system_identifier: Option<String>,
+    /// Where its socket is.
+    pub socket_directory: PathBuf,
     /// The server's unit.
     pub server_unit: String,
     /// Units that the settings name and that do not exist.
@@ -89,6 +100,12 @@ pub struct Shared {
     pub settings: Vec<CatalogSetting>,
     /// Who is connected: `role@database (application)`, with how many connections.
     pub sessions: Vec<(String, u64)>,
+    /// How much is written to the log: `minimal`, `replica`, `logical`.
+    pub wal_level: String,
+    /// How many more may be sent the log.
+    pub free_wal_senders: i64,
+    /// How many more replication slots there may be.
+    pub free_replication_slots: i64,
 }
 
 /// `ALTER ROLE … SET` or `ALTER DATABASE … SET`.
@@ -109,6 +126,12 @@ pub struct Contained {
     pub extensions: Vec<String>,
     /// Its large objects.
     pub large_objects: u64,
+    /// Tables and sequences whose contents are in no log, so that no copy gets them.
+    pub unlogged: u64,
+    /// Bytes of these.
+    pub unlogged_bytes: u64,
+    /// Indexes whose order depends on a collation that is of another version now, or of an unknown one.
+    pub stale_indexes: Vec<String>,
 }
 
 const SHARED: &str = "SELECT json_build_object(
@@ -131,11 +154,36 @@ const SHARED: &str = "SELECT json_build_object(
         SELECT format('%s@%s (%s)', usename, datname, coalesce(nullif(application_name, ''), 'unnamed')) AS who,
             count(*) AS n
         FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()
-        GROUP BY who) AS sessions));";
+        GROUP BY who) AS sessions),
+    'wal_level', current_setting('wal_level'),
+    'free_wal_senders', current_setting('max_wal_senders')::int
+        - (SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'walsender'),
+    'free_replication_slots', current_setting('max_replication_slots')::int
+        - (SELECT count(*) FROM pg_replication_slots));";
 
 const CONTAINED: &str = "SELECT json_build_object(
     'extensions', (SELECT coalesce(json_agg(extname ORDER BY extname), '[]') FROM pg_extension),
-    'large_objects', (SELECT count(*) FROM pg_largeobject_metadata));";
+    'large_objects', (SELECT count(*) FROM pg_largeobject_metadata),
+    'unlogged', (SELECT count(*) FROM pg_class WHERE relpersistence = 'u' AND relkind IN ('r', 'S')),
+    'unlogged_bytes', (SELECT coalesce(sum(pg_table_size(oid)), 0)::bigint FROM pg_class
+        WHERE relpersistence = 'u' AND relkind = 'r'),
+    'stale_indexes', (SELECT coalesce(json_agg(format('%I.%I', nspname, relname)), '[]')
+        FROM pg_index JOIN pg_class c ON c.oid = indexrelid JOIN pg_namespace n ON n.oid = relnamespace
+        WHERE relkind = 'i' AND relpersistence = 'p' AND nspname !~ '^pg_' AND nspname <> 'information_schema'
+        AND EXISTS (SELECT FROM unnest(indcollation) AS used (collation_oid)
+            JOIN pg_collation co ON co.oid = collation_oid
+            WHERE CASE WHEN collprovider = 'd' THEN (SELECT STALE FROM pg_database WHERE datname = current_database())
+                WHEN collprovider = 'b' OR collcollate ~* '^(c|posix)($|\\.)' THEN false
+                ELSE collversion IS DISTINCT FROM pg_collation_actual_version(co.oid) END)));";
+
+/// Whether the collation of a database has another version than its indexes were built with. Before 15 that was not
+/// recorded; C has none (chapter "Collation Support", ALTER COLLATION).
+fn stale(version: u32) -> &'static str {
+    match version >= 150_000 {
+        true => "datcollversion IS DISTINCT FROM pg_database_collation_actual_version(oid)",
+        false => "datcollate !~* '^(c|posix)($|\\.)'",
+    }
+}
 
 /// Gathers the facts for an upgrade to `to`, or to the newest installed version.
 ///
@@ -181,8 +229,17 @@ pub fn gather(settings: &Settings, runtime: &dyn Runtime, to: Option<Major>) -> 
                 .map(|error| error.to_string())
         }),
         system_identifier: postgres::system_identifier(path).ok(),
+        socket_directory: settings.socket_directory.clone(),
         server_unit: settings.server.unit.clone(),
         missing_units: missing_units(settings),
+        method: settings.upgrade.method,
+        programs_together: both
+            .is_some_and(|target| [current, target].iter().all(|major| runtime.programs(*major).is_some())),
+        replication_refused: match both.zip(owner).filter(|_| cluster.is_some()) {
+            Some((target, owner)) => replication_refused(settings, runtime, target, owner)?,
+            None => None,
+        },
+        rehearsal: Rehearsal::read(&settings.state_directory)?,
         keep_path: (keep_path, kept),
         shadowed: shadowed(),
         clients: clients(&settings.clients.units),
@@ -202,17 +259,40 @@ fn cluster(settings: &Settings, runtime: &dyn Runtime, installed: &[Major]) -> R
     let Some(&major) = installed.last().filter(|_| connection.socket().exists()) else { return Ok(None) };
     let session = Session { runtime, major, connection: &connection };
     let databases = postgres::databases(&session)?;
+    let server = postgres::server_facts(&session)?;
+    let contained = CONTAINED.replace("STALE", stale(server.version_num));
     let contents = databases
         .iter()
-        .map(|database| Ok((database.name.clone(), session.query(&database.name, CONTAINED)?)))
+        .map(|database| Ok((database.name.clone(), session.query(&database.name, &contained)?)))
         .collect::<Result<_>>()?;
     Ok(Some(Cluster {
-        server: postgres::server_facts(&session)?,
+        server,
         initialisation: initdb::initialisation(&session)?,
         shared: session.query("postgres", SHARED)?,
         databases,
         contents,
     }))
+}
+
+/// Logs in as a copy would that follows the server, and does nothing then.
+fn replication_refused(
+    settings: &Settings,
+    runtime: &dyn Runtime,
+    target: Major,
+    owner: &Account,
+) -> Result<Option<String>> {
+    let Settings { socket_directory, server, .. } = settings;
+    let connection = Connection::new(socket_directory, server.port, &server.superuser);
+    let call = postgres::identify_system(&connection);
+    let command = AsUser { runtime, account: owner }.command(target, &call)?;
+    match output(command, "psql for replication", &[]) {
+        Ok(_) => Ok(None),
+        Err(error) if error.kind() == Kind::Program => {
+            let source = std::error::Error::source(&error).map(ToString::to_string);
+            Ok(Some(source.unwrap_or_else(|| error.to_string())))
+        }
+        Err(error) => Err(error),
+    }
 }
 
 /// The restore of any of them would fail.

@@ -5,7 +5,8 @@ use jiff::Timestamp;
 use super::journal::{Outcome, Step};
 use super::servers::Sockets;
 use super::work::Work;
-use super::{back, exchange, keep, transfer, written};
+use super::{back, exchange, keep, online, transfer, written};
+use crate::config::Method;
 use crate::error::{Error, Kind, Result};
 
 /// Takes the steps that are left of an upgrade whose new cluster is in place.
@@ -42,7 +43,15 @@ pub fn finish(work: &mut Work<'_>) -> Result<()> {
             }
         }
     }
+    if work.entry().method == Method::Online && work.entry().step <= Step::Tending {
+        work.step(Step::Tending)?;
+        if let Err(error) = online::tend(work) {
+            log::warn!("{}", error.report());
+            incomplete.get_or_insert_with(|| stay(work, error));
+        }
+    }
     work.step(Step::Keeping)?;
+    back::remove_copy(work.entry())?;
     Sockets::remove_abandoned(&work.settings.socket_directory)?;
     transfer::remove(&work.entry().dump_directory)?;
     let kept = keep_old(work);

@@ -1,5 +1,6 @@
 //! What an upgrade is about to do, on disk before it does it: after any death, whoever reads this knows how to go on.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
@@ -9,6 +10,7 @@ use nix::unistd::geteuid;
 use serde::{Deserialize, Serialize};
 
 use super::written::Counters;
+use crate::config::Method;
 use crate::error::{Error, IoContext as _, Kind, Result};
 use crate::files;
 use crate::postgres::Major;
@@ -22,11 +24,19 @@ const FORMAT: u32 = 1;
 pub enum Step {
     /// The new cluster is made beside the old one; the homeserver runs.
     Preparing,
+    /// Method `online`: the old cluster is copied; the homeserver runs.
+    Copying,
+    /// Method `online`: the copy follows the homeserver, and is looked at.
+    Following,
     /// The units of clients are stopped.
     StoppingClients,
     /// The server is stopped.
     StoppingServer,
-    /// The databases are carried over.
+    /// Method `online`: the copy, which has everything, becomes a cluster of its own.
+    Promoting,
+    /// Method `online`: pg_upgrade makes the new cluster of it.
+    Upgrading,
+    /// Method `dump`: the databases are carried over.
     Transferring,
     /// Both clusters are compared.
     Comparing,
@@ -38,6 +48,8 @@ pub enum Step {
     StartingServer,
     /// The units of clients are started.
     StartingClients,
+    /// Method `online`: what could wait is done: statistics, indexes of other collations, extensions; the homeserver runs.
+    Tending,
     /// The old data directory goes to where it is kept; the homeserver runs.
     Keeping,
     /// The old data directory goes back to its place.
@@ -47,19 +59,10 @@ pub enum Step {
 }
 
 impl Step {
-    /// All that an upgrade takes when all goes well.
-    pub const ALL: [Self; 10] = [
-        Self::Preparing,
-        Self::StoppingClients,
-        Self::StoppingServer,
-        Self::Transferring,
-        Self::Comparing,
-        Self::Syncing,
-        Self::Exchanging,
-        Self::StartingServer,
-        Self::StartingClients,
-        Self::Keeping,
-    ];
+    /// Whether nothing has been stopped yet.
+    pub fn is_before_the_cut(self) -> bool {
+        self < Self::StoppingClients
+    }
 
     /// Whether the server must not be started by anybody else: nobody may write to a cluster that is copied, and
     /// there may be none in place.
@@ -74,12 +77,17 @@ impl fmt::Display for Step {
             Self::Preparing => "preparing the new cluster",
             Self::StoppingClients => "stopping the clients",
             Self::StoppingServer => "stopping the server",
+            Self::Copying => "copying the cluster",
+            Self::Following => "following the homeserver",
+            Self::Promoting => "promoting the copy",
+            Self::Upgrading => "running pg_upgrade on the copy",
             Self::Transferring => "carrying the databases over",
             Self::Comparing => "comparing old and new",
             Self::Syncing => "writing the new cluster to the disk",
             Self::Exchanging => "exchanging the data directories",
             Self::StartingServer => "starting the new server",
             Self::StartingClients => "starting the clients",
+            Self::Tending => "gathering statistics",
             Self::Keeping => "keeping the old data directory",
             Self::Returning => "returning to the old data directory",
             Self::Restarting => "starting the server and its clients on the old one",
@@ -112,6 +120,15 @@ pub struct Entry {
     pub data_directory: PathBuf,
     /// The other one of the two, beside it.
     pub beside: PathBuf,
+    /// How the databases get from one to the other.
+    #[serde(default = "dump")]
+    pub method: Method,
+    /// Method `online`: the copy of the old cluster, from which the new one is made.
+    #[serde(default)]
+    pub copy: Option<PathBuf>,
+    /// Method `online`: indexes to be built anew once the homeserver runs, by database.
+    #[serde(default)]
+    pub stale_indexes: BTreeMap<String, Vec<String>>,
     /// Where the old data directory is to be kept.
     pub keep_path: PathBuf,
     /// Where the databases lie while they are carried over.
@@ -139,6 +156,11 @@ pub struct Entry {
     pub kept_bytes: Option<u64>,
     /// How it ended, when, and what was said then.
     pub ended: Option<Ended>,
+}
+
+/// The only one that there was.
+fn dump() -> Method {
+    Method::Dump
 }
 
 /// The end of an upgrade.
@@ -302,6 +324,9 @@ pub(super) mod tests {
             to: Major(17),
             data_directory: "/m/data".into(),
             beside: "/m/data.upgrade-20261124T030000Z".into(),
+            method: Method::Dump,
+            copy: None,
+            stale_indexes: BTreeMap::new(),
             keep_path: "/m/kept".into(),
             dump_directory: "/var/tmp/x".into(),
             old_identifier: "18446744073709551615".into(),
@@ -351,9 +376,21 @@ pub(super) mod tests {
 
     #[test]
     fn nobody_else_starts_the_server_while_there_may_be_none() {
-        let down: Vec<_> = Step::ALL.into_iter().filter(|step| step.needs_the_server_down()).collect();
-        assert_eq!(down.len(), 5);
-        assert!(Step::Returning.needs_the_server_down());
+        for step in [
+            Step::StoppingServer,
+            Step::Promoting,
+            Step::Upgrading,
+            Step::Transferring,
+            Step::Exchanging,
+            Step::Returning,
+        ] {
+            assert!(step.needs_the_server_down(), "{step}");
+        }
+        for step in
+            [Step::Following, Step::StoppingClients, Step::StartingServer, Step::Tending, Step::Keeping]
+        {
+            assert!(!step.needs_the_server_down(), "{step}");
+        }
     }
 
     #[test]

@@ -2,10 +2,15 @@
 //!
 //! - [`facts`]: what there is, read without changing anything
 //! - [`check`]: facts → blockers, warnings and facts, a value that prints itself
+//! - [`choice`]: which method, and why
 //! - [`plan`]: facts and settings → what will be done
 //! - [`space`]: room on each file system
 //! - [`run`]: from the first check to the exchange
-//! - [`servers`], [`transfer`]: both clusters on private sockets, and the way of the rows
+//! - [`cluster`]: the new one, as initdb makes it
+//! - [`servers`]: both clusters on private sockets
+//! - [`dump`], [`transfer`]: method `dump`, and the way of the rows
+//! - [`online`]: method `online`
+//! - [`rehearsal`]: all of it on a copy, thrown away
 //! - [`configuration`]: what the administrator has configured goes along
 //! - [`compare`]: old against new
 //! - [`exchange`]: two data directories change places
@@ -17,15 +22,20 @@
 
 pub mod back;
 pub mod check;
+pub mod choice;
+pub mod cluster;
 pub mod compare;
 pub mod configuration;
+pub mod dump;
 pub mod exchange;
 pub mod facts;
 pub mod finish;
 pub mod journal;
 pub mod keep;
+pub mod online;
 pub mod plan;
 pub mod recover;
+pub mod rehearsal;
 pub mod run;
 pub mod servers;
 pub mod space;

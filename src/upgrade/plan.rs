@@ -1,15 +1,17 @@
 //! Facts and settings → what an upgrade will do.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
 use indicatif::DecimalBytes;
 use jiff::Timestamp;
 
+use super::choice::choose;
 use super::facts::Facts;
 use super::keep::free_name;
 use super::transfer::Way;
-use crate::config::Settings;
+use crate::config::{Method, Settings};
 use crate::error::{Error, Kind, Result};
 use crate::postgres::initdb::Initialisation;
 use crate::postgres::{Contents, Major};
@@ -27,6 +29,16 @@ pub struct Plan {
     pub data_directory: PathBuf,
     /// Where the new cluster is made.
     pub beside: PathBuf,
+    /// How the databases get there.
+    pub method: Method,
+    /// Method `online`: where the copy is made that becomes the new cluster.
+    pub copy: PathBuf,
+    /// Method `online`: databases some of whose tables are in no log, so that the copy does not get their rows.
+    pub unlogged: Vec<String>,
+    /// Method `online`: indexes to be built anew afterwards, by database.
+    pub stale_indexes: BTreeMap<String, Vec<String>>,
+    /// Whether the pages of the new cluster carry checksums.
+    pub checksums: bool,
     /// Where the old data directory is kept.
     pub keep_path: PathBuf,
     /// Where the databases lie while they are carried over.
@@ -69,8 +81,19 @@ pub fn plan(
     let old_enough = |newest: Option<Timestamp>, within| {
         newest.is_none_or(|newest| now.duration_since(newest).unsigned_abs() > within)
     };
+    let method = choose(facts);
+    let contents = cluster.contents.iter().filter(|(_, contained)| !contained.stale_indexes.is_empty());
+    let unlogged = cluster.contents.iter().filter(|(_, contained)| contained.unlogged > 0);
     Ok(Plan {
-        beside: beside(&facts.data_directory.path, &id),
+        beside: named_after(&facts.data_directory.path, &format!("upgrade-{id}")),
+        copy: named_after(&facts.data_directory.path, &format!("upgrade-{id}-copy")),
+        stale_indexes: contents
+            .map(|(name, contained)| (name.clone(), contained.stale_indexes.clone()))
+            .collect(),
+        unlogged: unlogged.map(|(name, _)| name.clone()).collect(),
+        // pg_upgrade takes pages as they are.
+        checksums: method == Method::Dump || cluster.server.data_checksums,
+        method,
         data_directory: facts.data_directory.path.clone(),
         keep_path: free_name(&settings.upgrade.keep_path),
         dump_directory: settings.upgrade.dump_directory.join(format!("upgrade-{id}")),
@@ -86,33 +109,66 @@ pub fn plan(
     })
 }
 
-fn beside(data_directory: &Path, id: &str) -> PathBuf {
+/// A directory beside the data directory.
+pub(super) fn named_after(data_directory: &Path, suffix: &str) -> PathBuf {
     let mut name = data_directory.as_os_str().to_owned();
-    name.push(format!(".upgrade-{id}"));
+    name.push(format!(".{suffix}"));
     name.into()
 }
 
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { from, to, data_directory, beside, keep_path, clients, .. } = self;
-        writeln!(f, "upgrade {} from PostgreSQL {from} to {to}:", data_directory.display())?;
+        let size = DecimalBytes(self.bytes);
+        writeln!(
+            f,
+            "upgrade {} from PostgreSQL {from} to {to}, method {}:",
+            data_directory.display(),
+            self.method
+        )?;
         if self.backup {
             writeln!(f, "  make a backup and read it back")?;
         }
         writeln!(f, "  make a new cluster in {}, while the homeserver runs", beside.display())?;
+        if self.method == Method::Online {
+            let copy = self.copy.display();
+            writeln!(f, "  copy {size} to {copy} and let the copy follow, while the homeserver runs")?;
+            writeln!(f, "  ask pg_upgrade whether it would go")?;
+        }
         match clients.as_slice() {
             [] => writeln!(f, "  no client's unit runs: nothing to stop")?,
             clients => writeln!(f, "  stop {}", clients.join(", "))?,
         }
         writeln!(f, "  stop {}", self.server_unit)?;
-        let way = match self.way {
-            Way::Files => format!("by way of {}", self.dump_directory.display()),
-            Way::Stream => "from server to server: there is no room for files".to_owned(),
-        };
-        writeln!(f, "  carry {} over {way}", DecimalBytes(self.bytes))?;
-        writeln!(f, "  compare roles, settings, every database's objects and every table's rows")?;
+        match (self.method, &self.way) {
+            (Method::Online, _) => {
+                writeln!(
+                    f,
+                    "  make sure that the copy has everything, and let pg_upgrade make the new cluster of it"
+                )?;
+                writeln!(f, "  compare roles, every database's relations, sequences and files")?;
+            }
+            (Method::Dump, way) => {
+                match way {
+                    Way::Files => {
+                        writeln!(f, "  carry {size} over by way of {}", self.dump_directory.display())?;
+                    }
+                    Way::Stream => {
+                        writeln!(f, "  carry {size} over from server to server: there is no room for files")?;
+                    }
+                }
+                writeln!(f, "  compare roles, settings, every database's objects and every table's rows")?;
+            }
+        }
         writeln!(f, "  exchange the two data directories")?;
         writeln!(f, "  start the server and the clients")?;
+        if self.method == Method::Online {
+            let indexes: usize = self.stale_indexes.values().map(Vec::len).sum();
+            writeln!(f, "  gather statistics, while the homeserver runs")?;
+            if indexes > 0 {
+                writeln!(f, "  build {indexes} indexes anew whose collation has another version now")?;
+            }
+        }
         write!(f, "  keep the old data directory in {}", keep_path.display())
     }
 }

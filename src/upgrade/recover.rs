@@ -9,7 +9,7 @@ use super::back::{self, Place};
 use super::journal::{Entry, Journal, Outcome, Step};
 use super::work::{Pause, Work, owner};
 use super::written::{self, Loss};
-use super::{exchange, finish};
+use super::{exchange, finish, rehearsal};
 use crate::config::Settings;
 use crate::error::{Error, Kind, Result};
 use crate::lock::Lock;
@@ -54,7 +54,8 @@ pub fn recover(
     pause: Pause,
 ) -> Result<Recovered> {
     let open = |journal: Option<Journal>| journal.filter(|journal| journal.entry.is_open());
-    if open(Journal::read(&settings.state_directory)?).is_none() {
+    let nothing = open(Journal::read(&settings.state_directory)?).is_none();
+    if nothing && !rehearsal::has_left(&settings.data_directory)? {
         return Ok(Recovered::Nothing);
     }
     let _lock = match Lock::take(&settings.state_directory, "upgrade", Timestamp::now()) {
@@ -62,6 +63,7 @@ pub fn recover(
         Err(error) if error.kind() == Kind::Locked => return Ok(Recovered::UnderWay(error.to_string())),
         Err(error) => return Err(error),
     };
+    rehearsal::clear_abandoned(&settings.data_directory)?;
     // Who held the lock may have ended it.
     let Some(journal) = open(Journal::read(&settings.state_directory)?) else {
         return Ok(Recovered::Nothing);

@@ -1,30 +1,23 @@
 //! `run` from its first check to the report. Until the exchange every failure leads back to the old cluster.
 
-use std::os::unix::fs::DirBuilderExt as _;
 use std::path::Path;
-use std::process::Stdio;
 
-use indicatif::HumanCount;
 use jiff::Timestamp;
-use nix::unistd::chown;
 
 use super::check::check;
-use super::compare::{Snapshot, differences};
 use super::journal::{self, Entry, Journal, Step};
 use super::plan::{Plan, plan};
 use super::recover::{self, Recovered};
-use super::servers::{Private, Side, Sockets};
-use super::transfer::{DumpDirectory, Way, jobs, transfer};
 use super::work::{Pause, Work, owner};
-use super::{back, configuration, exchange, facts, finish, servers};
+use super::{back, dump, exchange, facts, finish, online, servers};
 use crate::backup::catalogue;
-use crate::config::Settings;
-use crate::error::{Error, IoContext as _, Kind, Result};
+use crate::config::{Method, Settings};
+use crate::error::{Error, Kind, Result};
 use crate::files;
 use crate::lock::Lock;
-use crate::postgres::{self, Major, initdb};
-use crate::report::{Progress, Silent};
-use crate::runtime::{Child, Runtime, interrupt, output};
+use crate::postgres::{self, Major};
+use crate::report::Progress;
+use crate::runtime::{Runtime, interrupt};
 use crate::systemd::{Inhibitor, Manager, inhibit};
 
 /// A file system with less free bytes is as good as full.
@@ -76,7 +69,11 @@ pub fn run(
     let account = owner(&data)?;
     let journal = Journal::begin(&settings.state_directory, entry(plan)?)?;
     let mut work = Work::new(settings, runtime, &manager, account, journal, progress, pause);
-    if let Err(error) = build(&mut work, plan) {
+    let built = match plan.method {
+        Method::Online => online::build(&mut work, plan),
+        Method::Dump => dump::build(&mut work, plan),
+    };
+    if let Err(error) = built {
         let error = blame_the_disk(plan, error);
         return Err(back::after(&mut work, error));
     }
@@ -122,6 +119,9 @@ fn entry(plan: &Plan) -> Result<Entry> {
         to: plan.to,
         data_directory: plan.data_directory.clone(),
         beside: plan.beside.clone(),
+        method: plan.method,
+        copy: (plan.method == Method::Online).then(|| plan.copy.clone()),
+        stale_indexes: plan.stale_indexes.clone(),
         keep_path: plan.keep_path.clone(),
         dump_directory: plan.dump_directory.clone(),
         old_identifier: postgres::system_identifier(&plan.data_directory)?,
@@ -154,106 +154,23 @@ fn blame_the_disk(plan: &Plan, error: Error) -> Error {
     }
 }
 
-/// Everything until the new cluster is whole, equal to the old one, and on the disk.
-fn build(work: &mut Work<'_>, plan: &Plan) -> Result<()> {
-    let (settings, runtime, manager) = (work.settings, work.runtime, work.manager);
-    let account = work.account.clone();
-    // The only role that there is in a new cluster.
-    let superuser = plan.initialisation.superuser.as_str();
-
-    work.step(Step::Preparing)?;
-    let files = match plan.way {
-        Way::Files => Some(DumpDirectory::make(&plan.dump_directory, &account)?),
-        Way::Stream => None,
-    };
-    make_cluster(work, plan)?;
-    let sockets = Sockets::make(&settings.socket_directory, &account)?;
-    let new =
-        Private::start(runtime, &account, &sockets, superuser, (Side::New, &plan.beside, plan.to), plan.to)?;
-
+/// Stops the clients that run, whose units are in the journal before.
+pub(super) fn stop_clients(work: &mut Work<'_>, plan: &Plan) -> Result<()> {
     let own = |unit: &String| unit.starts_with("matrix-postgres") || *unit == plan.server_unit;
-    let mut wanted = settings.clients.units.clone();
+    let mut wanted = work.settings.clients.units.clone();
     wanted.push(plan.server_unit.clone());
-    work.journal.entry.clients = manager.running(&wanted)?.into_iter().filter(|unit| !own(unit)).collect();
+    let running = work.manager.running(&wanted)?;
+    work.journal.entry.clients = running.into_iter().filter(|unit| !own(unit)).collect();
     work.step(Step::StoppingClients)?;
-    let clients = work.entry().clients.clone();
-    manager.stop_all(&clients, settings.clients.timeout)?;
+    work.manager.stop_all(&work.entry().clients, work.settings.clients.timeout)
+}
+
+/// Stops the server.
+pub(super) fn stop_server(work: &mut Work<'_>, plan: &Plan) -> Result<()> {
     work.step(Step::StoppingServer)?;
-    manager.stop_all(std::slice::from_ref(&plan.server_unit), settings.server.start_timeout)?;
-    servers::stop_abandoned(&plan.data_directory)?;
-    let old = Private::start(
-        runtime,
-        &account,
-        &sockets,
-        superuser,
-        (Side::Old, &plan.data_directory, plan.from),
-        plan.to,
-    )?;
-
-    work.step(Step::Transferring)?;
-    transfer(&old.session(), &new.session(), files.as_ref(), work.progress)?;
-    work.step(Step::Comparing)?;
-    let rows = compare(work, &old, &new)?;
-    log::info!("old and new are equal: {} rows", HumanCount(rows));
-    old.stop()?;
-    new.stop()?;
-    work.step(Step::Syncing)?;
-    sync(work, plan)
-}
-
-fn make_cluster(work: &Work<'_>, plan: &Plan) -> Result<()> {
-    let (account, beside) = (&work.account, &plan.beside);
-    std::fs::DirBuilder::new().mode(0o700).create(beside).at("create", beside)?;
-    chown(beside, Some(account.uid), Some(account.gid)).at("change the owner of", beside)?;
-    let mut command = work.runtime.command(plan.to, &initdb::like(beside, &plan.initialisation, plan.to))?;
-    account.apply(&mut command);
-    output(command, "initdb", &[])?;
-    let carried =
-        configuration::carry(work.runtime, (&plan.data_directory, plan.from), (beside, plan.to), account)?;
-    for note in carried.notes {
-        log::warn!("{note}");
-    }
-    Ok(())
-}
-
-/// Old and new at the same time; what differs ends the upgrade.
-fn compare(work: &mut Work<'_>, old: &Private<'_>, new: &Private<'_>) -> Result<u64> {
-    let depth = work.settings.upgrade.compare;
-    let (old, new) = (old.session(), new.session());
-    let (old, new) = std::thread::scope(|scope| {
-        let old = scope.spawn(|| Snapshot::take(&old, depth, jobs(), &mut Silent));
-        let new = Snapshot::take(&new, depth, jobs(), work.progress);
-        let panicked = |_| Err(Error::new(Kind::Bug, "the comparison of the old server panicked"));
-        (old.join().unwrap_or_else(panicked), new)
-    });
-    let (old, new) = (old?, new?);
-    let (serious, notes): (Vec<_>, Vec<_>) =
-        differences(&old, &new).into_iter().partition(|difference| difference.serious);
-    for note in notes {
-        log::info!("{note}");
-    }
-    if serious.is_empty() {
-        return Ok(new.rows());
-    }
-    for difference in &serious {
-        log::error!("{difference}");
-    }
-    let first: Vec<_> = serious.iter().take(5).map(ToString::to_string).collect();
-    let message = format!(
-        "the new cluster is not what the old one is ({} differences): {}",
-        serious.len(),
-        first.join("; ")
-    );
-    Err(Error::new(Kind::Damaged, message))
-}
-
-fn sync(work: &Work<'_>, plan: &Plan) -> Result<()> {
-    let call = initdb::sync(&plan.beside);
-    let mut command = work.runtime.command(plan.to, &call)?;
-    work.account.apply(&mut command);
-    command.stdin(Stdio::null()).stdout(Stdio::null());
-    Child::spawn(command, "initdb --sync-only")?.wait()?;
-    files::sync_directory(plan.beside.parent().unwrap_or(&plan.beside))
+    let unit = std::slice::from_ref(&plan.server_unit);
+    work.manager.stop_all(unit, work.settings.server.start_timeout)?;
+    servers::stop_abandoned(&plan.data_directory)
 }
 
 fn exchange_directories(work: &mut Work<'_>) -> Result<()> {

@@ -23,13 +23,28 @@ const STOP: Duration = Duration::from_secs(300);
 /// Only the superuser comes in, and only through a socket that is closed to others than its system user.
 const LOGIN_RULES: &str = "local all all trust\n";
 
-/// Which of the two.
+/// Which of the clusters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Side {
     /// The old cluster.
     Old,
     /// The new one.
     New,
+    /// A copy of the old one that follows it, until it is promoted.
+    Copy,
+}
+
+impl Side {
+    const ALL: [Self; 3] = [Self::Old, Self::New, Self::Copy];
+
+    /// The name of its socket's directory.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Old => "old",
+            Self::New => "new",
+            Self::Copy => "copy",
+        }
+    }
 }
 
 /// Where the sockets and login rules of both servers are; removed when dropped.
@@ -48,7 +63,8 @@ impl Sockets {
         let directory = Self::directory(socket_directory);
         let own =
             |path: &Path| chown(path, Some(account.uid), Some(account.gid)).at("change the owner of", path);
-        for path in [&directory, &directory.join("old"), &directory.join("new")] {
+        let places = Side::ALL.map(|side| directory.join(side.name()));
+        for path in std::iter::once(&directory).chain(&places) {
             DirBuilder::new().mode(0o700).create(path).at("create", path)?;
         }
         let (hba, ident) = (directory.join("pg_hba.conf"), directory.join("pg_ident.conf"));
@@ -57,12 +73,11 @@ impl Sockets {
         for path in [&hba, &ident] {
             std::fs::set_permissions(path, Permissions::from_mode(0o600)).at("change the mode of", path)?;
         }
-        for path in [&hba, &ident, &directory.join("old"), &directory.join("new"), &directory] {
-            own(path)?;
-        }
+        places.iter().chain([&hba, &ident, &directory]).try_for_each(|path| own(path))?;
         Ok(Self { directory })
     }
 
+    /// What [`Sockets::settings`] names is below it.
     fn directory(socket_directory: &Path) -> PathBuf {
         let mut name = socket_directory.as_os_str().to_owned();
         name.push("-upgrade");
@@ -79,15 +94,16 @@ impl Sockets {
 
     /// How to reach one of the servers as `superuser`.
     pub fn connection(&self, side: Side, superuser: &str) -> Connection {
-        let name = match side {
-            Side::Old => "old",
-            Side::New => "new",
-        };
-        Connection::new(&self.directory.join(name), 5432, superuser)
+        Connection::new(&self.directory.join(side.name()), 5432, superuser)
     }
 
-    /// What holds for both, whatever the administrator's files say.
-    fn settings(&self) -> Vec<String> {
+    /// A directory of the cluster's owner, for what is not needed later.
+    pub fn directory_of_owner(&self) -> &Path {
+        &self.directory
+    }
+
+    /// What holds for all of them, whatever the administrator's files say.
+    pub fn settings(&self) -> Vec<String> {
         let path = |name: &str| self.directory.join(name).display().to_string();
         let mut settings = vec![
             format!("hba_file={}", path("pg_hba.conf")),
@@ -134,6 +150,27 @@ const BULK: [&str; 9] = [
     "shared_buffers=256MB",
 ];
 
+/// Of a copy that follows the old one (chapter "Log-Shipping Standby Servers"). It has memory of its own beside that of
+/// the server that it follows, and is written to the disk as a whole before anybody relies on it.
+const STANDBY: [&str; 16] = [
+    "hot_standby=on",
+    "fsync=off",
+    "shared_buffers=128MB",
+    "huge_pages=off",
+    "max_wal_size=8GB",
+    "checkpoint_timeout=1h",
+    "restore_command=",
+    "recovery_target=",
+    "recovery_target_name=",
+    "recovery_target_time=",
+    "recovery_target_xid=",
+    "recovery_target_lsn=",
+    "recovery_target_timeline=latest",
+    "recovery_min_apply_delay=0",
+    "primary_slot_name=",
+    "max_standby_streaming_delay=-1",
+];
+
 /// A private server, and the programs that talk to it.
 pub struct Private<'a> {
     runtime: AsUser<'a>,
@@ -156,6 +193,22 @@ impl<'a> Private<'a> {
         (side, data_directory, major): (Side, &Path, Major),
         programs: Major,
     ) -> Result<Self> {
+        Self::start_with(runtime, account, sockets, superuser, (side, data_directory, major), programs, &[])
+    }
+
+    /// The same, with further settings.
+    ///
+    /// # Errors
+    /// As [`PrivateServer::start`].
+    pub fn start_with(
+        runtime: &'a dyn Runtime,
+        account: &'a Account,
+        sockets: &Sockets,
+        superuser: &str,
+        (side, data_directory, major): (Side, &Path, Major),
+        programs: Major,
+        more: &[String],
+    ) -> Result<Self> {
         let connection = sockets.connection(side, superuser);
         let mut settings = sockets.settings();
         // A postgresql.conf may name another directory than its own.
@@ -163,7 +216,9 @@ impl<'a> Private<'a> {
         match side {
             Side::Old => settings.extend(READ_ONLY.map(str::to_owned)),
             Side::New => settings.extend(BULK.map(str::to_owned)),
+            Side::Copy => settings.extend(STANDBY.map(str::to_owned)),
         }
+        settings.extend_from_slice(more);
         let server = PrivateServer::start_with(
             runtime,
             major,
@@ -179,6 +234,11 @@ impl<'a> Private<'a> {
     /// To ask it for things.
     pub fn session(&self) -> Session<'_> {
         Session { runtime: &self.runtime, major: self.major, connection: &self.connection }
+    }
+
+    /// Whether it has ended by itself.
+    pub fn has_ended(&mut self) -> bool {
+        self.server.has_ended()
     }
 
     /// Stops it: everything is written.

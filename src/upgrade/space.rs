@@ -52,8 +52,18 @@ impl Space {
         self.fits(bytes, true).map(|()| Way::Files).or_else(|_| self.fits(bytes, false).map(|()| Way::Stream))
     }
 
+    /// Whether a copy of a data directory of so many bytes, and the new cluster that shares its files, have room; a
+    /// sentence with the numbers if not.
+    ///
+    /// # Errors
+    /// What is too small.
+    pub fn copy(&self, bytes: u64) -> Result<(), String> {
+        self.fits(bytes, false)
+    }
+
     fn fits(&self, bytes: u64, with_files: bool) -> Result<(), String> {
-        // The new cluster has its own log; a dump has no indexes, but may write its rows longer.
+        // A new cluster has its own log, a copy that of the time it takes; a dump has no indexes, but may write its
+        // rows longer.
         let mut needs = vec![(&self.beside, bytes + bytes / 10 + (1 << 30))];
         if with_files {
             needs.push((&self.dump, bytes));

@@ -9,6 +9,7 @@ use serde::Serialize;
 
 use super::exchange::exists;
 use super::journal::{Entry, Journal, Outcome};
+use super::rehearsal::Rehearsal;
 use crate::error::Result;
 use crate::postgres::Major;
 
@@ -27,6 +28,8 @@ pub struct Status {
     pub downtime: Option<f64>,
     /// Old data directories that are kept, the latest first.
     pub kept: Vec<Kept>,
+    /// What the latest rehearsal has shown.
+    pub rehearsal: Option<Rehearsal>,
 }
 
 /// An old data directory that is kept.
@@ -51,7 +54,8 @@ pub struct Kept {
 pub fn status(state_directory: &Path, now: Timestamp) -> Result<Status> {
     let all = Journal::all(state_directory)?;
     let kept = all.iter().filter_map(|entry| kept(entry, now)).filter(|kept| exists(&kept.path)).collect();
-    Ok(judge(all.into_iter().next(), kept))
+    let rehearsal = Rehearsal::read(state_directory)?;
+    Ok(Status { rehearsal, ..judge(all.into_iter().next(), kept) })
 }
 
 fn kept(entry: &Entry, now: Timestamp) -> Option<Kept> {
@@ -102,6 +106,7 @@ fn judge(latest: Option<Entry>, kept: Vec<Kept>) -> Status {
         downtime: latest.as_ref().filter(|entry| entry.clients_started.is_some()).map(Entry::downtime),
         latest,
         kept,
+        rehearsal: None,
     }
 }
 
@@ -115,6 +120,9 @@ impl fmt::Display for Status {
                 "\nkept: {}, PostgreSQL {major}, {size}, since {since:.0} ({days} days)",
                 path.display()
             )?;
+        }
+        if let Some(rehearsal) = &self.rehearsal {
+            write!(f, "\n{rehearsal}")?;
         }
         if let Some(hint) = &self.hint {
             write!(f, "\nHINT: {hint}")?;

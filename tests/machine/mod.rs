@@ -5,6 +5,7 @@
 //! - [`boot`]: [`Machine`]: an overlay on it, booted; commands, power cuts
 //! - [`package`]: the .deb of this tree, installed in a machine
 //! - [`synapse`]: a homeserver on the packaged database, and people who talk on it
+//! - [`upgrade`]: what upgrades start from, and what must be the case afterwards
 //!
 //! Tests, the demo and the benchmark share it: `#[path = "machine/mod.rs"] mod machine;`.
 #![allow(dead_code, unused_imports, reason = "not everybody who includes this uses all of it")]
@@ -14,6 +15,7 @@ pub mod boot;
 pub mod image;
 pub mod package;
 pub mod synapse;
+pub mod upgrade;
 
 use std::io::Write as _;
 

@@ -9,7 +9,7 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 use jiff::Timestamp;
 
-use crate::config::{self, Settings};
+use crate::config::{self, Method, Settings};
 use crate::error::{Error, Kind, Result};
 use crate::lock::Lock;
 use crate::postgres::Major;
@@ -18,7 +18,7 @@ use crate::runtime::{Guard, interrupt};
 use crate::systemd::{Manager, notify};
 use crate::upgrade::journal::{Journal, Step};
 use crate::upgrade::recover::{self, Recovered};
-use crate::upgrade::{check, gather, run, status, written};
+use crate::upgrade::{check, gather, rehearsal, run, status, written};
 
 /// Carry the homeserver's databases to another major version of PostgreSQL.
 ///
@@ -45,6 +45,17 @@ struct Target {
     /// Where the databases lie while they are carried over
     #[arg(long, value_name = "DIRECTORY")]
     dump_dir: Option<PathBuf>,
+    /// How: auto, online (a copy follows, then pg_upgrade), or dump (pg_dump and pg_restore)
+    #[arg(long, value_name = "METHOD", value_parser = method)]
+    method: Option<Asked>,
+}
+
+/// A method, or none in particular.
+#[derive(Debug, Clone, Copy)]
+struct Asked(Option<Method>);
+
+fn method(text: &str) -> Result<Asked, String> {
+    Method::parse(text).map(Asked).map_err(str::to_owned)
 }
 
 #[derive(Debug, Subcommand)]
@@ -67,6 +78,14 @@ enum Verb {
         /// As JSON
         #[arg(long)]
         json: bool,
+    },
+    /// Try it on a copy that is thrown away, while the homeserver runs: whether it goes, and how long users will wait
+    Rehearse {
+        #[command(flatten)]
+        target: Target,
+        /// Say what would be done, and do nothing
+        #[arg(long)]
+        dry_run: bool,
     },
     /// Say where things stand, and which old data directories are kept
     Status {
@@ -123,6 +142,9 @@ impl Target {
         if let Some(path) = self.dump_dir {
             settings.upgrade.dump_directory = absolute(path, "--dump-dir")?;
         }
+        if let Some(Asked(method)) = self.method {
+            settings.upgrade.method = method;
+        }
         Ok(self.to.map(Major))
     }
 }
@@ -146,6 +168,15 @@ pub fn run(arguments: Arguments) -> Result<ExitCode> {
                 crate::cli::print(&format!("{}\n", run::prepare(&settings, &crate::cli::host(), to)?))?;
             } else if let Err(error) = guarded(config, || upgrade(&settings, to, pause)) {
                 return Ok(crate::cli::failure_of(&error, event::NOT_UPGRADED));
+            }
+        }
+        Verb::Rehearse { target, dry_run } => {
+            let to = target.apply(&mut settings)?;
+            if dry_run {
+                let plan = rehearsal::prepare(&settings, &crate::cli::host(), to)?;
+                crate::cli::print(&format!("{}\n", rehearsal::describe(&plan)))?;
+            } else {
+                guarded(config, || rehearse(&settings, to))?;
             }
         }
         Verb::Status { json } => {
@@ -222,6 +253,15 @@ fn upgrade(settings: &Settings, to: Option<Major>, pause: Option<Step>) -> Resul
         MESSAGE_ID = event::UPGRADED, FROM:display = entry.from, TO:display = entry.to, DOWNTIME = entry.downtime();
         "{report}"
     );
+    Ok(())
+}
+
+fn rehearse(settings: &Settings, to: Option<Major>) -> Result<()> {
+    interrupt::listen()?;
+    let mut progress = report::progress(crate::cli::on_terminal());
+    let rehearsal = rehearsal::rehearse(settings, &crate::cli::host(), to, progress.as_mut())?;
+    notify::status(&rehearsal.to_string());
+    log::info!("{rehearsal}");
     Ok(())
 }
 

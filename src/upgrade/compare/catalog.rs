@@ -39,6 +39,7 @@ pub(super) struct Catalog {
     indexes: Vec<(Name, Index)>,
     constraints: Vec<(Name, String, Constraint)>,
     pub(super) large_objects: LargeObjects,
+    counts: BTreeMap<String, u64>,
 }
 
 /// A relation and what it takes to read it.
@@ -98,6 +99,13 @@ impl Catalog {
         self.indexes.iter().map(|(name, index)| (name.shown(), *index)).collect()
     }
 
+    /// Objects by kind, and bytes by table: equal in two clusters that have the same files.
+    pub(super) fn counts(&self) -> BTreeMap<String, u64> {
+        let tables = self.relations.iter().filter(|found| found.relation.kind == 'r');
+        let bytes = tables.map(|found| (format!("bytes of table {}", found.name.shown()), found.bytes));
+        self.counts.clone().into_iter().chain(bytes).collect()
+    }
+
     /// By the name of what they belong to and their own.
     pub(super) fn constraints(&self) -> BTreeMap<String, Constraint> {
         let named = |(of, name, constraint): &(Name, String, Constraint)| {
@@ -112,6 +120,9 @@ pub(super) fn ask(session: &Session<'_>, database: &str, size: &str) -> Result<C
     session.query(database, &format!("{SETTINGS}{}", QUERY.replace("SIZE", size)))
 }
 
+/// Objects of users have a number from 16384 on (`FirstNormalObjectId`). Of those that a server makes by itself for
+/// others, each major makes as many as it likes.
+///
 /// Extensions' own relations are none of pg_dump's; their rows may be the user's. Constraints NOT NULL have names since
 /// 18 and are compared as columns; foreign keys that a partition has from its parent have names of the server's choice.
 const QUERY: &str = "
@@ -154,4 +165,20 @@ SELECT json_build_object(
             SELECT string_agg(concat_ws(' ', CASE WHEN grantee <> 0 THEN pg_get_userbyid(grantee) END,
                 privilege_type, is_grantable), ',' ORDER BY grantee = 0, pg_get_userbyid(grantee), privilege_type)
                 AS privileges
-            FROM aclexplode(coalesce(lomacl, acldefault('L', lomowner)))) AS a));";
+            FROM aclexplode(coalesce(lomacl, acldefault('L', lomowner)))) AS a),
+    'counts', json_build_object(
+        'schemas', (SELECT count(*) FROM pg_namespace WHERE oid >= 16384 AND nspname !~ '^pg_'),
+        'extensions', (SELECT count(*) FROM pg_extension),
+        'functions', (SELECT count(*) FROM pg_proc p WHERE oid >= 16384 AND NOT EXISTS (SELECT FROM pg_depend
+            WHERE classid = 'pg_proc'::regclass AND objid = p.oid AND deptype = 'i')),
+        'types', (SELECT count(*) FROM pg_type WHERE oid >= 16384 AND typtype IN ('b', 'd', 'e', 'r') AND typelem = 0),
+        'enumeration labels', (SELECT count(*) FROM pg_enum WHERE oid >= 16384),
+        'rules', (SELECT count(*) FROM pg_rewrite WHERE oid >= 16384),
+        'triggers', (SELECT count(*) FROM pg_trigger WHERE oid >= 16384 AND NOT tgisinternal),
+        'event triggers', (SELECT count(*) FROM pg_event_trigger),
+        'policies', (SELECT count(*) FROM pg_policy),
+        'column defaults', (SELECT count(*) FROM pg_attrdef WHERE oid >= 16384),
+        'extended statistics', (SELECT count(*) FROM pg_statistic_ext),
+        'default privileges', (SELECT count(*) FROM pg_default_acl),
+        'publications', (SELECT count(*) FROM pg_publication),
+        'comments', (SELECT count(*) FROM pg_description WHERE objoid >= 16384)));";

@@ -111,6 +111,12 @@ impl Found {
                 false => self.at(Rank::Rows, text),
             }
         }
+        for (what, was) in &old.counts {
+            let is = new.counts.get(what).copied().unwrap_or(0);
+            if is != *was {
+                self.at(Rank::Rows, format!("{what}: {is}, and was {was}"));
+            }
+        }
         for (name, was) in &old.sequences {
             if let Some(is) = new.sequences.get(name).filter(|is| *is != was) {
                 self.at(

@@ -71,6 +71,8 @@ pub struct Database {
     pub large_object_contents: Option<String>,
     /// Why the homeserver would not start on it, a sentence each.
     pub startup_problems: Vec<String>,
+    /// With [`Depth::Files`]: how many objects of each kind there are, and bytes of each table's file.
+    pub counts: BTreeMap<String, u64>,
 }
 
 /// Of one table.
@@ -112,6 +114,31 @@ enum Part<'a> {
     Read(&'a Portion, Vec<Answer>),
 }
 
+/// Tells what differs between the two; what may be lost ends the upgrade.
+///
+/// # Errors
+/// [`Kind::Damaged`] naming the most important differences.
+pub fn require_equal(old: &Snapshot, new: &Snapshot) -> Result<()> {
+    let (serious, notes): (Vec<_>, Vec<_>) =
+        differences(old, new).into_iter().partition(|difference| difference.serious);
+    for note in notes {
+        log::info!("{note}");
+    }
+    if serious.is_empty() {
+        return Ok(());
+    }
+    for difference in &serious {
+        log::error!("{difference}");
+    }
+    let first: Vec<_> = serious.iter().take(5).map(ToString::to_string).collect();
+    let message = format!(
+        "the new cluster is not what the old one is ({} differences): {}",
+        serious.len(),
+        first.join("; ")
+    );
+    Err(Error::new(Kind::Damaged, message))
+}
+
 impl Snapshot {
     /// Looks at a cluster that nobody changes meanwhile, by so many connections at a time. The session's programs are
     /// those of the new major, for both clusters.
@@ -127,12 +154,12 @@ impl Snapshot {
         let names: Vec<_> = postgres::databases(session)?.into_iter().map(|database| database.name).collect();
         let closed = postgres::closed_databases(session)?.into_iter().map(|(name, _)| name).collect();
         let size = match depth {
-            Depth::Rows => "pg_relation_size",
+            Depth::Rows | Depth::Files => "pg_relation_size",
             Depth::Content => "pg_table_size",
         };
         let catalogs = parallel::each(jobs, &names, |name| catalog::ask(session, name, size), |_| ())?;
         let portions = portions(&names, &catalogs, depth, jobs);
-        let tasks = tasks(&names, &portions);
+        let tasks = tasks(&names, &portions, depth);
 
         let total = portions.iter().map(|portion| portion.bytes).sum();
         let mut done = 0;
@@ -150,7 +177,7 @@ impl Snapshot {
         );
         progress.end();
 
-        let databases = names.iter().zip(catalogs).map(|(name, catalog)| (name.clone(), catalog.into()));
+        let databases = names.iter().zip(catalogs).map(|(name, catalog)| (name.clone(), of(catalog, depth)));
         let mut snapshot =
             Self { depth, globals: Globals::default(), databases: databases.collect(), closed };
         for part in parts? {
@@ -196,19 +223,14 @@ impl Snapshot {
     }
 }
 
-impl From<Catalog> for Database {
-    fn from(catalog: Catalog) -> Self {
-        Self {
-            indexes: catalog.indexes(),
-            constraints: catalog.constraints(),
-            large_objects: catalog.large_objects,
-            relations: catalog
-                .relations
-                .into_iter()
-                .map(|found| (found.name.shown(), found.relation))
-                .collect(),
-            ..Self::default()
-        }
+fn of(catalog: Catalog, depth: Depth) -> Database {
+    Database {
+        indexes: catalog.indexes(),
+        constraints: catalog.constraints(),
+        counts: if depth == Depth::Files { catalog.counts() } else { BTreeMap::new() },
+        large_objects: catalog.large_objects,
+        relations: catalog.relations.into_iter().map(|found| (found.name.shown(), found.relation)).collect(),
+        ..Database::default()
     }
 }
 
@@ -240,7 +262,7 @@ fn portions(names: &[String], catalogs: &[Catalog], depth: Depth, jobs: usize) -
             .relations
             .iter()
             .filter_map(|found| match found.relation.kind {
-                'r' => Some((Item::Table(found.name.clone()), found.bytes)),
+                'r' if depth != Depth::Files => Some((Item::Table(found.name.clone()), found.bytes)),
                 'S' => Some((Item::Sequence(found.name.clone()), 0)),
                 _ => None,
             })
@@ -254,11 +276,13 @@ fn portions(names: &[String], catalogs: &[Catalog], depth: Depth, jobs: usize) -
     all.flat_map(|(name, catalog)| rows::portions(name, items(catalog), enough)).collect()
 }
 
-/// The long ones first.
-fn tasks<'a>(names: &'a [String], portions: &'a [Portion]) -> Vec<Task<'a>> {
+/// The long ones first. Definitions that pg_upgrade carries over are counted, for that is a matter of a moment.
+fn tasks<'a>(names: &'a [String], portions: &'a [Portion], depth: Depth) -> Vec<Task<'a>> {
     let mut tasks = vec![(SCHEMA_WEIGHT / 2, Task::Globals)];
     for name in names {
-        tasks.push((SCHEMA_WEIGHT, Task::Schema(name)));
+        if depth != Depth::Files {
+            tasks.push((SCHEMA_WEIGHT, Task::Schema(name)));
+        }
         tasks.push((SCHEMA_WEIGHT / 4, Task::Startup(name)));
     }
     tasks.extend(portions.iter().map(|portion| (portion.bytes, Task::Read(portion))));

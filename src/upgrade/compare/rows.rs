@@ -73,7 +73,7 @@ fn script(portion: &Portion, depth: Depth) -> String {
             // `(t.*)` is the row, whatever a column may be called.
             Item::Table(name) => (
                 match depth {
-                    Depth::Rows => "count(*)::text, ''",
+                    Depth::Rows | Depth::Files => "count(*)::text, ''",
                     Depth::Content => {
                         "count(*)::text, coalesce(sum(hashtextextended((t.*)::text COLLATE \"C\", 0)), 0)::text"
                     }

@@ -1,0 +1,116 @@
+//! Which method an upgrade takes, and why. Pure.
+
+use std::path::Path;
+
+use indicatif::DecimalBytes;
+
+use super::facts::{Cluster, Facts};
+use crate::config::Method;
+use crate::postgres::{Contents, Major, pg_upgrade};
+
+/// The oldest server that a copy can follow as it is done here (`standby.signal`, `pg_promote`).
+const OLDEST: Major = Major(12);
+
+/// pg_basebackup takes two of them at the same time, and the copy one.
+const SENDERS: i64 = 2;
+
+/// Rows in so many bytes of unlogged tables are carried over by themselves in a moment.
+const MUCH: u64 = 64 << 20;
+
+/// Why method `online` is not possible.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Obstacle {
+    /// A sentence, lower case.
+    pub message: String,
+    /// What to do about it, and what that costs.
+    pub hint: Option<String>,
+}
+
+/// The method that is asked for, or, if that is left to us, `online` where nothing is in its way.
+pub fn choose(facts: &Facts) -> Method {
+    facts.method.unwrap_or_else(|| match obstacles(facts).is_empty() {
+        true => Method::Online,
+        false => Method::Dump,
+    })
+}
+
+/// What is in the way of method `online`.
+pub fn obstacles(facts: &Facts) -> Vec<Obstacle> {
+    let mut found = Vec::new();
+    let mut add = |message: String, hint: Option<&str>| {
+        found.push(Obstacle { message, hint: hint.map(str::to_owned) });
+    };
+    if let Contents::Cluster(from) = facts.data_directory.contents
+        && from < OLDEST
+    {
+        add(format!("PostgreSQL {from} cannot be followed; {OLDEST} can"), None);
+    }
+    if !facts.programs_together {
+        add("the programs of both versions are not in one place".to_owned(), None);
+    }
+    if let Err(shortage) = facts.space.copy(facts.data_bytes) {
+        add(format!("a copy has no room: {shortage}"), None);
+    }
+    let sockets: &Path = &facts.socket_directory;
+    if !pg_upgrade::needs_no_quotes(&sockets.to_string_lossy()) {
+        add(format!("pg_upgrade cannot be told a path such as {}", sockets.display()), None);
+    }
+    if let Some(cluster) = &facts.cluster {
+        found.extend(server_obstacles(cluster, facts.replication_refused.as_deref()));
+    }
+    found
+}
+
+/// Why no copy can follow the server.
+pub(super) fn server_obstacles(cluster: &Cluster, refused: Option<&str>) -> Vec<Obstacle> {
+    let mut found = Vec::new();
+    let mut add = |message: String, hint: Option<&str>| {
+        found.push(Obstacle { message, hint: hint.map(str::to_owned) });
+    };
+    let shared = &cluster.shared;
+    if shared.wal_level == "minimal" {
+        add(
+            "wal_level is minimal, so that no copy can follow the server".to_owned(),
+            Some(
+                "ALTER SYSTEM SET wal_level = replica, and restart the server; it then writes some more log",
+            ),
+        );
+    } else if shared.free_wal_senders <= SENDERS {
+        add(
+            format!("{} more may be sent the log, and {} are needed", shared.free_wal_senders, SENDERS + 1),
+            Some("ALTER SYSTEM SET max_wal_senders = 10, and restart the server; that costs next to nothing"),
+        );
+    } else if shared.free_replication_slots < SENDERS {
+        add(
+            format!(
+                "there is room for {} replication slots, and {SENDERS} are needed",
+                shared.free_replication_slots
+            ),
+            Some(
+                "ALTER SYSTEM SET max_replication_slots = 10, and restart the server; that costs next to nothing",
+            ),
+        );
+    } else if let Some(said) = refused {
+        add(
+            format!("the server lets no copy follow it: {}", said.trim()),
+            Some(
+                "pg_hba.conf: a line for the database \"replication\" like that of the superuser, then reload the server",
+            ),
+        );
+    }
+    for (database, contained) in &cluster.contents {
+        if contained.unlogged_bytes > MUCH {
+            add(
+                format!(
+                    "unlogged tables of database {database:?} hold {}: no copy gets these rows, and users would wait for them",
+                    DecimalBytes(contained.unlogged_bytes)
+                ),
+                Some("ALTER TABLE … SET LOGGED, for those that are meant to last"),
+            );
+        }
+    }
+    for database in &cluster.initialisation.missing {
+        add(format!("pg_upgrade needs a database {database:?}, and there is none"), None);
+    }
+    found
+}

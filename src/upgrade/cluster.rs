@@ -1,0 +1,68 @@
+//! The new cluster, as initdb makes it, with the administrator's configuration; and its way to the disk.
+
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::Path;
+use std::process::Stdio;
+
+use nix::unistd::chown;
+
+use super::configuration;
+use super::plan::Plan;
+use crate::account::Account;
+use crate::error::{IoContext as _, Result};
+use crate::files;
+use crate::postgres::initdb;
+use crate::runtime::{Child, Runtime, output};
+
+/// Makes an empty cluster that can take what the old one holds, and carries the configuration into it.
+///
+/// # Errors
+/// Those of initdb, and of [`configuration::carry`].
+pub fn make(runtime: &dyn Runtime, account: &Account, plan: &Plan) -> Result<()> {
+    let beside = &plan.beside;
+    make_directory(beside, account)?;
+    let call = initdb::like(beside, &plan.initialisation, plan.to, plan.checksums);
+    let mut command = runtime.command(plan.to, &call)?;
+    account.apply(&mut command);
+    output(command, "initdb", &[])?;
+    let carried =
+        configuration::carry(runtime, (&plan.data_directory, plan.from), (beside, plan.to), account)?;
+    for note in carried.notes {
+        log::warn!("{note}");
+    }
+    Ok(())
+}
+
+/// An empty data directory, in a place where its owner may make none.
+///
+/// # Errors
+/// [`crate::Kind::File`].
+pub fn make_directory(directory: &Path, account: &Account) -> Result<()> {
+    std::fs::DirBuilder::new().mode(0o700).create(directory).at("create", directory)?;
+    chown(directory, Some(account.uid), Some(account.gid)).at("change the owner of", directory)
+}
+
+/// Writes every file of it to the disk, one by one; what else there is on the file system can wait.
+///
+/// # Errors
+/// Those of `initdb --sync-only`.
+pub fn sync(runtime: &dyn Runtime, account: &Account, plan: &Plan) -> Result<()> {
+    let mut command = runtime.command(plan.to, &initdb::sync(&plan.beside))?;
+    account.apply(&mut command);
+    command.stdin(Stdio::null()).stdout(Stdio::null());
+    Child::spawn(command, "initdb --sync-only")?.wait()?;
+    files::sync_directory(parent(&plan.beside))
+}
+
+/// Writes the whole file system to the disk that it is on: for a cluster most of whose files are there already.
+///
+/// # Errors
+/// [`crate::Kind::File`], [`crate::Kind::NoSpace`].
+pub fn sync_file_system(directory: &Path) -> Result<()> {
+    let open = std::fs::File::open(directory).at("open", directory)?;
+    nix::unistd::syncfs(&open).map_err(std::io::Error::from).at("write to the disk", directory)
+}
+
+fn parent(path: &Path) -> &Path {
+    path.parent().unwrap_or(path)
+}

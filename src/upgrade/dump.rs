@@ -1,0 +1,73 @@
+//! Method `dump`: the homeserver is down while pg_dump and pg_restore carry its databases from the old server to the new.
+
+use indicatif::HumanCount;
+
+use super::cluster;
+use super::compare::{Snapshot, require_equal};
+use super::journal::Step;
+use super::plan::Plan;
+use super::run::{stop_clients, stop_server};
+use super::servers::{Private, Side, Sockets};
+use super::transfer::{DumpDirectory, Way, jobs, transfer};
+use super::work::Work;
+use crate::config::Depth;
+use crate::error::{Error, Kind, Result};
+use crate::report::{Progress, Silent};
+
+/// Everything until the new cluster is whole, equal to the old one, and on the disk.
+///
+/// # Errors
+/// Every kind; the old cluster has not been touched.
+pub fn build(work: &mut Work<'_>, plan: &Plan) -> Result<()> {
+    let (settings, runtime) = (work.settings, work.runtime);
+    let account = work.account.clone();
+    // The only role that there is in a new cluster.
+    let superuser = plan.initialisation.superuser.as_str();
+
+    work.step(Step::Preparing)?;
+    let files = match plan.way {
+        Way::Files => Some(DumpDirectory::make(&plan.dump_directory, &account)?),
+        Way::Stream => None,
+    };
+    cluster::make(runtime, &account, plan)?;
+    let sockets = Sockets::make(&settings.socket_directory, &account)?;
+    let new =
+        Private::start(runtime, &account, &sockets, superuser, (Side::New, &plan.beside, plan.to), plan.to)?;
+
+    stop_clients(work, plan)?;
+    stop_server(work, plan)?;
+    let old = (Side::Old, plan.data_directory.as_path(), plan.from);
+    let old = Private::start(runtime, &account, &sockets, superuser, old, plan.to)?;
+
+    work.step(Step::Transferring)?;
+    transfer(&old.session(), &new.session(), files.as_ref(), work.progress)?;
+    work.step(Step::Comparing)?;
+    let rows = compare(&old, &new, settings.upgrade.compare, work.progress)?;
+    log::info!("old and new are equal: {} rows", HumanCount(rows));
+    old.stop()?;
+    new.stop()?;
+    work.step(Step::Syncing)?;
+    cluster::sync(runtime, &account, plan)
+}
+
+/// Old and new at the same time; what differs ends the upgrade. Returns the rows of all tables.
+///
+/// # Errors
+/// [`Kind::Damaged`] naming what differs.
+pub fn compare(
+    old: &Private<'_>,
+    new: &Private<'_>,
+    depth: Depth,
+    progress: &mut dyn Progress,
+) -> Result<u64> {
+    let (old, new) = (old.session(), new.session());
+    let (old, new) = std::thread::scope(|scope| {
+        let old = scope.spawn(|| Snapshot::take(&old, depth, jobs(), &mut Silent));
+        let new = Snapshot::take(&new, depth, jobs(), progress);
+        let panicked = |_| Err(Error::new(Kind::Bug, "the comparison of the old server panicked"));
+        (old.join().unwrap_or_else(panicked), new)
+    });
+    let (old, new) = (old?, new?);
+    require_equal(&old, &new)?;
+    Ok(new.rows())
+}

@@ -1,0 +1,149 @@
+//! pg_upgrade makes the new cluster of the copy.
+
+use std::path::{Path, PathBuf};
+
+use crate::account::Account;
+use crate::error::{Error, Kind, Result};
+use crate::postgres::pg_upgrade::{self, Cluster, Mode};
+use crate::postgres::{self, Connection, Major, Session, stamps};
+use crate::runtime::{AsUser, Runtime, run_and_quote};
+use crate::upgrade::plan::Plan;
+use crate::upgrade::servers::{Private, Side, Sockets};
+use crate::upgrade::transfer::jobs;
+
+/// What pg_upgrade works with.
+pub struct Conversion<'a> {
+    /// Where PostgreSQL's programs run.
+    pub runtime: &'a dyn Runtime,
+    /// The cluster's owner.
+    pub account: &'a Account,
+    /// Where its servers' sockets and login rules are.
+    pub sockets: &'a Sockets,
+    /// What is done.
+    pub plan: &'a Plan,
+}
+
+/// How much of each of its log files is quoted.
+const LAST_LINES: usize = 15;
+
+impl Conversion<'_> {
+    /// Asks whether it would go, while the old server runs, on `live`.
+    ///
+    /// # Errors
+    /// [`Kind::NotWell`] with its words.
+    pub fn check(&self, live: &Connection) -> Result<()> {
+        let old = (self.plan.data_directory.as_path(), live.port);
+        self.call(Mode::Check, old, &live.socket_directory, &[]).map_err(|error| {
+            let error = if error.kind() == Kind::Program { error.with_kind(Kind::NotWell) } else { error };
+            error
+                .context("pg_upgrade would not take this cluster")
+                .hint("matrix-postgres-upgrade run --method dump takes what pg_dump can read")
+        })
+    }
+
+    /// The databases whose columns bear stamps that the new version, of an older minor version than the old, does not know.
+    /// pg_upgrade would fail on them half-way.
+    ///
+    /// # Errors
+    /// [`Kind::Server`] if one of the servers cannot be asked.
+    pub fn stamped(&self, live: &Session<'_>) -> Result<Vec<String>> {
+        let mut stamped = Vec::new();
+        for database in postgres::databases(live)? {
+            if stamps::are_in(live, &database.name)? {
+                stamped.push(database.name);
+            }
+        }
+        if stamped.is_empty() {
+            return Ok(stamped);
+        }
+        let Plan { to, beside, initialisation, .. } = self.plan;
+        let new = (Side::New, beside.as_path(), *to);
+        let new =
+            Private::start(self.runtime, self.account, self.sockets, &initialisation.superuser, new, *to)?;
+        if stamps::are_known(&new.session())? {
+            stamped.clear();
+        }
+        new.stop().map(|()| stamped)
+    }
+
+    /// Makes the new cluster of the copy. Neither of them may run, and the copy is of no use afterwards.
+    ///
+    /// # Errors
+    /// [`Kind::Program`] with its words.
+    pub fn carry_out(&self) -> Result<()> {
+        let mut settings = self.sockets.settings();
+        settings.push(format!("data_directory={}", self.plan.copy.display()));
+        settings.extend(["shared_buffers=128MB".to_owned(), "huge_pages=off".to_owned()]);
+        let old = (self.plan.copy.as_path(), PORT);
+        self.call(Mode::Share, old, self.sockets.directory_of_owner(), &settings)
+    }
+
+    fn call(
+        &self,
+        mode: Mode,
+        (data_directory, port): (&Path, u16),
+        sockets: &Path,
+        settings: &[String],
+    ) -> Result<()> {
+        let Plan { from, to, beside, initialisation, .. } = self.plan;
+        let (old_programs, new_programs) = (self.programs(*from)?, self.programs(*to)?);
+        let old = Cluster { major: *from, programs: &old_programs, data_directory, port, settings };
+        let mut new_settings = self.sockets.settings();
+        new_settings.extend(["shared_buffers=128MB".to_owned(), "huge_pages=off".to_owned()]);
+        let new = Cluster {
+            major: *to,
+            programs: &new_programs,
+            data_directory: beside,
+            port: PORT + 1,
+            settings: &new_settings,
+        };
+        let call = pg_upgrade::call(mode, old, new, &initialisation.superuser, sockets, jobs());
+        let mut command = AsUser { runtime: self.runtime, account: self.account }.command(*to, &call)?;
+        command.current_dir(self.sockets.directory_of_owner());
+        run_and_quote(command, "pg_upgrade").map_err(|error| match self.logs() {
+            text if text.is_empty() => error,
+            text => {
+                log::error!("{text}");
+                error
+            }
+        })
+    }
+
+    fn programs(&self, major: Major) -> Result<PathBuf> {
+        self.runtime.programs(major).ok_or_else(|| {
+            Error::new(
+                Kind::NotInstalled,
+                format!("the programs of PostgreSQL {major} cannot be called by pg_upgrade"),
+            )
+        })
+    }
+
+    /// The last words of the files that it leaves when it fails: since 15 in the new cluster, before that where it works.
+    fn logs(&self) -> String {
+        let mut files = Vec::new();
+        for directory in [&self.plan.beside.join("pg_upgrade_output.d"), self.sockets.directory_of_owner()] {
+            collect(directory, &mut files);
+        }
+        let texts = files.iter().filter_map(|file| Some((file, std::fs::read_to_string(file).ok()?)));
+        let quoted = texts.filter(|(_, text)| !text.trim().is_empty()).map(|(file, text)| {
+            let lines: Vec<_> = text.lines().collect();
+            let last = lines[lines.len().saturating_sub(LAST_LINES)..].join("\n");
+            format!("{}:\n{last}", file.display())
+        });
+        quoted.collect::<Vec<_>>().join("\n")
+    }
+}
+
+/// Of the socket's name, where nobody else listens.
+const PORT: u16 = 50432;
+
+fn collect(directory: &Path, files: &mut Vec<PathBuf>) {
+    for entry in std::fs::read_dir(directory).into_iter().flatten().flatten() {
+        let path = entry.path();
+        if path.is_dir() {
+            collect(&path, files);
+        } else if path.extension().is_some_and(|extension| extension == "log" || extension == "txt") {
+            files.push(path);
+        }
+    }
+}

@@ -1,0 +1,318 @@
+//! A copy of the running cluster that follows it, and the proof that it has everything.
+
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::path::Path;
+use std::process::{ChildStdin, Stdio};
+use std::time::{Duration, Instant};
+
+use nix::unistd::chown;
+
+use crate::account::Account;
+use crate::error::{Error, IoContext as _, Kind, Result};
+use crate::postgres::pg_controldata::{self, Control};
+use crate::postgres::{
+    Connection, Major, STANDBY, Session, literal, pg_basebackup, pg_verifybackup, psql_script,
+};
+use crate::report::Progress;
+use crate::runtime::{AsUser, Call, Child, Runtime, bare, interrupt, output, tool};
+use crate::upgrade::cluster;
+use crate::upgrade::plan::Plan;
+use crate::upgrade::servers::{Private, Side, Sockets};
+
+/// How often servers are asked how far they are.
+const TICK: Duration = Duration::from_millis(100);
+
+/// How long a copy that follows nobody any more may take to be at the end of what it has, and to be promoted.
+const PATIENCE: Duration = Duration::from_secs(300);
+
+/// How long a copy may be without a connection to the server that it follows.
+const DISCONNECTED: Duration = Duration::from_secs(60);
+
+/// So many bytes of log are nothing: the copy has them as soon as nobody writes any more.
+const NEXT_TO_NOTHING: i64 = 1 << 20;
+
+/// The first version whose copies carry a list of their files with checksums.
+const MANIFESTS: Major = Major(13);
+
+/// The running server, and how to copy it.
+pub struct Source<'a> {
+    /// Where PostgreSQL's programs run.
+    pub runtime: &'a dyn Runtime,
+    /// The cluster's owner.
+    pub account: &'a Account,
+    /// How to reach the server.
+    pub connection: Connection,
+    /// Its version.
+    pub from: Major,
+    /// The version of the programs that ask.
+    pub programs: Major,
+}
+
+impl Source<'_> {
+    /// To ask it for things.
+    pub fn session(&self) -> Session<'_> {
+        Session { runtime: self.runtime, major: self.programs, connection: &self.connection }
+    }
+
+    fn command(&self, call: &Call) -> Result<std::process::Command> {
+        AsUser { runtime: self.runtime, account: self.account }.command(self.from, call)
+    }
+
+    /// Writes what the server holds in memory to the disk, so that its stop has less to do.
+    pub(super) fn checkpoint(&self) -> Result<()> {
+        self.session().execute("postgres", "CHECKPOINT;")
+    }
+}
+
+/// Copies the cluster to `directory`, at most `rate` megabytes a second, and reads the copy back.
+///
+/// # Errors
+/// [`Kind::Program`], [`Kind::NoSpace`]; [`Kind::Damaged`] if the copy is not what the server has sent.
+pub fn take(
+    source: &Source<'_>,
+    directory: &Path,
+    rate: Option<u64>,
+    bytes: u64,
+    progress: &mut dyn Progress,
+) -> Result<Kept> {
+    cluster::make_directory(directory, source.account)?;
+    let call = pg_basebackup::copy(&source.connection, directory, rate.map(|rate| rate.saturating_mul(1000)));
+    let mut command = source.command(&call)?;
+    command.stdin(Stdio::null()).stdout(Stdio::null());
+    let mut child = Child::spawn(command, "pg_basebackup")?;
+    leave_the_disk_to_others(&child);
+    progress.begin("copying", Some(bytes));
+    let copied = wait(&mut child, source, progress);
+    progress.end();
+    copied.and_then(|()| child.wait()).map_err(|error| full_disk(error, directory))?;
+    // Until the copy follows by itself, nothing of the log may go that it has not yet.
+    let kept = Kept::here(source)?;
+    if source.from >= MANIFESTS {
+        let mut command = source.command(&pg_verifybackup::verify(directory))?;
+        command.stdin(Stdio::null()).stdout(Stdio::null());
+        let child = Child::spawn(command, "pg_verifybackup")?;
+        leave_the_disk_to_others(&child);
+        child.wait().map_err(|error| {
+            let error = error.context(format!("{} is not what the server has sent", directory.display()));
+            if error.kind() == Kind::Program { error.with_kind(Kind::Damaged) } else { error }
+        })?;
+    }
+    Ok(kept)
+}
+
+/// Asks the server how far it is; older ones do not say.
+fn wait(child: &mut Child, source: &Source<'_>, progress: &mut dyn Progress) -> Result<()> {
+    let mut asked = Instant::now();
+    while !child.has_ended() {
+        interrupt::check()?;
+        std::thread::sleep(TICK);
+        if asked.elapsed() > 10 * TICK && source.from >= MANIFESTS {
+            let sql = "SELECT to_json(coalesce(max(backup_streamed), 0)) FROM pg_stat_progress_basebackup;";
+            if let Ok(done) = source.session().query("postgres", sql) {
+                progress.advance(done);
+            }
+            asked = Instant::now();
+        }
+    }
+    Ok(())
+}
+
+/// Idle priority where the disk's scheduler knows such (ionice(1)); without it, the copy is as good.
+fn leave_the_disk_to_others(child: &Child) {
+    let pid = child.pid().to_string();
+    let lowered = tool("ionice", "util-linux").and_then(|program| {
+        let mut command = bare(&program);
+        command.args(["--class", "idle", "--pid", &pid]);
+        output(command, "ionice", &[])
+    });
+    if let Err(error) = lowered {
+        log::debug!("{}", error.report());
+    }
+}
+
+fn full_disk(error: Error, directory: &Path) -> Error {
+    match error.report().contains("No space left on device") {
+        true => error.with_kind(Kind::NoSpace).context(format!("no room for {}", directory.display())),
+        false => error,
+    }
+}
+
+/// The server keeps its log from here on for as long as this lives: a temporary replication slot ends with the session
+/// that made it, however that ends (chapter "Replication Slots").
+pub struct Kept {
+    session: Child,
+    /// The session ends with it.
+    input: ChildStdin,
+}
+
+impl Kept {
+    fn here(source: &Source<'_>) -> Result<Self> {
+        let call = psql_script(&source.connection, "postgres");
+        let mut command = source.runtime.command(source.programs, &call)?;
+        command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut session = Child::spawn(command, "psql that keeps the log")?;
+        let not_asked = |error: std::io::Error| {
+            Error::new(Kind::Server, "the server was not asked to keep its log").because(error)
+        };
+        let slot = format!("matrix_postgres_{}", std::process::id());
+        let sql = format!(
+            "SELECT slot_name FROM pg_create_physical_replication_slot({}, true, true);\n",
+            literal(&slot)
+        );
+        let Some(mut input) = session.stdin() else {
+            return Err(Error::new(Kind::Bug, "psql has no input"));
+        };
+        input.write_all(sql.as_bytes()).map_err(not_asked)?;
+        let mut answer = String::new();
+        if let Some(stdout) = session.stdout() {
+            BufReader::new(stdout).read_line(&mut answer).map_err(not_asked)?;
+        }
+        if answer.trim() == slot {
+            return Ok(Self { session, input });
+        }
+        let message = "the server does not keep its log for a copy";
+        let failed = session.wait().err();
+        Err(failed.map_or_else(|| Error::new(Kind::Server, message), |error| error.context(message)))
+    }
+
+    fn let_go(self) {
+        drop(self.input);
+        drop(self.session);
+    }
+}
+
+/// A copy that follows the server.
+pub struct Follower<'a> {
+    server: Private<'a>,
+}
+
+impl<'a> Follower<'a> {
+    /// Starts the copy in `plan.copy`, and waits until it receives the log by itself.
+    ///
+    /// # Errors
+    /// [`Kind::Server`] with what it said at last.
+    pub fn start(source: &Source<'a>, sockets: &Sockets, plan: &Plan, kept: Kept) -> Result<Self> {
+        let signal = plan.copy.join("standby.signal");
+        std::fs::write(&signal, "").at("write", &signal)?;
+        let owner = source.account;
+        chown(&signal, Some(owner.uid), Some(owner.gid)).at("change the owner of", &signal)?;
+        let mut settings = vec![format!("primary_conninfo={}", source.connection.conninfo_for_replication())];
+        if source.from >= Major(13) {
+            settings.push("wal_receiver_create_temp_slot=on".to_owned());
+        }
+        let superuser = &plan.initialisation.superuser;
+        let cluster = (Side::Copy, plan.copy.as_path(), plan.from);
+        let server =
+            Private::start_with(source.runtime, owner, sockets, superuser, cluster, plan.to, &settings)?;
+        let mut follower = Self { server };
+        follower.until(source, |behind| behind.is_some())?;
+        kept.let_go();
+        Ok(follower)
+    }
+
+    /// Waits until it has next to everything, and nothing of that is only in its memory.
+    ///
+    /// # Errors
+    /// [`Kind::Server`] if it does not follow any more.
+    pub fn catch_up(&mut self, source: &Source<'_>) -> Result<()> {
+        let near = |behind: Option<i64>| behind.is_some_and(|bytes| bytes < NEXT_TO_NOTHING);
+        self.until(source, near)?;
+        source.checkpoint()?;
+        self.until(source, near)?;
+        self.checkpoint()
+    }
+
+    /// Looks every now and then how many bytes of log it has not replayed yet: nothing while it is not connected.
+    fn until(&mut self, source: &Source<'_>, enough: impl Fn(Option<i64>) -> bool) -> Result<()> {
+        let sql = format!(
+            "SELECT coalesce(to_json((SELECT pg_wal_lsn_diff(pg_current_wal_lsn(), replay_lsn)::bigint FROM pg_stat_replication
+                WHERE application_name = {} AND state = 'streaming' LIMIT 1)), 'null');",
+            literal(STANDBY)
+        );
+        let mut connected = Instant::now();
+        loop {
+            interrupt::check()?;
+            let behind: Option<i64> = source.session().query("postgres", &sql)?;
+            if enough(behind) {
+                return Ok(());
+            }
+            if behind.is_some() {
+                connected = Instant::now();
+            }
+            if self.server.has_ended() || connected.elapsed() > DISCONNECTED {
+                return Err(Error::new(Kind::Server, "the copy does not follow the server any more")
+                    .hint("try again: the server may have removed log that the copy had not received yet"));
+            }
+            std::thread::sleep(TICK);
+        }
+    }
+
+    fn checkpoint(&self) -> Result<()> {
+        self.server.session().execute("postgres", "CHECKPOINT;")
+    }
+
+    /// Makes sure that the copy has everything that the old cluster has, which must have been stopped: both stand at the
+    /// same checkpoint then, and nothing comes after it.
+    ///
+    /// # Errors
+    /// [`Kind::DataDirectory`] if they do not.
+    pub fn prove(&self, source: &Source<'_>, plan: &Plan) -> Result<()> {
+        let old = control(source, &plan.data_directory)?;
+        if !old.is_shut_down() {
+            let message = format!(
+                "the server was not stopped cleanly: {} is {:?}",
+                plan.data_directory.display(),
+                old.state
+            );
+            return Err(Error::new(Kind::DataDirectory, message));
+        }
+        let sql = format!(
+            "SELECT to_json(coalesce(pg_last_wal_replay_lsn() > {}::pg_lsn, false));",
+            literal(&old.checkpoint)
+        );
+        let deadline = Instant::now() + PATIENCE;
+        while !self.server.session().query::<bool>("postgres", &sql)? {
+            if Instant::now() > deadline {
+                break;
+            }
+            std::thread::sleep(TICK / 5);
+        }
+        self.checkpoint()?;
+        let copy = control(source, &plan.copy)?;
+        match copy.checkpoint == old.checkpoint {
+            true => Ok(()),
+            false => Err(Error::new(
+                Kind::DataDirectory,
+                format!(
+                    "the copy stands at the checkpoint {}, and the old cluster at {}: it has not everything",
+                    copy.checkpoint, old.checkpoint
+                ),
+            )),
+        }
+    }
+
+    /// Lets the copy be a cluster of its own.
+    ///
+    /// # Errors
+    /// [`Kind::Server`].
+    pub fn promote(self) -> Result<Private<'a>> {
+        let sql = format!("SELECT to_json(pg_promote(true, {}));", PATIENCE.as_secs());
+        match self.server.session().query::<bool>("postgres", &sql)? {
+            true => Ok(self.server),
+            false => Err(Error::new(Kind::Server, "the copy could not be promoted")),
+        }
+    }
+
+    /// To ask it for things.
+    pub fn session(&self) -> Session<'_> {
+        self.server.session()
+    }
+}
+
+fn control(source: &Source<'_>, directory: &Path) -> Result<Control> {
+    let text = output(source.command(&pg_controldata::print(directory))?, "pg_controldata", &[])?;
+    Control::parse(&String::from_utf8_lossy(&text)).ok_or_else(|| {
+        let message = format!("what pg_controldata says of {} cannot be read", directory.display());
+        Error::new(Kind::Program, message)
+    })
+}

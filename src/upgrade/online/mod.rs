@@ -1,0 +1,87 @@
+//! Method `online`: a copy of the cluster's files follows the homeserver while that runs. During the downtime pg_upgrade
+//! makes the new cluster of the copy: the old one is never touched, and nothing takes longer the more rows there are.
+//!
+//! - [`copy`]: the copy, and the proof that it has everything
+//! - [`unlogged`]: the rows that it does not get
+//! - [`conversion`]: what pg_upgrade is called with
+//! - [`tending`]: what can wait until the homeserver runs again
+
+pub mod conversion;
+pub mod copy;
+mod tending;
+mod unlogged;
+
+use self::conversion::Conversion;
+use self::copy::{Follower, Source};
+pub use self::tending::tend;
+use self::unlogged::Unlogged;
+use super::cluster;
+use super::compare::{Snapshot, require_equal};
+use super::journal::Step;
+use super::plan::Plan;
+use super::run::{stop_clients, stop_server};
+use super::servers::{Private, Side, Sockets};
+use super::transfer::jobs;
+use super::work::Work;
+use crate::config::Depth;
+use crate::error::Result;
+use crate::postgres::{Session, stamps};
+use crate::report::Silent;
+use crate::runtime::interrupt;
+
+/// Everything until the new cluster is whole, equal to the old one, and on the disk.
+///
+/// # Errors
+/// Every kind; the old cluster has not been touched.
+pub fn build(work: &mut Work<'_>, plan: &Plan) -> Result<()> {
+    let (settings, runtime) = (work.settings, work.runtime);
+    let account = work.account.clone();
+    let live = work.live_connection();
+    let source =
+        Source { runtime, account: &account, connection: live.clone(), from: plan.from, programs: plan.to };
+
+    work.step(Step::Preparing)?;
+    cluster::make(runtime, &account, plan)?;
+    let sockets = Sockets::make(&settings.socket_directory, &account)?;
+    work.step(Step::Copying)?;
+    let kept = copy::take(&source, &plan.copy, settings.upgrade.max_rate, plan.bytes, work.progress)?;
+    work.step(Step::Following)?;
+    let mut follower = Follower::start(&source, &sockets, plan, kept)?;
+    let conversion = Conversion { runtime, account: &account, sockets: &sockets, plan };
+    conversion.check(&live)?;
+    let stamped = conversion.stamped(&source.session())?;
+    follower.catch_up(&source)?;
+    // Most of it is on the disk then before it is waited for.
+    cluster::sync_file_system(&plan.copy)?;
+    interrupt::check()?;
+
+    stop_clients(work, plan)?;
+    let unlogged = Unlogged::read(&work.live_session(&live), &plan.unlogged)?;
+    stop_server(work, plan)?;
+    work.step(Step::Promoting)?;
+    follower.prove(&source, plan)?;
+    let promoted = follower.promote()?;
+    remove_stamps(&promoted.session(), &stamped)?;
+    let old = Snapshot::take(&promoted.session(), Depth::Files, jobs(), &mut Silent)?;
+    promoted.stop()?;
+    work.step(Step::Upgrading)?;
+    conversion.carry_out()?;
+    work.step(Step::Comparing)?;
+    let superuser = &plan.initialisation.superuser;
+    let new = (Side::New, plan.beside.as_path(), plan.to);
+    let new = Private::start(runtime, &account, &sockets, superuser, new, plan.to)?;
+    require_equal(&old, &Snapshot::take(&new.session(), Depth::Files, jobs(), &mut Silent)?)?;
+    unlogged.write(&new.session())?;
+    new.stop()?;
+    log::info!("old and new are equal: {} tables", old.tables());
+    work.step(Step::Syncing)?;
+    cluster::sync_file_system(&plan.beside)
+}
+
+/// Removes from the copy what the new version does not know: see [`Conversion::stamped`].
+///
+/// # Errors
+/// [`crate::Kind::Server`].
+pub fn remove_stamps(copy: &Session<'_>, databases: &[String]) -> Result<()> {
+    databases.iter().try_for_each(|database| stamps::remove(copy, database))
+}

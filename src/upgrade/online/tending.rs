@@ -1,0 +1,107 @@
+//! After the homeserver runs on the new cluster: what pg_upgrade leaves to others, and does not have to be waited for.
+
+use std::fmt::Write as _;
+use std::process::Stdio;
+
+use crate::error::{Error, Kind, Result};
+use crate::postgres::{Major, Session, identifier, literal, vacuumdb};
+use crate::runtime::Child;
+use crate::upgrade::transfer::jobs;
+use crate::upgrade::work::Work;
+
+/// The first version to which pg_upgrade takes the planner's statistics along.
+const STATISTICS_GO_ALONG: Major = Major(18);
+
+/// How long an extension's update waits for a lock that the homeserver holds.
+const LOCK_TIMEOUT: &str = "SET lock_timeout = '5s'; SET statement_timeout = 0;";
+
+/// Gathers statistics in stages, coarse ones first; builds the indexes anew whose collation has another version; brings
+/// extensions up to date. Each can be repeated, and one that fails does not keep the others from being done.
+///
+/// # Errors
+/// The first failure, when all has been tried.
+pub fn tend(work: &Work<'_>) -> Result<()> {
+    let connection = work.live_connection();
+    let session = work.live_session(&connection);
+    let to = work.entry().to;
+    let mut first = statistics(&session, to).err();
+    for (database, indexes) in &work.entry().stale_indexes {
+        if let Err(error) = reindex(&session, database, indexes) {
+            log::warn!("{}", error.report());
+            first.get_or_insert(error);
+        }
+    }
+    if let Err(error) = extensions(&session) {
+        log::warn!("{}", error.report());
+        first.get_or_insert(error);
+    }
+    first.map_or(Ok(()), Err)
+}
+
+fn statistics(session: &Session<'_>, to: Major) -> Result<()> {
+    let call = vacuumdb::analyze_in_stages(session.connection, jobs(), to >= STATISTICS_GO_ALONG);
+    let mut command = session.runtime.command(to, &call)?;
+    command.stdin(Stdio::null()).stdout(Stdio::null());
+    Child::spawn(command, "vacuumdb")?.wait().map_err(|error| {
+        error
+            .context("the planner has no statistics yet, so that queries may be slow")
+            .hint("vacuumdb --all --analyze-in-stages, as the superuser")
+    })
+}
+
+/// Without locking anybody out; only when all of a database are done, the new version is recorded.
+fn reindex(session: &Session<'_>, database: &str, indexes: &[String]) -> Result<()> {
+    for index in indexes {
+        log::info!("database {database:?}: building index {index} anew");
+        session
+            .execute(database, &format!("SET statement_timeout = 0; REINDEX INDEX CONCURRENTLY {index};"))
+            .map_err(|error| {
+                error
+                    .context(format!(
+                        "index {index} of database {database:?} depends on a collation that has changed"
+                    ))
+                    .hint(format!("matrix-postgres-cli -d {database} -c 'REINDEX INDEX {index}'"))
+            })?;
+    }
+    let collations: Vec<String> = session.query(
+        database,
+        "SELECT coalesce(json_agg(format('%I.%I', nspname, collname)), '[]') FROM pg_collation c
+            JOIN pg_namespace n ON n.oid = collnamespace
+            WHERE collversion IS DISTINCT FROM pg_collation_actual_version(c.oid) AND collversion IS NOT NULL;",
+    )?;
+    let mut sql = String::new();
+    for name in collations {
+        let _ = writeln!(sql, "ALTER COLLATION {name} REFRESH VERSION;");
+    }
+    let _ = writeln!(sql, "ALTER DATABASE {} REFRESH COLLATION VERSION;", identifier(database));
+    session.execute(database, &sql)
+}
+
+fn extensions(session: &Session<'_>) -> Result<()> {
+    for database in crate::postgres::databases(session)? {
+        let outdated: Vec<String> = session.query(
+            &database.name,
+            "SELECT coalesce(json_agg(name), '[]') FROM pg_available_extensions
+                WHERE installed_version <> default_version;",
+        )?;
+        for extension in outdated {
+            log::info!("database {:?}: bringing extension {extension} up to date", database.name);
+            let name = identifier(&extension);
+            session
+                .execute(&database.name, &format!("{LOCK_TIMEOUT} ALTER EXTENSION {name} UPDATE;"))
+                .map_err(|error: Error| {
+                    error
+                        .with_kind(Kind::Server)
+                        .context(format!(
+                            "extension {extension} of database {} stays as it was",
+                            literal(&database.name)
+                        ))
+                        .hint(format!(
+                            "matrix-postgres-cli -d {} -c 'ALTER EXTENSION {name} UPDATE'",
+                            database.name
+                        ))
+                })?;
+        }
+    }
+    Ok(())
+}

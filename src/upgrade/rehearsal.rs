@@ -1,0 +1,449 @@
+//! The whole upgrade but the cut, on a copy that is thrown away, while the homeserver runs.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use indicatif::DecimalBytes;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::choice::server_obstacles;
+use super::compare::{Snapshot, require_equal};
+use super::exchange::exists;
+use super::journal::Step;
+use super::online::conversion::Conversion;
+use super::online::copy::{self, Follower, Source};
+use super::online::remove_stamps;
+use super::plan::{Plan, named_after};
+use super::servers::{Private, Side, Sockets, stop_abandoned};
+use super::transfer::{DumpDirectory, Way, jobs, transfer};
+use super::work::owner;
+use super::{cluster, dump, facts, run};
+use crate::account::Account;
+use crate::config::{Depth, Method, Settings};
+use crate::error::{Error, IoContext as _, Kind, Result};
+use crate::files;
+use crate::lock::Lock;
+use crate::postgres::{self, Connection, DataDirectory, Major, Session, pg_amcheck};
+use crate::report::{Progress, Silent};
+use crate::runtime::{Runtime, interrupt, run_and_quote};
+
+/// The first version whose tables can be checked, too.
+const STRUCTURE_CHECKED: Major = Major(14);
+
+/// What a rehearsal has shown.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Rehearsal {
+    /// When it was begun.
+    pub at: Timestamp,
+    /// The old version.
+    pub from: Major,
+    /// The new version.
+    pub to: Major,
+    /// How.
+    pub method: Method,
+    /// Seconds of each part, in order.
+    pub durations: Vec<(Step, f64)>,
+    /// Bytes that it has taken on the disk.
+    pub bytes: u64,
+    /// Why it did not go, if so.
+    pub problem: Option<String>,
+}
+
+impl Rehearsal {
+    /// The result of the latest one.
+    ///
+    /// # Errors
+    /// [`Kind::File`].
+    pub fn read(state_directory: &Path) -> Result<Option<Self>> {
+        let file = file(state_directory);
+        let text = match std::fs::read_to_string(&file) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            text => text.at("read", &file)?,
+        };
+        // One of another version says nothing to us; the next replaces it.
+        Ok(serde_json::from_str(&text).ok())
+    }
+
+    fn write(&self, state_directory: &Path) -> Result<()> {
+        let file = file(state_directory);
+        let text = serde_json::to_string_pretty(self).map_err(std::io::Error::from).at("write", &file)?;
+        files::replace(&file, &(text + "\n"))
+    }
+
+    /// Whether the upgrade would.
+    pub fn went_well(&self) -> bool {
+        self.problem.is_none()
+    }
+
+    /// Seconds that users would wait, beside the stop and the start of the server and its clients.
+    pub fn downtime(&self) -> f64 {
+        let parts = self.durations.iter().filter(|(step, _)| !step.is_before_the_cut());
+        parts.map(|(_, seconds)| seconds).sum()
+    }
+}
+
+impl fmt::Display for Rehearsal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { at, from, to, method, bytes, .. } = self;
+        write!(f, "rehearsed at {at:.0}, from PostgreSQL {from} to {to} by method {method}: ")?;
+        if let Some(problem) = &self.problem {
+            return write!(f, "it did not go: {problem}");
+        }
+        write!(
+            f,
+            "it goes; users wait {:.1} s beside the stop and the start of server and clients; {} of disk (",
+            self.downtime(),
+            DecimalBytes(*bytes)
+        )?;
+        for (number, (step, seconds)) in self.durations.iter().enumerate() {
+            let comma = if number > 0 { ", " } else { "" };
+            write!(f, "{comma}{step} {seconds:.1} s")?;
+        }
+        write!(f, ")")
+    }
+}
+
+fn file(state_directory: &Path) -> PathBuf {
+    state_directory.join("rehearsal.json")
+}
+
+/// Where a rehearsal works: beside the data directory, under a name of its own.
+fn place(mut plan: Plan) -> Plan {
+    plan.beside = named_after(&plan.data_directory, &format!("rehearsal-{}", plan.id));
+    plan.copy = named_after(&plan.data_directory, &format!("rehearsal-{}-copy", plan.id));
+    plan.dump_directory = plan.dump_directory.with_file_name(format!("rehearsal-{}", plan.id));
+    plan
+}
+
+/// Tries the upgrade on a copy, writes down what it has shown, and throws the copy away.
+///
+/// # Errors
+/// [`Kind::NotWell`] if an upgrade is not possible, or a copy is not; whatever the upgrade would fail with.
+pub fn rehearse(
+    settings: &Settings,
+    runtime: &dyn Runtime,
+    to: Option<Major>,
+    progress: &mut dyn Progress,
+) -> Result<Rehearsal> {
+    let _lock = Lock::take(&settings.state_directory, "rehearsal", Timestamp::now())?;
+    clear_abandoned(&settings.data_directory)?;
+    let plan = place(run::prepare(settings, runtime, to)?);
+    require_copy(settings, runtime, to, &plan)?;
+    log::info!("{}", describe(&plan));
+    let account = owner(&DataDirectory::read(&plan.data_directory, Path::new("/proc"))?)?;
+    let stage = Stage(&plan);
+    let mut rehearsal = Rehearsal {
+        at: Timestamp::now(),
+        from: plan.from,
+        to: plan.to,
+        method: plan.method,
+        durations: Vec::new(),
+        bytes: 0,
+        problem: None,
+    };
+    let mut parts = Parts { rehearsal: &mut rehearsal, begun: None };
+    let tried = attempt(settings, runtime, &account, &plan, &mut parts, progress);
+    parts.end();
+    drop(stage);
+    if let Err(error) = tried {
+        let error = error.state("the homeserver has not noticed anything; the copy was thrown away");
+        if error.kind() != Kind::Interrupted {
+            let report = error.report();
+            let lines: Vec<_> =
+                report.lines().take(3).map(|line| line.trim_start_matches(" -> ").trim()).collect();
+            rehearsal.problem = Some(lines.join(": "));
+            rehearsal.write(&settings.state_directory)?;
+        }
+        return Err(error);
+    }
+    rehearsal.write(&settings.state_directory)?;
+    Ok(rehearsal)
+}
+
+/// What a rehearsal does.
+pub fn describe(plan: &Plan) -> String {
+    format!(
+        "rehearse the upgrade from PostgreSQL {} to {} by method {}: copy {} to {}, upgrade the copy, compare every row, \
+         and throw it away; nothing is stopped",
+        plan.from,
+        plan.to,
+        plan.method,
+        DecimalBytes(plan.bytes),
+        plan.copy.display()
+    )
+}
+
+/// The plan of a rehearsal; nothing is changed.
+///
+/// # Errors
+/// [`Kind::NotWell`].
+pub fn prepare(settings: &Settings, runtime: &dyn Runtime, to: Option<Major>) -> Result<Plan> {
+    let plan = place(run::prepare(settings, runtime, to)?);
+    require_copy(settings, runtime, to, &plan).map(|()| plan)
+}
+
+/// Method `dump` does not need one, and its rehearsal does: of a server that goes on there is nothing to compare with.
+fn require_copy(settings: &Settings, runtime: &dyn Runtime, to: Option<Major>, plan: &Plan) -> Result<()> {
+    if plan.method == Method::Online {
+        return Ok(());
+    }
+    let facts = facts::gather(settings, runtime, to)?;
+    let refuse = |message: String, hint: String| {
+        let message = format!("a rehearsal works on a copy: {message}");
+        Err(Error::new(Kind::NotWell, message).state("nothing was changed").hint(hint))
+    };
+    if let Some(cluster) = &facts.cluster
+        && let Some(obstacle) =
+            server_obstacles(cluster, facts.replication_refused.as_deref()).into_iter().next()
+    {
+        return refuse(
+            obstacle.message,
+            obstacle.hint.unwrap_or_else(|| "matrix-postgres-upgrade check".to_owned()),
+        );
+    }
+    // The copy comes to all that the upgrade needs.
+    facts.space.copy(2 * facts.data_bytes).or_else(|shortage| refuse(shortage, "df -h".to_owned()))
+}
+
+/// Times the parts.
+struct Parts<'a> {
+    rehearsal: &'a mut Rehearsal,
+    begun: Option<(Step, Instant)>,
+}
+
+impl Parts<'_> {
+    fn begin(&mut self, step: Step) -> Result<()> {
+        self.end();
+        interrupt::check()?;
+        self.begun = Some((step, Instant::now()));
+        crate::systemd::notify::status(&step.to_string());
+        Ok(())
+    }
+
+    fn end(&mut self) {
+        if let Some((step, begun)) = self.begun.take() {
+            let seconds = begun.elapsed().as_secs_f64();
+            log::info!("{step}: {seconds:.1} s");
+            match self.rehearsal.durations.iter_mut().find(|(known, _)| *known == step) {
+                Some((_, sum)) => *sum += seconds,
+                None => self.rehearsal.durations.push((step, seconds)),
+            }
+        }
+    }
+}
+
+fn attempt(
+    settings: &Settings,
+    runtime: &dyn Runtime,
+    account: &Account,
+    plan: &Plan,
+    parts: &mut Parts<'_>,
+    progress: &mut dyn Progress,
+) -> Result<()> {
+    let live = Connection::new(&settings.socket_directory, settings.server.port, &settings.server.superuser);
+    let source = Source { runtime, account, connection: live.clone(), from: plan.from, programs: plan.to };
+    parts.begin(Step::Preparing)?;
+    cluster::make(runtime, account, plan)?;
+    let sockets = Sockets::make(&settings.socket_directory, account)?;
+    parts.begin(Step::Copying)?;
+    let kept = copy::take(&source, &plan.copy, settings.upgrade.max_rate, plan.bytes, progress)?;
+    parts.begin(Step::Following)?;
+    let mut follower = Follower::start(&source, &sockets, plan, kept)?;
+    let conversion = Conversion { runtime, account, sockets: &sockets, plan };
+    if plan.method == Method::Online {
+        conversion.check(&live)?;
+    }
+    let stamped = match plan.method {
+        Method::Online => conversion.stamped(&source.session())?,
+        Method::Dump => Vec::new(),
+    };
+    follower.catch_up(&source)?;
+    cluster::sync_file_system(&plan.copy)?;
+    let start = |side, directory: &Path, major| {
+        let superuser = &plan.initialisation.superuser;
+        Private::start(runtime, account, &sockets, superuser, (side, directory, major), plan.to)
+    };
+    match plan.method {
+        Method::Dump => {
+            let old = follower.promote()?;
+            let new = start(Side::New, &plan.beside, plan.to)?;
+            let files = match plan.way {
+                Way::Files => Some(DumpDirectory::make(&plan.dump_directory, account)?),
+                Way::Stream => None,
+            };
+            parts.begin(Step::Transferring)?;
+            transfer(&old.session(), &new.session(), files.as_ref(), progress)?;
+            parts.begin(Step::Comparing)?;
+            dump::compare(&old, &new, settings.upgrade.compare, progress)?;
+            old.stop()?;
+            new.stop()?;
+            parts.begin(Step::Syncing)?;
+            cluster::sync(runtime, account, plan)?;
+            parts.end();
+        }
+        Method::Online => {
+            parts.begin(Step::Promoting)?;
+            let promoted = follower.promote()?;
+            remove_stamps(&promoted.session(), &stamped)?;
+            parts.end();
+            check_structure(&promoted.session(), plan.from)?;
+            // Which no upgrade waits for: here there is time.
+            let old = Snapshot::take(&promoted.session(), settings.upgrade.compare, jobs(), progress)?;
+            parts.begin(Step::Promoting)?;
+            let old_files = Snapshot::take(&promoted.session(), Depth::Files, jobs(), &mut Silent)?;
+            promoted.stop()?;
+            parts.begin(Step::Upgrading)?;
+            conversion.carry_out()?;
+            parts.begin(Step::Comparing)?;
+            let new = start(Side::New, &plan.beside, plan.to)?;
+            require_equal(&old_files, &Snapshot::take(&new.session(), Depth::Files, jobs(), &mut Silent)?)?;
+            parts.end();
+            require_equal(
+                &old,
+                &Snapshot::take(&new.session(), settings.upgrade.compare, jobs(), progress)?,
+            )?;
+            new.stop()?;
+            parts.begin(Step::Syncing)?;
+            cluster::sync_file_system(&plan.beside)?;
+            parts.end();
+        }
+    }
+    let size = |directory: &Path| if exists(directory) { facts::size_of(directory) } else { Ok(0) };
+    // The new cluster's files are the copy's.
+    parts.rehearsal.bytes = match plan.method {
+        Method::Online => size(&plan.copy)?.max(size(&plan.beside)?),
+        Method::Dump => size(&plan.copy)? + size(&plan.beside)?,
+    };
+    Ok(())
+}
+
+/// Tables and indexes, page by page, by the rules of the version that wrote them. The copy is left as it was.
+fn check_structure(copy: &Session<'_>, from: Major) -> Result<()> {
+    if from < STRUCTURE_CHECKED || !copy.runtime.extensions(from)?.contains("amcheck") {
+        log::warn!(
+            "the structure of tables and indexes is not checked: PostgreSQL {from} has no amcheck for that"
+        );
+        return Ok(());
+    }
+    let mut without = Vec::new();
+    for database in postgres::databases(copy)? {
+        let has = "SELECT to_json(count(*)) FROM pg_extension WHERE extname = 'amcheck';";
+        if copy.query::<u32>(&database.name, has)? == 0 {
+            without.push(database.name);
+        }
+    }
+    let command = copy.runtime.command(copy.major, &pg_amcheck::all(copy.connection, jobs()))?;
+    run_and_quote(command, "pg_amcheck").map_err(|error| {
+        let error = if error.kind() == Kind::Program { error.with_kind(Kind::Damaged) } else { error };
+        error
+            .context("a table or an index of the cluster is damaged")
+            .hint("REINDEX INDEX for an index that it names, in matrix-postgres-cli; for a table, a restore of the newest backup")
+    })?;
+    without.iter().try_for_each(|database| copy.execute(database, "DROP EXTENSION IF EXISTS amcheck;"))
+}
+
+/// What a rehearsal has made; removed when dropped.
+struct Stage<'a>(&'a Plan);
+
+impl Drop for Stage<'_> {
+    fn drop(&mut self) {
+        for directory in [&self.0.copy, &self.0.beside].into_iter().filter(|path| exists(path)) {
+            if let Err(error) = std::fs::remove_dir_all(directory).at("remove", directory) {
+                log::warn!("{}", error.report());
+            }
+        }
+    }
+}
+
+/// Whether a rehearsal that was killed has left something, or one is under way.
+///
+/// # Errors
+/// [`Kind::File`].
+pub fn has_left(data_directory: &Path) -> Result<bool> {
+    left(data_directory).map(|left| !left.is_empty())
+}
+
+/// Ends and removes what a rehearsal has left that was killed. The caller holds the lock.
+///
+/// # Errors
+/// [`Kind::File`], [`Kind::Server`].
+pub fn clear_abandoned(data_directory: &Path) -> Result<()> {
+    for path in left(data_directory)? {
+        log::info!("removing what a rehearsal has left: {}", path.display());
+        stop_abandoned(&path)?;
+        std::fs::remove_dir_all(&path).at("remove", &path)?;
+    }
+    Ok(())
+}
+
+fn left(data_directory: &Path) -> Result<Vec<PathBuf>> {
+    let prefix = named_after(data_directory, "rehearsal-");
+    let (Some(parent), Some(prefix)) = (data_directory.parent(), prefix.file_name()) else {
+        return Ok(vec![]);
+    };
+    let entries = match std::fs::read_dir(parent) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(vec![]),
+        entries => entries.at("read", parent)?,
+    };
+    let mut left = Vec::new();
+    for entry in entries {
+        let entry = entry.at("read", parent)?;
+        let is_ours = entry.file_name().as_encoded_bytes().starts_with(prefix.as_encoded_bytes());
+        if is_ours && entry.file_type().at("read", parent)?.is_dir() {
+            left.push(entry.path());
+        }
+    }
+    Ok(left)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rehearsal() -> Rehearsal {
+        Rehearsal {
+            at: Timestamp::UNIX_EPOCH,
+            from: Major(15),
+            to: Major(17),
+            method: Method::Online,
+            durations: vec![(Step::Copying, 60.0), (Step::Promoting, 0.5), (Step::Upgrading, 3.0)],
+            bytes: 3_000_000_000,
+            problem: None,
+        }
+    }
+
+    #[test]
+    fn what_users_wait_for_is_what_comes_after_the_cut() {
+        assert!((rehearsal().downtime() - 3.5).abs() < 1e-9);
+        let text = rehearsal().to_string();
+        assert!(
+            text.contains("it goes; users wait 3.5 s beside") && text.contains("3.00 GB of disk"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn a_result_is_kept_and_one_of_another_form_is_none() {
+        let state = tempfile::tempdir().unwrap();
+        assert_eq!(Rehearsal::read(state.path()).unwrap(), None);
+        rehearsal().write(state.path()).unwrap();
+        assert_eq!(Rehearsal::read(state.path()).unwrap(), Some(rehearsal()));
+        std::fs::write(file(state.path()), "{}").unwrap();
+        assert_eq!(Rehearsal::read(state.path()).unwrap(), None);
+    }
+
+    #[test]
+    fn only_what_bears_its_name_is_a_rehearsals() {
+        let parent = tempfile::tempdir().unwrap();
+        let data = parent.path().join("data");
+        for name in ["data", "data.rehearsal-x", "data.upgrade-y", "rehearsal-z"] {
+            std::fs::create_dir(parent.path().join(name)).unwrap();
+        }
+        assert!(has_left(&data).unwrap());
+        clear_abandoned(&data).unwrap();
+        assert!(!has_left(&data).unwrap());
+        assert!(data.exists() && parent.path().join("data.upgrade-y").exists());
+    }
+}

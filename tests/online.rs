@@ -1,0 +1,337 @@
+//! Upgrades by method `online` in booted machines, of a real homeserver: nothing that was acknowledged is lost, what fails
+//! leads back, and a rehearsal leaves nothing.
+
+#[path = "machine/mod.rs"]
+mod machine;
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use machine::Machine;
+use machine::upgrade::{
+    NOT_WELL, UNIT_JOB, UPGRADE, client, comes_up, configure, cut_the_power, is_well, journal, pause_at,
+    prepare, prepare_17, refused, sql, upgrade, version,
+};
+
+const METHOD: &str = "online";
+
+#[test]
+fn from_15_all_goes_along_and_back() {
+    let Some(machine) = machine::for_test("online15") else { return };
+    let prepared = prepare(&machine, 15, METHOD);
+    upgrade(&machine, prepared, 15, 17, "on");
+}
+
+#[test]
+fn from_13_all_goes_along_and_back() {
+    let Some(machine) = machine::for_test("online13") else { return };
+    let prepared = prepare(&machine, 13, METHOD);
+    upgrade(&machine, prepared, 13, 17, "on");
+}
+
+#[test]
+fn from_17_to_18_all_goes_along_and_back() {
+    let Some(machine) = machine::for_test_with_18("online17") else { return };
+    let prepared = prepare_17(&machine, METHOD);
+    upgrade(&machine, prepared, 17, 18, "off");
+    let said = journal(&machine);
+    for expected in
+        ["does not know the setting extension_destdir", "ssl_ecdh_curve becomes ssl_groups = secp384r1"]
+    {
+        assert!(said.contains(expected), "{expected}: {said}");
+    }
+}
+
+/// Writes a row every 10 ms, and notes down each that the server has acknowledged.
+const WRITER: &str = "
+import psycopg2, time
+def connect():
+    while True:
+        try:
+            return psycopg2.connect('host=/run/matrix-postgres user=bridge dbname=mautrix-signal')
+        except psycopg2.OperationalError:
+            time.sleep(0.05)
+acknowledged = open('/var/tmp/acknowledged', 'a', buffering=1)
+connection = connect()
+connection.autocommit = True
+cursor = connection.cursor()
+cursor.execute('CREATE TABLE IF NOT EXISTS public.written (n bigint PRIMARY KEY)')
+cursor.execute('SELECT coalesce(max(n), 0) FROM public.written')
+n = cursor.fetchone()[0]
+while True:
+    n += 1
+    cursor.execute('INSERT INTO public.written VALUES (%s)', (n,))
+    acknowledged.write(f'{n}\\n')
+    time.sleep(0.01)
+";
+
+fn writer(machine: &Machine) {
+    machine.write("/root/writer.py", WRITER);
+    sql(machine, "mautrix-signal", "GRANT CREATE ON SCHEMA public TO bridge");
+    machine.write(
+        "/etc/systemd/system/mautrix-writer.service",
+        "[Unit]\nAfter=matrix-postgres.service\n[Service]\nExecStart=/usr/bin/python3 /root/writer.py\nTimeoutStopSec=5\n",
+    );
+    machine.ok("systemctl daemon-reload && systemctl start mautrix-writer.service");
+    machine.wait_for("test $(wc -l </var/tmp/acknowledged) -gt 20", Duration::from_secs(30));
+}
+
+/// Every row that the writer was told of is there.
+#[track_caller]
+fn nothing_acknowledged_is_lost(machine: &Machine) -> usize {
+    machine.ok("systemctl stop mautrix-writer.service");
+    let acknowledged = machine.ok("cat /var/tmp/acknowledged");
+    let acknowledged: BTreeSet<_> = acknowledged.lines().collect();
+    let rows = sql(machine, "mautrix-signal", "SELECT n FROM written");
+    let rows: BTreeSet<_> = rows.lines().collect();
+    let lost: Vec<_> = acknowledged.difference(&rows).collect();
+    assert!(lost.is_empty(), "{} of {} are lost: {lost:?}", lost.len(), acknowledged.len());
+    acknowledged.len()
+}
+
+#[test]
+fn a_client_that_writes_all_the_time_finds_every_acknowledged_row() {
+    let Some(machine) = machine::for_test("online-writer") else { return };
+    let (_, room) = prepare(&machine, 15, METHOD);
+    writer(&machine);
+    let before: usize = machine.ok("wc -l </var/tmp/acknowledged").trim().parse().unwrap();
+    let upgraded = machine.run(UPGRADE);
+    assert_eq!(upgraded.status, 0, "{upgraded}\n{}", journal(&machine));
+    let at_the_end: usize = machine.ok("wc -l </var/tmp/acknowledged").trim().parse().unwrap();
+    assert!(at_the_end > before + 50, "it wrote while the copy was made");
+    // It runs again, and writes to the new cluster.
+    machine
+        .wait_for(&format!("test $(wc -l </var/tmp/acknowledged) -gt {at_the_end}"), Duration::from_secs(30));
+    nothing_acknowledged_is_lost(&machine);
+    is_well(&machine, "17", &room);
+    eprintln!("{}", machine.ok("matrix-postgres-upgrade status"));
+    // The planner knows the tables.
+    let known = "SELECT count(*) > 100 FROM pg_stats WHERE schemaname = 'public'";
+    assert_eq!(sql(&machine, "homeserver", known), "t");
+}
+
+const STEPS: [&str; 14] = [
+    "preparing",
+    "copying",
+    "following",
+    "stopping-clients",
+    "stopping-server",
+    "promoting",
+    "upgrading",
+    "comparing",
+    "syncing",
+    "exchanging",
+    "starting-server",
+    "starting-clients",
+    "tending",
+    "keeping",
+];
+
+#[test]
+fn killed_at_any_step_the_homeserver_comes_up_by_itself() {
+    let Some(machine) = machine::for_test("online-killed") else { return };
+    let (_, room) = prepare(&machine, 15, METHOD);
+    writer(&machine);
+    for step in STEPS {
+        eprintln!("killed: {step}");
+        machine.ok("systemctl start mautrix-writer.service");
+        pause_at(&machine, step);
+        machine.ok("systemctl kill --kill-whom=main --signal=KILL matrix-postgres-upgrade.service");
+        // Before it goes back for the next step.
+        machine.wait_for(
+            "! systemctl is-active matrix-postgres-upgrade.service && systemctl is-active mautrix-writer.service",
+            Duration::from_secs(120),
+        );
+        nothing_acknowledged_is_lost(&machine);
+        comes_up(&machine, step, &room);
+        machine.ok("rm /var/tmp/acknowledged && touch /var/tmp/acknowledged");
+    }
+}
+
+#[test]
+fn after_a_power_cut_at_any_step_the_homeserver_comes_up_by_itself() {
+    let Some(machine) = machine::for_test_with_disk("online-power") else { return };
+    cut_the_power(&machine, METHOD, &STEPS);
+}
+
+const PIDS: &str = "systemctl show --value --property=MainPID matrix-postgres.service matrix-synapse.service";
+
+#[test]
+fn where_no_copy_can_follow_the_check_says_why_and_what_to_do() {
+    let Some(machine) = machine::for_test("online-choice") else { return };
+    prepare(&machine, 15, "auto");
+    let says = |expected: &str| {
+        let said = machine.ok("matrix-postgres-upgrade check");
+        assert!(said.contains(expected), "{expected}: {said}");
+        said
+    };
+    says("fact     method online");
+    says("it has not been rehearsed");
+
+    sql(
+        &machine,
+        "mautrix-signal",
+        "CREATE UNLOGGED TABLE cache AS SELECT repeat('x', 100) FROM generate_series(1, 600000)",
+    );
+    let before = machine.ok(PIDS);
+    says(
+        "warning  method dump, whose downtime grows with the size, for: unlogged tables of database \"mautrix-signal\" hold",
+    );
+    configure(&machine, "method = \"online\"\n");
+    let said = refused(&machine, NOT_WELL);
+    assert!(said.contains("method online is not possible: unlogged tables of database"), "{said}");
+    assert!(said.contains("nothing was stopped, and nothing was changed\nHINT: ALTER TABLE"), "{said}");
+    assert_eq!(machine.ok(PIDS), before);
+    sql(&machine, "mautrix-signal", "DROP TABLE cache");
+
+    configure(&machine, "");
+    machine.ok("sed -i 's/^local *replication/# &/' /matrix/postgres/data/pg_hba.conf && systemctl reload matrix-postgres.service");
+    let said = says("the server lets no copy follow it");
+    assert!(said.contains("HINT: pg_hba.conf"), "{said}");
+    machine.ok("sed -i 's/^# local/local/' /matrix/postgres/data/pg_hba.conf && systemctl reload matrix-postgres.service");
+    machine.wait_for("matrix-postgres-upgrade check | grep -q 'method online:'", Duration::from_secs(10));
+
+    for setting in ["max_wal_senders = 0", "wal_level = minimal"] {
+        sql(&machine, "postgres", &format!("ALTER SYSTEM SET {setting}"));
+    }
+    machine.ok("systemctl restart matrix-postgres.service");
+    let said = says("wal_level is minimal");
+    assert!(said.contains("HINT: ALTER SYSTEM SET wal_level = replica"), "{said}");
+    // The other method takes it.
+    let plan = machine.ok("matrix-postgres-upgrade run --dry-run");
+    assert!(plan.contains("method dump") && plan.contains("by way of"), "{plan}");
+    let refused = machine.run("matrix-postgres-upgrade rehearse");
+    assert!(refused.status == NOT_WELL && refused.stderr.contains("wal_level is minimal"), "{refused}");
+}
+
+#[test]
+fn a_rehearsal_says_how_long_users_will_wait_and_leaves_nothing() {
+    let Some(machine) = machine::for_test("online-rehearsal") else { return };
+    let (_, room) = prepare(&machine, 15, METHOD);
+    let before = machine.ok(PIDS);
+    let plan = machine.ok("matrix-postgres-upgrade rehearse --dry-run");
+    assert!(plan.contains("nothing is stopped"), "{plan}");
+    for method in ["online", "dump"] {
+        let rehearsed = machine.run(&format!("matrix-postgres-upgrade rehearse --method {method}"));
+        assert_eq!(rehearsed.status, 0, "{rehearsed}");
+        let expected = format!("by method {method}: it goes; users wait ");
+        for verb in ["check", "status"] {
+            let said = machine.ok(&format!("matrix-postgres-upgrade {verb}"));
+            assert!(said.contains(&expected), "{said}");
+        }
+        assert_eq!(machine.ok(PIDS), before);
+        is_well(&machine, "15", &room);
+    }
+
+    // Killed, it is cleared away by itself.
+    machine.ok(
+        "systemd-run --quiet --unit=rehearsal --property=KillMode=process matrix-postgres-upgrade rehearse",
+    );
+    machine.wait_for("test -e /run/matrix-postgres-upgrade/copy/.s.PGSQL.5432", Duration::from_secs(60));
+    machine.ok("systemctl kill --kill-whom=main --signal=KILL rehearsal.service");
+    machine.wait_for(
+        "! ls -d /matrix/postgres/*.rehearsal-* && ! pgrep -f [d]ata.rehearsal",
+        Duration::from_secs(60),
+    );
+
+    // What would fail is known beforehand: an index that is broken.
+    sql(
+        &machine,
+        "mautrix-signal",
+        "UPDATE pg_index SET indisunique = false WHERE indexrelid = 's.portal_name_key'::regclass",
+    );
+    let file = sql(&machine, "mautrix-signal", "CHECKPOINT; SELECT pg_relation_filepath('s.portal_pkey')");
+    machine.ok("systemctl stop matrix-synapse.service matrix-postgres.service");
+    machine.ok("/usr/lib/postgresql/15/bin/pg_checksums --disable /matrix/postgres/data >&2 || runuser -u matrix-postgres -- /usr/lib/postgresql/15/bin/pg_checksums --disable /matrix/postgres/data");
+    machine.ok(&format!(
+        "printf 'nonsense' | dd of=/matrix/postgres/data/{file} bs=1 seek=16300 conv=notrunc status=none"
+    ));
+    machine.ok("systemctl start matrix-postgres.service matrix-synapse.service");
+    let rehearsed = machine.run("matrix-postgres-upgrade rehearse");
+    assert_ne!(rehearsed.status, 0, "{rehearsed}");
+    assert!(rehearsed.stderr.contains("the homeserver has not noticed anything"), "{rehearsed}");
+    let said = machine.ok("matrix-postgres-upgrade check");
+    assert!(said.contains("it did not go: "), "{said}");
+    eprintln!("{said}");
+}
+
+#[test]
+fn whatever_fails_after_the_stop_leads_back_with_the_reason() {
+    let Some(machine) = machine::for_test("online-fails") else { return };
+    machine.ok("mount -t tmpfs -o size=4G matrix /matrix && mkdir /matrix/postgres");
+    let (_, room) = prepare(&machine, 15, METHOD);
+    let back = |status: i32, expected: &str| {
+        let said = refused(&machine, status);
+        assert!(said.contains(expected), "{expected}: {said}");
+        assert!(said.contains("the homeserver runs on PostgreSQL 15 again, as before"), "{said}");
+        is_well(&machine, "15", &room);
+        machine.ok("journalctl --quiet --rotate && journalctl --quiet --vacuum-time=1s");
+    };
+
+    // The copy is lost while the clients stop.
+    client(
+        &machine,
+        "matrix-killer.service",
+        "ExecStart=true\nExecStop=-bash -c 'kill -9 $(head -n 1 /matrix/postgres/data.upgrade-*-copy/postmaster.pid)'",
+    );
+    back(32, "psql");
+    machine.ok("systemctl stop matrix-killer.service; rm /etc/systemd/system/matrix-killer.service; systemctl daemon-reload");
+
+    // The old server is not stopped cleanly: what it has not sent, nobody has.
+    let dropin = "/etc/systemd/system/matrix-postgres.service.d/test.conf";
+    machine.ok("mkdir -p /etc/systemd/system/matrix-postgres.service.d");
+    machine.write(dropin, "[Service]\nExecStop=-/bin/kill -9 $MAINPID\nRestart=no\n");
+    machine.ok("systemctl daemon-reload");
+    back(31, "was not stopped cleanly");
+    machine.ok(&format!("rm {dropin} && systemctl daemon-reload"));
+
+    // pg_upgrade fails half-way.
+    machine.ok("mv /usr/lib/postgresql/17/bin/pg_upgrade /usr/lib/postgresql/17/bin/pg_upgrade.real");
+    machine.write(
+        "/usr/lib/postgresql/17/bin/pg_upgrade",
+        "#!/bin/sh\ncase \"$*\" in *--check*) exec /usr/lib/postgresql/17/bin/pg_upgrade.real \"$@\";; esac\n\
+         timeout --signal=KILL 2 /usr/lib/postgresql/17/bin/pg_upgrade.real \"$@\"\n",
+    );
+    machine.ok("chmod 755 /usr/lib/postgresql/17/bin/pg_upgrade");
+    back(33, "pg_upgrade failed");
+    machine.ok("mv /usr/lib/postgresql/17/bin/pg_upgrade.real /usr/lib/postgresql/17/bin/pg_upgrade");
+
+    // The new server does not come up.
+    machine
+        .write(dropin, "[Service]\nExecStartPre=grep -q 15 /matrix/postgres/data/PG_VERSION\nRestart=no\n");
+    machine.ok("systemctl daemon-reload");
+    back(UNIT_JOB, "matrix-postgres.service");
+    machine.ok(&format!("rm {dropin} && systemctl daemon-reload"));
+
+    // pg_upgrade would not take it: nothing is stopped.
+    let before = machine.ok(PIDS);
+    sql(&machine, "mautrix-signal", "CREATE TABLE refused (t pg_catalog.regproc)");
+    let said = refused(&machine, NOT_WELL);
+    assert!(
+        said.contains("pg_upgrade would not take this cluster") && said.contains("--method dump"),
+        "{said}"
+    );
+    assert_eq!(machine.ok(PIDS), before);
+}
+
+#[test]
+fn indexes_of_a_collation_that_has_changed_are_built_anew() {
+    let Some(machine) = machine::for_test("online-collations") else { return };
+    let (_, room) = prepare(&machine, 15, METHOD);
+    sql(
+        &machine,
+        "mautrix-signal",
+        "CREATE TABLE names (name text COLLATE \"de-x-icu\", other text COLLATE \"C\"); \
+         CREATE INDEX german ON names (name); CREATE INDEX plain ON names (other); INSERT INTO names VALUES ('ä', 'ä')",
+    );
+    sql(&machine, "mautrix-signal", "UPDATE pg_collation SET collversion = '1' WHERE collname = 'de-x-icu'");
+    let said = machine.ok("matrix-postgres-upgrade check");
+    assert!(said.contains("1 indexes depend on a collation"), "{said}");
+    machine.ok(&format!("{UPGRADE} || {{ journalctl -u matrix-postgres-upgrade >&2; false; }}"));
+    let said = journal(&machine);
+    assert!(said.contains("building index public.german anew") && !said.contains("public.plain"), "{said}");
+    is_well(&machine, "17", &room);
+    assert_eq!(version(&machine), "17");
+    let stale = "SELECT count(*) FROM pg_collation WHERE collversion IS DISTINCT FROM pg_collation_actual_version(oid) AND collversion <> ''";
+    assert_eq!(sql(&machine, "mautrix-signal", stale), "0");
+}
