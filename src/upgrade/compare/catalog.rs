@@ -125,6 +125,8 @@ pub(super) fn ask(session: &Session<'_>, database: &str, size: &str) -> Result<C
 ///
 /// Extensions' own relations are none of pg_dump's; their rows may be the user's. Constraints NOT NULL have names since
 /// 18 and are compared as columns; foreign keys that a partition has from its parent have names of the server's choice.
+/// Triggers that a partition has from its parent count as internal in 11 to 14. The schema `public` may have been dropped
+/// and made anew, and is initdb's own again in a new cluster.
 const QUERY: &str = "
 WITH relations AS MATERIALIZED (
     SELECT c.*, nspname, EXISTS (SELECT FROM pg_depend WHERE classid = 'pg_class'::regclass AND objid = c.oid
@@ -167,18 +169,22 @@ SELECT json_build_object(
                 AS privileges
             FROM aclexplode(coalesce(lomacl, acldefault('L', lomowner)))) AS a),
     'counts', json_build_object(
-        'schemas', (SELECT count(*) FROM pg_namespace WHERE oid >= 16384 AND nspname !~ '^pg_'),
+        'schemas', (SELECT count(*) FROM pg_namespace
+            WHERE oid >= 16384 AND nspname !~ '^pg_' AND nspname <> 'public'),
         'extensions', (SELECT count(*) FROM pg_extension),
         'functions', (SELECT count(*) FROM pg_proc p WHERE oid >= 16384 AND NOT EXISTS (SELECT FROM pg_depend
             WHERE classid = 'pg_proc'::regclass AND objid = p.oid AND deptype = 'i')),
         'types', (SELECT count(*) FROM pg_type WHERE oid >= 16384 AND typtype IN ('b', 'd', 'e', 'r') AND typelem = 0),
         'enumeration labels', (SELECT count(*) FROM pg_enum WHERE oid >= 16384),
         'rules', (SELECT count(*) FROM pg_rewrite WHERE oid >= 16384),
-        'triggers', (SELECT count(*) FROM pg_trigger WHERE oid >= 16384 AND NOT tgisinternal),
+        'triggers', (SELECT count(*) FROM pg_trigger t WHERE oid >= 16384 AND NOT tgisinternal AND NOT EXISTS (
+            SELECT FROM pg_depend WHERE classid = 'pg_trigger'::regclass AND objid = t.oid
+            AND refclassid = 'pg_trigger'::regclass)),
         'event triggers', (SELECT count(*) FROM pg_event_trigger),
         'policies', (SELECT count(*) FROM pg_policy),
         'column defaults', (SELECT count(*) FROM pg_attrdef WHERE oid >= 16384),
         'extended statistics', (SELECT count(*) FROM pg_statistic_ext),
         'default privileges', (SELECT count(*) FROM pg_default_acl),
         'publications', (SELECT count(*) FROM pg_publication),
-        'comments', (SELECT count(*) FROM pg_description WHERE objoid >= 16384)));";
+        'comments', (SELECT count(*) FROM pg_description WHERE objoid >= 16384 AND NOT (
+            classoid = 'pg_namespace'::regclass AND objoid = (SELECT oid FROM pg_namespace WHERE nspname = 'public')))));";
