@@ -617,9 +617,10 @@ mod tests {
     #[test]
     fn where_no_copy_can_follow_the_method_is_another_and_says_why() {
         type Change = fn(&mut Facts);
-        let cases: [(Change, &str); 8] = [
+        let cases: [(Change, &str); 9] = [
             (|facts| facts.programs_together = false, "not in one place"),
             (|facts| facts.socket_directory = "/run/my server".into(), "a path such as /run/my server"),
+            (|facts| facts.data_directory.path = "/my data".into(), "a path such as /my data"),
             (|facts| cluster(facts).shared.wal_level = "minimal".into(), "wal_level is minimal"),
             (|facts| cluster(facts).shared.free_wal_senders = 2, "2 more may be sent the log"),
             (|facts| cluster(facts).shared.free_replication_slots = 0, "room for 0 replication slots"),

@@ -1,7 +1,5 @@
 //! Which method an upgrade takes, and why. Pure.
 
-use std::path::Path;
-
 use indicatif::DecimalBytes;
 
 use super::facts::{Cluster, Facts};
@@ -51,9 +49,10 @@ pub fn obstacles(facts: &Facts) -> Vec<Obstacle> {
     if let Err(shortage) = facts.space.copy(facts.data_bytes) {
         add(format!("a copy has no room: {shortage}"), None);
     }
-    let sockets: &Path = &facts.socket_directory;
-    if !pg_upgrade::needs_no_quotes(&sockets.to_string_lossy()) {
-        add(format!("pg_upgrade cannot be told a path such as {}", sockets.display()), None);
+    for path in [&facts.socket_directory, &facts.data_directory.path] {
+        if !pg_upgrade::needs_no_quotes(&path.to_string_lossy()) {
+            add(format!("pg_upgrade cannot be told a path such as {}", path.display()), None);
+        }
     }
     if let Some(cluster) = &facts.cluster {
         found.extend(server_obstacles(cluster, facts.replication_refused.as_deref()));
