@@ -138,7 +138,7 @@ const READ_ONLY: [&str; 1] = ["default_transaction_read_only=on"];
 
 /// Of the new one, which is written to the disk as a whole before anybody relies on it (chapter "Populating a
 /// Database"; `wal_level=minimal` lets COPY into a new table do without a log).
-const BULK: [&str; 9] = [
+const BULK: [&str; 10] = [
     "fsync=off",
     "full_page_writes=off",
     "synchronous_commit=off",
@@ -148,11 +148,13 @@ const BULK: [&str; 9] = [
     "checkpoint_timeout=1h",
     "maintenance_work_mem=256MB",
     "shared_buffers=256MB",
+    "huge_pages=off",
 ];
 
 /// Of a copy that follows the old one (chapter "Log-Shipping Standby Servers"). It has memory of its own beside that of
-/// the server that it follows, and is written to the disk as a whole before anybody relies on it.
-const STANDBY: [&str; 16] = [
+/// the server that it follows, and is written to the disk as a whole before anybody relies on it. Commands that a
+/// postgresql.conf has for the day when its server is a standby would clear away another one's archive.
+const STANDBY: [&str; 19] = [
     "hot_standby=on",
     "fsync=off",
     "shared_buffers=128MB",
@@ -160,6 +162,8 @@ const STANDBY: [&str; 16] = [
     "max_wal_size=8GB",
     "checkpoint_timeout=1h",
     "restore_command=",
+    "archive_cleanup_command=",
+    "recovery_end_command=",
     "recovery_target=",
     "recovery_target_name=",
     "recovery_target_time=",
@@ -169,7 +173,18 @@ const STANDBY: [&str; 16] = [
     "recovery_min_apply_delay=0",
     "primary_slot_name=",
     "max_standby_streaming_delay=-1",
+    // It says how far it is, or it would be taken for one that does not follow.
+    "wal_receiver_status_interval=1",
 ];
+
+/// Settings that other versions do not know.
+fn of_some_versions(side: Side, major: Major) -> impl Iterator<Item = &'static str> {
+    // It needs a log of more than `minimal`.
+    let new = (side == Side::New && major.0 >= 17).then_some("summarize_wal=off");
+    // The file that promotes a standby.
+    let copy = (side == Side::Copy && major.0 < 16).then_some("promote_trigger_file=");
+    new.into_iter().chain(copy)
+}
 
 /// A private server, and the programs that talk to it.
 pub struct Private<'a> {
@@ -218,6 +233,7 @@ impl<'a> Private<'a> {
             Side::New => settings.extend(BULK.map(str::to_owned)),
             Side::Copy => settings.extend(STANDBY.map(str::to_owned)),
         }
+        settings.extend(of_some_versions(side, major).map(str::to_owned));
         settings.extend_from_slice(more);
         let server = PrivateServer::start_with(
             runtime,

@@ -181,6 +181,16 @@ impl Kept {
     }
 }
 
+/// A standby must not have less of these than the server has (chapter "Hot Standby", "Administrator's Overview"). The files
+/// may say something else: what waits for a restart, or is overridden by an argument of the server's.
+fn limits(source: &Source<'_>) -> Result<Vec<String>> {
+    source.session().query(
+        "postgres",
+        "SELECT json_agg(format('%s=%s', name, setting)) FROM pg_settings WHERE name IN ('max_connections',
+            'max_worker_processes', 'max_wal_senders', 'max_prepared_transactions', 'max_locks_per_transaction');",
+    )
+}
+
 /// A copy that follows the server.
 pub struct Follower<'a> {
     server: Private<'a>,
@@ -200,6 +210,7 @@ impl<'a> Follower<'a> {
         if source.from >= Major(13) {
             settings.push("wal_receiver_create_temp_slot=on".to_owned());
         }
+        settings.extend(limits(source)?);
         let superuser = &plan.initialisation.superuser;
         let cluster = (Side::Copy, plan.copy.as_path(), plan.from);
         let server =
