@@ -39,6 +39,11 @@ impl Connection {
         )
     }
 
+    /// The same for questions of our own: what is set for a role or a database does not end them early.
+    pub fn conninfo_for_asking(&self, database: &str) -> String {
+        format!("{} options='{ASKING}'", self.conninfo(database))
+    }
+
     /// A connection string that names no database: for pg_basebackup, and for a standby.
     pub fn conninfo_for_replication(&self) -> String {
         let directory = value(&self.socket_directory.to_string_lossy());
@@ -63,6 +68,8 @@ impl Connection {
 /// What a copy that follows a server calls itself, in `pg_stat_replication`.
 pub const STANDBY: &str = "matrix-postgres-standby";
 
+const ASKING: &str = "-c statement_timeout=0";
+
 const COMPARING: &str = "-c TimeZone=UTC -c DateStyle=ISO,YMD -c statement_timeout=0 -c lock_timeout=0 -c jit=off \
     -c idle_in_transaction_session_timeout=0 -c quote_all_identifiers=off -c default_transaction_read_only=on";
 
@@ -74,7 +81,8 @@ fn maintenance_memory(total: u64) -> u64 {
 /// Settings of a session that loads many rows. Nothing is durable before the commit of a later, ordinary
 /// session, which flushes everything that was written before it (chapter "Asynchronous Commit").
 const LOADING: &str = "-c synchronous_commit=off \
-    -c max_parallel_maintenance_workers=2 -c statement_timeout=0 -c idle_in_transaction_session_timeout=0";
+    -c max_parallel_maintenance_workers=2 -c statement_timeout=0 -c idle_in_transaction_session_timeout=0 \
+    -c default_transaction_read_only=off";
 
 fn value(text: &str) -> String {
     format!("'{}'", text.replace('\\', "\\\\").replace('\'', "\\'"))

@@ -14,7 +14,7 @@ pub fn all(connection: &Connection, jobs: usize) -> Call {
             "--no-strict-names".to_owned(),
             "--no-password".to_owned(),
             format!("--jobs={jobs}"),
-            format!("--maintenance-db={}", connection.conninfo("postgres")),
+            format!("--maintenance-db={}", connection.conninfo_for_loading("postgres")),
         ],
     )
 }

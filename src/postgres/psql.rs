@@ -21,7 +21,7 @@ pub fn script(connection: &Connection, database: &str) -> Call {
             "--set=ON_ERROR_STOP=1",
             "--file=-",
             "--dbname",
-            &connection.conninfo(database),
+            &connection.conninfo_for_asking(database),
         ],
     )
 }

@@ -336,8 +336,12 @@ fn check_structure(copy: &Session<'_>, from: Major) -> Result<()> {
     }
     let command = copy.runtime.command(copy.major, &pg_amcheck::all(copy.connection, jobs()))?;
     run_and_quote(command, "pg_amcheck").map_err(|error| {
-        let error = if error.kind() == Kind::Program { error.with_kind(Kind::Damaged) } else { error };
+        // Its word for damage; with 1 it could not look.
+        if !error.to_string().ends_with("(exit status 2)") {
+            return error;
+        }
         error
+            .with_kind(Kind::Damaged)
             .context("a table or an index of the cluster is damaged")
             .hint("REINDEX INDEX for an index that it names, in matrix-postgres-cli; for a table, a restore of the newest backup")
     })?;

@@ -13,7 +13,13 @@ use crate::upgrade::work::Work;
 const STATISTICS_GO_ALONG: Major = Major(18);
 
 /// How long an extension's update waits for a lock that the homeserver holds.
-const LOCK_TIMEOUT: &str = "SET lock_timeout = '5s'; SET statement_timeout = 0;";
+const LOCK_TIMEOUT: &str = "SET lock_timeout = '5s';";
+
+/// Whatever is set for a database.
+const WRITING: &str = "SET default_transaction_read_only = off;";
+
+/// The first version that records which collation a database was made with.
+const DATABASES_HAVE_VERSIONS: Major = Major(15);
 
 /// Gathers statistics in stages, coarse ones first; builds the indexes anew whose collation has another version; brings
 /// extensions up to date. Each can be repeated, and one that fails does not keep the others from being done.
@@ -26,7 +32,7 @@ pub fn tend(work: &Work<'_>) -> Result<()> {
     let to = work.entry().to;
     let mut first = statistics(&session, to).err();
     for (database, indexes) in &work.entry().stale_indexes {
-        if let Err(error) = reindex(&session, database, indexes) {
+        if let Err(error) = reindex(&session, to, database, indexes) {
             log::warn!("{}", error.report());
             first.get_or_insert(error);
         }
@@ -50,18 +56,23 @@ fn statistics(session: &Session<'_>, to: Major) -> Result<()> {
 }
 
 /// Without locking anybody out; only when all of a database are done, the new version is recorded.
-fn reindex(session: &Session<'_>, database: &str, indexes: &[String]) -> Result<()> {
+fn reindex(session: &Session<'_>, to: Major, database: &str, indexes: &[String]) -> Result<()> {
     for index in indexes {
+        // It may have been dropped since the upgrade was planned.
+        let there = format!("SELECT to_json(to_regclass({}) IS NOT NULL);", literal(index));
+        if !session.query::<bool>(database, &there)? {
+            continue;
+        }
         log::info!("database {database:?}: building index {index} anew");
-        session
-            .execute(database, &format!("SET statement_timeout = 0; REINDEX INDEX CONCURRENTLY {index};"))
-            .map_err(|error| {
+        session.execute(database, &format!("{WRITING}\nREINDEX INDEX CONCURRENTLY {index};")).map_err(
+            |error| {
                 error
                     .context(format!(
                         "index {index} of database {database:?} depends on a collation that has changed"
                     ))
                     .hint(format!("matrix-postgres-cli -d {database} -c 'REINDEX INDEX {index}'"))
-            })?;
+            },
+        )?;
     }
     let collations: Vec<String> = session.query(
         database,
@@ -69,11 +80,13 @@ fn reindex(session: &Session<'_>, database: &str, indexes: &[String]) -> Result<
             JOIN pg_namespace n ON n.oid = collnamespace
             WHERE collversion IS DISTINCT FROM pg_collation_actual_version(c.oid) AND collversion IS NOT NULL;",
     )?;
-    let mut sql = String::new();
+    let mut sql = WRITING.to_owned();
     for name in collations {
         let _ = writeln!(sql, "ALTER COLLATION {name} REFRESH VERSION;");
     }
-    let _ = writeln!(sql, "ALTER DATABASE {} REFRESH COLLATION VERSION;", identifier(database));
+    if to >= DATABASES_HAVE_VERSIONS {
+        let _ = writeln!(sql, "ALTER DATABASE {} REFRESH COLLATION VERSION;", identifier(database));
+    }
     session.execute(database, &sql)
 }
 
@@ -88,7 +101,7 @@ fn extensions(session: &Session<'_>) -> Result<()> {
             log::info!("database {:?}: bringing extension {extension} up to date", database.name);
             let name = identifier(&extension);
             session
-                .execute(&database.name, &format!("{LOCK_TIMEOUT} ALTER EXTENSION {name} UPDATE;"))
+                .execute(&database.name, &format!("{WRITING} {LOCK_TIMEOUT} ALTER EXTENSION {name} UPDATE;"))
                 .map_err(|error: Error| {
                     error
                         .with_kind(Kind::Server)
