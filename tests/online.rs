@@ -303,6 +303,20 @@ fn whatever_fails_after_the_stop_leads_back_with_the_reason() {
     back(UNIT_JOB, "matrix-postgres.service");
     machine.ok(&format!("rm {dropin} && systemctl daemon-reload"));
 
+    // Somebody whom nobody stops locks what is read while the clients wait.
+    machine.write(
+        "/root/lock.sh",
+        "(echo 'BEGIN; LOCK TABLE s.volatile;'; sleep infinity) | psql -h /run/matrix-postgres -U postgres mautrix-signal\n",
+    );
+    client(
+        &machine,
+        "matrix-locker.service",
+        "ExecStart=true\nExecStop=systemd-run --quiet --unit=locker bash /root/lock.sh\nExecStop=sleep 2",
+    );
+    back(32, "has locked an unlogged table of database \"mautrix-signal\"");
+    machine.ok("rm /etc/systemd/system/matrix-locker.service; systemctl stop locker.service matrix-locker.service; systemctl daemon-reload");
+    machine.ok("systemctl reset-failed; systemctl stop locker.service || true");
+
     // pg_upgrade would not take it: nothing is stopped.
     let before = machine.ok(PIDS);
     sql(&machine, "mautrix-signal", "CREATE TABLE refused (t pg_catalog.regproc)");

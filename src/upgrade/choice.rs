@@ -13,7 +13,7 @@ const OLDEST: Major = Major(12);
 const SENDERS: i64 = 2;
 
 /// Rows in so many bytes of unlogged tables are carried over by themselves in a moment.
-const MUCH: u64 = 64 << 20;
+pub(super) const MUCH: u64 = 64 << 20;
 
 /// Why method `online` is not possible.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -126,9 +126,7 @@ pub struct Contained {
     pub extensions: Vec<String>,
     /// Its large objects.
     pub large_objects: u64,
-    /// Tables and sequences whose contents are in no log, so that no copy gets them.
-    pub unlogged: u64,
-    /// Bytes of these.
+    /// Bytes of tables whose rows are in no log, so that no copy gets them.
     pub unlogged_bytes: u64,
     /// Indexes whose order depends on a collation that is of another version now, or of an unknown one.
     pub stale_indexes: Vec<String>,
@@ -161,10 +159,10 @@ const SHARED: &str = "SELECT json_build_object(
     'free_replication_slots', current_setting('max_replication_slots')::int
         - (SELECT count(*) FROM pg_replication_slots));";
 
-const CONTAINED: &str = "SELECT json_build_object(
+/// Whoever has locked a table for long is named by the server; nobody is kept waiting without a word.
+const CONTAINED: &str = "SET lock_timeout = '30s'; SELECT json_build_object(
     'extensions', (SELECT coalesce(json_agg(extname ORDER BY extname), '[]') FROM pg_extension),
     'large_objects', (SELECT count(*) FROM pg_largeobject_metadata),
-    'unlogged', (SELECT count(*) FROM pg_class WHERE relpersistence = 'u' AND relkind IN ('r', 'S')),
     'unlogged_bytes', (SELECT coalesce(sum(pg_table_size(oid)), 0)::bigint FROM pg_class
         WHERE relpersistence = 'u' AND relkind = 'r'),
     'stale_indexes', (SELECT coalesce(json_agg(format('%I.%I', nspname, relname)), '[]')

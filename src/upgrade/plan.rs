@@ -33,8 +33,6 @@ pub struct Plan {
     pub method: Method,
     /// Method `online`: where the copy is made that becomes the new cluster.
     pub copy: PathBuf,
-    /// Method `online`: databases some of whose tables are in no log, so that the copy does not get their rows.
-    pub unlogged: Vec<String>,
     /// Method `online`: indexes to be built anew afterwards, by database.
     pub stale_indexes: BTreeMap<String, Vec<String>>,
     /// Whether the pages of the new cluster carry checksums.
@@ -83,14 +81,12 @@ pub fn plan(
     };
     let method = choose(facts);
     let contents = cluster.contents.iter().filter(|(_, contained)| !contained.stale_indexes.is_empty());
-    let unlogged = cluster.contents.iter().filter(|(_, contained)| contained.unlogged > 0);
     Ok(Plan {
         beside: named_after(&facts.data_directory.path, &format!("upgrade-{id}")),
         copy: named_after(&facts.data_directory.path, &format!("upgrade-{id}-copy")),
         stale_indexes: contents
             .map(|(name, contained)| (name.clone(), contained.stale_indexes.clone()))
             .collect(),
-        unlogged: unlogged.map(|(name, _)| name.clone()).collect(),
         // pg_upgrade takes pages as they are.
         checksums: method == Method::Dump || cluster.server.data_checksums,
         method,

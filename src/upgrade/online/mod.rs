@@ -53,10 +53,11 @@ pub fn build(work: &mut Work<'_>, plan: &Plan) -> Result<()> {
     follower.catch_up(&source)?;
     // Most of it is on the disk then before it is waited for.
     cluster::sync_file_system(&plan.copy)?;
+    unlogged::require_few(&source.session())?;
     interrupt::check()?;
 
     stop_clients(work, plan)?;
-    let unlogged = Unlogged::read(&work.live_session(&live), &plan.unlogged)?;
+    let unlogged = Unlogged::read(&work.live_session(&live))?;
     stop_server(work, plan)?;
     work.step(Step::Promoting)?;
     follower.prove(&source, plan)?;
