@@ -349,3 +349,59 @@ fn indexes_of_a_collation_that_has_changed_are_built_anew() {
     let stale = "SELECT count(*) FROM pg_collation WHERE collversion IS DISTINCT FROM pg_collation_actual_version(oid) AND collversion <> ''";
     assert_eq!(sql(&machine, "mautrix-signal", stale), "0");
 }
+
+/// What an administrator may have set for days when this server is a standby, and for others than us.
+const ODD_CONFIGURATION: &str = "
+archive_cleanup_command = 'touch /var/tmp/touched-%r'
+recovery_end_command = 'touch /var/tmp/touched-%r'
+recovery_target_time = '2030-01-01 00:00:00'
+restore_command = 'false'
+promote_trigger_file = '/etc/passwd'
+wal_receiver_status_interval = 0
+statement_timeout = '3s'
+";
+
+/// What a cluster may hold that the upgrade, or the other version, has in another way.
+const ODDITIES: &str = "
+    DROP SCHEMA public CASCADE; CREATE SCHEMA public; COMMENT ON SCHEMA public IS 'made anew';
+    DROP EXTENSION plpgsql; CREATE EXTENSION plpgsql;
+    CREATE TABLE parts (id int) PARTITION BY RANGE (id); CREATE TABLE part PARTITION OF parts FOR VALUES FROM (0) TO (9);
+    CREATE FUNCTION f() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END';
+    CREATE TRIGGER t AFTER INSERT ON parts FOR EACH ROW EXECUTE FUNCTION f();
+    INSERT INTO parts VALUES (1);";
+
+const NO_CHANGES: &str = "
+    CREATE FUNCTION s.refuse() RETURNS event_trigger LANGUAGE plpgsql AS 'BEGIN RAISE EXCEPTION $$not here$$; END';
+    CREATE EVENT TRIGGER refuse ON ddl_command_start WHEN TAG IN ('ALTER TABLE') EXECUTE FUNCTION s.refuse();";
+
+#[test]
+fn whatever_a_cluster_holds_and_is_set_to_it_goes_along() {
+    let Some(machine) = machine::for_test("online-odd") else { return };
+    let (_, room) = prepare(&machine, 13, METHOD);
+    machine.ok(&format!(
+        "cat >>/matrix/postgres/data/postgresql.conf <<'EOF'{ODD_CONFIGURATION}EOF\nsystemctl restart matrix-postgres.service"
+    ));
+    sql(&machine, "postgres", r#"CREATE DATABASE "it's a=b ""x"" ü""#);
+    sql(&machine, "postgres", "CREATE DATABASE odd");
+    sql(&machine, "odd", ODDITIES);
+    sql(&machine, "mautrix-signal", NO_CHANGES);
+    // Which waits for a restart, while the server has more.
+    sql(&machine, "postgres", "ALTER SYSTEM SET max_connections = 60");
+    sql(&machine, "postgres", "ALTER DATABASE \"mautrix-signal\" SET default_transaction_read_only = on");
+    let upgraded = machine.run(UPGRADE);
+    assert_eq!(upgraded.status, 0, "{upgraded}\n{}", journal(&machine));
+    is_well(&machine, "17", &room);
+    assert_eq!(sql(&machine, "mautrix-signal", "SELECT count(*), max(id) FROM s.volatile"), "10|10");
+    assert_eq!(machine.ok("ls /var/tmp | grep touched || true"), "");
+    // What stands in the way of every upgrade is known before anything is stopped.
+    machine.ok("matrix-postgres-upgrade rollback --yes");
+    sql(&machine, "postgres", "UPDATE pg_database SET datconnlimit = -2 WHERE datname = 'odd'");
+    sql(&machine, "postgres", "ALTER SYSTEM SET synchronous_standby_names = 'far'");
+    machine.ok("systemctl reload matrix-postgres.service");
+    machine.wait_for(
+        "{ matrix-postgres-upgrade check || true; } | grep -q '^BLOCKER  synchronous_standby_names is'",
+        Duration::from_secs(10),
+    );
+    let said = machine.run("matrix-postgres-upgrade check").stdout;
+    assert!(said.contains("was interrupted: nobody can read it"), "{said}");
+}

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::choice::{Obstacle, choose, obstacles};
 use super::configuration::Foreseen;
-use super::facts::{CatalogSetting, Cluster, Facts};
+use super::facts::{CatalogSetting, Cluster, Facts, Shared};
 use super::transfer::Way;
 use crate::config::Method;
 use crate::postgres::{Contents, Major, identifier};
@@ -305,6 +305,13 @@ impl Findings {
                 Some(&format!("ALTER DATABASE \"{database}\" ALLOW_CONNECTIONS true")),
             );
         }
+        for database in &shared.invalid_databases {
+            self.add(
+                Weight::Blocker,
+                format!("a DROP DATABASE of {database:?} was interrupted: nobody can read it any more"),
+                Some(&format!("matrix-postgres-cli -c 'DROP DATABASE {}' ends it", identifier(database))),
+            );
+        }
         for tablespace in &shared.tablespaces {
             self.add(
                 Weight::Blocker,
@@ -312,10 +319,7 @@ impl Findings {
                 Some("move its tables back: ALTER TABLE … SET TABLESPACE pg_default"),
             );
         }
-        for slot in &shared.replication_slots {
-            let message = format!("replication slot {slot} will be gone; its standby must be made anew");
-            self.add(Weight::Warning, message, None);
-        }
+        self.standbys(shared);
         if shared.scram_only && !shared.md5_roles.is_empty() {
             self.add(
                 Weight::Warning,
@@ -349,6 +353,25 @@ impl Findings {
         }
         for (who, connections) in &shared.sessions {
             self.add(Weight::Fact, format!("connected: {who}, {connections} times"), None);
+        }
+    }
+
+    fn standbys(&mut self, shared: &Shared) {
+        if !shared.synchronous_standbys.is_empty() {
+            let message = format!(
+                "synchronous_standby_names is {:?}: no standby can follow to another version, and every commit would \
+                 wait for it forever",
+                shared.synchronous_standbys
+            );
+            self.add(
+                Weight::Blocker,
+                message,
+                Some("ALTER SYSTEM SET synchronous_standby_names = '', and reload the server"),
+            );
+        }
+        for slot in &shared.replication_slots {
+            let message = format!("replication slot {slot} will be gone; its standby must be made anew");
+            self.add(Weight::Warning, message, None);
         }
     }
 
@@ -438,7 +461,7 @@ mod tests {
     use super::*;
     use crate::postgres::initdb::Initialisation;
     use crate::postgres::{DataDirectory, ServerFacts};
-    use crate::upgrade::facts::{Contained, Shared};
+    use crate::upgrade::facts::Contained;
     use crate::upgrade::space::tests::space;
 
     fn facts() -> Facts {
@@ -520,7 +543,7 @@ mod tests {
     #[test]
     fn everything_that_would_stop_it_half_way_is_found_beforehand() {
         type Change = fn(&mut Facts);
-        let cases: [(Change, &str); 19] = [
+        let cases: [(Change, &str); 21] = [
             (|facts| facts.target = Some(Major(15)), "15 is not newer"),
             (|facts| facts.target = Some(Major(18)), "PostgreSQL 18, the target, is not installed"),
             (|facts| facts.installed = vec![Major(17)], "PostgreSQL 15, the cluster's own, is not installed"),
@@ -546,6 +569,8 @@ mod tests {
             (|facts| facts.system_identifier = Some("2".into()), "is not that of /d/data"),
             (|facts| facts.cluster = None, "is not running"),
             (|facts| facts.target_extensions.clear(), "extension plpgsql of database \"homeserver\""),
+            (|facts| cluster(facts).shared.synchronous_standbys = "*".into(), "every commit would wait"),
+            (|facts| cluster(facts).shared.invalid_databases = vec!["x".into()], "was interrupted"),
             (|facts| cluster(facts).shared.prepared_transactions = 2, "2 prepared transactions"),
             (|facts| cluster(facts).shared.closed_databases = vec!["x".into()], "accepts no connections"),
             (

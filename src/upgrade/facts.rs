@@ -96,10 +96,16 @@ pub struct Shared {
     pub replication_slots: Vec<String>,
     /// Databases that accept no connections, other than template0.
     pub closed_databases: Vec<String>,
+    /// Databases whose DROP DATABASE was interrupted.
+    #[serde(default)]
+    pub invalid_databases: Vec<String>,
     /// Settings of roles and databases, those of extensions left out.
     pub settings: Vec<CatalogSetting>,
     /// Who is connected: `role@database (application)`, with how many connections.
     pub sessions: Vec<(String, u64)>,
+    /// `synchronous_standby_names`.
+    #[serde(default)]
+    pub synchronous_standbys: String,
     /// How much is written to the log: `minimal`, `replica`, `logical`.
     pub wal_level: String,
     /// How many more may be sent the log.
@@ -143,6 +149,7 @@ const SHARED: &str = "SELECT json_build_object(
     'replication_slots', (SELECT coalesce(json_agg(slot_name), '[]') FROM pg_replication_slots),
     'closed_databases', (SELECT coalesce(json_agg(datname), '[]') FROM pg_database
         WHERE NOT datallowconn AND datname <> 'template0'),
+    'invalid_databases', (SELECT coalesce(json_agg(datname), '[]') FROM pg_database WHERE datconnlimit = -2),
     'settings', (SELECT coalesce(json_agg(json_build_object(
             'role', CASE WHEN setrole <> 0 THEN pg_get_userbyid(setrole) END,
             'database', (SELECT datname FROM pg_database WHERE oid = setdatabase),
@@ -153,6 +160,7 @@ const SHARED: &str = "SELECT json_build_object(
             count(*) AS n
         FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()
         GROUP BY who) AS sessions),
+    'synchronous_standbys', current_setting('synchronous_standby_names'),
     'wal_level', current_setting('wal_level'),
     'free_wal_senders', current_setting('max_wal_senders')::int
         - (SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'walsender'),
