@@ -317,6 +317,21 @@ fn whatever_fails_after_the_stop_leads_back_with_the_reason() {
     machine.ok("rm /etc/systemd/system/matrix-locker.service; systemctl stop locker.service matrix-locker.service; systemctl daemon-reload");
     machine.ok("systemctl reset-failed; systemctl stop locker.service || true");
 
+    // The disk fills while the copy is made: the server needs what is left.
+    configure(&machine, "method = \"online\"\nmax_rate = 5\n");
+    machine.ok("systemctl start --no-block matrix-postgres-upgrade.service");
+    machine.wait_for("pgrep -f '[p]g_basebackup'", Duration::from_secs(60));
+    machine.ok("fallocate -l $(($(df --output=avail -B1 /matrix | tail -n 1) - 300000000)) /matrix/full");
+    machine.wait_for("systemctl is-failed matrix-postgres-upgrade.service", Duration::from_secs(60));
+    let said = journal(&machine);
+    assert!(
+        said.contains("are free on the file system of") && said.contains("nothing was stopped"),
+        "{said}"
+    );
+    machine.ok("rm /matrix/full");
+    configure(&machine, "method = \"online\"\n");
+    is_well(&machine, "15", &room);
+
     // pg_upgrade would not take it: nothing is stopped.
     let before = machine.ok(PIDS);
     sql(&machine, "mautrix-signal", "CREATE TABLE refused (t pg_catalog.regproc)");

@@ -1,14 +1,16 @@
 //! A copy of the running cluster that follows it, and the proof that it has everything.
 
 use std::io::{BufRead as _, BufReader, Write as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{ChildStdin, Stdio};
 use std::time::{Duration, Instant};
 
+use indicatif::DecimalBytes;
 use nix::unistd::chown;
 
 use crate::account::Account;
 use crate::error::{Error, IoContext as _, Kind, Result};
+use crate::files;
 use crate::postgres::pg_controldata::{self, Control};
 use crate::postgres::{
     Connection, Major, STANDBY, Session, literal, pg_basebackup, pg_verifybackup, psql_script,
@@ -30,6 +32,14 @@ const DISCONNECTED: Duration = Duration::from_secs(60);
 
 /// So many bytes of log are nothing: the copy has them as soon as nobody writes any more.
 const NEXT_TO_NOTHING: i64 = 1 << 20;
+
+const MINUTE: Duration = Duration::from_secs(60);
+
+/// So many bytes stay free for the server while its copy grows.
+const RESERVE: u64 = 512 << 20;
+
+/// The first version that can end sessions for saying nothing.
+const IDLE_SESSIONS: Major = Major(14);
 
 /// The first version whose copies carry a list of their files with checksums.
 const MANIFESTS: Major = Major(13);
@@ -80,9 +90,9 @@ pub fn take(
     let mut command = source.command(&call)?;
     command.stdin(Stdio::null()).stdout(Stdio::null());
     let mut child = Child::spawn(command, "pg_basebackup")?;
-    leave_the_disk_to_others(&child);
+    leave_the_disk_to_others(&child, source);
     progress.begin("copying", Some(bytes));
-    let copied = wait(&mut child, source, progress);
+    let copied = wait(&mut child, source, directory, progress);
     progress.end();
     copied.and_then(|()| child.wait()).map_err(|error| full_disk(error, directory))?;
     // Until the copy follows by itself, nothing of the log may go that it has not yet.
@@ -90,8 +100,13 @@ pub fn take(
     if source.from >= MANIFESTS {
         let mut command = source.command(&pg_verifybackup::verify(directory))?;
         command.stdin(Stdio::null()).stdout(Stdio::null());
-        let child = Child::spawn(command, "pg_verifybackup")?;
-        leave_the_disk_to_others(&child);
+        let mut child = Child::spawn(command, "pg_verifybackup")?;
+        leave_the_disk_to_others(&child, source);
+        while !child.has_ended() {
+            interrupt::check()?;
+            require_room(directory)?;
+            std::thread::sleep(TICK);
+        }
         child.wait().map_err(|error| {
             let error = error.context(format!("{} is not what the server has sent", directory.display()));
             if error.kind() == Kind::Program { error.with_kind(Kind::Damaged) } else { error }
@@ -101,10 +116,11 @@ pub fn take(
 }
 
 /// Asks the server how far it is; older ones do not say.
-fn wait(child: &mut Child, source: &Source<'_>, progress: &mut dyn Progress) -> Result<()> {
+fn wait(child: &mut Child, source: &Source<'_>, directory: &Path, progress: &mut dyn Progress) -> Result<()> {
     let mut asked = Instant::now();
     while !child.has_ended() {
         interrupt::check()?;
+        require_room(directory)?;
         std::thread::sleep(TICK);
         if asked.elapsed() > 10 * TICK && source.from >= MANIFESTS {
             let sql = "SELECT to_json(coalesce(max(backup_streamed), 0)) FROM pg_stat_progress_basebackup;";
@@ -117,12 +133,33 @@ fn wait(child: &mut Child, source: &Source<'_>, progress: &mut dyn Progress) -> 
     Ok(())
 }
 
-/// Idle priority where the disk's scheduler knows such (ionice(1)); without it, the copy is as good.
-fn leave_the_disk_to_others(child: &Child) {
+/// The server writes its log to the same file system, and ends where that is full. It comes first.
+fn require_room(directory: &Path) -> Result<()> {
+    let free = files::free_space(directory)?;
+    if free >= RESERVE {
+        return Ok(());
+    }
+    let message = format!(
+        "only {} are free on the file system of {}, which the server needs for itself",
+        DecimalBytes(free),
+        directory.display()
+    );
+    Err(Error::new(Kind::NoSpace, message)
+        .hint(format!("make room there: df -h {}", parent(directory).display())))
+}
+
+fn parent(directory: &Path) -> &Path {
+    directory.parent().unwrap_or(directory)
+}
+
+/// Idle priority where the disk's scheduler knows such (ionice(1)); without it, the copy is as good. Of another user's
+/// process root may not say so in the unit, and that user may.
+fn leave_the_disk_to_others(child: &Child, source: &Source<'_>) {
     let pid = child.pid().to_string();
     let lowered = tool("ionice", "util-linux").and_then(|program| {
         let mut command = bare(&program);
         command.args(["--class", "idle", "--pid", &pid]);
+        source.account.apply(&mut command);
         output(command, "ionice", &[])
     });
     if let Err(error) = lowered {
@@ -155,8 +192,10 @@ impl Kept {
             Error::new(Kind::Server, "the server was not asked to keep its log").because(error)
         };
         let slot = format!("matrix_postgres_{}", std::process::id());
+        // Nothing is said in it for as long as the copy is read back.
+        let patient = if source.from >= IDLE_SESSIONS { "SET idle_session_timeout = 0;\n" } else { "" };
         let sql = format!(
-            "SELECT slot_name FROM pg_create_physical_replication_slot({}, true, true);\n",
+            "{patient}SELECT slot_name FROM pg_create_physical_replication_slot({}, true, true);\n",
             literal(&slot)
         );
         let Some(mut input) = session.stdin() else {
@@ -194,6 +233,7 @@ fn limits(source: &Source<'_>) -> Result<Vec<String>> {
 /// A copy that follows the server.
 pub struct Follower<'a> {
     server: Private<'a>,
+    directory: PathBuf,
 }
 
 impl<'a> Follower<'a> {
@@ -215,7 +255,7 @@ impl<'a> Follower<'a> {
         let cluster = (Side::Copy, plan.copy.as_path(), plan.from);
         let server =
             Private::start_with(source.runtime, owner, sockets, superuser, cluster, plan.to, &settings)?;
-        let mut follower = Self { server };
+        let mut follower = Self { server, directory: plan.copy.clone() };
         follower.until(source, |behind| behind.is_some())?;
         kept.let_go();
         Ok(follower)
@@ -226,7 +266,8 @@ impl<'a> Follower<'a> {
     /// # Errors
     /// [`Kind::Server`] if it does not follow any more.
     pub fn catch_up(&mut self, source: &Source<'_>) -> Result<()> {
-        let near = |behind: Option<i64>| behind.is_some_and(|bytes| bytes < NEXT_TO_NOTHING);
+        let begun = Instant::now();
+        let near = |behind: Option<i64>| behind.is_some_and(|bytes| bytes < near_enough(begun.elapsed()));
         self.until(source, near)?;
         source.checkpoint()?;
         self.until(source, near)?;
@@ -240,15 +281,20 @@ impl<'a> Follower<'a> {
                 WHERE application_name = {} AND state = 'streaming' LIMIT 1)), 'null');",
             literal(STANDBY)
         );
-        let mut connected = Instant::now();
+        let (mut connected, mut told) = (Instant::now(), Instant::now());
         loop {
             interrupt::check()?;
+            require_room(&self.directory)?;
             let behind: Option<i64> = source.session().query("postgres", &sql)?;
             if enough(behind) {
                 return Ok(());
             }
-            if behind.is_some() {
+            if let Some(bytes) = behind {
                 connected = Instant::now();
+                if told.elapsed() > MINUTE {
+                    log::info!("the copy is {} behind", DecimalBytes(bytes.unsigned_abs()));
+                    told = Instant::now();
+                }
             }
             if self.server.has_ended() || connected.elapsed() > DISCONNECTED {
                 return Err(Error::new(Kind::Server, "the copy does not follow the server any more")
@@ -320,10 +366,27 @@ impl<'a> Follower<'a> {
     }
 }
 
+/// Where so much is written all the time that the copy is never next to the end, it may be further and further away from
+/// it: what is left then takes seconds when nobody writes any more.
+fn near_enough(waited: Duration) -> i64 {
+    NEXT_TO_NOTHING << (waited.as_secs() / MINUTE.as_secs()).min(8)
+}
+
 fn control(source: &Source<'_>, directory: &Path) -> Result<Control> {
     let text = output(source.command(&pg_controldata::print(directory))?, "pg_controldata", &[])?;
     Control::parse(&String::from_utf8_lossy(&text)).ok_or_else(|| {
         let message = format!("what pg_controldata says of {} cannot be read", directory.display());
         Error::new(Kind::Program, message)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_copy_of_a_busy_server_is_waited_for_and_not_forever() {
+        let after = |minutes: u32| near_enough(MINUTE * minutes) >> 20;
+        assert_eq!([0, 1, 5, 8, 1000].map(after), [1, 2, 32, 256, 256]);
+    }
 }
