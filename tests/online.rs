@@ -420,3 +420,33 @@ fn whatever_a_cluster_holds_and_is_set_to_it_goes_along() {
     let said = machine.run("matrix-postgres-upgrade check").stdout;
     assert!(said.contains("was interrupted: nobody can read it"), "{said}");
 }
+
+#[test]
+fn a_rehearsal_that_is_cut_off_leaves_nothing() {
+    let Some(machine) = machine::for_test("online-cut-off") else { return };
+    let (_, room) = prepare(&machine, 15, METHOD);
+    let processes = "pgrep -af '[r]ehearsal|[p]g_(basebackup|upgrade|dump|restore)|[5]0433' || true";
+    let slots = "SELECT count(*) FROM pg_replication_slots";
+    for (configuration, pattern, signal) in [
+        ("max_rate = 2", "[p]g_basebackup.*--pgdata", "TERM"),
+        ("max_rate = 2", "[p]g_basebackup.*--pgdata", "KILL"),
+        ("", "[b]in/postgres.*50433.*-b", "TERM"),
+        ("", "[p]g_upgrade.*--link", "TERM"),
+    ] {
+        eprintln!("{signal} at {pattern}");
+        configure(&machine, &format!("method = \"online\"\n{configuration}\n"));
+        machine.ok("matrix-postgres-upgrade rehearse >/var/tmp/log 2>&1 & echo $! >/var/tmp/pid");
+        machine.wait_for(&format!("pgrep -f '{pattern}'"), Duration::from_secs(60));
+        machine.ok(&format!("kill -{signal} $(cat /var/tmp/pid)"));
+        machine.wait_for("! kill -0 $(cat /var/tmp/pid)", Duration::from_secs(60));
+        machine.wait_for(
+            "! ls -d /matrix/postgres/data?* && ! pgrep -f '[m]atrix-postgres-upgrade recover'",
+            Duration::from_secs(20),
+        );
+        // The server learns from its next message that nobody is there any more.
+        machine.wait_for(&format!("test -z \"$({processes})\""), Duration::from_secs(10));
+        assert_eq!(machine.ok("ls -A /run/matrix-postgres"), ".s.PGSQL.5432\n.s.PGSQL.5432.lock");
+        assert_eq!(sql(&machine, "postgres", slots), "0");
+        is_well(&machine, "15", &room);
+    }
+}

@@ -5,9 +5,9 @@ use std::path::Path;
 
 use jiff::Timestamp;
 
-use super::exchange::{exchange, exists, mend};
+use super::exchange::{exchange, exists, mend, remove};
 use super::journal::{Entry, Outcome, Step};
-use super::servers::{Sockets, stop_abandoned};
+use super::servers::{Sockets, end_copying, stop_abandoned};
 use super::work::Work;
 use super::{keep, transfer};
 use crate::error::{Error, IoContext as _, Kind, Result};
@@ -124,9 +124,10 @@ fn require_old(entry: &Entry, directory: &Path) -> Result<()> {
 /// # Errors
 /// [`Kind::File`], [`Kind::Server`] if a server that was left on it does not end.
 pub fn remove_copy(entry: &Entry) -> Result<()> {
-    let Some(copy) = entry.copy.as_deref().filter(|copy| exists(copy)) else { return Ok(()) };
+    let Some(copy) = entry.copy.as_deref() else { return Ok(()) };
+    end_copying(copy);
     stop_abandoned(copy)?;
-    std::fs::remove_dir_all(copy).at("remove the copy", copy)
+    remove(copy)
 }
 
 /// What is beside the old cluster, now that this is in place, is the new one.

@@ -84,6 +84,33 @@ pub fn move_to(from: &Path, to: &Path) -> Result<bool> {
     Ok(true)
 }
 
+/// Removes a directory that was never in place. A program that a dead run has left may still write in it: by another name
+/// that does not find it any more, and ends. Cut off, it is done by calling this again.
+///
+/// # Errors
+/// [`crate::Kind::File`].
+pub(super) fn remove(directory: &Path) -> Result<()> {
+    let mut gone = directory.as_os_str().to_owned();
+    gone.push(GONE);
+    let gone = match directory.as_os_str().as_encoded_bytes().ends_with(GONE.as_bytes()) {
+        true => directory.to_owned(),
+        false => PathBuf::from(gone),
+    };
+    let remove = || std::fs::remove_dir_all(&gone).at("remove", &gone);
+    if exists(&gone) {
+        remove()?;
+    }
+    if exists(directory) && directory != gone {
+        rename(directory, &gone)?;
+        // What was just being written may appear meanwhile.
+        remove().or_else(|_| remove())?;
+    }
+    Ok(())
+}
+
+/// What is being removed is called that.
+pub(super) const GONE: &str = ".gone";
+
 pub(super) fn exists(path: &Path) -> bool {
     path.symlink_metadata().is_ok()
 }
@@ -137,6 +164,17 @@ mod tests {
         std::fs::rename(&b, &a).unwrap();
         mend(&a, &b).unwrap();
         assert_eq!((content(&a), content(&b)), ("new".into(), "old".into()));
+    }
+
+    #[test]
+    fn what_was_being_removed_is_removed() {
+        let (parent, a, _b) = two();
+        std::fs::rename(&a, parent.path().join("data.gone")).unwrap();
+        remove(&a).unwrap();
+        assert!(!parent.path().join("data.gone").exists());
+        std::fs::create_dir_all(a.join("base")).unwrap();
+        remove(&a).unwrap();
+        assert!(!a.exists() && !parent.path().join("data.gone").exists());
     }
 
     #[test]

@@ -63,7 +63,7 @@ pub fn recover(
         Err(error) if error.kind() == Kind::Locked => return Ok(Recovered::UnderWay(error.to_string())),
         Err(error) => return Err(error),
     };
-    rehearsal::clear_abandoned(&settings.data_directory)?;
+    rehearsal::clear_abandoned(&settings.data_directory, &settings.socket_directory)?;
     // Who held the lock may have ended it.
     let Some(journal) = open(Journal::read(&settings.state_directory)?) else {
         return Ok(Recovered::Nothing);

@@ -10,13 +10,13 @@ use serde::{Deserialize, Serialize};
 
 use super::choice::server_obstacles;
 use super::compare::{Snapshot, require_equal};
-use super::exchange::exists;
+use super::exchange::{GONE, exists, remove};
 use super::journal::Step;
 use super::online::conversion::Conversion;
 use super::online::copy::{self, Follower, Source};
 use super::online::remove_stamps;
 use super::plan::{Plan, named_after};
-use super::servers::{Private, Side, Sockets, stop_abandoned};
+use super::servers::{Private, Side, Sockets, end_copying, stop_abandoned};
 use super::transfer::{DumpDirectory, Way, jobs, transfer};
 use super::work::owner;
 use super::{cluster, dump, facts, run};
@@ -128,7 +128,7 @@ pub fn rehearse(
     progress: &mut dyn Progress,
 ) -> Result<Rehearsal> {
     let _lock = Lock::take(&settings.state_directory, "rehearsal", Timestamp::now())?;
-    clear_abandoned(&settings.data_directory)?;
+    clear_abandoned(&settings.data_directory, &settings.socket_directory)?;
     let plan = place(run::prepare(settings, runtime, to)?);
     require_copy(settings, runtime, to, &plan)?;
     log::info!("{}", describe(&plan));
@@ -353,8 +353,10 @@ struct Stage<'a>(&'a Plan);
 
 impl Drop for Stage<'_> {
     fn drop(&mut self) {
+        end_copying(&self.0.copy);
         for directory in [&self.0.copy, &self.0.beside].into_iter().filter(|path| exists(path)) {
-            if let Err(error) = std::fs::remove_dir_all(directory).at("remove", directory) {
+            // pg_upgrade, told to end, leaves its servers.
+            if let Err(error) = stop_abandoned(directory).and_then(|()| remove(directory)) {
                 log::warn!("{}", error.report());
             }
         }
@@ -373,13 +375,27 @@ pub fn has_left(data_directory: &Path) -> Result<bool> {
 ///
 /// # Errors
 /// [`Kind::File`], [`Kind::Server`].
-pub fn clear_abandoned(data_directory: &Path) -> Result<()> {
-    for path in left(data_directory)? {
+pub fn clear_abandoned(data_directory: &Path, socket_directory: &Path) -> Result<()> {
+    let left = left(data_directory)?;
+    if !left.is_empty() {
+        Sockets::remove_abandoned(socket_directory)?;
+    }
+    for path in left {
         log::info!("removing what a rehearsal has left: {}", path.display());
+        end_copying(&path);
         stop_abandoned(&path)?;
-        std::fs::remove_dir_all(&path).at("remove", &path)?;
+        remove(&path)?;
     }
     Ok(())
+}
+
+/// Whether a name ends as [`place`] lets it, or as what is being removed. An administrator's own directory may begin like it.
+fn is_ours(ending: &[u8]) -> bool {
+    let Ok(ending) = std::str::from_utf8(ending) else { return false };
+    let id = ending.strip_suffix(GONE).unwrap_or(ending);
+    let id = id.strip_suffix("-copy").unwrap_or(id);
+    let shape = id.bytes().map(|b| if b.is_ascii_digit() { b'0' } else { b });
+    shape.eq(*b"00000000T000000Z")
 }
 
 fn left(data_directory: &Path) -> Result<Vec<PathBuf>> {
@@ -394,8 +410,9 @@ fn left(data_directory: &Path) -> Result<Vec<PathBuf>> {
     let mut left = Vec::new();
     for entry in entries {
         let entry = entry.at("read", parent)?;
-        let is_ours = entry.file_name().as_encoded_bytes().starts_with(prefix.as_encoded_bytes());
-        if is_ours && entry.file_type().at("read", parent)?.is_dir() {
+        let name = entry.file_name();
+        let ending = name.as_encoded_bytes().strip_prefix(prefix.as_encoded_bytes());
+        if ending.is_some_and(is_ours) && entry.file_type().at("read", parent)?.is_dir() {
             left.push(entry.path());
         }
     }
@@ -442,12 +459,16 @@ mod tests {
     fn only_what_bears_its_name_is_a_rehearsals() {
         let parent = tempfile::tempdir().unwrap();
         let data = parent.path().join("data");
-        for name in ["data", "data.rehearsal-x", "data.upgrade-y", "rehearsal-z"] {
+        let others =
+            ["data", "data.rehearsal-x", "data.upgrade-20261124T030000Z", "rehearsal-20261124T030000Z"];
+        let ours =
+            ["", "-copy", ".gone", "-copy.gone"].map(|end| format!("data.rehearsal-20261124T030000Z{end}"));
+        for name in others.iter().copied().chain(ours.iter().map(String::as_str)) {
             std::fs::create_dir(parent.path().join(name)).unwrap();
         }
         assert!(has_left(&data).unwrap());
-        clear_abandoned(&data).unwrap();
+        clear_abandoned(&data, &parent.path().join("run")).unwrap();
         assert!(!has_left(&data).unwrap());
-        assert!(data.exists() && parent.path().join("data.upgrade-y").exists());
+        assert!(others.iter().all(|name| parent.path().join(name).exists()));
     }
 }

@@ -292,3 +292,51 @@ pub fn stop_abandoned(data_directory: &Path) -> Result<()> {
         std::thread::sleep(Duration::from_millis(50));
     }
 }
+
+/// Ends the pg_basebackup that writes to `copy`, whoever has left it: its second process, which receives the log, outlives
+/// the first for as long as there is none, and a replication slot with it.
+pub fn end_copying(copy: &Path) {
+    let deadline = std::time::Instant::now() + Duration::from_secs(10);
+    loop {
+        let found = writing_to(copy, Path::new("/proc"));
+        for pid in &found {
+            let _ = kill(Pid::from_raw(*pid), Signal::SIGKILL);
+        }
+        if found.is_empty() || std::time::Instant::now() > deadline {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// By their arguments: `pg_basebackup … --pgdata DIRECTORY`.
+fn writing_to(copy: &Path, proc: &Path) -> Vec<i32> {
+    let writes = |process: &Path| {
+        let Ok(line) = std::fs::read(process.join("cmdline")) else { return false };
+        let mut words = line.split(|&byte| byte == 0);
+        words.next().is_some_and(|program| program.ends_with(b"pg_basebackup"))
+            && words.any(|word| word == copy.as_os_str().as_encoded_bytes())
+    };
+    let processes = std::fs::read_dir(proc).into_iter().flatten().flatten().map(|entry| entry.path());
+    let pid = |process: &Path| process.file_name()?.to_str()?.parse().ok();
+    processes.filter(|process| writes(process)).filter_map(|process| pid(&process)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_writes_to_this_copy_is_ended() {
+        let proc = tempfile::tempdir().unwrap();
+        for (pid, line) in [
+            ("7", "/usr/lib/postgresql/15/bin/pg_basebackup\0--pgdata\0/d/data.x-copy\0"),
+            ("8", "/usr/lib/postgresql/15/bin/pg_basebackup\0--pgdata\0/d/data.x-copy-2\0"),
+            ("9", "/bin/ls\0/d/data.x-copy\0"),
+        ] {
+            std::fs::create_dir(proc.path().join(pid)).unwrap();
+            std::fs::write(proc.path().join(pid).join("cmdline"), line).unwrap();
+        }
+        assert_eq!(writing_to(Path::new("/d/data.x-copy"), proc.path()), [7]);
+    }
+}

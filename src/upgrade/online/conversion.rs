@@ -33,7 +33,8 @@ impl Conversion<'_> {
     /// [`Kind::NotWell`] with its words.
     pub fn check(&self, live: &Connection) -> Result<()> {
         let old = (self.plan.data_directory.as_path(), live.port);
-        self.call(Mode::Check, old, &live.socket_directory, &[]).map_err(|error| {
+        // Where the live server's socket is, its postmaster.pid says; this is for the new one's.
+        self.call(Mode::Check, old, self.sockets.directory_of_owner(), &[]).map_err(|error| {
             let error = if error.kind() == Kind::Program { error.with_kind(Kind::NotWell) } else { error };
             error
                 .context("pg_upgrade would not take this cluster")
