@@ -450,3 +450,21 @@ fn a_rehearsal_that_is_cut_off_leaves_nothing() {
         is_well(&machine, "15", &room);
     }
 }
+
+#[test]
+fn who_is_told_to_stop_goes_back_first_by_hand_as_well() {
+    let Some(machine) = machine::for_test("online-told") else { return };
+    let (_, room) = prepare(&machine, 15, METHOD);
+    client(&machine, "matrix-slow.service", "ExecStart=true\nExecStop=sleep 5");
+    machine.ok("matrix-postgres-upgrade run >/var/tmp/log 2>&1 & echo $! >/var/tmp/pid");
+    machine.wait_for(
+        "systemctl show --property=ActiveState matrix-slow.service | grep -q deactivating",
+        Duration::from_secs(60),
+    );
+    machine.ok("kill -TERM $(cat /var/tmp/pid)");
+    machine.wait_for("! kill -0 $(cat /var/tmp/pid)", Duration::from_secs(60));
+    let said = machine.ok("cat /var/tmp/log");
+    assert!(said.contains("runs on PostgreSQL 15 again, as before"), "{said}");
+    machine.ok("systemctl is-active matrix-slow.service");
+    is_well(&machine, "15", &room);
+}

@@ -4,7 +4,7 @@
 //! ordinary error path cleans up.
 
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -14,6 +14,7 @@ use signal_hook::iterator::Signals;
 use crate::error::{Error, Kind, Result};
 
 static RECEIVED: AtomicI32 = AtomicI32::new(0);
+static UNDISTURBED: AtomicBool = AtomicBool::new(false);
 static CHILDREN: Mutex<Vec<i32>> = Mutex::new(Vec::new());
 
 /// Starts to listen for signals. Called once, by a program that has something to clean up.
@@ -25,6 +26,13 @@ pub fn listen() -> Result<()> {
         .map_err(|error| Error::new(Kind::Bug, "could not listen for signals").because(error))?;
     std::thread::spawn(move || {
         for signal in signals.forever() {
+            if UNDISTURBED.load(Ordering::SeqCst) {
+                log::warn!(
+                    "{} is not heeded any more: what was running is being started again",
+                    name(signal)
+                );
+                continue;
+            }
             RECEIVED.store(signal, Ordering::SeqCst);
             for &child in children().iter() {
                 // It may have ended by itself; then there is nothing to do.
@@ -43,10 +51,20 @@ pub fn check() -> Result<()> {
     match RECEIVED.load(Ordering::SeqCst) {
         0 => Ok(()),
         signal => {
-            let name = Signal::try_from(signal).map_or("a signal", Signal::as_str);
-            Err(Error::new(Kind::Interrupted, format!("stopped by {name} before the work was done")))
+            let message = format!("stopped by {} before the work was done", name(signal));
+            Err(Error::new(Kind::Interrupted, message))
         }
     }
+}
+
+/// From here on nothing is stopped by a signal, received or to come: what is done now puts things back in order.
+pub fn leave_undisturbed() {
+    UNDISTURBED.store(true, Ordering::SeqCst);
+    RECEIVED.store(0, Ordering::SeqCst);
+}
+
+fn name(signal: i32) -> &'static str {
+    Signal::try_from(signal).map_or("a signal", Signal::as_str)
 }
 
 pub(super) fn watch(pid: u32) {

@@ -12,6 +12,7 @@ use super::work::Work;
 use super::{keep, transfer};
 use crate::error::{Error, IoContext as _, Kind, Result};
 use crate::postgres;
+use crate::runtime::interrupt;
 
 /// Which cluster is in the data directory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,6 +35,8 @@ pub fn in_place(entry: &Entry) -> Result<Place> {
 
 /// Goes back because of `reason`, and says so in the error that is returned.
 pub fn after(work: &mut Work<'_>, reason: Error) -> Error {
+    // Whoever is told to stop goes back first.
+    interrupt::leave_undisturbed();
     let from = work.entry().from;
     let unnoticed = work.entry().step.is_before_the_cut();
     work.note_duration();

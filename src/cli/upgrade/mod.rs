@@ -218,7 +218,10 @@ fn guarded(config: Option<&Path>, work: impl FnOnce() -> Result<()>) -> Result<(
     let config = config.map(|file| ["--config".into(), absolute(file)]).into_iter().flatten();
     let guard = Guard::post(&program, [OsString::from("recover")].into_iter().chain(config))?;
     let done = work();
-    guard.dismiss();
+    // What could not be put in order here is tried once more.
+    if done.is_ok() {
+        guard.dismiss();
+    }
     done
 }
 
