@@ -192,13 +192,21 @@ impl Source for HashingReader<Located> {
 pub struct StoredReader {
     decoder: Decoder<Box<dyn Source>>,
     content: Hasher,
+    hashes_content: bool,
     path: PathBuf,
 }
 
 impl StoredReader {
     pub(super) fn new(source: Box<dyn Source>, codec: Codec, path: &Path) -> Result<Self> {
         let decoder = codec.decoder(source).at("start to read", path)?;
-        Ok(Self { decoder, content: Hasher::default(), path: path.to_path_buf() })
+        Ok(Self { decoder, content: Hasher::default(), hashes_content: true, path: path.to_path_buf() })
+    }
+
+    /// For somebody who looks at the digest of the file only, from which the content follows; that of the content will
+    /// be none.
+    #[must_use]
+    pub fn without_content(self) -> Self {
+        Self { hashes_content: false, ..self }
     }
 
     /// The digests of the whole file and of what was read of its content.
@@ -222,7 +230,9 @@ impl Read for StoredReader {
                 io::Error::other(Error::new(Kind::Damaged, message).because(error))
             }
         })?;
-        self.content.update(&buffer[..read]);
+        if self.hashes_content {
+            self.content.update(&buffer[..read]);
+        }
         Ok(read)
     }
 }

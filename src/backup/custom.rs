@@ -1,13 +1,13 @@
 //! pg_dump's custom format as a stream: a table of contents, and then each table's rows, in its order.
 //!
-//! Reading it here is what lets a restore build the indexes of one table while the next one is still being loaded,
-//! from a file that is unpacked on the way and never lies on the disk. The format is that of PostgreSQL's
+//! Reading it here is what lets a restore load several tables at the same time and build their indexes meanwhile,
+//! from a file that is unpacked on the way and never lies on the disk: an archive of a few tables is the table of
+//! contents with only these in it, and then their rows. The format is that of PostgreSQL's
 //! `src/bin/pg_dump/pg_backup_archiver.c` (`ReadHead`, `ReadToc`) and `pg_backup_custom.c`.
 
-use std::collections::BTreeSet;
-use std::io::{self, Read};
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::{self, BufRead, Read};
 
-use super::read_back::{Silent, copy};
 use super::rows::copied_table;
 use crate::error::{Error, Kind, Result};
 
@@ -34,6 +34,10 @@ const AGAIN: u8 = 0;
 const NOWHERE: u8 = 1;
 const SOMEWHERE: u8 = 2;
 
+/// `SECTION_PRE_DATA` and `SECTION_DATA`: definitions; rows, large objects and values of sequences.
+const DEFINITIONS: i32 = 2;
+const DATA: i32 = 3;
+
 /// pg_dump writes each row as a block of its own; a block this large costs pg_restore and the server far less.
 const BLOCK: usize = 128 * 1024;
 
@@ -41,6 +45,7 @@ const BLOCK: usize = 128 * 1024;
 #[derive(Debug)]
 pub(super) struct Toc {
     int: usize,
+    /// Up to the number of entries.
     head: Vec<u8>,
     /// Nothing, if a newer pg_dump wrote it than is known here: pg_restore then has to do with it as it is.
     entries: Option<Vec<Entry>>,
@@ -49,6 +54,9 @@ pub(super) struct Toc {
 #[derive(Debug)]
 struct Entry {
     id: i32,
+    /// Whether rows of it follow, or large objects.
+    has_rows: bool,
+    section: i32,
     description: Vec<u8>,
     /// Schema and name.
     name: (Option<Vec<u8>>, Vec<u8>),
@@ -56,6 +64,7 @@ struct Entry {
     /// It is as it was written, but for the statement in its middle.
     before: Vec<u8>,
     copy: Option<Vec<u8>>,
+    frozen: Option<Vec<u8>>,
     after: Vec<u8>,
 }
 
@@ -85,8 +94,9 @@ impl Toc {
         for _ in 0..3 {
             source.text()?;
         }
-        let count = source.int()?;
         let head = source.take();
+        let count = source.int()?;
+        source.take();
         let mut entries =
             (0..count).map(|_| source.entry(version, usize::from(offset))).collect::<Result<Vec<_>>>()?;
         freeze(&mut entries);
@@ -102,12 +112,30 @@ impl Toc {
         self.entries.as_deref().unwrap_or_default()
     }
 
-    /// As it is written.
+    /// All of it, as it was written; of one that is not known, what was read of it.
     pub(super) fn bytes(&self) -> Vec<u8> {
+        match self.is_known() {
+            true => self.written(self.entries().iter().map(|entry| (entry, entry.copy.as_deref()))),
+            false => self.head.clone(),
+        }
+    }
+
+    /// The beginning of an archive with the rows of these entries only, to which theirs are to be added, in order.
+    /// Those of a table may be `frozen`, if nobody else uses it yet.
+    pub(super) fn archive(&self, rows: &[i32], frozen: bool) -> Vec<u8> {
+        let of_archive = |entry: &&Entry| entry.section == DEFINITIONS || rows.contains(&entry.id);
+        self.written(self.entries().iter().filter(of_archive).map(|entry| {
+            let copy = entry.frozen.as_deref().filter(|_| frozen).or(entry.copy.as_deref());
+            (entry, copy)
+        }))
+    }
+
+    fn written<'a>(&self, entries: impl Iterator<Item = (&'a Entry, Option<&'a [u8]>)> + Clone) -> Vec<u8> {
         let mut bytes = self.head.clone();
-        for entry in self.entries() {
+        put_int(&mut bytes, i32::try_from(entries.clone().count()).unwrap_or(i32::MAX), self.int);
+        for (entry, copy) in entries {
             bytes.extend_from_slice(&entry.before);
-            match &entry.copy {
+            match copy {
                 None => put_int(&mut bytes, -1, self.int),
                 Some(text) => {
                     put_int(&mut bytes, i32::try_from(text.len()).unwrap_or(i32::MAX), self.int);
@@ -119,9 +147,15 @@ impl Toc {
         bytes
     }
 
-    /// Numbers of all entries, in order.
-    pub(super) fn ids(&self) -> impl Iterator<Item = i32> {
-        self.entries().iter().map(|entry| entry.id)
+    /// Numbers of the entries that come after the definitions, in order, but for those whose rows are in the dump.
+    pub(super) fn after_rows(&self) -> impl Iterator<Item = i32> {
+        let definitions = |entry: &&Entry| entry.section < DATA;
+        self.entries().iter().skip_while(definitions).filter(|entry| !entry.has_rows).map(|entry| entry.id)
+    }
+
+    /// Numbers of the entries whose rows are in the dump.
+    pub(super) fn with_rows(&self) -> BTreeSet<i32> {
+        self.entries().iter().filter(|entry| entry.has_rows).map(|entry| entry.id).collect()
     }
 
     /// The indexes, also those of constraints, of the table whose rows have this number; in order, and only those
@@ -131,7 +165,7 @@ impl Toc {
         let table = of_kind(self.entries(), b"TABLE").find(|table| table.name == rows.name);
         let Some(table) = table.map(|table| table.id) else { return Vec::new() };
         let late: BTreeSet<_> =
-            self.entries().iter().skip_while(|entry| entry.id != rows.id).map(|entry| entry.id).collect();
+            self.entries().iter().skip_while(|entry| entry.section < DATA).map(|entry| entry.id).collect();
         let indexes = self.entries().iter().filter(|entry| {
             (entry.description == b"INDEX" || entry.description == b"CONSTRAINT")
                 && entry.dependencies.contains(&table)
@@ -140,51 +174,177 @@ impl Toc {
         indexes.map(|entry| entry.id).collect()
     }
 
-    /// Sends it to `sink`, and all that comes after it; `ended` is told the number and the length of each
-    /// entry's data.
+    /// Keys between tables, each with the numbers of what it needs: rows of tables, and all of their indexes. Only
+    /// those that need nothing else.
+    pub(super) fn keys(&self) -> Vec<(i32, BTreeSet<i32>)> {
+        let tables: BTreeMap<_, _> =
+            of_kind(self.entries(), b"TABLE").map(|table| (&table.name, table.id)).collect();
+        let rows: BTreeMap<_, _> = of_kind(self.entries(), b"TABLE DATA")
+            .filter_map(|rows| Some((*tables.get(&rows.name)?, rows.id)))
+            .collect();
+        let needs = |key: &Entry| {
+            let mut needs = BTreeSet::new();
+            for dependency in &key.dependencies {
+                if let Some(&rows) = rows.get(dependency) {
+                    needs.insert(rows);
+                    needs.extend(self.indexes_of(rows));
+                }
+            }
+            needs
+        };
+        let late: BTreeSet<_> = self.after_rows().collect();
+        of_kind(self.entries(), b"FK CONSTRAINT")
+            .map(|key| (key, needs(key)))
+            .filter(|(key, needs)| key.dependencies.intersection(&late).all(|late| needs.contains(late)))
+            .map(|(key, needs)| (key.id, needs))
+            .collect()
+    }
+}
+
+/// The rows of one entry, which come next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Rows {
+    /// The entry's number.
+    pub(super) id: i32,
+    kind: u8,
+}
+
+/// How much was in an entry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Size {
+    /// pg_dump makes one of each row, unless it compresses them.
+    pub(super) blocks: u64,
+    /// What is in them.
+    pub(super) bytes: u64,
+}
+
+/// What follows a table of contents: the rows of its entries. They come in small blocks and leave in large ones.
+pub(super) struct Body<R> {
+    source: R,
+    int: usize,
+    block: Vec<u8>,
+}
+
+impl<R: BufRead> Body<R> {
+    /// What comes in `source` after `toc`, which was read from it.
+    pub(super) fn new(source: R, toc: &Toc) -> Self {
+        Self { source, int: toc.int, block: Vec::with_capacity(BLOCK + 16) }
+    }
+
+    /// Whose rows come next, or nothing at the end.
     ///
     /// # Errors
-    /// [`Kind::Damaged`] if it ends too early, and those of `source` and `sink`.
-    pub(super) fn forward(
-        &self,
-        source: impl Read,
-        mut sink: impl FnMut(&[u8]) -> Result<()>,
-        mut ended: impl FnMut(i32, u64) -> Result<()>,
-    ) -> Result<()> {
-        if !self.is_known() {
-            let mut source = source;
-            sink(&self.head)?;
-            return copy(&mut source, &mut Silent, sink);
+    /// [`Kind::Damaged`], and those of the source.
+    pub(super) fn next(&mut self) -> Result<Option<Rows>> {
+        let mut kind = Vec::new();
+        self.source.by_ref().take(1).read_to_end(&mut kind).map_err(broken)?;
+        let Some(&kind) = kind.first().filter(|&&kind| kind != AGAIN) else {
+            return io::copy(&mut self.source, &mut io::sink()).map(|_| None).map_err(broken);
+        };
+        if kind != ROWS && kind != LARGE_OBJECTS {
+            return Err(Error::new(Kind::Damaged, format!("it has a block of unknown kind {kind}")));
         }
-        sink(&self.bytes())?;
-        let mut blocks = Blocks { source, int: self.int, block: Vec::with_capacity(BLOCK + 16) };
-        loop {
-            let mut kind = Vec::new();
-            blocks.source.by_ref().take(1).read_to_end(&mut kind).map_err(broken)?;
-            let Some(&kind) = kind.first().filter(|&&kind| kind != AGAIN) else {
-                return io::copy(&mut blocks.source, &mut io::sink()).map(drop).map_err(broken);
-            };
-            let id = blocks.int()?;
-            let mut start = vec![kind];
-            put_int(&mut start, id, self.int);
-            sink(&start)?;
-            let mut length = 0;
-            match kind {
-                ROWS => length = blocks.copy(&mut sink)?,
-                LARGE_OBJECTS => loop {
-                    let object = blocks.int()?;
-                    let mut start = Vec::new();
-                    put_int(&mut start, object, self.int);
-                    sink(&start)?;
-                    if object == 0 {
-                        break;
+        Ok(Some(Rows { id: self.int()?, kind }))
+    }
+
+    /// Sends these rows to `sink`, as they are to follow an archive's table of contents.
+    ///
+    /// # Errors
+    /// As [`Self::next`], and those of `sink`.
+    pub(super) fn copy(&mut self, rows: Rows, mut sink: impl FnMut(&[u8]) -> Result<()>) -> Result<Size> {
+        let mut start = vec![rows.kind];
+        put_int(&mut start, rows.id, self.int);
+        sink(&start)?;
+        let mut size = Size::default();
+        match rows.kind {
+            LARGE_OBJECTS => loop {
+                let object = self.int()?;
+                let mut start = Vec::new();
+                put_int(&mut start, object, self.int);
+                sink(&start)?;
+                if object == 0 {
+                    break Ok(size);
+                }
+                self.blocks(&mut size, &mut sink)?;
+            },
+            _ => self.blocks(&mut size, &mut sink).map(|()| size),
+        }
+    }
+
+    /// Leaves these rows out.
+    ///
+    /// # Errors
+    /// As [`Self::next`].
+    pub(super) fn skip(&mut self, rows: Rows) -> Result<()> {
+        while rows.kind != LARGE_OBJECTS || self.int()? != 0 {
+            loop {
+                let mut left = self.length()?;
+                if left == 0 {
+                    break;
+                }
+                while left > 0 {
+                    let part = self.source.fill_buf().map_err(broken)?.len().min(left);
+                    if part == 0 {
+                        return Err(broken(io::ErrorKind::UnexpectedEof.into()));
                     }
-                    length += blocks.copy(&mut sink)?;
-                },
-                _ => return Err(Error::new(Kind::Damaged, format!("it has a block of unknown kind {kind}"))),
+                    self.source.consume(part);
+                    left -= part;
+                }
             }
-            ended(id, length)?;
+            if rows.kind != LARGE_OBJECTS {
+                break;
+            }
         }
+        Ok(())
+    }
+
+    fn int(&mut self) -> Result<i32> {
+        get_int(&mut self.source, self.int)
+    }
+
+    /// Of the next block.
+    fn length(&mut self) -> Result<usize> {
+        usize::try_from(self.int()?)
+            .map_err(|_| Error::new(Kind::Damaged, "it has a block of negative length"))
+    }
+
+    /// All blocks of one table or large object, and the end after them.
+    fn blocks(&mut self, size: &mut Size, sink: &mut impl FnMut(&[u8]) -> Result<()>) -> Result<()> {
+        let start = self.int + 1;
+        self.block.resize(start, 0);
+        loop {
+            let mut left = self.length()?;
+            if left == 0 {
+                break;
+            }
+            size.blocks += 1;
+            size.bytes += left as u64;
+            while left > 0 {
+                let length = self.block.len();
+                let part = left.min(start + BLOCK - length);
+                self.block.resize(length + part, 0);
+                self.source.read_exact(&mut self.block[length..]).map_err(broken)?;
+                left -= part;
+                if self.block.len() == start + BLOCK {
+                    self.flush(start, sink)?;
+                }
+            }
+        }
+        if self.block.len() > start {
+            self.flush(start, sink)?;
+        }
+        let mut end = Vec::new();
+        put_int(&mut end, 0, self.int);
+        sink(&end)
+    }
+
+    fn flush(&mut self, start: usize, sink: &mut impl FnMut(&[u8]) -> Result<()>) -> Result<()> {
+        let mut length = Vec::with_capacity(start);
+        put_int(&mut length, i32::try_from(self.block.len() - start).unwrap_or(i32::MAX), self.int);
+        self.block[..start].copy_from_slice(&length);
+        sink(&self.block)?;
+        self.block.truncate(start);
+        Ok(())
     }
 }
 
@@ -196,7 +356,7 @@ fn freeze(entries: &mut [Entry]) {
     let tables: BTreeSet<_> = of_kind(entries, b"TABLE").map(|entry| entry.name.clone()).collect();
     for entry in entries {
         let own = entry.description == b"TABLE DATA" && tables.contains(&entry.name);
-        let Some(copy) = entry.copy.as_mut().filter(|_| own) else { continue };
+        let Some(copy) = entry.copy.as_ref().filter(|_| own) else { continue };
         let statement = copy.trim_ascii_end();
         // A partition's rows may go to the table that it is a part of.
         let Some(table) = copied_table(statement).filter(|table| is_named(table, &entry.name.1)) else {
@@ -204,7 +364,7 @@ fn freeze(entries: &mut [Entry]) {
         };
         let statement = String::from_utf8_lossy(statement.strip_suffix(b";").unwrap_or(statement));
         let frozen = format!("TRUNCATE TABLE ONLY {table};\n{statement} WITH (FREEZE);\n");
-        *copy = frozen.into_bytes();
+        entry.frozen = Some(frozen.into_bytes());
     }
 }
 
@@ -281,12 +441,12 @@ impl<R: Read> Recorder<R> {
 
     fn entry(&mut self, version: u8, offset: usize) -> Result<Entry> {
         let id = self.int()?;
-        self.int()?; // whether it has data
+        let has_rows = self.int()? != 0;
         self.text()?; // the catalog's number
         self.text()?; // its own
         let tag = self.text()?.unwrap_or_default();
         let description = self.text()?.unwrap_or_default();
-        self.int()?; // the section
+        let section = self.int()?;
         self.text()?; // its definition
         self.text()?; // and how to drop it
         let before = self.take();
@@ -315,68 +475,23 @@ impl<R: Read> Recorder<R> {
         for _ in 0..offset {
             self.bytes::<1>()?;
         }
-        Ok(Entry { id, description, name: (schema, tag), dependencies, before, copy, after: self.take() })
-    }
-}
-
-/// Blocks, which come small and leave large.
-struct Blocks<R> {
-    source: R,
-    int: usize,
-    block: Vec<u8>,
-}
-
-impl<R: Read> Blocks<R> {
-    fn int(&mut self) -> Result<i32> {
-        get_int(&mut self.source, self.int)
-    }
-
-    /// All blocks of one entry, and the end after them.
-    fn copy(&mut self, sink: &mut impl FnMut(&[u8]) -> Result<()>) -> Result<u64> {
-        let start = self.int + 1;
-        let mut total = 0;
-        self.block.resize(start, 0);
-        loop {
-            let mut left = usize::try_from(self.int()?)
-                .map_err(|_| Error::new(Kind::Damaged, "it has a block of negative length"))?;
-            if left == 0 {
-                break;
-            }
-            total += left as u64;
-            while left > 0 {
-                let length = self.block.len();
-                let part = left.min(start + BLOCK - length);
-                self.block.resize(length + part, 0);
-                self.source.read_exact(&mut self.block[length..]).map_err(broken)?;
-                left -= part;
-                if self.block.len() == start + BLOCK {
-                    self.flush(start, sink)?;
-                }
-            }
-        }
-        if self.block.len() > start {
-            self.flush(start, sink)?;
-        }
-        let mut end = Vec::new();
-        put_int(&mut end, 0, self.int);
-        sink(&end)?;
-        Ok(total)
-    }
-
-    fn flush(&mut self, start: usize, sink: &mut impl FnMut(&[u8]) -> Result<()>) -> Result<()> {
-        let mut length = Vec::with_capacity(start);
-        put_int(&mut length, i32::try_from(self.block.len() - start).unwrap_or(i32::MAX), self.int);
-        self.block[..start].copy_from_slice(&length);
-        sink(&self.block)?;
-        self.block.truncate(start);
-        Ok(())
+        Ok(Entry {
+            id,
+            has_rows,
+            section,
+            description,
+            name: (schema, tag),
+            dependencies,
+            before,
+            copy,
+            frozen: None,
+            after: self.take(),
+        })
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
     use super::*;
 
     fn text(bytes: &mut Vec<u8>, text: Option<&str>) {
@@ -390,15 +505,14 @@ mod tests {
     }
 
     /// What is in a dump, by the numbers of its entries.
-    fn data_of(dump: &[u8]) -> BTreeMap<i32, u64> {
-        let mut found = BTreeMap::new();
+    fn data_of(dump: &[u8]) -> BTreeMap<i32, Size> {
         let mut source = dump;
         let toc = Toc::read(&mut source).unwrap();
-        let ended = |id, length| {
-            found.insert(id, length);
-            Ok(())
-        };
-        toc.forward(source, |_| Ok(()), ended).unwrap();
+        let mut body = Body::new(source, &toc);
+        let mut found = BTreeMap::new();
+        while let Some(rows) = body.next().unwrap() {
+            found.insert(rows.id, body.copy(rows, |_| Ok(())).unwrap());
+        }
         found
     }
 
@@ -425,7 +539,12 @@ mod tests {
             for value in ["1259", "16384", tag, description] {
                 text(&mut bytes, Some(value));
             }
-            put_int(&mut bytes, 2, 4);
+            let section = match *id {
+                _ if copy.is_some() || *description == "SEQUENCE SET" => DATA,
+                ..5 => DEFINITIONS,
+                _ => DATA + 1,
+            };
+            put_int(&mut bytes, section, 4);
             text(&mut bytes, Some("DEFINITION"));
             text(&mut bytes, Some(""));
             text(&mut bytes, *copy);
@@ -449,41 +568,58 @@ mod tests {
         bytes
     }
 
-    fn entries() -> [Made<'static>; 7] {
-        [
+    fn entries() -> Vec<Made<'static>> {
+        vec![
             Made(1, "we ird", "TABLE", None, &[]),
             Made(2, "plugin", "FUNCTION", None, &[]),
             Made(3, "we ird", "TABLE DATA", Some("COPY public.\"we ird\" (a) FROM stdin;\n"), &["1"]),
             Made(4, "config", "TABLE DATA", Some("COPY public.config (a) FROM stdin;\n"), &["2"]),
+            Made(9, "s", "SEQUENCE SET", None, &["1"]),
             Made(5, "we ird_pkey", "CONSTRAINT", None, &["1"]),
             Made(6, "we ird_a", "INDEX", None, &["1", "2"]),
+            Made(8, "we ird_b", "INDEX", None, &["1", "5"]),
             Made(7, "we ird_fkey", "FK CONSTRAINT", None, &["1", "5"]),
+            Made(10, "we ird_fkey2", "FK CONSTRAINT", None, &["1", "8"]),
         ]
     }
 
-    #[test]
-    fn rows_of_tables_that_the_dump_makes_are_frozen_and_nothing_else_changes() {
-        for version in VERSIONS {
-            let bytes = dump(version, &entries());
-            let toc = Toc::read(&bytes[..]).unwrap();
-            let frozen = "TRUNCATE TABLE ONLY public.\"we ird\";\nCOPY public.\"we ird\" (a) FROM stdin WITH (FREEZE);\n";
-            let mut changed = entries();
-            changed[2].3 = Some(frozen);
-            let mut expected = dump(version, &changed);
-            for at in 0..expected.len() - 8 {
-                if expected[at..at + 9] == [SOMEWHERE, 7, 7, 7, 7, 7, 7, 7, 7] {
-                    expected[at] = NOWHERE;
-                }
+    /// Without where its rows were.
+    fn expected(version: u8, entries: &[Made<'_>]) -> Vec<u8> {
+        let mut bytes = dump(version, entries);
+        for at in 0..bytes.len() - 8 {
+            if bytes[at..at + 9] == [SOMEWHERE, 7, 7, 7, 7, 7, 7, 7, 7] {
+                bytes[at] = NOWHERE;
             }
-            assert!(toc.bytes() == expected, "version {version}");
+        }
+        bytes
+    }
+
+    #[test]
+    fn an_archive_has_the_definitions_and_the_rows_that_are_asked_for() {
+        for version in VERSIONS {
+            let toc = Toc::read(&dump(version, &entries())[..]).unwrap();
+            assert!(toc.bytes() == expected(version, &entries()), "version {version}");
+            let mut some = entries();
+            some.retain(|entry| entry.0 < 4);
+            assert!(toc.archive(&[3], false) == expected(version, &some), "version {version}");
+            let frozen = "TRUNCATE TABLE ONLY public.\"we ird\";\nCOPY public.\"we ird\" (a) FROM stdin WITH (FREEZE);\n";
+            some[2].3 = Some(frozen);
+            assert!(toc.archive(&[3], true) == expected(version, &some), "version {version}");
+            // The dump does not make this table.
+            let mut other = entries();
+            other.retain(|entry| [1, 2, 4].contains(&entry.0));
+            assert!(toc.archive(&[4], true) == expected(version, &other), "version {version}");
         }
     }
 
     #[test]
-    fn indexes_are_those_that_need_nothing_but_the_table() {
+    fn what_can_be_made_when_follows_from_what_it_needs() {
         let toc = Toc::read(&dump(16, &entries())[..]).unwrap();
+        assert_eq!(toc.with_rows(), [3, 4].into());
+        assert_eq!(toc.after_rows().collect::<Vec<_>>(), [9, 5, 6, 8, 7, 10]);
         assert_eq!(toc.indexes_of(3), [5, 6]);
         assert!(toc.indexes_of(4).is_empty() && toc.indexes_of(99).is_empty());
+        assert_eq!(toc.keys(), [(7, [3, 5, 6].into())]);
     }
 
     #[test]
@@ -497,34 +633,77 @@ mod tests {
         text(&mut data, Some(&"x".repeat(3 * BLOCK)));
         put_int(&mut data, 0, 4);
         data.push(LARGE_OBJECTS);
-        put_int(&mut data, 9, 4);
+        put_int(&mut data, 4, 4);
         put_int(&mut data, 4711, 4);
         text(&mut data, Some("object"));
         put_int(&mut data, 0, 4);
         put_int(&mut data, 0, 4);
-        let mut sent = Vec::new();
-        let mut pieces = 0;
+        let sizes = data_of(&data);
+        assert_eq!(sizes[&3].blocks, 50_001);
+        assert_eq!(sizes[&4], Size { blocks: 1, bytes: 6 });
+
         let mut source = &data[..];
         let toc = Toc::read(&mut source).unwrap();
-        let sink = |piece: &[u8]| {
-            pieces += 1;
-            sent.extend_from_slice(piece);
-            Ok(())
+        let mut body = Body::new(source, &toc);
+        let mut archives = BTreeMap::new();
+        while let Some(rows) = body.next().unwrap() {
+            let mut pieces = 0;
+            let mut archive = toc.archive(&[rows.id], true);
+            let sink = |piece: &[u8]| {
+                pieces += 1;
+                archive.extend_from_slice(piece);
+                Ok(())
+            };
+            body.copy(rows, sink).unwrap();
+            assert!(pieces < 30, "{pieces}");
+            archives.insert(rows.id, archive);
+        }
+        for (id, archive) in archives {
+            let found = data_of(&archive);
+            assert_eq!(found.len(), 1);
+            assert_eq!(found[&id].bytes, sizes[&id].bytes);
+        }
+    }
+
+    #[test]
+    fn a_dump_is_left_out_to_its_end_and_one_that_is_cut_off_is_noticed() {
+        let mut data = dump(16, &entries());
+        let start = data.len();
+        for (kind, id) in [(ROWS, 3), (LARGE_OBJECTS, 4)] {
+            data.push(kind);
+            put_int(&mut data, id, 4);
+            if kind == LARGE_OBJECTS {
+                put_int(&mut data, 4711, 4);
+            }
+            text(&mut data, Some("something"));
+            put_int(&mut data, 0, 4);
+        }
+        put_int(&mut data, 0, 4);
+        let whole = data.len();
+        let again = [&data[..], b"\x00\x02\x00\x00\x00and so on"].concat();
+        let read = |mut data: &[u8], skip: bool| {
+            let toc = Toc::read(&mut data)?;
+            let mut body = Body::new(data, &toc);
+            let mut ids = Vec::new();
+            while let Some(rows) = body.next()? {
+                match skip {
+                    true => body.skip(rows)?,
+                    false => body.copy(rows, |_| Ok(())).map(drop)?,
+                }
+                ids.push(rows.id);
+            }
+            Ok::<_, Error>(ids)
         };
-        toc.forward(source, sink, |_, _| Ok(())).unwrap();
-        assert!(sent.len() < data.len() && pieces < 30, "{pieces}");
-        assert_eq!(data_of(&sent), data_of(&data));
-        assert_eq!(data_of(&data)[&9], 6);
-        let again = [source, b"\x00\x02\x00\x00\x00and so on"].concat();
-        let mut length = 0;
-        let sink = |piece: &[u8]| {
-            length += piece.len();
-            Ok(())
-        };
-        toc.forward(&again[..], sink, |_, _| Ok(())).unwrap();
-        assert_eq!(length, sent.len());
-        let cut = toc.forward(&source[..source.len() - 6], |_| Ok(()), |_, _| Ok(())).unwrap_err();
-        assert_eq!(cut.kind(), Kind::Damaged);
+        for skip in [true, false] {
+            assert_eq!(read(&data, skip).unwrap(), [3, 4]);
+            assert_eq!(read(&again, skip).unwrap(), [3, 4]);
+            for length in start + 1..whole {
+                match read(&data[..length], skip) {
+                    Ok(ids) => assert_eq!(ids, [3], "{length}"),
+                    Err(error) => assert_eq!(error.kind(), Kind::Damaged),
+                }
+            }
+        }
     }
 
     #[test]
@@ -532,13 +711,7 @@ mod tests {
         let bytes = b"PGDMP\x01\x20\x00\x04\x08\x01and so on";
         let mut source = &bytes[..];
         let toc = Toc::read(&mut source).unwrap();
-        let mut sent = Vec::new();
-        let sink = |piece: &[u8]| {
-            sent.extend_from_slice(piece);
-            Ok(())
-        };
-        toc.forward(source, sink, |_, _| Ok(())).unwrap();
-        assert!(sent == bytes && !toc.is_known());
+        assert!([toc.bytes(), source.to_vec()].concat() == bytes && !toc.is_known());
     }
 
     #[test]

@@ -1,17 +1,13 @@
 //! One dump into one empty database.
 
-use std::collections::BTreeSet;
 use std::io::{BufReader, Read, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{self, Receiver};
-use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
 
+use super::crew::Crew;
 use super::custom::Toc;
 use super::manifest::{DatabaseDump, File, Manifest};
-use super::read_back::{Silent, codec, copy, damaged, require_same};
+use super::read_back::{Silent, codec, compare_file, copy, damaged, require_same};
 use super::section::Section;
 use crate::archive::{self, StoredReader};
 use crate::config::BackupFormat;
@@ -21,14 +17,11 @@ use crate::postgres::{Session, psql_load};
 use crate::report::Progress;
 use crate::runtime::{Child, interrupt};
 
-/// How often it is seen whether a program has ended.
-const TICK: Duration = Duration::from_millis(10);
-
 /// How much is read at a time.
-const PIECE: usize = 512 * 1024;
+pub(super) const PIECE: usize = 512 * 1024;
 
-/// Indexes of a table with more than this are built before all tables are loaded. More than a pipe holds.
-const LARGE: u64 = 8 << 20;
+/// More loaders than this would unpack a dump more often than it helps: a few tables are most of it.
+const LOADERS: usize = 4;
 
 /// How many connections restore at the same time: one more than processors, for one often waits for the disk.
 pub fn jobs() -> usize {
@@ -51,9 +44,22 @@ impl Source<'_> {
         self.directory.join(&file.file)
     }
 
-    fn open(&self, file: &File) -> Result<archive::StoredReader> {
+    pub(super) fn open(&self, file: &File) -> Result<StoredReader> {
         let method = self.manifest.encryption.as_ref().map(|encryption| encryption.method);
         archive::open(&self.path(file), codec(self.manifest.compression), method, self.identity)
+    }
+
+    /// The file that was read must be the one that was written.
+    pub(super) fn require_same_file(&self, file: &File, read: StoredReader) -> Result<()> {
+        compare_file(&self.path(file), file, &read.finish()?.file)
+    }
+
+    /// How many read a dump at the same time. To decrypt it more than once costs more than it gains.
+    fn loaders(&self) -> usize {
+        match self.manifest.encryption {
+            Some(_) => 1,
+            None => jobs().min(LOADERS),
+        }
     }
 }
 
@@ -87,7 +93,7 @@ pub fn load(
     let mut content = source.open(&dump.dump)?;
     progress.begin(&format!("restoring {shown}"), Some(dump.dump.content_bytes));
     let loaded = match source.manifest.dump_format {
-        BackupFormat::Custom => target.rows(&mut content, progress),
+        BackupFormat::Custom => target.rows(&mut content, source, dump, progress),
         BackupFormat::Plain => target.script(&mut content, shown, progress).map(|()| None),
     };
     interrupt::check()?;
@@ -98,7 +104,7 @@ pub fn load(
     require_same(&source.path(&dump.dump), &dump.dump, content.finish()?)?;
     progress.end();
     if let Some(rest) = loaded.map_err(explain)? {
-        progress.begin(&format!("building indexes of {shown}"), None);
+        progress.begin(&format!("finishing {shown}"), None);
         target.rest(&rest).map_err(explain)?;
         progress.end();
     }
@@ -121,68 +127,34 @@ pub struct Target<'a> {
 struct Rest(Vec<i32>);
 
 impl Target<'_> {
-    /// Everything in the custom dump, but for what is returned: indexes of small tables, keys between tables. Those
-    /// of a large table are built while the next tables are loaded.
-    fn rows(&self, content: &mut StoredReader, progress: &mut dyn Progress) -> Result<Option<Rest>> {
+    /// Everything in the custom dump, but for what is returned.
+    fn rows(
+        &self,
+        content: &mut StoredReader,
+        source: Source<'_>,
+        dump: &DatabaseDump,
+        progress: &mut dyn Progress,
+    ) -> Result<Option<Rest>> {
         let mut content = BufReader::with_capacity(PIECE, content);
         let toc = Toc::read(&mut content)?;
+        if !toc.is_known() {
+            let child = self.start(Part::Everything, None)?;
+            let head = toc.bytes();
+            let mut content = head.chain(content);
+            return feed(child, &mut content, progress, |piece, kept| kept.extend_from_slice(piece))
+                .map(|()| None);
+        }
         std::fs::write(self.toc(), toc.bytes()).at("write", &self.toc())?;
-        let part = if toc.is_known() { Part::Rows } else { Part::Everything };
-        let mut child = self.start(part, None)?;
-        let Some(mut stdin) = child.stdin() else {
-            return Err(Error::new(Kind::Bug, "pg_restore was started without its pipe"));
-        };
-        archive::enlarge_pipe(&stdin);
-        let (ready, indexes) = mpsc::channel();
-        let builders =
-            Builders { target: self, indexes: Mutex::new(indexes), stopped: AtomicBool::new(false) };
-        let mut early = BTreeSet::new();
-        std::thread::scope(|scope| {
-            // One beside the rows, and the others when these are all there.
-            let mut threads = vec![scope.spawn(|| builders.build())];
-            let mut done = 0;
-            let fed = toc.forward(
-                content,
-                |piece| {
-                    interrupt::check()?;
-                    builders.check()?;
-                    done += piece.len() as u64;
-                    progress.advance(done);
-                    stdin
-                        .write_all(piece)
-                        .map_err(|error| Error::new(Kind::Program, "pg_restore took no more").because(error))
-                },
-                |rows, length| {
-                    // The end of a smaller one may have been written into the pipe before pg_restore has begun
-                    // with the table. It has begun with this one, and an index waits until it is through.
-                    if length > LARGE {
-                        for index in toc.indexes_of(rows) {
-                            early.insert(index);
-                            let _ = ready.send(index);
-                        }
-                    }
-                    Ok(())
-                },
-            );
-            drop(stdin);
-            drop(ready);
-            let loaded = match fed {
-                Err(error) if error.kind() != Kind::Program => Err(error),
-                fed => {
-                    threads.extend((1..jobs()).map(|_| scope.spawn(|| builders.build())));
-                    child.wait().and(fed)
-                }
-            };
-            if loaded.is_err() {
-                builders.stop();
-            }
-            let built = threads.into_iter().map(|thread| {
-                thread.join().unwrap_or_else(|_| Err(Error::new(Kind::Bug, "a building thread panicked")))
-            });
-            built.collect::<Result<Vec<_>>>().and(loaded)
-        })?;
-        let rest = toc.ids().filter(|id| !early.contains(id)).collect();
-        Ok(toc.is_known().then_some(Rest(rest)))
+        self.start(Part::Definitions, Some((&self.toc(), 1)))?.wait()?;
+        let loaders = source.loaders();
+        let crew = Crew::new(self, source, dump, &toc);
+        let made = crew.work(content, loaders - 1, jobs() - loaders, progress)?;
+        Ok(Some(Rest(toc.after_rows().filter(|id| !made.contains(id)).collect())))
+    }
+
+    /// For rows that are to follow.
+    pub(super) fn start_rows(&self) -> Result<Child> {
+        self.start(Part::Rows, None)
     }
 
     fn rest(&self, rest: &Rest) -> Result<()> {
@@ -194,7 +166,9 @@ impl Target<'_> {
         let Session { runtime, major, connection } = self.session;
         let mut command = runtime.command(*major, &psql_load(connection, self.name))?;
         command.stdin(Stdio::piped()).stdout(Stdio::null());
-        feed(Child::spawn(command, "psql with the dump")?, content, Section::new(database), progress)
+        let mut section = Section::new(database);
+        let child = Child::spawn(command, "psql with the dump")?;
+        feed(child, content, progress, |piece, kept| section.feed(piece, kept))
     }
 
     /// Definitions only.
@@ -210,7 +184,8 @@ impl Target<'_> {
         Child::spawn(command, "pg_restore")
     }
 
-    fn start_listed(&self, entries: &[i32], jobs: usize) -> Result<Child> {
+    /// Makes these entries, which come after the rows, by so many connections.
+    pub(super) fn start_listed(&self, entries: &[i32], jobs: usize) -> Result<Child> {
         let mut child = self.start(Part::Listed, Some((&self.toc(), jobs)))?;
         let list = entries.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n") + "\n";
         // One that has ended already says why by its exit status.
@@ -219,64 +194,25 @@ impl Target<'_> {
     }
 }
 
-/// Build indexes, each in a thread of its own, until there are no more to come.
-struct Builders<'a> {
-    target: &'a Target<'a>,
-    indexes: Mutex<Receiver<i32>>,
-    stopped: AtomicBool,
-}
-
-impl Builders<'_> {
-    fn build(&self) -> Result<()> {
-        while let Some(index) = self.next() {
-            let built = self.target.start_listed(&[index], 1).and_then(|child| self.wait(child));
-            built.inspect_err(|_| self.stop())?;
-        }
-        Ok(())
-    }
-
-    fn next(&self) -> Option<i32> {
-        let indexes = self.indexes.lock().unwrap_or_else(PoisonError::into_inner);
-        indexes.recv().ok().filter(|_| self.check().is_ok())
-    }
-
-    fn wait(&self, mut child: Child) -> Result<()> {
-        while !child.has_ended() {
-            // It is killed when it is dropped.
-            self.check()?;
-            std::thread::sleep(TICK);
-        }
-        child.wait()
-    }
-
-    fn stop(&self) {
-        self.stopped.store(true, Ordering::SeqCst);
-    }
-
-    fn check(&self) -> Result<()> {
-        match self.stopped.load(Ordering::SeqCst) {
-            true => Err(Error::new(Kind::Bug, "stopped for another error")),
-            false => Ok(()),
-        }
-    }
-}
-
+/// Sends content to a program, or what `section` appends of it.
 fn feed(
     mut child: Child,
     content: &mut impl Read,
-    mut section: Section,
     progress: &mut dyn Progress,
+    mut section: impl FnMut(&[u8], &mut Vec<u8>),
 ) -> Result<()> {
     let Some(mut stdin) = child.stdin() else {
-        return Err(Error::new(Kind::Bug, "psql was started without its pipe"));
+        return Err(Error::new(Kind::Bug, "a program was started without its pipe"));
     };
     archive::enlarge_pipe(&stdin);
     let mut kept = Vec::new();
-    // psql that has ended says why by its exit status.
+    // One that has ended says why by its exit status.
     let fed = copy(content, progress, |piece| {
         kept.clear();
-        section.feed(piece, &mut kept);
-        stdin.write_all(&kept).map_err(|error| Error::new(Kind::Program, "psql took no more").because(error))
+        section(piece, &mut kept);
+        stdin
+            .write_all(&kept)
+            .map_err(|error| Error::new(Kind::Program, "the program took no more").because(error))
     });
     drop(stdin);
     match fed {

@@ -18,6 +18,7 @@
 //! - [`making`]: the SQL that makes a database as it was
 //! - `custom`: pg_dump's custom format as a stream
 //! - [`load`]: one dump into one database
+//! - `crew`, `queue`: who loads its tables and builds its indexes, and when
 //! - [`compare`]: a restored database against the manifest
 //! - [`trial`]: restores a backup into a server made for that
 //! - [`status`]: is all well?
@@ -26,6 +27,7 @@ pub mod catalogue;
 pub mod classic;
 pub mod compare;
 pub mod create;
+mod crew;
 mod custom;
 pub mod directory;
 pub mod encryption;
@@ -36,6 +38,7 @@ pub mod manifest;
 pub mod name;
 pub mod plan;
 pub mod prune;
+mod queue;
 pub mod read_back;
 pub mod restore;
 pub mod retention;

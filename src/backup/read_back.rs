@@ -121,7 +121,7 @@ impl Reader<'_> {
     }
 }
 
-fn compare_file(path: &Path, file: &File, found: &Digest) -> Result<()> {
+pub(super) fn compare_file(path: &Path, file: &File, found: &Digest) -> Result<()> {
     match (found.bytes == file.bytes, found.sha256 == file.sha256) {
         (true, true) => Ok(()),
         (false, _) => {

@@ -58,6 +58,11 @@ impl Connection {
         format!("{} options='{LOADING} -c maintenance_work_mem={memory}MB'", self.conninfo(database))
     }
 
+    /// The same for statistics of what was loaded.
+    pub fn conninfo_for_analyzing(&self, database: &str) -> String {
+        format!("{} options='{ANALYZING}'", self.conninfo(database))
+    }
+
     /// The same for a program whose output is compared with that of another server: times are written alike, and
     /// nothing that is set for a role or a database ends it early.
     pub fn conninfo_for_comparison(&self, database: &str) -> String {
@@ -79,10 +84,14 @@ fn maintenance_memory(total: u64) -> u64 {
 }
 
 /// Settings of a session that loads many rows. Nothing is durable before the commit of a later, ordinary
-/// session, which flushes everything that was written before it (chapter "Asynchronous Commit").
-const LOADING: &str = "-c synchronous_commit=off \
+/// session, which flushes everything that was written before it (chapter "Asynchronous Commit"). Rows are not
+/// counted as changes: autovacuum would gather statistics meanwhile, and they are gathered when all is there.
+const LOADING: &str = "-c synchronous_commit=off -c track_counts=off -c jit=off \
     -c max_parallel_maintenance_workers=2 -c statement_timeout=0 -c idle_in_transaction_session_timeout=0 \
     -c default_transaction_read_only=off";
+
+const ANALYZING: &str =
+    "-c synchronous_commit=off -c statement_timeout=0 -c idle_in_transaction_session_timeout=0";
 
 fn value(text: &str) -> String {
     format!("'{}'", text.replace('\\', "\\\\").replace('\'', "\\'"))

@@ -25,9 +25,11 @@ pub enum Tablespaces {
 pub enum Part {
     /// All of it.
     Everything,
-    /// Definitions and rows, without what is made after them.
+    /// Definitions of what may hold rows.
+    Definitions,
+    /// Rows.
     Rows,
-    /// Indexes, constraints, triggers; those of them that a list on standard input names.
+    /// Values of sequences, indexes, constraints, triggers; those of them that a list on standard input names.
     Listed,
 }
 
@@ -52,8 +54,11 @@ pub fn restore(
     let mut add = |argument: &str| call.arguments.push(argument.into());
     match part {
         Part::Everything => {}
-        Part::Rows => ["--section=pre-data", "--section=data"].into_iter().for_each(&mut add),
-        Part::Listed => ["--section=post-data", "--use-list=/dev/stdin"].into_iter().for_each(&mut add),
+        Part::Definitions => add("--section=pre-data"),
+        Part::Rows => add("--section=data"),
+        Part::Listed => {
+            ["--section=data", "--section=post-data", "--use-list=/dev/stdin"].into_iter().for_each(&mut add);
+        }
     }
     if tablespaces == Tablespaces::Default {
         add("--no-tablespaces");
@@ -109,7 +114,14 @@ mod tests {
         assert!(text[3].contains("synchronous_commit=off"), "{text:?}");
         assert_eq!(
             text[4..],
-            ["--section=post-data", "--use-list=/dev/stdin", "--no-tablespaces", "--jobs=3", "/f"]
+            [
+                "--section=data",
+                "--section=post-data",
+                "--use-list=/dev/stdin",
+                "--no-tablespaces",
+                "--jobs=3",
+                "/f"
+            ]
         );
     }
 }

@@ -13,7 +13,7 @@ pub fn analyze(connection: &Connection, database: &str, jobs: usize) -> Call {
             "--no-password".to_owned(),
             format!("--jobs={jobs}"),
             "--dbname".to_owned(),
-            connection.conninfo_for_loading(database),
+            connection.conninfo_for_analyzing(database),
         ],
     )
 }
@@ -29,7 +29,7 @@ pub fn analyze_all(connection: &Connection, jobs: usize) -> Call {
             "--no-password".to_owned(),
             format!("--jobs={jobs}"),
             "--maintenance-db".to_owned(),
-            connection.conninfo_for_loading("postgres"),
+            connection.conninfo_for_analyzing("postgres"),
         ],
     )
 }

@@ -1,0 +1,312 @@
+//! Loads a custom dump by several connections at the same time, and builds indexes meanwhile.
+//!
+//! Each loader reads the whole file, takes the tables that no other has taken, and leaves the others out: to unpack
+//! a dump once more costs a tenth of what loading it costs, and needs neither room on the disk nor in memory. A loader
+//! that has come to the end builds indexes, and so nobody waits as long as there is anything to do.
+
+use std::collections::BTreeSet;
+use std::io::{BufRead, BufReader, Write as _};
+use std::process::ChildStdin;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::{ScopedJoinHandle, sleep};
+use std::time::Duration;
+
+use super::custom::{Body, Rows, Size, Toc};
+use super::load::{PIECE, Source, Target};
+use super::manifest::DatabaseDump;
+use super::queue::{Queue, Task};
+use crate::archive;
+use crate::error::{Error, Kind, Result};
+use crate::report::Progress;
+use crate::runtime::{Child, interrupt};
+
+/// How often it is seen whether a program has ended, and how far the work is.
+const TICK: Duration = Duration::from_millis(10);
+
+/// Rows of a table with more bytes than this are handed on as they come, by a connection of their own.
+const SMALL: usize = 1 << 20;
+
+/// The others are gathered until there are so many bytes of them.
+const BATCH: usize = 4 << 20;
+
+/// Loaders and builders of one dump.
+pub(super) struct Crew<'a> {
+    target: &'a Target<'a>,
+    source: Source<'a>,
+    dump: &'a DatabaseDump,
+    toc: &'a Toc,
+    /// Entries whose rows have been taken by a loader.
+    taken: Mutex<BTreeSet<i32>>,
+    queue: Mutex<Queue>,
+    /// The queue has changed.
+    changed: Condvar,
+    loading: AtomicUsize,
+    bytes: AtomicU64,
+    stopped: AtomicBool,
+    /// The first error.
+    failed: Mutex<Option<Error>>,
+}
+
+impl<'a> Crew<'a> {
+    pub(super) fn new(
+        target: &'a Target<'a>,
+        source: Source<'a>,
+        dump: &'a DatabaseDump,
+        toc: &'a Toc,
+    ) -> Self {
+        Self {
+            target,
+            source,
+            dump,
+            toc,
+            taken: Mutex::default(),
+            queue: Mutex::new(Queue::new(toc)),
+            changed: Condvar::new(),
+            loading: AtomicUsize::new(0),
+            bytes: AtomicU64::new(0),
+            stopped: AtomicBool::new(false),
+            failed: Mutex::default(),
+        }
+    }
+
+    /// Loads all rows that come after the table of contents in `first`, which is read to its end, with the help of
+    /// `others` more loaders and of `builders`; returns the entries that have been made besides.
+    ///
+    /// # Errors
+    /// The first one that anybody comes upon. What is loaded is then of no use.
+    pub(super) fn work(
+        self,
+        first: impl BufRead + Send,
+        others: usize,
+        builders: usize,
+        progress: &mut dyn Progress,
+    ) -> Result<BTreeSet<i32>> {
+        self.loading.store(1 + others, Ordering::SeqCst);
+        std::thread::scope(|scope| {
+            let crew = &self;
+            let mut threads = vec![scope.spawn(move || {
+                crew.try_to(|| crew.load(first, true));
+                crew.build_to_the_end();
+            })];
+            threads.extend((0..others).map(|_| {
+                scope.spawn(move || {
+                    crew.try_to(|| crew.load_again());
+                    crew.build_to_the_end();
+                })
+            }));
+            threads.extend((0..builders).map(|_| scope.spawn(move || crew.build())));
+            let mut loaded = false;
+            while threads.iter().any(|thread| !thread.is_finished()) {
+                sleep(TICK);
+                if crew.loading.load(Ordering::SeqCst) > 0 {
+                    progress.advance(crew.bytes.load(Ordering::Relaxed));
+                } else if !std::mem::replace(&mut loaded, true) {
+                    progress.end();
+                    progress.begin(&format!("building indexes of {}", crew.dump.database.name), None);
+                }
+                // Nobody ends before the others, but for one that panicked.
+                let ended = threads.iter().any(ScopedJoinHandle::is_finished);
+                if ended && crew.check().is_ok() && !lock(&crew.queue).is_over() {
+                    crew.fail(Error::new(Kind::Bug, "a loading thread panicked"));
+                }
+            }
+        });
+        match self.failed.into_inner().unwrap_or_else(PoisonError::into_inner) {
+            Some(error) => Err(error),
+            None => Ok(self.queue.into_inner().unwrap_or_else(PoisonError::into_inner).into_taken()),
+        }
+    }
+
+    /// Loads from a reading of its own, which must give what was written, too.
+    fn load_again(&self) -> Result<()> {
+        let mut content = self.source.open(&self.dump.dump)?.without_content();
+        let mut reader = BufReader::with_capacity(PIECE, &mut content);
+        Toc::read(&mut reader)?;
+        self.load(reader, false)?;
+        self.source.require_same_file(&self.dump.dump, content)
+    }
+
+    fn load(&self, source: impl BufRead, to_the_end: bool) -> Result<()> {
+        let wanted = self.toc.with_rows();
+        let mut body = Body::new(source, self.toc);
+        let mut seen = BTreeSet::new();
+        let mut batch = Batch::default();
+        while let Some(rows) = body.next()? {
+            self.check()?;
+            if !wanted.contains(&rows.id) || !seen.insert(rows.id) {
+                return Err(Error::new(Kind::Damaged, format!("it has rows of no entry, {}", rows.id)));
+            }
+            if lock(&self.taken).insert(rows.id) {
+                self.table(&mut body, rows, &mut batch)?;
+            } else if to_the_end || lock(&self.taken).len() < wanted.len() {
+                body.skip(rows)?;
+            } else {
+                break;
+            }
+        }
+        if let Some(missing) = wanted.difference(&seen).next().filter(|_| to_the_end) {
+            return Err(Error::new(Kind::Damaged, format!("the rows of its entry {missing} are missing")));
+        }
+        self.send(&mut batch)
+    }
+
+    fn table(&self, body: &mut Body<impl BufRead>, rows: Rows, batch: &mut Batch) -> Result<()> {
+        let mut start = Vec::new();
+        let mut feed = None;
+        let copied = body.copy(rows, |piece| {
+            self.check()?;
+            self.bytes.fetch_add(piece.len() as u64, Ordering::Relaxed);
+            if let Some(feed) = &mut feed {
+                return Feed::write(feed, piece);
+            }
+            start.extend_from_slice(piece);
+            if start.len() > SMALL {
+                let feed = feed.insert(Feed::start(self.target)?);
+                feed.write(&self.toc.archive(&[rows.id], true))?;
+                feed.write(&std::mem::take(&mut start))?;
+            }
+            Ok(())
+        });
+        if let Some(feed) = feed {
+            let size = feed.finish(copied)?;
+            self.loaded(&[(rows.id, size)]);
+            return Ok(());
+        }
+        batch.entries.push((rows.id, copied?));
+        batch.bytes.extend_from_slice(&start);
+        match batch.bytes.len() > BATCH {
+            true => self.send(batch),
+            false => Ok(()),
+        }
+    }
+
+    fn send(&self, batch: &mut Batch) -> Result<()> {
+        let Batch { entries, bytes } = std::mem::take(batch);
+        if !entries.is_empty() {
+            let ids: Vec<_> = entries.iter().map(|(id, _)| *id).collect();
+            let mut feed = Feed::start(self.target)?;
+            let fed = feed.write(&self.toc.archive(&ids, false)).and_then(|()| feed.write(&bytes));
+            feed.finish(fed)?;
+            self.loaded(&entries);
+        }
+        Ok(())
+    }
+
+    fn loaded(&self, entries: &[(i32, Size)]) {
+        let mut queue = lock(&self.queue);
+        for (id, size) in entries {
+            queue.loaded(*id, *size);
+        }
+        self.changed.notify_all();
+    }
+
+    /// What a loader does when it has come to the end.
+    fn build_to_the_end(&self) {
+        if self.loading.fetch_sub(1, Ordering::SeqCst) == 1 {
+            lock(&self.queue).all_loaded();
+            self.changed.notify_all();
+        }
+        self.build();
+    }
+
+    fn build(&self) {
+        while let Some(task) = self.next() {
+            self.try_to(|| {
+                let child = self.target.start_listed(&task.0, 1)?;
+                self.wait(child)
+            });
+            lock(&self.queue).finished(&task);
+            self.changed.notify_all();
+        }
+    }
+
+    fn next(&self) -> Option<Task> {
+        let mut queue = lock(&self.queue);
+        loop {
+            if self.stopped.load(Ordering::SeqCst) || queue.is_over() {
+                return None;
+            }
+            if let Some(task) = queue.take() {
+                return Some(task);
+            }
+            queue = self.changed.wait(queue).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    fn wait(&self, mut child: Child) -> Result<()> {
+        while !child.has_ended() {
+            // It is killed when it is dropped.
+            self.check()?;
+            sleep(TICK);
+        }
+        child.wait()
+    }
+
+    fn try_to(&self, work: impl FnOnce() -> Result<()>) {
+        if let Err(error) = work() {
+            self.fail(error);
+        }
+    }
+
+    /// Of the others' errors, most are that they were stopped.
+    fn fail(&self, error: Error) {
+        lock(&self.failed).get_or_insert(error);
+        // Whoever waits for the queue looks at this while he holds it.
+        let _queue = lock(&self.queue);
+        self.stopped.store(true, Ordering::SeqCst);
+        self.changed.notify_all();
+    }
+
+    fn check(&self) -> Result<()> {
+        interrupt::check()?;
+        match self.stopped.load(Ordering::SeqCst) {
+            true => Err(Error::new(Kind::Bug, "stopped for another error")),
+            false => Ok(()),
+        }
+    }
+}
+
+/// Small tables, which are loaded by one connection.
+#[derive(Default)]
+struct Batch {
+    entries: Vec<(i32, Size)>,
+    bytes: Vec<u8>,
+}
+
+/// A pg_restore that takes an archive.
+struct Feed {
+    child: Child,
+    stdin: ChildStdin,
+}
+
+impl Feed {
+    fn start(target: &Target<'_>) -> Result<Self> {
+        let mut child = target.start_rows()?;
+        let Some(stdin) = child.stdin() else {
+            return Err(Error::new(Kind::Bug, "pg_restore was started without its pipe"));
+        };
+        archive::enlarge_pipe(&stdin);
+        Ok(Self { child, stdin })
+    }
+
+    fn write(&mut self, piece: &[u8]) -> Result<()> {
+        self.stdin
+            .write_all(piece)
+            .map_err(|error| Error::new(Kind::Program, "pg_restore took no more").because(error))
+    }
+
+    /// Its exit status counts more than that it took no more.
+    fn finish<T>(self, fed: Result<T>) -> Result<T> {
+        let Self { child, stdin } = self;
+        drop(stdin);
+        match fed {
+            Err(error) if error.kind() != Kind::Program => Err(error),
+            fed => child.wait().and(fed),
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
