@@ -23,7 +23,7 @@ pub(super) const PIECE: usize = 512 * 1024;
 /// More loaders than this would unpack a dump more often than it helps: a few tables are most of it.
 const LOADERS: usize = 4;
 
-/// How many connections restore at the same time: one more than processors, for one often waits for the disk.
+/// How many connections work at the same time.
 pub fn jobs() -> usize {
     archive::default_threads().max(2)
 }
@@ -49,7 +49,8 @@ impl Source<'_> {
         archive::open(&self.path(file), codec(self.manifest.compression), method, self.identity)
     }
 
-    /// The file that was read must be the one that was written.
+    /// The file that was read must be the one that was written. What it unpacks to follows from that: it was compared
+    /// when the backup was read back, and the codec checks its own sums as it unpacks.
     pub(super) fn require_same_file(&self, file: &File, read: StoredReader) -> Result<()> {
         compare_file(&self.path(file), file, &read.finish()?.file)
     }
@@ -76,7 +77,7 @@ pub fn text(source: Source<'_>, file: &File) -> Result<String> {
     String::from_utf8(bytes).map_err(|error| damaged(&path, "it is not UTF-8").because(error))
 }
 
-/// Loads a dump into the empty database `name`, and compares on the way what was read with the digests. After an
+/// Loads a dump into the empty database `name`, and compares on the way the file that was read with its digest. After an
 /// error, and so after any difference, the database is of no use.
 ///
 /// # Errors
@@ -90,7 +91,7 @@ pub fn load(
 ) -> Result<()> {
     let shown = &dump.database.name;
     let explain = |error| explain(error, shown);
-    let mut content = source.open(&dump.dump)?;
+    let mut content = source.open(&dump.dump)?.without_content();
     progress.begin(&format!("restoring {shown}"), Some(dump.dump.content_bytes));
     let loaded = match source.manifest.dump_format {
         BackupFormat::Custom => target.rows(&mut content, source, dump, progress),
@@ -101,7 +102,7 @@ pub fn load(
     if loaded.is_err() {
         copy(&mut content, &mut Silent, |_| Ok(()))?;
     }
-    require_same(&source.path(&dump.dump), &dump.dump, content.finish()?)?;
+    source.require_same_file(&dump.dump, content)?;
     progress.end();
     if let Some(rest) = loaded.map_err(explain)? {
         progress.begin(&format!("finishing {shown}"), None);
@@ -147,8 +148,9 @@ impl Target<'_> {
         std::fs::write(self.toc(), toc.bytes()).at("write", &self.toc())?;
         self.start(Part::Definitions, Some((&self.toc(), 1)))?.wait()?;
         let loaders = source.loaders();
-        let crew = Crew::new(self, source, dump, &toc);
-        let made = crew.work(content, loaders - 1, jobs() - loaders, progress)?;
+        // One more than processors, for one often waits for the disk.
+        let builders = jobs() + 1 - loaders;
+        let made = Crew::new(self, source, dump, &toc).work(content, loaders - 1, builders, progress)?;
         Ok(Some(Rest(toc.after_rows().filter(|id| !made.contains(id)).collect())))
     }
 
