@@ -38,6 +38,8 @@ const SOMEWHERE: u8 = 2;
 const DEFINITIONS: i32 = 2;
 const DATA: i32 = 3;
 
+const LARGE_OBJECTS_AS_SUCH: &[u8] = b"BLOB METADATA";
+
 /// pg_dump writes each row as a block of its own; a block this large costs pg_restore and the server far less.
 const BLOCK: usize = 128 * 1024;
 
@@ -147,10 +149,23 @@ impl Toc {
         bytes
     }
 
-    /// Numbers of the entries that come after the definitions, in order, but for those whose rows are in the dump.
+    /// Numbers of the entries that come after the definitions and must be there before any rows: large objects as
+    /// such, which since PostgreSQL 17 are no longer among the definitions.
+    pub(super) fn before_rows(&self) -> Vec<i32> {
+        self.later()
+            .filter(|entry| entry.description == LARGE_OBJECTS_AS_SUCH)
+            .map(|entry| entry.id)
+            .collect()
+    }
+
+    /// Numbers of all other entries that come after the definitions, in order, but for those whose rows are in the dump.
     pub(super) fn after_rows(&self) -> impl Iterator<Item = i32> {
+        self.later().filter(|entry| entry.description != LARGE_OBJECTS_AS_SUCH).map(|entry| entry.id)
+    }
+
+    fn later(&self) -> impl Iterator<Item = &Entry> {
         let definitions = |entry: &&Entry| entry.section < DATA;
-        self.entries().iter().skip_while(definitions).filter(|entry| !entry.has_rows).map(|entry| entry.id)
+        self.entries().iter().skip_while(definitions).filter(|entry| !entry.has_rows)
     }
 
     /// Numbers of the entries whose rows are in the dump.
@@ -540,7 +555,7 @@ mod tests {
                 text(&mut bytes, Some(value));
             }
             let section = match *id {
-                _ if copy.is_some() || *description == "SEQUENCE SET" => DATA,
+                _ if copy.is_some() || ["SEQUENCE SET", "BLOB METADATA"].contains(description) => DATA,
                 ..5 => DEFINITIONS,
                 _ => DATA + 1,
             };
@@ -574,6 +589,7 @@ mod tests {
             Made(2, "plugin", "FUNCTION", None, &[]),
             Made(3, "we ird", "TABLE DATA", Some("COPY public.\"we ird\" (a) FROM stdin;\n"), &["1"]),
             Made(4, "config", "TABLE DATA", Some("COPY public.config (a) FROM stdin;\n"), &["2"]),
+            Made(11, "4711", "BLOB METADATA", None, &[]),
             Made(9, "s", "SEQUENCE SET", None, &["1"]),
             Made(5, "we ird_pkey", "CONSTRAINT", None, &["1"]),
             Made(6, "we ird_a", "INDEX", None, &["1", "2"]),
@@ -616,6 +632,7 @@ mod tests {
     fn what_can_be_made_when_follows_from_what_it_needs() {
         let toc = Toc::read(&dump(16, &entries())[..]).unwrap();
         assert_eq!(toc.with_rows(), [3, 4].into());
+        assert_eq!(toc.before_rows(), [11]);
         assert_eq!(toc.after_rows().collect::<Vec<_>>(), [9, 5, 6, 8, 7, 10]);
         assert_eq!(toc.indexes_of(3), [5, 6]);
         assert!(toc.indexes_of(4).is_empty() && toc.indexes_of(99).is_empty());

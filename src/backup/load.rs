@@ -147,6 +147,10 @@ impl Target<'_> {
         }
         std::fs::write(self.toc(), toc.bytes()).at("write", &self.toc())?;
         self.start(Part::Definitions, Some((&self.toc(), 1)))?.wait()?;
+        let before = toc.before_rows();
+        if !before.is_empty() {
+            self.start_listed(&before, 1)?.wait()?;
+        }
         let loaders = source.loaders();
         // One more than processors, for one often waits for the disk.
         let builders = jobs() + 1 - loaders;
