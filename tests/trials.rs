@@ -40,6 +40,14 @@ fn a_good_backup_passes_its_trial_and_the_server_need_not_run() {
         "CREATE EXTENSION pg_trgm; CREATE SCHEMA \"we \"\"ird\"; CREATE TABLE \"we \"\"ird\".\"select\" (a int); \
          INSERT INTO \"we \"\"ird\".\"select\" VALUES (1); ALTER ROLE synapse SET work_mem = '8MB'",
     );
+    // Large objects, a table that is loaded by a connection of its own, and keys that wait for its indexes.
+    sql(
+        &machine,
+        "SELECT lo_from_bytea(4711, 'one'), lo_from_bytea(4712, decode(repeat('00ff', 1000000), 'hex')); \
+         CREATE TABLE large (a int PRIMARY KEY, b int UNIQUE, up int REFERENCES large, t text); \
+         INSERT INTO large SELECT n, n, nullif(n - 1, 0), repeat('x', 100) FROM generate_series(1, 50000) n; \
+         CREATE TABLE small (a int REFERENCES large (b)); INSERT INTO small VALUES (1)",
+    );
     sql(&machine, "ALTER DATABASE homeserver SET search_path = public, \"we \"\"ird\"");
     sql(&machine, "REVOKE CONNECT ON DATABASE homeserver FROM PUBLIC");
     unit(&machine, "matrix-postgres-backup.service");
