@@ -90,8 +90,8 @@ const LOADING: &str = "-c synchronous_commit=off -c track_counts=off -c jit=off 
     -c max_parallel_maintenance_workers=2 -c statement_timeout=0 -c idle_in_transaction_session_timeout=0 \
     -c default_transaction_read_only=off";
 
-const ANALYZING: &str =
-    "-c synchronous_commit=off -c statement_timeout=0 -c idle_in_transaction_session_timeout=0";
+const ANALYZING: &str = "-c synchronous_commit=off -c statement_timeout=0 -c idle_in_transaction_session_timeout=0 \
+    -c default_transaction_read_only=off";
 
 fn value(text: &str) -> String {
     format!("'{}'", text.replace('\\', "\\\\").replace('\'', "\\'"))

@@ -46,7 +46,7 @@ pub fn analyze_in_stages(connection: &Connection, jobs: usize, missing_only: boo
             "--no-password".to_owned(),
             format!("--jobs={jobs}"),
             "--maintenance-db".to_owned(),
-            connection.conninfo_for_loading("postgres"),
+            connection.conninfo_for_analyzing("postgres"),
         ],
     );
     call.arguments.extend(missing_only.then(|| "--missing-stats-only".into()));
