@@ -6,6 +6,7 @@ use serde::Deserialize;
 
 use super::keep::KeepFragment;
 use super::notify::NotifyFragment;
+use super::upgrade::UpgradeFragment;
 use crate::error::{Error, Kind, Result};
 
 /// One configuration file. The meaning of each key is documented at [`super::Settings`].
@@ -72,20 +73,6 @@ pub struct ClientsFragment {
     pub timeout: Option<String>,
 }
 
-/// The `[upgrade]` table.
-#[derive(Debug, Default, Clone, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-#[allow(missing_docs)]
-pub struct UpgradeFragment {
-    pub to: Option<u16>,
-    pub keep_path: Option<PathBuf>,
-    pub dump_directory: Option<PathBuf>,
-    pub backup_within: Option<String>,
-    pub compare: Option<String>,
-    pub method: Option<String>,
-    pub max_rate: Option<u64>,
-}
-
 impl Fragment {
     /// Parses the text of `file`, whose name is used in errors only.
     ///
@@ -149,11 +136,7 @@ impl Fragment {
                 }
             ),
             clients: overlay!(self.clients, other.clients, ClientsFragment { units, timeout }),
-            upgrade: overlay!(
-                self.upgrade,
-                other.upgrade,
-                UpgradeFragment { to, keep_path, dump_directory, backup_within, compare, method, max_rate }
-            ),
+            upgrade: self.upgrade.overlaid_by(other.upgrade),
             notify: self.notify.overlaid_by(other.notify),
         }
     }

@@ -8,16 +8,16 @@ mod fragment;
 mod keep;
 mod notify;
 mod settings;
+mod upgrade;
 
 use std::path::{Path, PathBuf};
 
 pub use fragment::Fragment;
 pub use keep::Keep;
 pub use notify::{Matrix, Notify};
-pub use settings::{
-    Backup, BackupFormat, Clients, Compression, Depth, EncryptTo, Method, Server, Settings, Upgrade,
-};
+pub use settings::{Backup, BackupFormat, Clients, Compression, EncryptTo, Server, Settings};
 pub(crate) use settings::{holds_secret, is_age_recipient};
+pub use upgrade::{Depth, Method, Upgrade};
 
 use crate::error::{Error, IoContext as _, Kind, Result};
 

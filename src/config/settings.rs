@@ -3,8 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::fragment::UpgradeFragment;
-use super::{Fragment, Keep, Notify};
+use super::{Fragment, Keep, Notify, Upgrade};
 use crate::error::{Error, Kind, Result};
 use crate::postgres::Major;
 
@@ -102,87 +101,6 @@ pub struct Clients {
     pub units: Vec<String>,
     /// `timeout`: how long they may take to stop, and again to start. Default 10 minutes.
     pub timeout: Duration,
-}
-
-/// `[upgrade]`: to the next major version.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Upgrade {
-    /// `to`: the major version. Default: the newest installed.
-    pub to: Option<Major>,
-    /// `keep_path`: where the old data directory is kept. Default `/matrix/postgres-auto-upgrade-backup`.
-    pub keep_path: PathBuf,
-    /// `dump_directory`: where the databases lie while they are carried over. Default
-    /// `/var/tmp/matrix-postgres`; not /tmp, which is memory on many systems.
-    pub dump_directory: PathBuf,
-    /// `backup_within`: a backup is made first if the newest verified one is older. Default 1 day; nothing for
-    /// `never`.
-    pub backup_within: Option<Duration>,
-    /// `compare`: how the old and the new cluster are compared. Default `rows`.
-    pub compare: Depth,
-    /// `method`: how the databases get there; nothing for `auto`, the default: `online` where that is possible.
-    pub method: Option<Method>,
-    /// `max_rate`: megabytes a second that the copy of method `online` may take while the homeserver runs; nothing for 0,
-    /// the default: as fast as it goes.
-    pub max_rate: Option<u64>,
-}
-
-/// How the databases get to the new version.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Method {
-    /// A copy of the cluster's files that follows the homeserver, and that pg_upgrade then makes the new cluster of.
-    Online,
-    /// pg_dump and pg_restore, while the homeserver is down.
-    Dump,
-}
-
-impl Method {
-    /// Of what was written; nothing for `auto`.
-    ///
-    /// # Errors
-    /// What is allowed.
-    pub fn parse(text: &str) -> Result<Option<Self>, &'static str> {
-        match text {
-            "auto" => Ok(None),
-            "online" => Ok(Some(Self::Online)),
-            "dump" => Ok(Some(Self::Dump)),
-            _ => Err("auto, online or dump"),
-        }
-    }
-}
-
-impl std::fmt::Display for Method {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Self::Online => "online",
-            Self::Dump => "dump",
-        })
-    }
-}
-
-/// How thoroughly two clusters are compared.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Depth {
-    /// The rows of every table are counted.
-    Rows,
-    /// Every value of every row is read, too.
-    Content,
-    /// The sizes of the files, of two clusters that have the same ones. Not for configuration.
-    #[serde(skip)]
-    Files,
-}
-
-impl std::str::FromStr for Depth {
-    type Err = &'static str;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        match text {
-            "rows" => Ok(Self::Rows),
-            "content" => Ok(Self::Content),
-            _ => Err("rows or content"),
-        }
-    }
 }
 
 /// What kind of file pg_dump writes.
@@ -313,33 +231,13 @@ impl Settings {
                 units: input.clients.units.unwrap_or_else(|| CLIENTS.map(str::to_owned).to_vec()),
                 timeout: duration("clients.timeout", input.clients.timeout.as_deref(), "10m")?,
             },
-            upgrade: upgrade(input.upgrade)?,
+            upgrade: Upgrade::from_fragment(input.upgrade)?,
             notify: Notify::from_fragment(input.notify)?,
         })
     }
 }
 
-fn upgrade(input: UpgradeFragment) -> Result<Upgrade> {
-    Ok(Upgrade {
-        to: input.to.map(Major),
-        keep_path: absolute("upgrade.keep_path", input.keep_path, "/matrix/postgres-auto-upgrade-backup")?,
-        dump_directory: absolute("upgrade.dump_directory", input.dump_directory, "/var/tmp/matrix-postgres")?,
-        backup_within: match input.backup_within.as_deref() {
-            Some("never") => None,
-            text => Some(duration("upgrade.backup_within", text, "1d")?),
-        },
-        compare: depth(input.compare.as_deref())?,
-        method: method(input.method.as_deref())?,
-        max_rate: input.max_rate.filter(|rate| *rate > 0),
-    })
-}
-
-fn method(text: Option<&str>) -> Result<Option<Method>> {
-    let text = text.unwrap_or("auto");
-    Method::parse(text).map_err(|allowed| refused("upgrade.method", text, allowed))
-}
-
-fn absolute(key: &str, path: Option<PathBuf>, default: &str) -> Result<PathBuf> {
+pub(super) fn absolute(key: &str, path: Option<PathBuf>, default: &str) -> Result<PathBuf> {
     let path = path.unwrap_or_else(|| PathBuf::from(default));
     match path.is_absolute() && path != Path::new("/") {
         true => Ok(path),
@@ -373,11 +271,6 @@ fn level(compression: Compression, level: Option<i32>) -> Result<i32> {
             Err(refused("backup.level", &level.to_string(), &format!("{} to {}", range.start(), range.end())))
         }
     }
-}
-
-fn depth(text: Option<&str>) -> Result<Depth> {
-    let text = text.unwrap_or("rows");
-    text.parse().map_err(|allowed| refused("upgrade.compare", text, allowed))
 }
 
 fn share(key: &str, value: f64) -> Result<f64> {

@@ -1,0 +1,160 @@
+//! `[upgrade]`: to the next major version.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::Deserialize;
+
+use super::settings::{absolute, duration, refused};
+use crate::error::Result;
+use crate::postgres::Major;
+
+/// The `[upgrade]` table as written.
+#[derive(Debug, Default, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+#[allow(missing_docs)]
+pub struct UpgradeFragment {
+    pub to: Option<u16>,
+    pub keep_path: Option<PathBuf>,
+    pub dump_directory: Option<PathBuf>,
+    pub backup_within: Option<String>,
+    pub compare: Option<String>,
+    pub method: Option<String>,
+    pub max_rate: Option<u64>,
+}
+
+impl UpgradeFragment {
+    /// This table with every key that `other` sets replaced by its value.
+    #[must_use]
+    pub(super) fn overlaid_by(self, other: Self) -> Self {
+        Self {
+            to: other.to.or(self.to),
+            keep_path: other.keep_path.or(self.keep_path),
+            dump_directory: other.dump_directory.or(self.dump_directory),
+            backup_within: other.backup_within.or(self.backup_within),
+            compare: other.compare.or(self.compare),
+            method: other.method.or(self.method),
+            max_rate: other.max_rate.or(self.max_rate),
+        }
+    }
+}
+
+/// `[upgrade]`: to the next major version.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Upgrade {
+    /// `to`: the major version. Default: the newest installed.
+    pub to: Option<Major>,
+    /// `keep_path`: where the old data directory is kept. Default `/matrix/postgres-auto-upgrade-backup`.
+    pub keep_path: PathBuf,
+    /// `dump_directory`: where the databases lie while they are carried over. Default
+    /// `/var/tmp/matrix-postgres`; not /tmp, which is memory on many systems.
+    pub dump_directory: PathBuf,
+    /// `backup_within`: a backup is made first if the newest verified one is older. Default 1 day; nothing for
+    /// `never`.
+    pub backup_within: Option<Duration>,
+    /// `compare`: how the old and the new cluster are compared. Default `rows`.
+    pub compare: Depth,
+    /// `method`: how the databases get there; nothing for `auto`, the default: `online` where that is possible.
+    pub method: Option<Method>,
+    /// `max_rate`: megabytes a second that the copy of method `online` may take while the homeserver runs; nothing for 0,
+    /// the default: as fast as it goes.
+    pub max_rate: Option<u64>,
+}
+
+/// How the databases get to the new version.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Method {
+    /// A copy of the cluster's files that follows the homeserver, and that pg_upgrade then makes the new cluster of.
+    Online,
+    /// pg_dump and pg_restore, while the homeserver is down.
+    Dump,
+}
+
+impl Method {
+    /// Of what was written; nothing for `auto`.
+    ///
+    /// # Errors
+    /// What is allowed.
+    pub fn parse(text: &str) -> Result<Option<Self>, &'static str> {
+        match text {
+            "auto" => Ok(None),
+            "online" => Ok(Some(Self::Online)),
+            "dump" => Ok(Some(Self::Dump)),
+            _ => Err("auto, online or dump"),
+        }
+    }
+}
+
+impl std::fmt::Display for Method {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Online => "online",
+            Self::Dump => "dump",
+        })
+    }
+}
+
+/// How thoroughly two clusters are compared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Depth {
+    /// The rows of every table are counted.
+    Rows,
+    /// Every value of every row is read, too.
+    Content,
+    /// The sizes of the files, of two clusters that have the same ones. Not for configuration.
+    #[serde(skip)]
+    Files,
+}
+
+impl std::str::FromStr for Depth {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "rows" => Ok(Self::Rows),
+            "content" => Ok(Self::Content),
+            _ => Err("rows or content"),
+        }
+    }
+}
+
+impl Upgrade {
+    /// Validates what was written and fills in the rest.
+    ///
+    /// # Errors
+    /// [`crate::Kind::Config`].
+    pub(super) fn from_fragment(input: UpgradeFragment) -> Result<Self> {
+        Ok(Self {
+            to: input.to.map(Major),
+            keep_path: absolute(
+                "upgrade.keep_path",
+                input.keep_path,
+                "/matrix/postgres-auto-upgrade-backup",
+            )?,
+            dump_directory: absolute(
+                "upgrade.dump_directory",
+                input.dump_directory,
+                "/var/tmp/matrix-postgres",
+            )?,
+            backup_within: match input.backup_within.as_deref() {
+                Some("never") => None,
+                text => Some(duration("upgrade.backup_within", text, "1d")?),
+            },
+            compare: depth(input.compare.as_deref())?,
+            method: method(input.method.as_deref())?,
+            max_rate: input.max_rate.filter(|rate| *rate > 0),
+        })
+    }
+}
+
+fn method(text: Option<&str>) -> Result<Option<Method>> {
+    let text = text.unwrap_or("auto");
+    Method::parse(text).map_err(|allowed| refused("upgrade.method", text, allowed))
+}
+
+fn depth(text: Option<&str>) -> Result<Depth> {
+    let text = text.unwrap_or("rows");
+    text.parse().map_err(|allowed| refused("upgrade.compare", text, allowed))
+}
