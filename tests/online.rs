@@ -167,6 +167,8 @@ fn where_no_copy_can_follow_the_check_says_why_and_what_to_do() {
     };
     says("fact     method online");
     says("it has not been rehearsed");
+    let said = says("connected: synapse@homeserver (unnamed), ");
+    assert!(said.contains(" times, of matrix-synapse.service"), "{said}");
 
     sql(
         &machine,

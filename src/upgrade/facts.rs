@@ -3,17 +3,20 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::configuration::{self, Foreseen};
 use super::rehearsal::Rehearsal;
+use super::sessions::{self, Connected, Session};
 use super::space::{Room, Space};
 use super::transfer;
 use crate::account::Account;
+use crate::backup::catalogue;
 use crate::config::{Method, Settings};
 use crate::error::{Error, IoContext as _, Kind, Result};
 use crate::postgres::initdb::{self, Initialisation};
-use crate::postgres::{self, Connection, Contents, DataDirectory, Database, Major, ServerFacts, Session};
+use crate::postgres::{self, Connection, Contents, DataDirectory, Database, Major, ServerFacts};
 use crate::runtime::{AsUser, Runtime, output};
 use crate::systemd::Manager;
 
@@ -64,6 +67,10 @@ pub struct Facts {
     pub shadowed: Vec<(String, PathBuf)>,
     /// Client units that run now.
     pub clients: Vec<String>,
+    /// Who is connected, and which unit that belongs to.
+    pub connected: Vec<Connected>,
+    /// How long the newest trial restore took, in seconds, and when that was.
+    pub trial: Option<(Timestamp, u64)>,
 }
 
 /// The running cluster.
@@ -101,8 +108,8 @@ pub struct Shared {
     pub invalid_databases: Vec<String>,
     /// Settings of roles and databases, those of extensions left out.
     pub settings: Vec<CatalogSetting>,
-    /// Who is connected: `role@database (application)`, with how many connections.
-    pub sessions: Vec<(String, u64)>,
+    /// Who is connected.
+    pub sessions: Vec<Session>,
     /// `synchronous_standby_names`.
     #[serde(default)]
     pub synchronous_standbys: String,
@@ -155,11 +162,10 @@ const SHARED: &str = "SELECT json_build_object(
             'database', (SELECT datname FROM pg_database WHERE oid = setdatabase),
             'name', split_part(line, '=', 1)) ORDER BY setdatabase, setrole, line), '[]')
         FROM pg_db_role_setting, unnest(setconfig) AS line WHERE split_part(line, '=', 1) NOT LIKE '%.%'),
-    'sessions', (SELECT coalesce(json_agg(json_build_array(who, n) ORDER BY n DESC), '[]') FROM (
-        SELECT format('%s@%s (%s)', usename, datname, coalesce(nullif(application_name, ''), 'unnamed')) AS who,
-            count(*) AS n
-        FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()
-        GROUP BY who) AS sessions),
+    'sessions', (SELECT coalesce(json_agg(json_build_object(
+            'who', format('%s@%s (%s)', usename, datname, coalesce(nullif(application_name, ''), 'unnamed')),
+            'backend', pid, 'port', CASE WHEN client_port > 0 THEN client_port END)), '[]')
+        FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()),
     'synchronous_standbys', current_setting('synchronous_standby_names'),
     'wal_level', current_setting('wal_level'),
     'free_wal_senders', current_setting('max_wal_senders')::int
@@ -249,6 +255,13 @@ pub fn gather(settings: &Settings, runtime: &dyn Runtime, to: Option<Major>) -> 
         keep_path: (keep_path, kept),
         shadowed: shadowed(),
         clients: clients(&settings.clients.units),
+        connected: match Manager::connect() {
+            Ok(manager) => {
+                sessions::connected(cluster.as_ref().map_or(&[], |it| &it.shared.sessions), &manager)?
+            }
+            Err(_) => Vec::new(),
+        },
+        trial: trial(settings),
         data_directory,
         installed,
         target,
@@ -263,7 +276,7 @@ fn cluster(settings: &Settings, runtime: &dyn Runtime, installed: &[Major]) -> R
     let Settings { socket_directory, server, .. } = settings;
     let connection = Connection::new(socket_directory, server.port, &server.superuser);
     let Some(&major) = installed.last().filter(|_| connection.socket().exists()) else { return Ok(None) };
-    let session = Session { runtime, major, connection: &connection };
+    let session = postgres::Session { runtime, major, connection: &connection };
     let databases = postgres::databases(&session)?;
     let server = postgres::server_facts(&session)?;
     let contained = CONTAINED.replace("STALE", stale(server.version_num));
@@ -278,6 +291,13 @@ fn cluster(settings: &Settings, runtime: &dyn Runtime, installed: &[Major]) -> R
         databases,
         contents,
     }))
+}
+
+/// What the databases took the last time that they were restored on trial.
+fn trial(settings: &Settings) -> Option<(Timestamp, u64)> {
+    let backups = catalogue::list(&settings.backup.directory).unwrap_or_default();
+    let trials = backups.iter().rev().filter_map(|backup| backup.manifest.as_ref().ok()?.trial.as_ref());
+    trials.into_iter().find(|trial| trial.damage.is_none()).map(|trial| (trial.at, trial.seconds))
 }
 
 /// Logs in as a copy would that follows the server, and does nothing then.

@@ -2,6 +2,7 @@
 //!
 //! - [`facts`]: what there is, read without changing anything
 //! - [`check`]: facts → blockers, warnings and facts, a value that prints itself
+//! - [`sessions`]: who is connected
 //! - [`choice`]: which method, and why
 //! - [`plan`]: facts and settings → what will be done
 //! - [`space`]: room on each file system
@@ -38,6 +39,7 @@ pub mod recover;
 pub mod rehearsal;
 pub mod run;
 pub mod servers;
+pub mod sessions;
 pub mod space;
 pub mod status;
 pub mod transfer;

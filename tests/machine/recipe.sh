@@ -8,7 +8,7 @@ root=$1 layer=${2-}
 
 packages=(
     # a system that boots
-    systemd systemd-sysv libpam-systemd dbus polkitd procps
+    systemd systemd-sysv libpam-systemd dbus polkitd procps iproute2
     # what matrix-postgres is installed beside
     postgresql-17 postgresql-15 postgresql-13
     zstd pigz age gnupg

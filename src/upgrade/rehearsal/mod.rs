@@ -1,36 +1,29 @@
 //! The whole upgrade but the cut, on a copy that is thrown away, while the homeserver runs.
 
+mod attempt;
+
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::time::Instant;
 
 use indicatif::DecimalBytes;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use self::attempt::{Parts, attempt};
 use super::choice::server_obstacles;
-use super::compare::{Snapshot, require_equal};
 use super::exchange::{GONE, exists, remove};
 use super::journal::Step;
-use super::online::conversion::Conversion;
-use super::online::copy::{self, Follower, Source};
-use super::online::remove_stamps;
 use super::plan::{Plan, named_after};
-use super::servers::{Private, Side, Sockets, end_copying, stop_abandoned};
-use super::transfer::{DumpDirectory, Way, jobs, transfer};
+use super::servers::{Sockets, end_copying, stop_abandoned};
 use super::work::owner;
-use super::{cluster, dump, facts, run};
-use crate::account::Account;
-use crate::config::{Depth, Method, Settings};
+use super::{facts, run};
+use crate::config::{Method, Settings};
 use crate::error::{Error, IoContext as _, Kind, Result};
 use crate::files;
 use crate::lock::Lock;
-use crate::postgres::{self, Connection, DataDirectory, Major, Session, pg_amcheck};
-use crate::report::{Progress, Silent};
-use crate::runtime::{Runtime, interrupt, run_and_quote};
-
-/// The first version whose tables can be checked, too.
-const STRUCTURE_CHECKED: Major = Major(14);
+use crate::postgres::{DataDirectory, Major};
+use crate::report::Progress;
+use crate::runtime::Runtime;
 
 /// What a rehearsal has shown.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -143,7 +136,7 @@ pub fn rehearse(
         bytes: 0,
         problem: None,
     };
-    let mut parts = Parts { rehearsal: &mut rehearsal, begun: None };
+    let mut parts = Parts::of(&mut rehearsal);
     let tried = attempt(settings, runtime, &account, &plan, &mut parts, progress);
     parts.end();
     drop(stage);
@@ -205,147 +198,6 @@ fn require_copy(settings: &Settings, runtime: &dyn Runtime, to: Option<Major>, p
     }
     // The copy comes to all that the upgrade needs.
     facts.space.copy(2 * facts.data_bytes).or_else(|shortage| refuse(shortage, "df -h".to_owned()))
-}
-
-/// Times the parts.
-struct Parts<'a> {
-    rehearsal: &'a mut Rehearsal,
-    begun: Option<(Step, Instant)>,
-}
-
-impl Parts<'_> {
-    fn begin(&mut self, step: Step) -> Result<()> {
-        self.end();
-        interrupt::check()?;
-        self.begun = Some((step, Instant::now()));
-        crate::systemd::notify::status(&step.to_string());
-        Ok(())
-    }
-
-    fn end(&mut self) {
-        if let Some((step, begun)) = self.begun.take() {
-            let seconds = begun.elapsed().as_secs_f64();
-            log::info!("{step}: {seconds:.1} s");
-            match self.rehearsal.durations.iter_mut().find(|(known, _)| *known == step) {
-                Some((_, sum)) => *sum += seconds,
-                None => self.rehearsal.durations.push((step, seconds)),
-            }
-        }
-    }
-}
-
-fn attempt(
-    settings: &Settings,
-    runtime: &dyn Runtime,
-    account: &Account,
-    plan: &Plan,
-    parts: &mut Parts<'_>,
-    progress: &mut dyn Progress,
-) -> Result<()> {
-    let live = Connection::new(&settings.socket_directory, settings.server.port, &settings.server.superuser);
-    let source = Source { runtime, account, connection: live.clone(), from: plan.from, programs: plan.to };
-    parts.begin(Step::Preparing)?;
-    cluster::make(runtime, account, plan)?;
-    let sockets = Sockets::make(&settings.socket_directory, account)?;
-    parts.begin(Step::Copying)?;
-    let kept = copy::take(&source, &plan.copy, settings.upgrade.max_rate, plan.bytes, progress)?;
-    parts.begin(Step::Following)?;
-    let mut follower = Follower::start(&source, &sockets, plan, kept)?;
-    let conversion = Conversion { runtime, account, sockets: &sockets, plan };
-    if plan.method == Method::Online {
-        conversion.check(&live)?;
-    }
-    let stamped = match plan.method {
-        Method::Online => conversion.stamped(&source.session())?,
-        Method::Dump => Vec::new(),
-    };
-    follower.catch_up(&source)?;
-    cluster::sync_file_system(&plan.copy)?;
-    let start = |side, directory: &Path, major| {
-        let superuser = &plan.initialisation.superuser;
-        Private::start(runtime, account, &sockets, superuser, (side, directory, major), plan.to)
-    };
-    match plan.method {
-        Method::Dump => {
-            let old = follower.promote()?;
-            let new = start(Side::New, &plan.beside, plan.to)?;
-            let files = match plan.way {
-                Way::Files => Some(DumpDirectory::make(&plan.dump_directory, account)?),
-                Way::Stream => None,
-            };
-            parts.begin(Step::Transferring)?;
-            transfer(&old.session(), &new.session(), files.as_ref(), progress)?;
-            parts.begin(Step::Comparing)?;
-            dump::compare(&old, &new, settings.upgrade.compare, progress)?;
-            old.stop()?;
-            new.stop()?;
-            parts.begin(Step::Syncing)?;
-            cluster::sync(runtime, account, plan)?;
-            parts.end();
-        }
-        Method::Online => {
-            parts.begin(Step::Promoting)?;
-            let promoted = follower.promote()?;
-            remove_stamps(&promoted.session(), &stamped)?;
-            parts.end();
-            check_structure(&promoted.session(), plan.from)?;
-            // Which no upgrade waits for: here there is time.
-            let old = Snapshot::take(&promoted.session(), settings.upgrade.compare, jobs(), progress)?;
-            parts.begin(Step::Promoting)?;
-            let old_files = Snapshot::take(&promoted.session(), Depth::Files, jobs(), &mut Silent)?;
-            promoted.stop()?;
-            parts.begin(Step::Upgrading)?;
-            conversion.carry_out()?;
-            parts.begin(Step::Comparing)?;
-            let new = start(Side::New, &plan.beside, plan.to)?;
-            require_equal(&old_files, &Snapshot::take(&new.session(), Depth::Files, jobs(), &mut Silent)?)?;
-            parts.end();
-            require_equal(
-                &old,
-                &Snapshot::take(&new.session(), settings.upgrade.compare, jobs(), progress)?,
-            )?;
-            new.stop()?;
-            parts.begin(Step::Syncing)?;
-            cluster::sync_file_system(&plan.beside)?;
-            parts.end();
-        }
-    }
-    let size = |directory: &Path| if exists(directory) { facts::size_of(directory) } else { Ok(0) };
-    // The new cluster's files are the copy's.
-    parts.rehearsal.bytes = match plan.method {
-        Method::Online => size(&plan.copy)?.max(size(&plan.beside)?),
-        Method::Dump => size(&plan.copy)? + size(&plan.beside)?,
-    };
-    Ok(())
-}
-
-/// Tables and indexes, page by page, by the rules of the version that wrote them. The copy is left as it was.
-fn check_structure(copy: &Session<'_>, from: Major) -> Result<()> {
-    if from < STRUCTURE_CHECKED || !copy.runtime.extensions(from)?.contains("amcheck") {
-        log::warn!(
-            "the structure of tables and indexes is not checked: PostgreSQL {from} has no amcheck for that"
-        );
-        return Ok(());
-    }
-    let mut without = Vec::new();
-    for database in postgres::databases(copy)? {
-        let has = "SELECT to_json(count(*)) FROM pg_extension WHERE extname = 'amcheck';";
-        if copy.query::<u32>(&database.name, has)? == 0 {
-            without.push(database.name);
-        }
-    }
-    let command = copy.runtime.command(copy.major, &pg_amcheck::all(copy.connection, jobs()))?;
-    run_and_quote(command, "pg_amcheck").map_err(|error| {
-        // Its word for damage; with 1 it could not look.
-        if !error.to_string().ends_with("(exit status 2)") {
-            return error;
-        }
-        error
-            .with_kind(Kind::Damaged)
-            .context("a table or an index of the cluster is damaged")
-            .hint("REINDEX INDEX for an index that it names, in matrix-postgres-cli; for a table, a restore of the newest backup")
-    })?;
-    without.iter().try_for_each(|database| copy.execute(database, "DROP EXTENSION IF EXISTS amcheck;"))
 }
 
 /// What a rehearsal has made; removed when dropped.

@@ -1,0 +1,381 @@
+//! What is found, subject by subject.
+
+use indicatif::DecimalBytes;
+
+use super::{Finding, Weight};
+use crate::config::Method;
+use crate::postgres::{Major, identifier};
+use crate::upgrade::choice::{Obstacle, obstacles};
+use crate::upgrade::configuration::Foreseen;
+use crate::upgrade::facts::{CatalogSetting, Cluster, Facts, Shared};
+use crate::upgrade::sessions::Connected;
+use crate::upgrade::transfer::Way;
+
+/// What was found so far.
+#[derive(Default)]
+pub(super) struct Findings(Vec<Finding>);
+
+impl Findings {
+    /// All of it, the weightiest first.
+    pub(super) fn sorted(mut self) -> Vec<Finding> {
+        self.0.sort_by_key(|finding| finding.weight);
+        self.0
+    }
+
+    pub(super) fn add(&mut self, weight: Weight, message: impl Into<String>, hint: Option<&str>) {
+        self.0.push(Finding { weight, message: message.into(), hint: hint.map(str::to_owned) });
+    }
+
+    pub(super) fn versions(&mut self, facts: &Facts, from: Option<Major>) {
+        let installed: Vec<_> = facts.installed.iter().map(ToString::to_string).collect();
+        for (major, whose) in [(from, "the cluster's own"), (facts.target, "the target")] {
+            if let Some(major) = major.filter(|major| !facts.installed.contains(major)) {
+                self.add(
+                    Weight::Blocker,
+                    format!(
+                        "PostgreSQL {major}, {whose}, is not installed (installed: {})",
+                        installed.join(", ")
+                    ),
+                    Some(&format!("apt-get install postgresql-{major}")),
+                );
+            }
+        }
+        if let (Some(from), Some(to)) = (from, facts.target)
+            && to <= from
+        {
+            self.add(
+                Weight::Blocker,
+                format!("the cluster is of version {from}, and {to} is not newer"),
+                Some(&format!("apt-get install postgresql-{}, or name another one: --to", from.0 + 1)),
+            );
+        }
+    }
+
+    pub(super) fn directory(&mut self, facts: &Facts) {
+        let path = facts.data_directory.path.display();
+        if facts.is_symlink {
+            self.add(
+                Weight::Blocker,
+                format!("{path} is a symbolic link, and only a directory can be exchanged for another one"),
+                Some("data_directory in /etc/matrix-postgres/config.toml: name the directory that it points to"),
+            );
+        } else if facts.data_directory.is_mount_point {
+            self.add(
+                Weight::Blocker,
+                format!("{path} is a mount point, and cannot be exchanged for another directory"),
+                Some("stop the server, and move the cluster into a directory below the mount point"),
+            );
+        }
+        let (keep, occupied) = &facts.keep_path;
+        if keep.starts_with(&facts.data_directory.path) {
+            self.add(
+                Weight::Blocker,
+                format!("the old data directory would be kept within itself, in {}", keep.display()),
+                Some("upgrade.keep_path in /etc/matrix-postgres/config.toml"),
+            );
+        }
+        if *occupied {
+            let message =
+                format!("{} is taken and will not be touched; the next free name is used", keep.display());
+            self.add(Weight::Fact, message, None);
+        }
+    }
+
+    pub(super) fn method(&mut self, facts: &Facts, method: Method) {
+        let obstacles = obstacles(facts);
+        match method {
+            Method::Online if obstacles.is_empty() => self.add(
+                Weight::Fact,
+                "method online: a copy follows the homeserver while that runs; the downtime does not grow with the size",
+                None,
+            ),
+            // It was asked for.
+            Method::Online => {
+                for Obstacle { message, hint } in obstacles {
+                    let hint = hint.unwrap_or_else(|| "upgrade.method = \"dump\", or --method dump".to_owned());
+                    self.add(Weight::Blocker, format!("method online is not possible: {message}"), Some(&hint));
+                }
+            }
+            Method::Dump if facts.method.is_none() => {
+                for Obstacle { message, hint } in obstacles {
+                    self.add(
+                        Weight::Warning,
+                        format!("method dump, whose downtime grows with the size, for: {message}"),
+                        hint.as_deref(),
+                    );
+                }
+            }
+            Method::Dump => self.add(
+                Weight::Fact,
+                "method dump, as configured: pg_dump and pg_restore while the homeserver is down",
+                None,
+            ),
+        }
+        self.duration(facts, method);
+    }
+
+    /// As far as it is known.
+    fn duration(&mut self, facts: &Facts, method: Method) {
+        if let Some(rehearsal) = &facts.rehearsal {
+            let weight = if rehearsal.went_well() { Weight::Fact } else { Weight::Warning };
+            return self.add(weight, rehearsal.to_string(), None);
+        }
+        if let (Some((at, seconds)), Method::Dump) = (facts.trial, method) {
+            let message = format!(
+                "the newest trial restore, at {at:.0}, took {seconds} s: users will wait for about as long, and for a dump"
+            );
+            self.add(Weight::Fact, message, None);
+        }
+        self.add(
+            Weight::Fact,
+            "it has not been rehearsed: how long users will wait is not known",
+            Some("matrix-postgres-upgrade rehearse tries it on a copy, while the homeserver runs"),
+        );
+    }
+
+    pub(super) fn space(&mut self, facts: &Facts, method: Method) {
+        let data = DecimalBytes(facts.data_bytes);
+        if method == Method::Online {
+            let free = DecimalBytes(facts.space.beside.free);
+            self.add(
+                Weight::Fact,
+                format!("the data directory has {data}, and {free} are free beside it"),
+                None,
+            );
+            return;
+        }
+        match facts.space.way(facts.data_bytes) {
+            Err(shortage) => self.add(
+                Weight::Blocker,
+                format!("the data directory has {data}; {shortage}"),
+                Some("free some space there, or name other places: --keep-path, --dump-dir"),
+            ),
+            Ok(Way::Stream) => self.add(
+                Weight::Warning,
+                format!(
+                    "the data directory has {data}, and {} has no room for its rows: they go from server to server, \
+                     which takes longer",
+                    facts.space.dump.path.display()
+                ),
+                Some("free some space, or name another place: --dump-dir"),
+            ),
+            Ok(Way::Files) => {
+                let free = DecimalBytes(facts.space.beside.free);
+                self.add(Weight::Fact, format!("the data directory has {data}, and {free} are free beside it"), None);
+            }
+        }
+        if let Some(problem) = &facts.dump_directory_problem {
+            let hint = "name another one, which need not be there yet: --dump-dir";
+            self.add(Weight::Blocker, problem.clone(), Some(hint));
+        }
+    }
+
+    pub(super) fn configuration(&mut self, facts: &Facts) {
+        for foreseen in &facts.configuration {
+            match foreseen {
+                Foreseen::Blocker { message, hint } => self.add(Weight::Blocker, message, Some(hint)),
+                Foreseen::Change(message) => self.add(Weight::Warning, message, None),
+                Foreseen::Note(message) => self.add(Weight::Fact, message, None),
+            }
+        }
+        for CatalogSetting { role, database, name } in &facts.settings_gone {
+            let whose = match (role, database) {
+                (Some(role), None) => format!("ROLE {}", identifier(role)),
+                (Some(role), Some(database)) => {
+                    format!("ROLE {} IN DATABASE {}", identifier(role), identifier(database))
+                }
+                (None, Some(database)) => format!("DATABASE {}", identifier(database)),
+                (None, None) => "ROLE ALL".to_owned(),
+            };
+            self.add(
+                Weight::Blocker,
+                format!("the target does not know the setting {name}, which ALTER {whose} SET has set"),
+                Some(&format!("ALTER {whose} RESET {name}")),
+            );
+        }
+    }
+
+    pub(super) fn cluster(&mut self, cluster: &Cluster, facts: &Facts) {
+        if facts.system_identifier.as_ref() != Some(&cluster.server.system_identifier) {
+            self.add(
+                Weight::Blocker,
+                format!("the server that answers is not that of {}", facts.data_directory.path.display()),
+                Some("data_directory and socket_directory in /etc/matrix-postgres/config.toml must be of one server"),
+            );
+        } else if let Some(postmaster) = &facts.data_directory.postmaster
+            && postmaster.unit.as_ref() != Some(&facts.server_unit)
+        {
+            let whose = postmaster.unit.as_deref().unwrap_or("no unit at all");
+            self.add(
+                Weight::Blocker,
+                format!("the server is run by {whose}, and not by {}", facts.server_unit),
+                Some("server.unit in /etc/matrix-postgres/config.toml names the unit that runs it"),
+            );
+        }
+        let shared = &cluster.shared;
+        let target_is_there = facts.target.is_some_and(|target| facts.installed.contains(&target));
+        for (database, contained) in &cluster.contents {
+            for extension in &contained.extensions {
+                if target_is_there && !facts.target_extensions.contains(extension) {
+                    self.add(
+                        Weight::Blocker,
+                        format!("extension {extension} of database {database:?} is not there for the target"),
+                        Some("install the target's package of it"),
+                    );
+                }
+            }
+            if contained.large_objects > 0 {
+                let message = format!("database {database:?} has {} large objects", contained.large_objects);
+                self.add(Weight::Fact, message, None);
+            }
+        }
+        if shared.prepared_transactions > 0 {
+            self.add(
+                Weight::Blocker,
+                format!("{} prepared transactions are not ended", shared.prepared_transactions),
+                Some("matrix-postgres-cli -c 'SELECT * FROM pg_prepared_xacts', then COMMIT or ROLLBACK PREPARED"),
+            );
+        }
+        for database in &shared.closed_databases {
+            self.add(
+                Weight::Blocker,
+                format!("database {database:?} accepts no connections, and would be left behind"),
+                Some(&format!("ALTER DATABASE \"{database}\" ALLOW_CONNECTIONS true")),
+            );
+        }
+        for database in &shared.invalid_databases {
+            self.add(
+                Weight::Blocker,
+                format!("a DROP DATABASE of {database:?} was interrupted: nobody can read it any more"),
+                Some(&format!("matrix-postgres-cli -c 'DROP DATABASE {}' ends it", identifier(database))),
+            );
+        }
+        for tablespace in &shared.tablespaces {
+            self.add(
+                Weight::Blocker,
+                format!("tablespace {tablespace}: data outside of the data directory is not carried over"),
+                Some("move its tables back: ALTER TABLE … SET TABLESPACE pg_default"),
+            );
+        }
+        self.standbys(shared);
+        if shared.scram_only && !shared.md5_roles.is_empty() {
+            self.add(
+                Weight::Warning,
+                format!("pg_hba.conf takes scram only, and has md5: {}", shared.md5_roles.join(", ")),
+                Some("set the passwords of these roles again: \\password ROLE in matrix-postgres-cli"),
+            );
+        }
+        for database in &cluster.initialisation.differing {
+            let message = format!(
+                "database {database:?} has another encoding or locale than template0, and will be made anew"
+            );
+            self.add(Weight::Warning, message, None);
+        }
+        for database in &cluster.initialisation.missing {
+            let message = format!("there is no database {database:?}; a new cluster will have one");
+            self.add(Weight::Warning, message, None);
+        }
+        for database in &cluster.databases {
+            self.add(
+                Weight::Fact,
+                format!(
+                    "database {:?} of {}: {}, {}, collation {}",
+                    database.name,
+                    database.owner,
+                    DecimalBytes(database.size),
+                    database.encoding,
+                    database.collate
+                ),
+                None,
+            );
+        }
+        self.sessions(facts);
+    }
+
+    fn sessions(&mut self, facts: &Facts) {
+        for Connected { who, unit, count } in &facts.connected {
+            match unit {
+                Some(unit) if !facts.clients.contains(unit) => self.add(
+                    Weight::Warning,
+                    format!("connected: {who}, {count} times, of {unit}, which nobody stops: it will be cut off"),
+                    Some("clients.units in /etc/matrix-postgres/config.toml names what is stopped and started again"),
+                ),
+                Some(unit) => self.add(Weight::Fact, format!("connected: {who}, {count} times, of {unit}"), None),
+                None => self.add(Weight::Fact, format!("connected: {who}, {count} times"), None),
+            }
+        }
+    }
+
+    fn standbys(&mut self, shared: &Shared) {
+        if !shared.synchronous_standbys.is_empty() {
+            let message = format!(
+                "synchronous_standby_names is {:?}: no standby can follow to another version, and every commit would \
+                 wait for it forever",
+                shared.synchronous_standbys
+            );
+            self.add(
+                Weight::Blocker,
+                message,
+                Some("ALTER SYSTEM SET synchronous_standby_names = '', and reload the server"),
+            );
+        }
+        for slot in &shared.replication_slots {
+            let message = format!("replication slot {slot} will be gone; its standby must be made anew");
+            self.add(Weight::Warning, message, None);
+        }
+    }
+
+    pub(super) fn pages(&mut self, cluster: &Cluster, method: Method) {
+        if !cluster.server.data_checksums {
+            let message = match method {
+                Method::Dump => "pages carry no checksums yet; those of the new cluster will",
+                Method::Online => {
+                    "pages carry no checksums, and will not; method dump would make new ones, which do"
+                }
+            };
+            self.add(Weight::Fact, message, None);
+        }
+        let stale: usize = cluster.contents.iter().map(|(_, contained)| contained.stale_indexes.len()).sum();
+        if method == Method::Online && stale > 0 {
+            self.add(
+                Weight::Fact,
+                format!(
+                    "{stale} indexes depend on a collation that has, or may have, another version than when they were \
+                     built: they are built anew once the homeserver runs"
+                ),
+                None,
+            );
+        }
+    }
+
+    pub(super) fn units(&mut self, facts: &Facts) {
+        for unit in &facts.missing_units {
+            self.add(
+                Weight::Blocker,
+                format!("there is no unit {unit}"),
+                Some("clients and server.unit in /etc/matrix-postgres/config.toml name units"),
+            );
+        }
+        for (unit, file) in &facts.shadowed {
+            self.add(
+                Weight::Blocker,
+                format!("{unit} is shadowed by {}, which is not ours", file.display()),
+                Some(&format!("systemctl cat {unit} shows it; disable what installed it")),
+            );
+        }
+        match facts.clients.is_empty() {
+            true => self.add(
+                Weight::Warning,
+                "no unit of a client runs; those that are started by other means must be stopped by hand",
+                Some("clients in /etc/matrix-postgres/config.toml names their units"),
+            ),
+            false => {
+                self.add(
+                    Weight::Fact,
+                    format!("to be stopped and started: {}", facts.clients.join(", ")),
+                    None,
+                );
+            }
+        }
+    }
+}

@@ -1,0 +1,117 @@
+//! Facts → blockers, warnings and facts. Pure.
+
+mod findings;
+
+use std::fmt;
+
+use serde::Serialize;
+
+use self::findings::Findings;
+
+use super::choice::choose;
+use super::facts::Facts;
+use crate::config::Method;
+use crate::postgres::{Contents, Major};
+
+/// How much a finding weighs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Weight {
+    /// An upgrade would not be begun.
+    Blocker,
+    /// It would, and somebody should know.
+    Warning,
+    /// Good to know.
+    Fact,
+}
+
+/// One thing that was found.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Finding {
+    /// How much it weighs.
+    pub weight: Weight,
+    /// A sentence, lower case.
+    pub message: String,
+    /// What to do about it, if anything.
+    pub hint: Option<String>,
+}
+
+/// The answer to `check`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Report {
+    /// The version that the data directory holds.
+    pub from: Option<Major>,
+    /// The version to go to.
+    pub to: Option<Major>,
+    /// How.
+    pub method: Method,
+    /// What was found, the weightiest first.
+    pub findings: Vec<Finding>,
+}
+
+impl Report {
+    /// Whether an upgrade could be begun.
+    pub fn is_possible(&self) -> bool {
+        self.blockers().next().is_none()
+    }
+
+    /// What stands in the way.
+    pub fn blockers(&self) -> impl Iterator<Item = &Finding> {
+        self.findings.iter().filter(|finding| finding.weight == Weight::Blocker)
+    }
+}
+
+/// Judges the facts.
+pub fn check(facts: &Facts) -> Report {
+    let mut findings = Findings::default();
+    let from = match facts.data_directory.contents {
+        Contents::Cluster(major) => Some(major),
+        _ => None,
+    };
+    findings.versions(facts, from);
+    findings.directory(facts);
+    let method = choose(facts);
+    findings.method(facts, method);
+    findings.space(facts, method);
+    findings.configuration(facts);
+    match &facts.cluster {
+        Some(cluster) => {
+            findings.cluster(cluster, facts);
+            findings.pages(cluster, method);
+        }
+        None => findings.add(
+            Weight::Blocker,
+            "the server is not running, so that its databases cannot be looked at",
+            Some("systemctl start matrix-postgres.service"),
+        ),
+    }
+    findings.units(facts);
+    Report { from, to: facts.target, method, findings: findings.sorted() }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let version = |major: Option<Major>| major.map_or_else(|| "?".to_owned(), |major| major.to_string());
+        write!(f, "upgrade from PostgreSQL {} to {}: ", version(self.from), version(self.to))?;
+        match self.blockers().count() {
+            0 => writeln!(f, "nothing stands in the way")?,
+            1 => writeln!(f, "1 thing stands in the way")?,
+            count => writeln!(f, "{count} things stand in the way")?,
+        }
+        for Finding { weight, message, hint } in &self.findings {
+            let label = match weight {
+                Weight::Blocker => "BLOCKER",
+                Weight::Warning => "warning",
+                Weight::Fact => "fact",
+            };
+            write!(f, "\n{label:<9}{message}")?;
+            if let Some(hint) = hint {
+                write!(f, "\n         HINT: {hint}")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests;

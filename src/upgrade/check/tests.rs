@@ -1,0 +1,236 @@
+use std::path::PathBuf;
+
+use super::*;
+use crate::postgres::initdb::Initialisation;
+use crate::postgres::{DataDirectory, ServerFacts};
+use crate::upgrade::configuration::Foreseen;
+use crate::upgrade::facts::{CatalogSetting, Cluster, Contained, Shared};
+use crate::upgrade::sessions::Connected;
+use crate::upgrade::space::tests::space;
+
+fn facts() -> Facts {
+    Facts {
+        data_directory: DataDirectory {
+            path: "/d/data".into(),
+            contents: Contents::Cluster(Major(15)),
+            owner: None,
+            is_mount_point: false,
+            postmaster: None,
+        },
+        is_symlink: false,
+        data_bytes: 3_000_000_000,
+        installed: vec![Major(15), Major(17)],
+        target: Some(Major(17)),
+        cluster: Some(Cluster {
+            server: ServerFacts {
+                version: "15.18".into(),
+                version_num: 150_018,
+                system_identifier: "1".into(),
+                data_checksums: true,
+            },
+            databases: vec![],
+            shared: shared(),
+            contents: vec![(
+                "homeserver".into(),
+                Contained { extensions: vec!["plpgsql".into()], ..Contained::default() },
+            )],
+            initialisation: Initialisation::default(),
+        }),
+        target_extensions: ["plpgsql".to_owned()].into(),
+        configuration: vec![],
+        settings_gone: vec![],
+        space: space([10_000_000_000; 3], [1; 3]),
+        method: None,
+        programs_together: true,
+        replication_refused: None,
+        rehearsal: None,
+        dump_directory_problem: None,
+        socket_directory: "/run/matrix-postgres".into(),
+        system_identifier: Some("1".into()),
+        server_unit: "matrix-postgres.service".into(),
+        missing_units: vec![],
+        keep_path: ("/d/kept".into(), false),
+        shadowed: vec![],
+        clients: vec!["matrix-synapse.service".into()],
+        connected: vec![],
+        trial: None,
+    }
+}
+
+fn shared() -> Shared {
+    Shared {
+        wal_level: "replica".into(),
+        free_wal_senders: 10,
+        free_replication_slots: 10,
+        ..Shared::default()
+    }
+}
+
+fn cluster(facts: &mut Facts) -> &mut Cluster {
+    facts.cluster.as_mut().unwrap()
+}
+
+#[test]
+fn a_homeserver_as_it_should_be_can_be_upgraded() {
+    let report = check(&facts());
+    assert!(report.is_possible(), "{report}");
+    assert_eq!(
+        report.to_string(),
+        "upgrade from PostgreSQL 15 to 17: nothing stands in the way\n\n\
+         fact     method online: a copy follows the homeserver while that runs; the downtime does not grow with \
+         the size\n\
+         fact     it has not been rehearsed: how long users will wait is not known\n         \
+         HINT: matrix-postgres-upgrade rehearse tries it on a copy, while the homeserver runs\n\
+         fact     the data directory has 3.00 GB, and 10.00 GB are free beside it\n\
+         fact     to be stopped and started: matrix-synapse.service"
+    );
+}
+
+#[test]
+fn everything_that_would_stop_it_half_way_is_found_beforehand() {
+    type Change = fn(&mut Facts);
+    let cases: [(Change, &str); 21] = [
+        (|facts| facts.target = Some(Major(15)), "15 is not newer"),
+        (|facts| facts.target = Some(Major(18)), "PostgreSQL 18, the target, is not installed"),
+        (|facts| facts.installed = vec![Major(17)], "PostgreSQL 15, the cluster's own, is not installed"),
+        (|facts| facts.is_symlink = true, "is a symbolic link"),
+        (|facts| facts.data_directory.is_mount_point = true, "is a mount point"),
+        (|facts| facts.keep_path.0 = PathBuf::from("/d/data/old"), "within itself"),
+        (|facts| facts.space = space([3_000_000_000; 3], [1; 3]), "4.37 GB are needed"),
+        (
+            |facts| {
+                facts.method = Some(Method::Dump);
+                facts.dump_directory_problem = Some("the dump directory is open".into());
+            },
+            "is open",
+        ),
+        (
+            |facts| {
+                facts.method = Some(Method::Online);
+                cluster(facts).shared.wal_level = "minimal".into();
+            },
+            "method online is not possible: wal_level is minimal",
+        ),
+        (|facts| facts.missing_units = vec!["x.service".into()], "no unit x.service"),
+        (|facts| facts.system_identifier = Some("2".into()), "is not that of /d/data"),
+        (|facts| facts.cluster = None, "is not running"),
+        (|facts| facts.target_extensions.clear(), "extension plpgsql of database \"homeserver\""),
+        (|facts| cluster(facts).shared.synchronous_standbys = "*".into(), "every commit would wait"),
+        (|facts| cluster(facts).shared.invalid_databases = vec!["x".into()], "was interrupted"),
+        (|facts| cluster(facts).shared.prepared_transactions = 2, "2 prepared transactions"),
+        (|facts| cluster(facts).shared.closed_databases = vec!["x".into()], "accepts no connections"),
+        (|facts| cluster(facts).shared.tablespaces = vec!["fast in /ssd".into()], "tablespace fast in /ssd"),
+        (
+            |facts| {
+                facts.configuration =
+                    vec![Foreseen::Blocker { message: "library x".into(), hint: "install it".into() }];
+            },
+            "library x",
+        ),
+        (
+            |facts| {
+                let name = "old_snapshot_threshold".into();
+                facts.settings_gone = vec![CatalogSetting { name, ..CatalogSetting::default() }];
+            },
+            "setting old_snapshot_threshold, which ALTER ROLE ALL SET",
+        ),
+        (
+            |facts| facts.shadowed = vec![("matrix-postgres.service".into(), "/etc/x".into())],
+            "shadowed by /etc/x",
+        ),
+    ];
+    for (change, expected) in cases {
+        let mut facts = facts();
+        change(&mut facts);
+        let report = check(&facts);
+        assert!(!report.is_possible(), "{expected}");
+        let blocker = &report.findings[0];
+        assert!(blocker.message.contains(expected), "{expected}: {report}");
+        assert!(blocker.hint.is_some(), "{expected}");
+    }
+}
+
+#[test]
+fn who_is_cut_off_is_known_and_how_long_it_may_take() {
+    let mut facts = facts();
+    let connected = |who: &str, unit: Option<&str>| Connected {
+        who: who.into(),
+        unit: unit.map(str::to_owned),
+        count: 3,
+    };
+    facts.connected = vec![
+        connected("synapse@homeserver (unnamed)", Some("matrix-synapse.service")),
+        connected("grafana@homeserver (x)", Some("grafana.service")),
+        connected("postgres@postgres (psql)", None),
+    ];
+    facts.method = Some(Method::Dump);
+    facts.trial = Some((jiff::Timestamp::UNIX_EPOCH, 40));
+    let text = check(&facts).to_string();
+    for expected in [
+        "fact     connected: synapse@homeserver (unnamed), 3 times, of matrix-synapse.service\n",
+        "warning  connected: grafana@homeserver (x), 3 times, of grafana.service, which nobody stops",
+        "fact     connected: postgres@postgres (psql), 3 times\n",
+        "took 40 s: users will wait",
+    ] {
+        assert!(text.contains(expected), "{expected}: {text}");
+    }
+}
+
+#[test]
+fn what_only_needs_to_be_known_stops_nothing() {
+    let mut facts = facts();
+    facts.configuration = vec![
+        Foreseen::Change("the setting wal_keep_segments becomes a comment".into()),
+        Foreseen::Note("my.conf is carried".into()),
+    ];
+    facts.clients.clear();
+    facts.keep_path.1 = true;
+    cluster(&mut facts).shared = Shared {
+        md5_roles: vec!["synapse".into()],
+        scram_only: true,
+        replication_slots: vec!["standby".into()],
+        ..shared()
+    };
+    cluster(&mut facts).initialisation.differing = vec!["template1".into()];
+    let report = check(&facts);
+    assert!(report.is_possible(), "{report}");
+    let text = report.to_string();
+    for expected in [
+        "warning  the setting wal_keep_segments",
+        "fact     my.conf",
+        "\"template1\" has another",
+        "slot standby",
+        "has md5: synapse",
+        "no unit of a client",
+        "is taken",
+    ] {
+        assert!(text.contains(expected), "{expected}: {text}");
+    }
+}
+
+#[test]
+fn where_no_copy_can_follow_the_method_is_another_and_says_why() {
+    type Change = fn(&mut Facts);
+    let cases: [(Change, &str); 9] = [
+        (|facts| facts.programs_together = false, "not in one place"),
+        (|facts| facts.socket_directory = "/run/my server".into(), "a path such as /run/my server"),
+        (|facts| facts.data_directory.path = "/my data".into(), "a path such as /my data"),
+        (|facts| cluster(facts).shared.wal_level = "minimal".into(), "wal_level is minimal"),
+        (|facts| cluster(facts).shared.free_wal_senders = 2, "2 more may be sent the log"),
+        (|facts| cluster(facts).shared.free_replication_slots = 0, "room for 0 replication slots"),
+        (|facts| facts.replication_refused = Some("no pg_hba.conf entry".into()), "no pg_hba.conf entry"),
+        (|facts| cluster(facts).contents[0].1.unlogged_bytes = 100_000_000, "hold 100.00 MB"),
+        (|facts| facts.data_directory.contents = Contents::Cluster(Major(11)), "11 cannot be followed"),
+    ];
+    for (change, expected) in cases {
+        let mut facts = facts();
+        facts.installed.insert(0, Major(11));
+        change(&mut facts);
+        let report = check(&facts);
+        assert_eq!(report.method, Method::Dump, "{expected}");
+        assert!(report.is_possible(), "{report}");
+        let text = report.to_string();
+        let line = text.lines().find(|line| line.contains("method dump")).unwrap_or_default();
+        assert!(line.starts_with("warning") && line.contains(expected), "{text}");
+    }
+}
