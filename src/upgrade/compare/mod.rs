@@ -191,9 +191,10 @@ impl Snapshot {
         self.databases.values().flat_map(|database| database.tables.values()).map(|rows| rows.count).sum()
     }
 
-    /// How many tables.
+    /// How many tables, whether or not their rows were counted.
     pub fn tables(&self) -> usize {
-        self.databases.values().map(|database| database.tables.len()).sum()
+        let relations = self.databases.values().flat_map(|database| database.relations.values());
+        relations.filter(|relation| relation.kind == 'r').count()
     }
 
     /// The databases' names.
