@@ -5,7 +5,7 @@
 mod machine;
 
 use std::collections::BTreeSet;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use machine::Machine;
 use machine::upgrade::{
@@ -95,8 +95,19 @@ fn a_client_that_writes_all_the_time_finds_every_acknowledged_row() {
     let (_, room) = prepare(&machine, 15, METHOD);
     writer(&machine);
     let before: usize = machine.ok("wc -l </var/tmp/acknowledged").trim().parse().unwrap();
-    let upgraded = machine.run(UPGRADE);
-    assert_eq!(upgraded.status, 0, "{upgraded}\n{}", journal(&machine));
+    // 80 MB take four seconds then.
+    configure(&machine, "method = \"online\"\nmax_rate = 20\n");
+    let begun = Instant::now();
+    machine.ok(&UPGRADE.replace("start", "start --no-block"));
+    machine.wait_for("ls /matrix/postgres/data.upgrade-*-copy/global", Duration::from_secs(60));
+    sql(&machine, "postgres", "ALTER SYSTEM SET work_mem = '9MB'");
+    machine.wait_for(
+        "test $(systemctl show --value --property=ActiveState matrix-postgres-upgrade.service) != activating",
+        Duration::from_secs(120),
+    );
+    assert_eq!(version(&machine), "17", "{}", journal(&machine));
+    assert!(begun.elapsed() > Duration::from_secs(3), "the copy obeys the rate");
+    assert_eq!(sql(&machine, "postgres", "SHOW work_mem"), "9MB", "it was set while the copy was made");
     let compared = journal(&machine);
     assert!(compared.contains("old and new are equal: 1"), "more than a hundred tables: {compared}");
     let at_the_end: usize = machine.ok("wc -l </var/tmp/acknowledged").trim().parse().unwrap();

@@ -25,12 +25,20 @@ pub fn make(runtime: &dyn Runtime, account: &Account, plan: &Plan) -> Result<()>
     let mut command = runtime.command(plan.to, &call)?;
     account.apply(&mut command);
     output(command, "initdb", &[])?;
-    let carried =
-        configuration::carry(runtime, (&plan.data_directory, plan.from), (beside, plan.to), account)?;
-    for note in carried.notes {
+    for note in configure(runtime, account, plan)? {
         log::warn!("{note}");
     }
     Ok(())
+}
+
+/// Carries the configuration into it as it is now, and returns what the administrator should know. It can be repeated: a
+/// copy may have taken hours.
+///
+/// # Errors
+/// Those of [`configuration::carry`].
+pub fn configure(runtime: &dyn Runtime, account: &Account, plan: &Plan) -> Result<Vec<String>> {
+    let (old, new) = ((plan.data_directory.as_path(), plan.from), (plan.beside.as_path(), plan.to));
+    configuration::carry(runtime, old, new, account).map(|carried| carried.notes)
 }
 
 /// An empty data directory, in a place where its owner may make none.

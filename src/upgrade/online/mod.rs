@@ -51,6 +51,8 @@ pub fn build(work: &mut Work<'_>, plan: &Plan) -> Result<()> {
     conversion.check(&live)?;
     let stamped = conversion.stamped(&source.session())?;
     follower.catch_up(&source)?;
+    // What was changed in it while the copy was made; the notes have been told.
+    cluster::configure(runtime, &account, plan)?;
     // Most of it is on the disk then before it is waited for.
     cluster::sync_file_system(&plan.copy)?;
     unlogged::require_few(&source.session())?;
