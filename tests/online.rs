@@ -101,6 +101,11 @@ fn a_client_that_writes_all_the_time_finds_every_acknowledged_row() {
     machine.ok(&UPGRADE.replace("start", "start --no-block"));
     machine.wait_for("ls /matrix/postgres/data.upgrade-*-copy/global", Duration::from_secs(60));
     sql(&machine, "postgres", "ALTER SYSTEM SET work_mem = '9MB'");
+    // A tablespace would be the server's and the copy's.
+    let made = machine.run(
+        "PGOPTIONS='-c lock_timeout=100ms' psql -h /run/matrix-postgres -U postgres -c \"CREATE TABLESPACE t LOCATION '/var/tmp'\"",
+    );
+    assert!(made.stderr.contains("lock timeout"), "{made}");
     machine.wait_for(
         "test $(systemctl show --value --property=ActiveState matrix-postgres-upgrade.service) != activating",
         Duration::from_secs(120),

@@ -1,20 +1,18 @@
 //! A copy of the running cluster that follows it, and the proof that it has everything.
 
-use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};
-use std::process::{ChildStdin, Stdio};
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use indicatif::DecimalBytes;
 use nix::unistd::chown;
 
+use super::held::Held;
 use crate::account::Account;
 use crate::error::{Error, IoContext as _, Kind, Result};
 use crate::files;
 use crate::postgres::pg_controldata::{self, Control};
-use crate::postgres::{
-    Connection, Major, STANDBY, Session, literal, pg_basebackup, pg_verifybackup, psql_script,
-};
+use crate::postgres::{Connection, Major, STANDBY, Session, literal, pg_basebackup, pg_verifybackup};
 use crate::report::Progress;
 use crate::runtime::{AsUser, Call, Child, Runtime, bare, interrupt, output, tool};
 use crate::upgrade::cluster;
@@ -37,9 +35,6 @@ const MINUTE: Duration = Duration::from_secs(60);
 
 /// So many bytes stay free for the server while its copy grows.
 const RESERVE: u64 = 512 << 20;
-
-/// The first version that can end sessions for saying nothing.
-const IDLE_SESSIONS: Major = Major(14);
 
 /// The first version whose copies carry a list of their files with checksums.
 const MANIFESTS: Major = Major(13);
@@ -84,7 +79,8 @@ pub fn take(
     rate: Option<u64>,
     bytes: u64,
     progress: &mut dyn Progress,
-) -> Result<Kept> {
+) -> Result<Taken> {
+    let tablespaces = Held::tablespaces(source)?;
     cluster::make_directory(directory, source.account)?;
     let call = pg_basebackup::copy(&source.connection, directory, rate.map(|rate| rate.saturating_mul(1000)));
     let mut command = source.command(&call)?;
@@ -96,7 +92,7 @@ pub fn take(
     progress.end();
     copied.and_then(|()| child.wait()).map_err(|error| full_disk(error, directory))?;
     // Until the copy follows by itself, nothing of the log may go that it has not yet.
-    let kept = Kept::here(source)?;
+    let log = Held::log(source)?;
     if source.from >= MANIFESTS {
         let mut command = source.command(&pg_verifybackup::verify(directory))?;
         command.stdin(Stdio::null()).stdout(Stdio::null());
@@ -112,7 +108,13 @@ pub fn take(
             if error.kind() == Kind::Program { error.with_kind(Kind::Damaged) } else { error }
         })?;
     }
-    Ok(kept)
+    Ok(Taken { log, tablespaces })
+}
+
+/// What the server keeps as it is for a copy that does not follow it yet.
+pub struct Taken {
+    log: Held,
+    tablespaces: Held,
 }
 
 /// Asks the server how far it is; older ones do not say.
@@ -174,52 +176,6 @@ fn full_disk(error: Error, directory: &Path) -> Error {
     }
 }
 
-/// The server keeps its log from here on for as long as this lives: a temporary replication slot ends with the session
-/// that made it, however that ends (chapter "Replication Slots").
-pub struct Kept {
-    session: Child,
-    /// The session ends with it.
-    input: ChildStdin,
-}
-
-impl Kept {
-    fn here(source: &Source<'_>) -> Result<Self> {
-        let call = psql_script(&source.connection, "postgres");
-        let mut command = source.runtime.command(source.programs, &call)?;
-        command.stdin(Stdio::piped()).stdout(Stdio::piped());
-        let mut session = Child::spawn(command, "psql that keeps the log")?;
-        let not_asked = |error: std::io::Error| {
-            Error::new(Kind::Server, "the server was not asked to keep its log").because(error)
-        };
-        let slot = format!("matrix_postgres_{}", std::process::id());
-        // Nothing is said in it for as long as the copy is read back.
-        let patient = if source.from >= IDLE_SESSIONS { "SET idle_session_timeout = 0;\n" } else { "" };
-        let sql = format!(
-            "{patient}SELECT slot_name FROM pg_create_physical_replication_slot({}, true, true);\n",
-            literal(&slot)
-        );
-        let Some(mut input) = session.stdin() else {
-            return Err(Error::new(Kind::Bug, "psql has no input"));
-        };
-        input.write_all(sql.as_bytes()).map_err(not_asked)?;
-        let mut answer = String::new();
-        if let Some(stdout) = session.stdout() {
-            BufReader::new(stdout).read_line(&mut answer).map_err(not_asked)?;
-        }
-        if answer.trim() == slot {
-            return Ok(Self { session, input });
-        }
-        let message = "the server does not keep its log for a copy";
-        let failed = session.wait().err();
-        Err(failed.map_or_else(|| Error::new(Kind::Server, message), |error| error.context(message)))
-    }
-
-    fn let_go(self) {
-        drop(self.input);
-        drop(self.session);
-    }
-}
-
 /// A standby must not have less of these than the server has (chapter "Hot Standby", "Administrator's Overview"). The files
 /// may say something else: what waits for a restart, or is overridden by an argument of the server's.
 fn limits(source: &Source<'_>) -> Result<Vec<String>> {
@@ -234,6 +190,7 @@ fn limits(source: &Source<'_>) -> Result<Vec<String>> {
 pub struct Follower<'a> {
     server: Private<'a>,
     directory: PathBuf,
+    _tablespaces: Held,
 }
 
 impl<'a> Follower<'a> {
@@ -241,7 +198,7 @@ impl<'a> Follower<'a> {
     ///
     /// # Errors
     /// [`Kind::Server`] with what it said at last.
-    pub fn start(source: &Source<'a>, sockets: &Sockets, plan: &Plan, kept: Kept) -> Result<Self> {
+    pub fn start(source: &Source<'a>, sockets: &Sockets, plan: &Plan, taken: Taken) -> Result<Self> {
         let signal = plan.copy.join("standby.signal");
         std::fs::write(&signal, "").at("write", &signal)?;
         let owner = source.account;
@@ -255,9 +212,10 @@ impl<'a> Follower<'a> {
         let cluster = (Side::Copy, plan.copy.as_path(), plan.from);
         let server =
             Private::start_with(source.runtime, owner, sockets, superuser, cluster, plan.to, &settings)?;
-        let mut follower = Self { server, directory: plan.copy.clone() };
+        let Taken { log, tablespaces } = taken;
+        let mut follower = Self { server, directory: plan.copy.clone(), _tablespaces: tablespaces };
         follower.until(source, |behind| behind.is_some())?;
-        kept.let_go();
+        drop(log);
         Ok(follower)
     }
 

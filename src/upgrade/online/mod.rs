@@ -2,12 +2,14 @@
 //! makes the new cluster of the copy: the old one is never touched, and nothing takes longer the more rows there are.
 //!
 //! - [`copy`]: the copy, and the proof that it has everything
+//! - [`held`]: what the server keeps as it is meanwhile
 //! - [`unlogged`]: the rows that it does not get
 //! - [`conversion`]: what pg_upgrade is called with
 //! - [`tending`]: what can wait until the homeserver runs again
 
 pub mod conversion;
 pub mod copy;
+mod held;
 mod tending;
 mod unlogged;
 
@@ -44,9 +46,9 @@ pub fn build(work: &mut Work<'_>, plan: &Plan) -> Result<()> {
     cluster::make(runtime, &account, plan)?;
     let sockets = Sockets::make(&settings.socket_directory, &account)?;
     work.step(Step::Copying)?;
-    let kept = copy::take(&source, &plan.copy, settings.upgrade.max_rate, plan.bytes, work.progress)?;
+    let taken = copy::take(&source, &plan.copy, settings.upgrade.max_rate, plan.bytes, work.progress)?;
     work.step(Step::Following)?;
-    let mut follower = Follower::start(&source, &sockets, plan, kept)?;
+    let mut follower = Follower::start(&source, &sockets, plan, taken)?;
     let conversion = Conversion { runtime, account: &account, sockets: &sockets, plan };
     conversion.check(&live)?;
     let stamped = conversion.stamped(&source.session())?;

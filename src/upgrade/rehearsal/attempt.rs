@@ -74,9 +74,9 @@ pub(super) fn attempt(
     cluster::make(runtime, account, plan)?;
     let sockets = Sockets::make(&settings.socket_directory, account)?;
     parts.begin(Step::Copying)?;
-    let kept = copy::take(&source, &plan.copy, settings.upgrade.max_rate, plan.bytes, progress)?;
+    let taken = copy::take(&source, &plan.copy, settings.upgrade.max_rate, plan.bytes, progress)?;
     parts.begin(Step::Following)?;
-    let mut follower = Follower::start(&source, &sockets, plan, kept)?;
+    let mut follower = Follower::start(&source, &sockets, plan, taken)?;
     let conversion = Conversion { runtime, account, sockets: &sockets, plan };
     if plan.method == Method::Online {
         conversion.check(&live)?;
