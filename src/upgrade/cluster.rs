@@ -71,6 +71,6 @@ pub fn sync_file_system(directory: &Path) -> Result<()> {
     nix::unistd::syncfs(&open).map_err(std::io::Error::from).at("write to the disk", directory)
 }
 
-fn parent(path: &Path) -> &Path {
+pub(super) fn parent(path: &Path) -> &Path {
     path.parent().unwrap_or(path)
 }

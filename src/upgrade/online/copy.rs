@@ -147,11 +147,7 @@ fn require_room(directory: &Path) -> Result<()> {
         directory.display()
     );
     Err(Error::new(Kind::NoSpace, message)
-        .hint(format!("make room there: df -h {}", parent(directory).display())))
-}
-
-fn parent(directory: &Path) -> &Path {
-    directory.parent().unwrap_or(directory)
+        .hint(format!("make room there: df -h {}", cluster::parent(directory).display())))
 }
 
 /// Idle priority where the disk's scheduler knows such (ionice(1)); without it, the copy is as good. Of another user's
@@ -316,11 +312,6 @@ impl<'a> Follower<'a> {
             true => Ok(self.server),
             false => Err(Error::new(Kind::Server, "the copy could not be promoted")),
         }
-    }
-
-    /// To ask it for things.
-    pub fn session(&self) -> Session<'_> {
-        self.server.session()
     }
 }
 

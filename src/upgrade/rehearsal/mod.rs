@@ -122,8 +122,7 @@ pub fn rehearse(
 ) -> Result<Rehearsal> {
     let _lock = Lock::take(&settings.state_directory, "rehearsal", Timestamp::now())?;
     clear_abandoned(&settings.data_directory, &settings.socket_directory)?;
-    let plan = place(run::prepare(settings, runtime, to)?);
-    require_copy(settings, runtime, to, &plan)?;
+    let plan = prepare(settings, runtime, to)?;
     log::info!("{}", describe(&plan));
     let account = owner(&DataDirectory::read(&plan.data_directory, Path::new("/proc"))?)?;
     let stage = Stage(&plan);
