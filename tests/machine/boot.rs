@@ -272,9 +272,6 @@ impl Machine {
         }
     }
 
-    pub fn debug(&self) {
-        let _ = Command::new("cp").args(["-a"]).arg(&self.directory).arg("/tmp/machine-debug").status();
-    }
     /// Shuts the machine down, as `poweroff` does.
     pub fn power_off(&self) {
         self.ok("systemctl --no-block poweroff");

@@ -240,10 +240,7 @@ pub fn cut_the_power(machine: &Machine, method: &str, steps: &[&str]) {
         machine.ok("sync");
         pause_at(machine, step);
         machine.power_cut_to_disk().expect("the power should go");
-        if let Err(error) = machine.boot_again() {
-            machine.debug();
-            panic!("{step}: {error}");
-        }
+        machine.boot_again().unwrap_or_else(|error| panic!("{step}: {error}"));
         comes_up(machine, step, &room);
     }
 }
