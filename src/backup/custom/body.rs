@@ -1,0 +1,269 @@
+//! What follows the table of contents.
+
+use std::io::{self, BufRead, Read as _};
+
+use super::toc::Toc;
+use super::{LARGE_OBJECTS, ROWS, broken, get_int, put_int};
+use crate::error::{Error, Kind, Result};
+
+/// The first byte of a second table of contents, which pg_dump writes over the first one; into a file that is open
+/// for appending, it comes at the end.
+const AGAIN: u8 = 0;
+
+/// pg_dump writes each row as a block of its own; a block this large costs pg_restore and the server far less.
+pub(super) const BLOCK: usize = 128 * 1024;
+
+/// The rows of one entry, which come next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::backup) struct Rows {
+    /// The entry's number.
+    pub(in crate::backup) id: i32,
+    kind: u8,
+}
+
+/// How much was in an entry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(in crate::backup) struct Size {
+    /// pg_dump makes one of each row, unless it compresses them.
+    pub(in crate::backup) blocks: u64,
+    /// What is in them.
+    pub(in crate::backup) bytes: u64,
+}
+
+/// What follows a table of contents: the rows of its entries. They come in small blocks and leave in large ones.
+pub(in crate::backup) struct Body<R> {
+    source: R,
+    int: usize,
+    block: Vec<u8>,
+}
+
+impl<R: BufRead> Body<R> {
+    /// What comes in `source` after `toc`, which was read from it.
+    pub(in crate::backup) fn new(source: R, toc: &Toc) -> Self {
+        Self { source, int: toc.int, block: Vec::with_capacity(BLOCK + 16) }
+    }
+
+    /// Whose rows come next, or nothing at the end.
+    ///
+    /// # Errors
+    /// [`Kind::Damaged`], and those of the source.
+    pub(in crate::backup) fn next(&mut self) -> Result<Option<Rows>> {
+        let mut kind = Vec::new();
+        self.source.by_ref().take(1).read_to_end(&mut kind).map_err(broken)?;
+        let Some(&kind) = kind.first().filter(|&&kind| kind != AGAIN) else {
+            return io::copy(&mut self.source, &mut io::sink()).map(|_| None).map_err(broken);
+        };
+        if kind != ROWS && kind != LARGE_OBJECTS {
+            return Err(Error::new(Kind::Damaged, format!("it has a block of unknown kind {kind}")));
+        }
+        Ok(Some(Rows { id: self.int()?, kind }))
+    }
+
+    /// Sends these rows to `sink`, as they are to follow an archive's table of contents.
+    ///
+    /// # Errors
+    /// As [`Self::next`], and those of `sink`.
+    pub(in crate::backup) fn copy(
+        &mut self,
+        rows: Rows,
+        mut sink: impl FnMut(&[u8]) -> Result<()>,
+    ) -> Result<Size> {
+        let mut start = vec![rows.kind];
+        put_int(&mut start, rows.id, self.int);
+        sink(&start)?;
+        let mut size = Size::default();
+        match rows.kind {
+            LARGE_OBJECTS => loop {
+                let object = self.int()?;
+                let mut start = Vec::new();
+                put_int(&mut start, object, self.int);
+                sink(&start)?;
+                if object == 0 {
+                    break Ok(size);
+                }
+                self.blocks(&mut size, &mut sink)?;
+            },
+            _ => self.blocks(&mut size, &mut sink).map(|()| size),
+        }
+    }
+
+    /// Leaves these rows out.
+    ///
+    /// # Errors
+    /// As [`Self::next`].
+    pub(in crate::backup) fn skip(&mut self, rows: Rows) -> Result<()> {
+        while rows.kind != LARGE_OBJECTS || self.int()? != 0 {
+            loop {
+                let mut left = self.length()?;
+                if left == 0 {
+                    break;
+                }
+                while left > 0 {
+                    let part = self.source.fill_buf().map_err(broken)?.len().min(left);
+                    if part == 0 {
+                        return Err(broken(io::ErrorKind::UnexpectedEof.into()));
+                    }
+                    self.source.consume(part);
+                    left -= part;
+                }
+            }
+            if rows.kind != LARGE_OBJECTS {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn int(&mut self) -> Result<i32> {
+        get_int(&mut self.source, self.int)
+    }
+
+    /// Of the next block.
+    fn length(&mut self) -> Result<usize> {
+        usize::try_from(self.int()?)
+            .map_err(|_| Error::new(Kind::Damaged, "it has a block of negative length"))
+    }
+
+    /// All blocks of one table or large object, and the end after them.
+    fn blocks(&mut self, size: &mut Size, sink: &mut impl FnMut(&[u8]) -> Result<()>) -> Result<()> {
+        let start = self.int + 1;
+        self.block.resize(start, 0);
+        loop {
+            let mut left = self.length()?;
+            if left == 0 {
+                break;
+            }
+            size.blocks += 1;
+            size.bytes += left as u64;
+            while left > 0 {
+                let length = self.block.len();
+                let part = left.min(start + BLOCK - length);
+                self.block.resize(length + part, 0);
+                self.source.read_exact(&mut self.block[length..]).map_err(broken)?;
+                left -= part;
+                if self.block.len() == start + BLOCK {
+                    self.flush(start, sink)?;
+                }
+            }
+        }
+        if self.block.len() > start {
+            self.flush(start, sink)?;
+        }
+        let mut end = Vec::new();
+        put_int(&mut end, 0, self.int);
+        sink(&end)
+    }
+
+    fn flush(&mut self, start: usize, sink: &mut impl FnMut(&[u8]) -> Result<()>) -> Result<()> {
+        let mut length = Vec::with_capacity(start);
+        put_int(&mut length, i32::try_from(self.block.len() - start).unwrap_or(i32::MAX), self.int);
+        self.block[..start].copy_from_slice(&length);
+        sink(&self.block)?;
+        self.block.truncate(start);
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::super::testing::{dump, entries, text};
+    use super::*;
+
+    /// What is in a dump, by the numbers of its entries.
+    fn data_of(dump: &[u8]) -> BTreeMap<i32, Size> {
+        let mut source = dump;
+        let toc = Toc::read(&mut source).unwrap();
+        let mut body = Body::new(source, &toc);
+        let mut found = BTreeMap::new();
+        while let Some(rows) = body.next().unwrap() {
+            found.insert(rows.id, body.copy(rows, |_| Ok(())).unwrap());
+        }
+        found
+    }
+
+    #[test]
+    fn rows_arrive_in_larger_blocks_and_are_the_same() {
+        let mut data = dump(16, &entries());
+        data.push(ROWS);
+        put_int(&mut data, 3, 4);
+        for row in 0..50_000 {
+            text(&mut data, Some(&format!("row {row}\n")));
+        }
+        text(&mut data, Some(&"x".repeat(3 * BLOCK)));
+        put_int(&mut data, 0, 4);
+        data.push(LARGE_OBJECTS);
+        put_int(&mut data, 4, 4);
+        put_int(&mut data, 4711, 4);
+        text(&mut data, Some("object"));
+        put_int(&mut data, 0, 4);
+        put_int(&mut data, 0, 4);
+        let sizes = data_of(&data);
+        assert_eq!(sizes[&3].blocks, 50_001);
+        assert_eq!(sizes[&4], Size { blocks: 1, bytes: 6 });
+
+        let mut source = &data[..];
+        let toc = Toc::read(&mut source).unwrap();
+        let mut body = Body::new(source, &toc);
+        let mut archives = BTreeMap::new();
+        while let Some(rows) = body.next().unwrap() {
+            let mut pieces = 0;
+            let mut archive = toc.archive(&[rows.id], true);
+            let sink = |piece: &[u8]| {
+                pieces += 1;
+                archive.extend_from_slice(piece);
+                Ok(())
+            };
+            body.copy(rows, sink).unwrap();
+            assert!(pieces < 30, "{pieces}");
+            archives.insert(rows.id, archive);
+        }
+        for (id, archive) in archives {
+            let found = data_of(&archive);
+            assert_eq!(found.len(), 1);
+            assert_eq!(found[&id].bytes, sizes[&id].bytes);
+        }
+    }
+
+    #[test]
+    fn a_dump_is_left_out_to_its_end_and_one_that_is_cut_off_is_noticed() {
+        let mut data = dump(16, &entries());
+        let start = data.len();
+        for (kind, id) in [(ROWS, 3), (LARGE_OBJECTS, 4)] {
+            data.push(kind);
+            put_int(&mut data, id, 4);
+            if kind == LARGE_OBJECTS {
+                put_int(&mut data, 4711, 4);
+            }
+            text(&mut data, Some("something"));
+            put_int(&mut data, 0, 4);
+        }
+        put_int(&mut data, 0, 4);
+        let whole = data.len();
+        let again = [&data[..], b"\x00\x02\x00\x00\x00and so on"].concat();
+        let read = |mut data: &[u8], skip: bool| {
+            let toc = Toc::read(&mut data)?;
+            let mut body = Body::new(data, &toc);
+            let mut ids = Vec::new();
+            while let Some(rows) = body.next()? {
+                match skip {
+                    true => body.skip(rows)?,
+                    false => body.copy(rows, |_| Ok(())).map(drop)?,
+                }
+                ids.push(rows.id);
+            }
+            Ok::<_, Error>(ids)
+        };
+        for skip in [true, false] {
+            assert_eq!(read(&data, skip).unwrap(), [3, 4]);
+            assert_eq!(read(&again, skip).unwrap(), [3, 4]);
+            for length in start + 1..whole {
+                match read(&data[..length], skip) {
+                    Ok(ids) => assert_eq!(ids, [3], "{length}"),
+                    Err(error) => assert_eq!(error.kind(), Kind::Damaged),
+                }
+            }
+        }
+    }
+}

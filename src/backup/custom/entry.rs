@@ -1,0 +1,116 @@
+//! An entry of the table of contents.
+
+use std::collections::BTreeSet;
+use std::io::{self, Read};
+
+use super::toc::{WITH_ACCESS_METHOD, WITH_KIND};
+use super::{broken, get_int, put_int};
+use crate::error::Result;
+
+/// `K_OFFSET_POS_NOT_SET` and `K_OFFSET_POS_SET`: whether an entry says where in the file its rows are.
+pub(super) const NOWHERE: u8 = 1;
+pub(super) const SOMEWHERE: u8 = 2;
+
+#[derive(Debug)]
+pub(super) struct Entry {
+    pub(super) id: i32,
+    /// Whether rows of it follow, or large objects.
+    pub(super) has_rows: bool,
+    pub(super) section: i32,
+    pub(super) description: Vec<u8>,
+    /// Schema and name.
+    pub(super) name: (Option<Vec<u8>>, Vec<u8>),
+    pub(super) dependencies: BTreeSet<i32>,
+    /// It is as it was written, but for the statement in its middle.
+    pub(super) before: Vec<u8>,
+    pub(super) copy: Option<Vec<u8>>,
+    pub(super) frozen: Option<Vec<u8>>,
+    pub(super) after: Vec<u8>,
+}
+
+/// Reads fields, and remembers their bytes.
+pub(super) struct Recorder<R> {
+    pub(super) source: R,
+    pub(super) int: usize,
+    pub(super) record: Vec<u8>,
+}
+
+impl<R: Read> Recorder<R> {
+    pub(super) fn take(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.record)
+    }
+
+    pub(super) fn bytes<const N: usize>(&mut self) -> Result<[u8; N]> {
+        let mut bytes = [0; N];
+        self.source.read_exact(&mut bytes).map_err(broken)?;
+        self.record.extend_from_slice(&bytes);
+        Ok(bytes)
+    }
+
+    pub(super) fn int(&mut self) -> Result<i32> {
+        let value = get_int(&mut self.source, self.int)?;
+        put_int(&mut self.record, value, self.int);
+        Ok(value)
+    }
+
+    pub(super) fn text(&mut self) -> Result<Option<Vec<u8>>> {
+        let Ok(length) = u64::try_from(self.int()?) else { return Ok(None) };
+        let mut text = Vec::new();
+        self.source.by_ref().take(length).read_to_end(&mut text).map_err(broken)?;
+        if text.len() as u64 != length {
+            return Err(broken(io::ErrorKind::UnexpectedEof.into()));
+        }
+        self.record.extend_from_slice(&text);
+        Ok(Some(text))
+    }
+
+    pub(super) fn entry(&mut self, version: u8, offset: usize) -> Result<Entry> {
+        let id = self.int()?;
+        let has_rows = self.int()? != 0;
+        self.text()?; // the catalog's number
+        self.text()?; // its own
+        let tag = self.text()?.unwrap_or_default();
+        let description = self.text()?.unwrap_or_default();
+        let section = self.int()?;
+        self.text()?; // its definition
+        self.text()?; // and how to drop it
+        let before = self.take();
+        let copy = self.text()?;
+        self.take();
+        let schema = self.text()?;
+        self.text()?; // the tablespace
+        if version >= WITH_ACCESS_METHOD {
+            self.text()?;
+        }
+        if version >= WITH_KIND {
+            self.int()?;
+        }
+        self.text()?; // the owner
+        self.text()?; // no longer used
+        let mut dependencies = BTreeSet::new();
+        while let Some(text) = self.text()? {
+            dependencies.extend(std::str::from_utf8(&text).ok().and_then(|text| text.parse::<i32>().ok()));
+        }
+        // Where its data is: no longer true once the length of anything before has changed.
+        if self.bytes::<1>()? == [SOMEWHERE]
+            && let Some(last) = self.record.last_mut()
+        {
+            *last = NOWHERE;
+        }
+        for _ in 0..offset {
+            self.bytes::<1>()?;
+        }
+        Ok(Entry {
+            id,
+            has_rows,
+            section,
+            description,
+            name: (schema, tag),
+            dependencies,
+            before,
+            copy,
+            frozen: None,
+            after: self.take(),
+        })
+    }
+}

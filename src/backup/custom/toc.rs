@@ -1,0 +1,277 @@
+//! The table of contents.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::Read;
+
+use super::entry::{Entry, Recorder};
+use super::put_int;
+use crate::backup::rows::copied_table;
+use crate::error::{Error, Kind, Result};
+
+const MAGIC: &[u8] = b"PGDMP";
+
+/// Format versions that are known: of pg_dump 9.0 to 18. Each began with a field more than the one before.
+pub(super) const VERSIONS: std::ops::RangeInclusive<u8> = 12..=16;
+pub(super) const WITH_ACCESS_METHOD: u8 = 14;
+pub(super) const WITH_ALGORITHM: u8 = 15;
+pub(super) const WITH_KIND: u8 = 16;
+
+/// `archCustom`.
+pub(super) const CUSTOM: u8 = 1;
+
+/// `SECTION_PRE_DATA` and `SECTION_DATA`: definitions; rows, large objects and values of sequences.
+pub(super) const DEFINITIONS: i32 = 2;
+pub(super) const DATA: i32 = 3;
+
+const LARGE_OBJECTS_AS_SUCH: &[u8] = b"BLOB METADATA";
+
+/// The table of contents.
+#[derive(Debug)]
+pub(in crate::backup) struct Toc {
+    pub(super) int: usize,
+    /// Up to the number of entries.
+    head: Vec<u8>,
+    /// Nothing, if a newer pg_dump wrote it than is known here: pg_restore then has to do with it as it is.
+    entries: Option<Vec<Entry>>,
+}
+
+impl Toc {
+    /// Reads it from the beginning of a dump.
+    ///
+    /// # Errors
+    /// [`Kind::Damaged`] if it is none, and those of `source`.
+    pub(in crate::backup) fn read(source: impl Read) -> Result<Self> {
+        let mut source = Recorder { source, int: 4, record: Vec::new() };
+        let start: [u8; 11] = source.bytes()?;
+        let [_, _, _, _, _, major, version, _, int, offset, format] = start;
+        if !start.starts_with(MAGIC) || format != CUSTOM {
+            return Err(Error::new(Kind::Damaged, "it is no dump in the custom format"));
+        }
+        if major != 1 || !VERSIONS.contains(&version) || !(4..=8).contains(&int) {
+            return Ok(Self { int: 4, head: source.take(), entries: None });
+        }
+        source.int = usize::from(int);
+        match version >= WITH_ALGORITHM {
+            true => drop(source.bytes::<1>()?),
+            false => drop(source.int()?),
+        }
+        for _ in 0..7 {
+            source.int()?;
+        }
+        for _ in 0..3 {
+            source.text()?;
+        }
+        let head = source.take();
+        let count = source.int()?;
+        source.take();
+        let mut entries =
+            (0..count).map(|_| source.entry(version, usize::from(offset))).collect::<Result<Vec<_>>>()?;
+        freeze(&mut entries);
+        Ok(Self { int: source.int, head, entries: Some(entries) })
+    }
+
+    /// Whether it is of a version that is known here.
+    pub(in crate::backup) fn is_known(&self) -> bool {
+        self.entries.is_some()
+    }
+
+    fn entries(&self) -> &[Entry] {
+        self.entries.as_deref().unwrap_or_default()
+    }
+
+    /// All of it, as it was written; of one that is not known, what was read of it.
+    pub(in crate::backup) fn bytes(&self) -> Vec<u8> {
+        match self.is_known() {
+            true => self.written(self.entries().iter().map(|entry| (entry, entry.copy.as_deref()))),
+            false => self.head.clone(),
+        }
+    }
+
+    /// The beginning of an archive with the rows of these entries only, to which theirs are to be added, in order.
+    /// Those of a table may be `frozen`, if nobody else uses it yet.
+    pub(in crate::backup) fn archive(&self, rows: &[i32], frozen: bool) -> Vec<u8> {
+        let of_archive = |entry: &&Entry| entry.section == DEFINITIONS || rows.contains(&entry.id);
+        self.written(self.entries().iter().filter(of_archive).map(|entry| {
+            let copy = entry.frozen.as_deref().filter(|_| frozen).or(entry.copy.as_deref());
+            (entry, copy)
+        }))
+    }
+
+    fn written<'a>(&self, entries: impl Iterator<Item = (&'a Entry, Option<&'a [u8]>)> + Clone) -> Vec<u8> {
+        let mut bytes = self.head.clone();
+        put_int(&mut bytes, i32::try_from(entries.clone().count()).unwrap_or(i32::MAX), self.int);
+        for (entry, copy) in entries {
+            bytes.extend_from_slice(&entry.before);
+            match copy {
+                None => put_int(&mut bytes, -1, self.int),
+                Some(text) => {
+                    put_int(&mut bytes, i32::try_from(text.len()).unwrap_or(i32::MAX), self.int);
+                    bytes.extend_from_slice(text);
+                }
+            }
+            bytes.extend_from_slice(&entry.after);
+        }
+        bytes
+    }
+
+    /// Numbers of the entries that come after the definitions and must be there before any rows: large objects as
+    /// such, which since PostgreSQL 17 are no longer among the definitions.
+    pub(in crate::backup) fn before_rows(&self) -> Vec<i32> {
+        self.later()
+            .filter(|entry| entry.description == LARGE_OBJECTS_AS_SUCH)
+            .map(|entry| entry.id)
+            .collect()
+    }
+
+    /// Numbers of all other entries that come after the definitions, in order, but for those whose rows are in the dump.
+    pub(in crate::backup) fn after_rows(&self) -> impl Iterator<Item = i32> {
+        self.later().filter(|entry| entry.description != LARGE_OBJECTS_AS_SUCH).map(|entry| entry.id)
+    }
+
+    fn later(&self) -> impl Iterator<Item = &Entry> {
+        let definitions = |entry: &&Entry| entry.section < DATA;
+        self.entries().iter().skip_while(definitions).filter(|entry| !entry.has_rows)
+    }
+
+    /// Numbers of the entries whose rows are in the dump.
+    pub(in crate::backup) fn with_rows(&self) -> BTreeSet<i32> {
+        self.entries().iter().filter(|entry| entry.has_rows).map(|entry| entry.id).collect()
+    }
+
+    /// The indexes, also those of constraints, of the table whose rows have this number; in order, and only those
+    /// that can be built as soon as the table has its rows.
+    pub(in crate::backup) fn indexes_of(&self, rows: i32) -> Vec<i32> {
+        let Some(rows) = self.entries().iter().find(|entry| entry.id == rows) else { return Vec::new() };
+        let table = of_kind(self.entries(), b"TABLE").find(|table| table.name == rows.name);
+        let Some(table) = table.map(|table| table.id) else { return Vec::new() };
+        let late: BTreeSet<_> =
+            self.entries().iter().skip_while(|entry| entry.section < DATA).map(|entry| entry.id).collect();
+        let indexes = self.entries().iter().filter(|entry| {
+            (entry.description == b"INDEX" || entry.description == b"CONSTRAINT")
+                && entry.dependencies.contains(&table)
+                && entry.dependencies.is_disjoint(&late)
+        });
+        indexes.map(|entry| entry.id).collect()
+    }
+
+    /// Keys between tables, each with the numbers of what it needs: rows of tables, and all of their indexes. Only
+    /// those that need nothing else.
+    pub(in crate::backup) fn keys(&self) -> Vec<(i32, BTreeSet<i32>)> {
+        let tables: BTreeMap<_, _> =
+            of_kind(self.entries(), b"TABLE").map(|table| (&table.name, table.id)).collect();
+        let rows: BTreeMap<_, _> = of_kind(self.entries(), b"TABLE DATA")
+            .filter_map(|rows| Some((*tables.get(&rows.name)?, rows.id)))
+            .collect();
+        let needs = |key: &Entry| {
+            let mut needs = BTreeSet::new();
+            for dependency in &key.dependencies {
+                if let Some(&rows) = rows.get(dependency) {
+                    needs.insert(rows);
+                    needs.extend(self.indexes_of(rows));
+                }
+            }
+            needs
+        };
+        let late: BTreeSet<_> = self.after_rows().collect();
+        of_kind(self.entries(), b"FK CONSTRAINT")
+            .map(|key| (key, needs(key)))
+            .filter(|(key, needs)| key.dependencies.intersection(&late).all(|late| needs.contains(late)))
+            .map(|(key, needs)| (key.id, needs))
+            .collect()
+    }
+}
+
+/// Rows of tables that are made by the dump itself are written as those that have always been there: nobody,
+/// neither an index that is built nor the first query, writes to them again only to note that they are valid.
+/// For that the table must be empty and locked: a text of several statements is one transaction (chapter "COPY",
+/// `FREEZE`; chapter "Message Flow", "Multiple Statements in a Simple Query").
+fn freeze(entries: &mut [Entry]) {
+    let tables: BTreeSet<_> = of_kind(entries, b"TABLE").map(|entry| entry.name.clone()).collect();
+    for entry in entries {
+        let own = entry.description == b"TABLE DATA" && tables.contains(&entry.name);
+        let Some(copy) = entry.copy.as_ref().filter(|_| own) else { continue };
+        let statement = copy.trim_ascii_end();
+        // A partition's rows may go to the table that it is a part of.
+        let Some(table) = copied_table(statement).filter(|table| is_named(table, &entry.name.1)) else {
+            continue;
+        };
+        let statement = String::from_utf8_lossy(statement.strip_suffix(b";").unwrap_or(statement));
+        let frozen = format!("TRUNCATE TABLE ONLY {table};\n{statement} WITH (FREEZE);\n");
+        entry.frozen = Some(frozen.into_bytes());
+    }
+}
+
+fn of_kind<'a>(entries: &'a [Entry], description: &'static [u8]) -> impl Iterator<Item = &'a Entry> {
+    entries.iter().filter(move |entry| entry.description == description)
+}
+
+/// Whether `table`, as it is quoted in SQL, ends in this name.
+fn is_named(table: &str, name: &[u8]) -> bool {
+    let name = String::from_utf8_lossy(name);
+    let quoted = format!("\"{}\"", name.replace('"', "\"\""));
+    [&*name, &quoted]
+        .iter()
+        .any(|name| table.strip_suffix(name).is_some_and(|schema| schema.is_empty() || schema.ends_with('.')))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::entry::{NOWHERE, SOMEWHERE};
+    use super::super::testing::{Made, dump, entries};
+    use super::*;
+
+    /// Without where its rows were.
+    fn expected(version: u8, entries: &[Made<'_>]) -> Vec<u8> {
+        let mut bytes = dump(version, entries);
+        for at in 0..bytes.len() - 8 {
+            if bytes[at..at + 9] == [SOMEWHERE, 7, 7, 7, 7, 7, 7, 7, 7] {
+                bytes[at] = NOWHERE;
+            }
+        }
+        bytes
+    }
+
+    #[test]
+    fn an_archive_has_the_definitions_and_the_rows_that_are_asked_for() {
+        for version in VERSIONS {
+            let toc = Toc::read(&dump(version, &entries())[..]).unwrap();
+            assert!(toc.bytes() == expected(version, &entries()), "version {version}");
+            let mut some = entries();
+            some.retain(|entry| entry.0 < 4);
+            assert!(toc.archive(&[3], false) == expected(version, &some), "version {version}");
+            let frozen = "TRUNCATE TABLE ONLY public.\"we ird\";\nCOPY public.\"we ird\" (a) FROM stdin WITH (FREEZE);\n";
+            some[2].3 = Some(frozen);
+            assert!(toc.archive(&[3], true) == expected(version, &some), "version {version}");
+            // The dump does not make this table.
+            let mut other = entries();
+            other.retain(|entry| [1, 2, 4].contains(&entry.0));
+            assert!(toc.archive(&[4], true) == expected(version, &other), "version {version}");
+        }
+    }
+
+    #[test]
+    fn what_can_be_made_when_follows_from_what_it_needs() {
+        let toc = Toc::read(&dump(16, &entries())[..]).unwrap();
+        assert_eq!(toc.with_rows(), [3, 4].into());
+        assert_eq!(toc.before_rows(), [11]);
+        assert_eq!(toc.after_rows().collect::<Vec<_>>(), [9, 5, 6, 8, 7, 10]);
+        assert_eq!(toc.indexes_of(3), [5, 6]);
+        assert!(toc.indexes_of(4).is_empty() && toc.indexes_of(99).is_empty());
+        assert_eq!(toc.keys(), [(7, [3, 5, 6].into())]);
+    }
+
+    #[test]
+    fn a_dump_of_a_version_to_come_passes_as_it_is() {
+        let bytes = b"PGDMP\x01\x20\x00\x04\x08\x01and so on";
+        let mut source = &bytes[..];
+        let toc = Toc::read(&mut source).unwrap();
+        assert!([toc.bytes(), source.to_vec()].concat() == bytes && !toc.is_known());
+    }
+
+    #[test]
+    fn what_is_no_dump_is_refused() {
+        for bytes in [&b"PGDMP"[..], b"-- PostgreSQL database dump"] {
+            assert_eq!(Toc::read(bytes).unwrap_err().kind(), Kind::Damaged);
+        }
+    }
+}
