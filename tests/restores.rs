@@ -188,3 +188,49 @@ fn a_restore_that_is_killed_leaves_the_old_or_the_new_and_never_none() {
     machine.wait_for("curl --silent --fail http://localhost:8008/health", Duration::from_secs(30));
     clean(&machine);
 }
+
+/// Tables large enough for a connection of their own, and small ones; of columns that are loaded in binary, and others.
+const VALUES: &str = r#"
+CREATE SCHEMA "od d";
+CREATE TABLE "od d"."ta ""ble" ("col ""umn" text, s smallint, i integer, b bigint, f boolean, v varchar(12), j json, "jb" jsonb);
+INSERT INTO "od d"."ta ""ble" SELECT
+    CASE n % 7 WHEN 0 THEN NULL WHEN 1 THEN '' WHEN 2 THEN E'\t\n\r\b\f\x0b\\' WHEN 3 THEN E'\\N' WHEN 4 THEN E'\\.'
+        WHEN 5 THEN repeat(E'\\x41 äß€𝄞 ', 20) ELSE 'NULL' END,
+    CASE n % 4 WHEN 0 THEN -32768 WHEN 1 THEN 32767 WHEN 2 THEN 0 END,
+    CASE n % 4 WHEN 1 THEN -2147483648 WHEN 2 THEN 2147483647 WHEN 3 THEN -1 END,
+    CASE n % 4 WHEN 2 THEN -9223372036854775808 WHEN 3 THEN 9223372036854775807 ELSE n END,
+    CASE n % 3 WHEN 0 THEN true WHEN 1 THEN false END,
+    left(E'a\\b\tc\n' || n, 12),
+    json_build_object('k', E'"\\\n\t', 'n', n), jsonb_build_object('k', E'"\\\n\t', 'n', n)
+    FROM generate_series(1, 60000) n;
+CREATE TABLE one AS SELECT E'\\.'::text AS value, n::bigint FROM generate_series(1, 3) n;
+CREATE TABLE wide AS SELECT repeat(E'\t', 3000000)::text AS value, 1 AS n FROM generate_series(1, 2);
+CREATE TABLE others AS SELECT n, n::text::bytea AS bytes, n / 3.0::float8 AS f, n::numeric / 7 AS d, now() + n * interval '1 s' AS t,
+    n::text::char(9) AS c, to_tsvector('simple', 'words of ' || n) AS v, ARRAY[n, NULL] AS a FROM generate_series(1, 60000) n;
+CREATE TABLE generated (a text, b bigint GENERATED ALWAYS AS IDENTITY, c text GENERATED ALWAYS AS (a || '!') STORED);
+INSERT INTO generated (a) SELECT repeat(E'\\', n % 99) FROM generate_series(1, 40000) n;
+CREATE TABLE dropped (a text, gone int, z bigint);
+INSERT INTO dropped SELECT repeat('x', 40), n, n FROM generate_series(1, 40000) n;
+ALTER TABLE dropped DROP COLUMN gone;
+CREATE TABLE nothing ();
+INSERT INTO nothing DEFAULT VALUES;
+"#;
+
+#[test]
+fn every_value_is_the_same_after_a_restore() {
+    let Some(machine) = machine::for_test("values") else { return };
+    machine.ok("mkdir -p /etc/matrix-postgres && systemctl start matrix-postgres.service");
+    machine.write("/root/values.sql", VALUES);
+    machine.ok("matrix-postgres-cli -d homeserver -Xq -v ON_ERROR_STOP=1 -f /root/values.sql");
+    for settings in ["", "compression = \"none\"", "compression = \"gzip\"\nrsyncable = true"] {
+        machine.write("/etc/matrix-postgres/config.toml", &format!("[backup]\n{settings}\n"));
+        machine.ok("matrix-postgres-backup run");
+        let name = machine.ok(&format!("ls {BACKUPS} | tail -n 1"));
+        machine.ok(&format!("matrix-postgres-backup restore --yes --as copy {name} 2>&1"));
+        machine.ok("for database in homeserver copy; do
+             /usr/lib/postgresql/17/bin/pg_dump -h /run/matrix-postgres -U postgres $database \
+                 | grep -v restrict >/root/$database.sql; done
+             test $(wc -l </root/copy.sql) -gt 200000 && cmp /root/homeserver.sql /root/copy.sql
+             matrix-postgres-cli -qc 'DROP DATABASE copy'");
+    }
+}

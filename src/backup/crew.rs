@@ -13,11 +13,12 @@ use std::thread::{ScopedJoinHandle, sleep};
 use std::time::Duration;
 
 use super::custom::{Body, Rows, Size, Toc};
-use super::load::{PIECE, Source, Target};
+use super::load::{PIECE, Source, Target, jobs};
 use super::manifest::DatabaseDump;
 use super::queue::{Queue, Task};
 use crate::archive;
 use crate::error::{Error, Kind, Result};
+use crate::postgres::HELPERS;
 use crate::report::Progress;
 use crate::runtime::{Child, interrupt};
 
@@ -154,7 +155,7 @@ impl<'a> Crew<'a> {
     fn table(&self, body: &mut Body<impl BufRead>, rows: Rows, batch: &mut Batch) -> Result<()> {
         let mut start = Vec::new();
         let mut feed = None;
-        let copied = body.copy(rows, |piece| {
+        let copied = body.copy(rows, self.toc, |piece| {
             self.check()?;
             self.bytes.fetch_add(piece.len() as u64, Ordering::Relaxed);
             if let Some(feed) = &mut feed {
@@ -211,9 +212,9 @@ impl<'a> Crew<'a> {
     }
 
     fn build(&self) {
-        while let Some(task) = self.next() {
+        while let Some((task, helpers)) = self.next() {
             self.try_to(|| {
-                let child = self.target.start_listed(&task.0, 1)?;
+                let child = self.target.start_listed(&task.0, 1, helpers)?;
                 self.wait(child)
             });
             lock(&self.queue).finished(&task);
@@ -221,14 +222,16 @@ impl<'a> Crew<'a> {
         }
     }
 
-    fn next(&self) -> Option<Task> {
+    /// What is to be done next, and how many may help: processors that nobody else uses.
+    fn next(&self) -> Option<(Task, usize)> {
         let mut queue = lock(&self.queue);
         loop {
             if self.stopped.load(Ordering::SeqCst) || queue.is_over() {
                 return None;
             }
             if let Some(task) = queue.take() {
-                return Some(task);
+                let busy = queue.pending() + self.loading.load(Ordering::SeqCst);
+                return Some((task, jobs().saturating_sub(busy).min(HELPERS)));
             }
             queue = self.changed.wait(queue).unwrap_or_else(PoisonError::into_inner);
         }

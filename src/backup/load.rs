@@ -13,7 +13,7 @@ use crate::archive::{self, StoredReader};
 use crate::config::BackupFormat;
 use crate::error::{Error, IoContext as _, Kind, Result};
 use crate::postgres::pg_restore::{self, Part, Tablespaces};
-use crate::postgres::{Session, psql_load};
+use crate::postgres::{HELPERS, Session, psql_load};
 use crate::report::Progress;
 use crate::runtime::{Child, interrupt};
 
@@ -124,6 +124,14 @@ pub struct Target<'a> {
     pub scratch: &'a Path,
 }
 
+/// The types of each table's columns, by what pg_dump's `COPY` says of it.
+const COLUMNS: &str = "SELECT coalesce(json_object_agg(name, types), '{}') FROM (
+    SELECT format('%I.%I (%s)', nspname, relname, string_agg(quote_ident(attname), ', ' ORDER BY attnum)) AS name,
+        json_agg(atttypid::bigint ORDER BY attnum) AS types
+    FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace JOIN pg_attribute ON attrelid = pg_class.oid
+    WHERE relkind = 'r' AND nspname <> 'pg_catalog' AND attnum > 0 AND NOT attisdropped AND attgenerated = ''
+    GROUP BY pg_class.oid, nspname, relname) AS tables;";
+
 /// Entries of a dump that are still to be restored, in order.
 struct Rest(Vec<i32>);
 
@@ -139,18 +147,19 @@ impl Target<'_> {
         let mut content = BufReader::with_capacity(PIECE, content);
         let toc = Toc::read(&mut content)?;
         if !toc.is_known() {
-            let child = self.start(Part::Everything, None)?;
+            let child = self.start(Part::Everything, None, HELPERS)?;
             let head = toc.bytes();
             let mut content = head.chain(content);
             return feed(child, &mut content, progress, |piece, kept| kept.extend_from_slice(piece))
                 .map(|()| None);
         }
         std::fs::write(self.toc(), toc.bytes()).at("write", &self.toc())?;
-        self.start(Part::Definitions, Some((&self.toc(), 1)))?.wait()?;
+        self.start(Part::Definitions, Some((&self.toc(), 1)), 0)?.wait()?;
         let before = toc.before_rows();
         if !before.is_empty() {
-            self.start_listed(&before, 1)?.wait()?;
+            self.start_listed(&before, 1, 0)?.wait()?;
         }
+        let toc = toc.with_binary(&self.session.query(self.name, COLUMNS)?);
         let loaders = source.loaders();
         // One more than processors, for one often waits for the disk.
         let builders = jobs() + 1 - loaders;
@@ -160,11 +169,11 @@ impl Target<'_> {
 
     /// For rows that are to follow.
     pub(super) fn start_rows(&self) -> Result<Child> {
-        self.start(Part::Rows, None)
+        self.start(Part::Rows, None, 0)
     }
 
     fn rest(&self, rest: &Rest) -> Result<()> {
-        self.start_listed(&rest.0, jobs())?.wait()
+        self.start_listed(&rest.0, jobs(), 0)?.wait()
     }
 
     /// What belongs to `database` in a dump in SQL.
@@ -182,17 +191,17 @@ impl Target<'_> {
         self.scratch.join("toc")
     }
 
-    fn start(&self, part: Part, file: Option<(&Path, usize)>) -> Result<Child> {
+    fn start(&self, part: Part, file: Option<(&Path, usize)>, helpers: usize) -> Result<Child> {
         let Session { runtime, major, connection } = self.session;
-        let call = pg_restore::restore(connection, self.name, part, file, self.tablespaces);
+        let call = pg_restore::restore(connection, self.name, part, file, helpers, self.tablespaces);
         let mut command = runtime.command(*major, &call)?;
         command.stdin(Stdio::piped()).stdout(Stdio::null());
         Child::spawn(command, "pg_restore")
     }
 
-    /// Makes these entries, which come after the rows, by so many connections.
-    pub(super) fn start_listed(&self, entries: &[i32], jobs: usize) -> Result<Child> {
-        let mut child = self.start(Part::Listed, Some((&self.toc(), jobs)))?;
+    /// Makes these entries, which come after the rows, by so many connections with so many helpers each.
+    pub(super) fn start_listed(&self, entries: &[i32], jobs: usize, helpers: usize) -> Result<Child> {
+        let mut child = self.start(Part::Listed, Some((&self.toc(), jobs)), helpers)?;
         let list = entries.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n") + "\n";
         // One that has ended already says why by its exit status.
         let _ = child.stdin().map(|mut stdin| stdin.write_all(list.as_bytes()));

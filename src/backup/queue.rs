@@ -76,6 +76,11 @@ impl Queue {
         self.complete(&task.0);
     }
 
+    /// How many tasks are being done, or could be.
+    pub(super) fn pending(&self) -> usize {
+        self.running + self.ready.len()
+    }
+
     /// Whether nothing will come any more.
     pub(super) fn is_over(&self) -> bool {
         self.loaded && self.ready.is_empty() && self.running == 0

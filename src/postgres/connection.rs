@@ -51,11 +51,16 @@ impl Connection {
         format!("host={directory} port={port} user={user} application_name={STANDBY}")
     }
 
-    /// The same for many rows at once: what a crash would lose is loaded again, and indexes get memory.
-    pub fn conninfo_for_loading(&self, database: &str) -> String {
+    /// The same for many rows at once: what a crash would lose is loaded again, and indexes get memory. A statement
+    /// may have so many `helpers`, of which each takes a processor.
+    pub fn conninfo_for_loading(&self, database: &str, helpers: usize) -> String {
         let memory = sysinfo().map_or(0, |system| system.ram_total());
         let memory = maintenance_memory(memory) >> 20;
-        format!("{} options='{LOADING} -c maintenance_work_mem={memory}MB'", self.conninfo(database))
+        format!(
+            "{} options='{LOADING} -c maintenance_work_mem={memory}MB -c max_parallel_maintenance_workers={helpers} \
+             -c max_parallel_workers_per_gather={helpers}'",
+            self.conninfo(database)
+        )
     }
 
     /// The same for statistics of what was loaded.
@@ -69,6 +74,9 @@ impl Connection {
         format!("{} options='{COMPARING}'", self.conninfo(database))
     }
 }
+
+/// As many processes as the server lets help by default (`max_parallel_maintenance_workers`).
+pub const HELPERS: usize = 2;
 
 /// What a copy that follows a server calls itself, in `pg_stat_replication`.
 pub const STANDBY: &str = "matrix-postgres-standby";
@@ -87,7 +95,7 @@ fn maintenance_memory(total: u64) -> u64 {
 /// session, which flushes everything that was written before it (chapter "Asynchronous Commit"). Rows are not
 /// counted as changes: autovacuum would gather statistics meanwhile, and they are gathered when all is there.
 const LOADING: &str = "-c synchronous_commit=off -c track_counts=off -c jit=off \
-    -c max_parallel_maintenance_workers=2 -c statement_timeout=0 -c idle_in_transaction_session_timeout=0 \
+    -c statement_timeout=0 -c idle_in_transaction_session_timeout=0 \
     -c default_transaction_read_only=off";
 
 const ANALYZING: &str = "-c synchronous_commit=off -c statement_timeout=0 -c idle_in_transaction_session_timeout=0 \

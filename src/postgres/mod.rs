@@ -25,7 +25,7 @@ pub use catalog::{
     Database, Grant, Properties, ServerFacts, Setting, closed_databases, databases, properties, roles,
     server_facts,
 };
-pub use connection::{Connection, STANDBY};
+pub use connection::{Connection, HELPERS, STANDBY};
 pub use data_directory::{Contents, DataDirectory, Postmaster, system_identifier};
 pub use postmaster::{PrivateServer, arguments as postgres_call};
 pub use psql::{Session, identify_system, load as psql_load, script as psql_script};

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::Connection;
+use super::{Connection, HELPERS};
 use crate::runtime::Call;
 
 /// Reads a custom dump from standard input to its end and prints the rows as SQL: what a restore would
@@ -34,12 +34,13 @@ pub enum Part {
 }
 
 /// Restores a part of a custom dump into `database`: of the one in `file`, by `jobs` connections at the same time,
-/// or of one on standard input. The first error ends it.
+/// or of one on standard input. Each connection may have so many `helpers`. The first error ends it.
 pub fn restore(
     connection: &Connection,
     database: &str,
     part: Part,
     file: Option<(&Path, usize)>,
+    helpers: usize,
     tablespaces: Tablespaces,
 ) -> Call {
     let mut call = Call::new(
@@ -48,7 +49,7 @@ pub fn restore(
             "--exit-on-error".to_owned(),
             "--no-password".to_owned(),
             "--dbname".to_owned(),
-            connection.conninfo_for_loading(database),
+            connection.conninfo_for_loading(database, helpers),
         ],
     );
     let mut add = |argument: &str| call.arguments.push(argument.into());
@@ -88,7 +89,7 @@ pub fn create(
             "--no-password",
             "--create",
             "--dbname",
-            &connection.conninfo_for_loading(by_way_of),
+            &connection.conninfo_for_loading(by_way_of, HELPERS),
         ],
     );
     if replace {
@@ -108,7 +109,7 @@ mod tests {
     fn the_first_error_ends_a_restore() {
         let connection = Connection::new(Path::new("/s"), 1, "u");
         let file = Some((Path::new("/f"), 3));
-        let call = restore(&connection, "d", Part::Listed, file, Tablespaces::Default);
+        let call = restore(&connection, "d", Part::Listed, file, 1, Tablespaces::Default);
         let text: Vec<_> = call.arguments.iter().map(|argument| argument.to_string_lossy()).collect();
         assert_eq!(text[..3], ["--exit-on-error", "--no-password", "--dbname"]);
         assert!(text[3].contains("synchronous_commit=off"), "{text:?}");

@@ -4,7 +4,7 @@ use std::io::ErrorKind;
 
 use serde::de::DeserializeOwned;
 
-use super::{Connection, Major};
+use super::{Connection, HELPERS, Major};
 use crate::error::{Error, Kind, Result};
 use crate::runtime::{Call, Runtime, output};
 
@@ -38,7 +38,7 @@ pub fn load(connection: &Connection, database: &str) -> Call {
             "--output=/dev/null",
             "--file=-",
             "--dbname",
-            &connection.conninfo_for_loading(database),
+            &connection.conninfo_for_loading(database, HELPERS),
         ],
     )
 }

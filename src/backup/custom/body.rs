@@ -2,6 +2,7 @@
 
 use std::io::{self, BufRead, Read as _};
 
+use super::binary::Binary;
 use super::toc::Toc;
 use super::{LARGE_OBJECTS, ROWS, broken, get_int, put_int};
 use crate::error::{Error, Kind, Result};
@@ -34,13 +35,12 @@ pub(in crate::backup) struct Size {
 pub(in crate::backup) struct Body<R> {
     source: R,
     int: usize,
-    block: Vec<u8>,
 }
 
 impl<R: BufRead> Body<R> {
     /// What comes in `source` after `toc`, which was read from it.
     pub(in crate::backup) fn new(source: R, toc: &Toc) -> Self {
-        Self { source, int: toc.int, block: Vec::with_capacity(BLOCK + 16) }
+        Self { source, int: toc.int }
     }
 
     /// Whose rows come next, or nothing at the end.
@@ -59,32 +59,44 @@ impl<R: BufRead> Body<R> {
         Ok(Some(Rows { id: self.int()?, kind }))
     }
 
-    /// Sends these rows to `sink`, as they are to follow an archive's table of contents.
+    /// Sends these rows to `sink`, as they are to follow the archive of `toc` that has them.
     ///
     /// # Errors
     /// As [`Self::next`], and those of `sink`.
     pub(in crate::backup) fn copy(
         &mut self,
         rows: Rows,
+        toc: &Toc,
         mut sink: impl FnMut(&[u8]) -> Result<()>,
     ) -> Result<Size> {
         let mut start = vec![rows.kind];
         put_int(&mut start, rows.id, self.int);
         sink(&start)?;
         let mut size = Size::default();
-        match rows.kind {
-            LARGE_OBJECTS => loop {
+        let mut blocks = Blocks::new(sink, self.int);
+        if rows.kind == LARGE_OBJECTS {
+            loop {
                 let object = self.int()?;
                 let mut start = Vec::new();
                 put_int(&mut start, object, self.int);
-                sink(&start)?;
+                (blocks.sink)(&start)?;
                 if object == 0 {
-                    break Ok(size);
+                    return Ok(size);
                 }
-                self.blocks(&mut size, &mut sink)?;
-            },
-            _ => self.blocks(&mut size, &mut sink).map(|()| size),
+                self.blocks(&mut size, |piece| blocks.as_it_is(piece))?;
+                blocks.finish()?;
+            }
         }
+        match toc.columns_of(rows.id) {
+            None => self.blocks(&mut size, |piece| blocks.as_it_is(piece))?,
+            Some(columns) => {
+                let mut binary = Binary::new(columns, &mut blocks.block);
+                self.blocks(&mut size, |piece| blocks.add(|block| binary.push(piece, block)))?;
+                blocks.add(|block| binary.finish(block))?;
+            }
+        }
+        blocks.finish()?;
+        Ok(size)
     }
 
     /// Leaves these rows out.
@@ -93,20 +105,7 @@ impl<R: BufRead> Body<R> {
     /// As [`Self::next`].
     pub(in crate::backup) fn skip(&mut self, rows: Rows) -> Result<()> {
         while rows.kind != LARGE_OBJECTS || self.int()? != 0 {
-            loop {
-                let mut left = self.length()?;
-                if left == 0 {
-                    break;
-                }
-                while left > 0 {
-                    let part = self.source.fill_buf().map_err(broken)?.len().min(left);
-                    if part == 0 {
-                        return Err(broken(io::ErrorKind::UnexpectedEof.into()));
-                    }
-                    self.source.consume(part);
-                    left -= part;
-                }
-            }
+            self.blocks(&mut Size::default(), |_| Ok(()))?;
             if rows.kind != LARGE_OBJECTS {
                 break;
             }
@@ -124,41 +123,77 @@ impl<R: BufRead> Body<R> {
             .map_err(|_| Error::new(Kind::Damaged, "it has a block of negative length"))
     }
 
-    /// All blocks of one table or large object, and the end after them.
-    fn blocks(&mut self, size: &mut Size, sink: &mut impl FnMut(&[u8]) -> Result<()>) -> Result<()> {
-        let start = self.int + 1;
-        self.block.resize(start, 0);
+    /// Gives all blocks of one table or large object to `sink`, in pieces.
+    fn blocks(&mut self, size: &mut Size, mut sink: impl FnMut(&[u8]) -> Result<()>) -> Result<()> {
         loop {
             let mut left = self.length()?;
             if left == 0 {
-                break;
+                return Ok(());
             }
             size.blocks += 1;
             size.bytes += left as u64;
             while left > 0 {
-                let length = self.block.len();
-                let part = left.min(start + BLOCK - length);
-                self.block.resize(length + part, 0);
-                self.source.read_exact(&mut self.block[length..]).map_err(broken)?;
-                left -= part;
-                if self.block.len() == start + BLOCK {
-                    self.flush(start, sink)?;
+                let buffer = self.source.fill_buf().map_err(broken)?;
+                let piece = &buffer[..buffer.len().min(left)];
+                if piece.is_empty() {
+                    return Err(broken(io::ErrorKind::UnexpectedEof.into()));
                 }
+                let length = piece.len();
+                sink(piece)?;
+                self.source.consume(length);
+                left -= length;
             }
         }
-        if self.block.len() > start {
-            self.flush(start, sink)?;
+    }
+}
+
+/// Makes large blocks.
+struct Blocks<S> {
+    sink: S,
+    int: usize,
+    /// Room for its length, and what is in it.
+    block: Vec<u8>,
+}
+
+impl<S: FnMut(&[u8]) -> Result<()>> Blocks<S> {
+    fn new(sink: S, int: usize) -> Self {
+        let mut block = Vec::with_capacity(2 * BLOCK);
+        block.resize(int + 1, 0);
+        Self { sink, int, block }
+    }
+
+    fn as_it_is(&mut self, piece: &[u8]) -> Result<()> {
+        self.add(|block| {
+            block.extend_from_slice(piece);
+            Ok(())
+        })
+    }
+
+    /// Lets `add` append to the block, and sends it when it is large.
+    fn add(&mut self, add: impl FnOnce(&mut Vec<u8>) -> Result<()>) -> Result<()> {
+        add(&mut self.block)?;
+        match self.block.len() > BLOCK {
+            true => self.send(),
+            false => Ok(()),
+        }
+    }
+
+    /// What is left, and the end.
+    fn finish(&mut self) -> Result<()> {
+        if self.block.len() > self.int + 1 {
+            self.send()?;
         }
         let mut end = Vec::new();
         put_int(&mut end, 0, self.int);
-        sink(&end)
+        (self.sink)(&end)
     }
 
-    fn flush(&mut self, start: usize, sink: &mut impl FnMut(&[u8]) -> Result<()>) -> Result<()> {
+    fn send(&mut self) -> Result<()> {
+        let start = self.int + 1;
         let mut length = Vec::with_capacity(start);
         put_int(&mut length, i32::try_from(self.block.len() - start).unwrap_or(i32::MAX), self.int);
         self.block[..start].copy_from_slice(&length);
-        sink(&self.block)?;
+        (self.sink)(&self.block)?;
         self.block.truncate(start);
         Ok(())
     }
@@ -178,7 +213,7 @@ mod tests {
         let mut body = Body::new(source, &toc);
         let mut found = BTreeMap::new();
         while let Some(rows) = body.next().unwrap() {
-            found.insert(rows.id, body.copy(rows, |_| Ok(())).unwrap());
+            found.insert(rows.id, body.copy(rows, &toc, |_| Ok(())).unwrap());
         }
         found
     }
@@ -215,7 +250,7 @@ mod tests {
                 archive.extend_from_slice(piece);
                 Ok(())
             };
-            body.copy(rows, sink).unwrap();
+            body.copy(rows, &toc, sink).unwrap();
             assert!(pieces < 30, "{pieces}");
             archives.insert(rows.id, archive);
         }
@@ -249,7 +284,7 @@ mod tests {
             while let Some(rows) = body.next()? {
                 match skip {
                     true => body.skip(rows)?,
-                    false => body.copy(rows, |_| Ok(())).map(drop)?,
+                    false => body.copy(rows, &toc, |_| Ok(())).map(drop)?,
                 }
                 ids.push(rows.id);
             }

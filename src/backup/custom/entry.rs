@@ -1,8 +1,10 @@
 //! An entry of the table of contents.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::io::{self, Read};
 
+use super::binary::Columns;
 use super::toc::{WITH_ACCESS_METHOD, WITH_KIND};
 use super::{broken, get_int, put_int};
 use crate::error::Result;
@@ -24,8 +26,43 @@ pub(super) struct Entry {
     /// It is as it was written, but for the statement in its middle.
     pub(super) before: Vec<u8>,
     pub(super) copy: Option<Vec<u8>>,
-    pub(super) frozen: Option<Vec<u8>>,
+    /// The table, as it is quoted in SQL, if the rows are of one that the dump makes.
+    pub(super) own: Option<String>,
+    /// What is in its columns, if its rows are sent in binary.
+    pub(super) columns: Option<Columns>,
     pub(super) after: Vec<u8>,
+}
+
+impl Entry {
+    /// The statement that its rows follow; those of a table of the dump's own may be `frozen`, if nobody else uses it
+    /// yet.
+    ///
+    /// Such rows are written as those that have always been there: nobody, neither an index that is built nor the
+    /// first query, writes to them again only to note that they are valid. For that the table must be empty and locked:
+    /// a text of several statements is one transaction (chapter "COPY", `FREEZE`; chapter "Message Flow", "Multiple
+    /// Statements in a Simple Query").
+    pub(super) fn statement(&self, frozen: bool) -> Option<Cow<'_, [u8]>> {
+        let copy = self.copy.as_deref()?;
+        let (Some(table), true) = (&self.own, frozen || self.columns.is_some()) else {
+            return Some(Cow::Borrowed(copy));
+        };
+        let options = [(frozen, "FREEZE"), (self.columns.is_some(), "FORMAT binary")];
+        let options: Vec<_> =
+            options.into_iter().filter_map(|(wanted, option)| wanted.then_some(option)).collect();
+        let mut statement = match frozen {
+            true => format!("TRUNCATE TABLE ONLY {table};\n").into_bytes(),
+            false => Vec::new(),
+        };
+        statement.extend_from_slice(bare(copy));
+        statement.extend_from_slice(format!(" WITH ({});\n", options.join(", ")).as_bytes());
+        Some(Cow::Owned(statement))
+    }
+}
+
+/// A statement without its end.
+pub(super) fn bare(statement: &[u8]) -> &[u8] {
+    let statement = statement.trim_ascii_end();
+    statement.strip_suffix(b";").unwrap_or(statement)
 }
 
 /// Reads fields, and remembers their bytes.
@@ -109,7 +146,8 @@ impl<R: Read> Recorder<R> {
             dependencies,
             before,
             copy,
-            frozen: None,
+            own: None,
+            columns: None,
             after: self.take(),
         })
     }

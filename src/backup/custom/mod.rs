@@ -8,7 +8,9 @@
 //! - [`toc`]: the table of contents, and what of it can be made when
 //! - [`entry`]: one of its entries
 //! - [`body`]: the rows
+//! - [`binary`]: rows in COPY's binary format, which a server takes faster
 
+mod binary;
 mod body;
 mod entry;
 #[cfg(test)]

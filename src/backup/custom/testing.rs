@@ -15,7 +15,13 @@ pub(super) fn text(bytes: &mut Vec<u8>, text: Option<&str>) {
 }
 
 /// Number, name, description, statement that copies its rows, dependencies.
-pub(super) struct Made<'a>(pub(super) i32, &'a str, &'a str, pub(super) Option<&'a str>, &'a [&'a str]);
+pub(super) struct Made<'a>(
+    pub(super) i32,
+    pub(super) &'a str,
+    pub(super) &'a str,
+    pub(super) Option<&'a str>,
+    pub(super) &'a [&'a str],
+);
 
 /// A dump as pg_dump of this format version writes it.
 pub(super) fn dump(version: u8, entries: &[Made<'_>]) -> Vec<u8> {
@@ -44,7 +50,11 @@ pub(super) fn dump(version: u8, entries: &[Made<'_>]) -> Vec<u8> {
             _ => DATA + 1,
         };
         put_int(&mut bytes, section, 4);
-        text(&mut bytes, Some("DEFINITION"));
+        let definition = match *description {
+            "ENCODING" => "SET client_encoding = 'UTF8';\n",
+            _ => "DEFINITION",
+        };
+        text(&mut bytes, Some(definition));
         text(&mut bytes, Some(""));
         text(&mut bytes, *copy);
         text(&mut bytes, Some("public"));

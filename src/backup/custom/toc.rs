@@ -1,9 +1,13 @@
 //! The table of contents.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
 
-use super::entry::{Entry, Recorder};
+use memchr::memmem;
+
+use super::binary::Columns;
+use super::entry::{Entry, Recorder, bare};
 use super::put_int;
 use crate::backup::rows::copied_table;
 use crate::error::{Error, Kind, Result};
@@ -31,6 +35,8 @@ pub(in crate::backup) struct Toc {
     pub(super) int: usize,
     /// Up to the number of entries.
     head: Vec<u8>,
+    /// Whether pg_dump compressed the rows.
+    packed: bool,
     /// Nothing, if a newer pg_dump wrote it than is known here: pg_restore then has to do with it as it is.
     entries: Option<Vec<Entry>>,
 }
@@ -48,13 +54,13 @@ impl Toc {
             return Err(Error::new(Kind::Damaged, "it is no dump in the custom format"));
         }
         if major != 1 || !VERSIONS.contains(&version) || !(4..=8).contains(&int) {
-            return Ok(Self { int: 4, head: source.take(), entries: None });
+            return Ok(Self { int: 4, head: source.take(), packed: true, entries: None });
         }
         source.int = usize::from(int);
-        match version >= WITH_ALGORITHM {
-            true => drop(source.bytes::<1>()?),
-            false => drop(source.int()?),
-        }
+        let packed = match version >= WITH_ALGORITHM {
+            true => source.bytes()? != [0],
+            false => source.int()? != 0,
+        };
         for _ in 0..7 {
             source.int()?;
         }
@@ -66,8 +72,8 @@ impl Toc {
         source.take();
         let mut entries =
             (0..count).map(|_| source.entry(version, usize::from(offset))).collect::<Result<Vec<_>>>()?;
-        freeze(&mut entries);
-        Ok(Self { int: source.int, head, entries: Some(entries) })
+        find_own(&mut entries);
+        Ok(Self { int: source.int, head, packed, entries: Some(entries) })
     }
 
     /// Whether it is of a version that is known here.
@@ -79,10 +85,32 @@ impl Toc {
         self.entries.as_deref().unwrap_or_default()
     }
 
+    /// Lets rows be sent in binary where that is possible. `tables` are those of the database that has been made by the
+    /// definitions, with the types of their columns, by what a `COPY` says of them: `public.events (event_id, room_id)`.
+    pub(in crate::backup) fn with_binary(mut self, tables: &BTreeMap<String, Vec<u32>>) -> Self {
+        // Other encodings may have a backslash in a character.
+        let utf8 = |entry: &Entry| memmem::find(&entry.before, b"client_encoding = 'UTF8'").is_some();
+        if self.packed || !of_kind(self.entries(), b"ENCODING").any(utf8) {
+            return self;
+        }
+        for entry in self.entries.iter_mut().flatten().filter(|entry| entry.own.is_some()) {
+            let named = entry.copy.as_deref().and_then(|copy| {
+                std::str::from_utf8(bare(copy)).ok()?.strip_prefix("COPY ")?.strip_suffix(" FROM stdin")
+            });
+            entry.columns = named.and_then(|named| tables.get(named)).and_then(|types| Columns::of(types));
+        }
+        self
+    }
+
+    /// What is in the columns of the table whose rows have this number, if they are to be sent in binary.
+    pub(super) fn columns_of(&self, rows: i32) -> Option<&Columns> {
+        self.entries().iter().find(|entry| entry.id == rows)?.columns.as_ref()
+    }
+
     /// All of it, as it was written; of one that is not known, what was read of it.
     pub(in crate::backup) fn bytes(&self) -> Vec<u8> {
         match self.is_known() {
-            true => self.written(self.entries().iter().map(|entry| (entry, entry.copy.as_deref()))),
+            true => self.written(|_| true, |entry| entry.copy.as_deref().map(Cow::Borrowed)),
             false => self.head.clone(),
         }
     }
@@ -91,22 +119,24 @@ impl Toc {
     /// Those of a table may be `frozen`, if nobody else uses it yet.
     pub(in crate::backup) fn archive(&self, rows: &[i32], frozen: bool) -> Vec<u8> {
         let of_archive = |entry: &&Entry| entry.section == DEFINITIONS || rows.contains(&entry.id);
-        self.written(self.entries().iter().filter(of_archive).map(|entry| {
-            let copy = entry.frozen.as_deref().filter(|_| frozen).or(entry.copy.as_deref());
-            (entry, copy)
-        }))
+        self.written(of_archive, |entry| entry.statement(frozen))
     }
 
-    fn written<'a>(&self, entries: impl Iterator<Item = (&'a Entry, Option<&'a [u8]>)> + Clone) -> Vec<u8> {
+    fn written<'a>(
+        &'a self,
+        wanted: impl Fn(&&Entry) -> bool,
+        statement: impl Fn(&'a Entry) -> Option<Cow<'a, [u8]>>,
+    ) -> Vec<u8> {
         let mut bytes = self.head.clone();
-        put_int(&mut bytes, i32::try_from(entries.clone().count()).unwrap_or(i32::MAX), self.int);
-        for (entry, copy) in entries {
+        let count = self.entries().iter().filter(&wanted).count();
+        put_int(&mut bytes, i32::try_from(count).unwrap_or(i32::MAX), self.int);
+        for entry in self.entries().iter().filter(&wanted) {
             bytes.extend_from_slice(&entry.before);
-            match copy {
+            match statement(entry) {
                 None => put_int(&mut bytes, -1, self.int),
                 Some(text) => {
                     put_int(&mut bytes, i32::try_from(text.len()).unwrap_or(i32::MAX), self.int);
-                    bytes.extend_from_slice(text);
+                    bytes.extend_from_slice(&text);
                 }
             }
             bytes.extend_from_slice(&entry.after);
@@ -181,23 +211,14 @@ impl Toc {
     }
 }
 
-/// Rows of tables that are made by the dump itself are written as those that have always been there: nobody,
-/// neither an index that is built nor the first query, writes to them again only to note that they are valid.
-/// For that the table must be empty and locked: a text of several statements is one transaction (chapter "COPY",
-/// `FREEZE`; chapter "Message Flow", "Multiple Statements in a Simple Query").
-fn freeze(entries: &mut [Entry]) {
+/// Finds the tables that are made by the dump itself.
+fn find_own(entries: &mut [Entry]) {
     let tables: BTreeSet<_> = of_kind(entries, b"TABLE").map(|entry| entry.name.clone()).collect();
     for entry in entries {
         let own = entry.description == b"TABLE DATA" && tables.contains(&entry.name);
         let Some(copy) = entry.copy.as_ref().filter(|_| own) else { continue };
-        let statement = copy.trim_ascii_end();
         // A partition's rows may go to the table that it is a part of.
-        let Some(table) = copied_table(statement).filter(|table| is_named(table, &entry.name.1)) else {
-            continue;
-        };
-        let statement = String::from_utf8_lossy(statement.strip_suffix(b";").unwrap_or(statement));
-        let frozen = format!("TRUNCATE TABLE ONLY {table};\n{statement} WITH (FREEZE);\n");
-        entry.frozen = Some(frozen.into_bytes());
+        entry.own = copied_table(copy.trim_ascii_end()).filter(|table| is_named(table, &entry.name.1));
     }
 }
 
@@ -247,6 +268,42 @@ mod tests {
             other.retain(|entry| [1, 2, 4].contains(&entry.0));
             assert!(toc.archive(&[4], true) == expected(version, &other), "version {version}");
         }
+    }
+
+    #[test]
+    fn rows_go_in_binary_if_their_columns_are_known_and_are_no_others() {
+        let mut made = entries();
+        made.push(Made(0, "ENCODING", "ENCODING", None, &[]));
+        let named = |name: &str, types: &[u32]| BTreeMap::from([(name.to_owned(), types.to_vec())]);
+        let statement = |toc: Toc, id: i32, frozen: bool| {
+            let entry = toc.entries().iter().find(|entry| entry.id == id).unwrap();
+            String::from_utf8(entry.statement(frozen).unwrap().into_owned()).unwrap()
+        };
+        let read = |tables| Toc::read(&dump(16, &made)[..]).unwrap().with_binary(&tables);
+        let table = "public.\"we ird\" (a)";
+        assert_eq!(
+            statement(read(named(table, &[25])), 3, false),
+            "COPY public.\"we ird\" (a) FROM stdin WITH (FORMAT binary);\n"
+        );
+        assert_eq!(
+            statement(read(named(table, &[25])), 3, true),
+            "TRUNCATE TABLE ONLY public.\"we ird\";\n\
+             COPY public.\"we ird\" (a) FROM stdin WITH (FREEZE, FORMAT binary);\n"
+        );
+        let as_dumped = "COPY public.\"we ird\" (a) FROM stdin;\n";
+        for tables in [named(table, &[17]), named("public.\"we ird\" (b)", &[25]), BTreeMap::new()] {
+            assert_eq!(statement(read(tables), 3, false), as_dumped);
+        }
+        // The dump does not make this table.
+        let other = read(named("public.config (a)", &[25]));
+        assert_eq!(statement(other, 4, true), "COPY public.config (a) FROM stdin;\n");
+        // The encoding is not known, or pg_dump compressed the rows.
+        let without = Toc::read(&dump(16, &entries())[..]).unwrap().with_binary(&named(table, &[25]));
+        assert_eq!(statement(without, 3, false), as_dumped);
+        let mut packed = dump(16, &made);
+        packed[11] = 1;
+        let packed = Toc::read(&packed[..]).unwrap().with_binary(&named(table, &[25]));
+        assert_eq!(statement(packed, 3, false), as_dumped);
     }
 
     #[test]
