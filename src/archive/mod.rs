@@ -7,12 +7,15 @@
 //! Encryption ([`encryption::Encrypted`]) is a sink around a sink, between the codec and the file; what is to be
 //! encrypted is read back before, by way of a [`tee()`].
 //!
+//! A file may consist of [`parts`] that unpack by themselves.
+//!
 //! A door that is left open, with nothing behind it: a target off this machine is another [`sink::Sink`].
 
 pub mod codec;
 pub mod digest;
 pub mod encryption;
 pub mod gzip;
+pub mod parts;
 pub mod pipeline;
 pub mod sink;
 pub mod tee;
@@ -22,8 +25,10 @@ mod testing;
 pub use codec::{Codec, Packing, default_threads};
 pub use digest::Digest;
 pub use encryption::{Encrypted, Encryption, Method};
+pub use parts::{Borders, Part, PartReader, open_part};
 pub use pipeline::{
-    Stored, StoredReader, digest_of, enlarge_pipe, into_error, open, open_stored, store, store_into,
+    Stored, StoredReader, digest_of, enlarge_pipe, into_error, open, open_stored, store, store_in_parts,
+    store_into,
 };
 pub use sink::{FileSink, Sink};
 pub use tee::{Branch, tee};

@@ -1,7 +1,7 @@
 //! From a source into a file, and back.
 
 use std::fs::File;
-use std::io::{self, Read, Write as _};
+use std::io::{self, Read};
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{self, Receiver, Sender};
@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::codec::{Codec, Decoder, Packing};
 use super::digest::{Digest, Hasher, HashingReader};
 use super::encryption::{Decrypted, Method};
+use super::parts::{Borders, NoBorders, Part, Parts};
 use super::sink::{FileSink, Sink};
 use crate::error::{Error, IoContext as _, Kind, Result};
 
@@ -63,23 +64,37 @@ pub fn store_into<S: Sink>(
     packing: Packing,
     progress: &mut dyn FnMut(u64) -> Result<()>,
 ) -> Result<Stored> {
+    store_in_parts(sink, source, packing, &mut NoBorders, progress).map(|(stored, _)| stored)
+}
+
+/// [`store_into`] in parts that unpack by themselves and begin at some of the `borders`.
+///
+/// # Errors
+/// As [`store`].
+pub fn store_in_parts<S: Sink>(
+    sink: S,
+    source: impl Read + Send,
+    packing: Packing,
+    borders: &mut dyn Borders,
+    progress: &mut dyn FnMut(u64) -> Result<()>,
+) -> Result<(Stored, Vec<Part>)> {
     let path = sink.path().to_path_buf();
-    let mut encoder = packing.encoder(sink).at("start to write", &path)?;
+    let mut parts = Parts::new(packing, sink).at("start to write", &path)?;
     let mut content = Hasher::default();
     std::thread::scope(|scope| {
         let (pieces, used) = read_ahead(scope, source);
         for piece in pieces {
             let piece = piece.at("read what belongs into", &path)?;
             content.update(&piece);
-            encoder.write_all(&piece).map_err(|error| not_written(error, &path))?;
+            parts.write(&piece, &borders.feed(&piece)).map_err(|error| not_written(error, &path))?;
             progress(content.bytes())?;
             // The reader may have come to its end and need no more room.
             let _ = used.send(piece);
         }
         Ok(())
     })?;
-    let file = encoder.finish().map_err(|error| not_written(error, &path))?.finish()?;
-    Ok(Stored { file, content: content.finish() })
+    let (sink, parts) = parts.finish().map_err(|error| not_written(error, &path))?;
+    Ok((Stored { file: sink.finish()?, content: content.finish() }, parts))
 }
 
 /// Reads full pieces in a thread of its own; used ones come back through the sender.
@@ -128,7 +143,7 @@ pub fn open(
     encryption: Option<Method>,
     identity: Option<&Path>,
 ) -> Result<StoredReader> {
-    let file = open_file(path)?;
+    let file = open_from_disk(path)?;
     let source: Box<dyn Source> = match (encryption, identity) {
         (None, _) => Box::new(HashingReader::new(Located::new(file, path))),
         (Some(method), Some(identity)) => Box::new(Decrypted::open(path, file, method, identity)?),
@@ -148,7 +163,7 @@ pub fn open(
 /// # Errors
 /// [`Kind::Damaged`] if there is no such file, [`Kind::File`] if it cannot be read, and that of `progress`.
 pub fn digest_of(path: &Path, progress: &mut dyn FnMut(u64) -> Result<()>) -> Result<Digest> {
-    let mut file = HashingReader::new(Located::new(open_file(path)?, path));
+    let mut file = HashingReader::new(Located::new(open_from_disk(path)?, path));
     let mut piece = vec![0; PIECE];
     let mut done = 0;
     loop {
@@ -164,15 +179,20 @@ pub fn digest_of(path: &Path, progress: &mut dyn FnMut(u64) -> Result<()>) -> Re
     }
 }
 
-fn open_file(path: &Path) -> Result<File> {
+/// Opens a file of which nothing may come from memory that writing it has left there.
+fn open_from_disk(path: &Path) -> Result<File> {
+    let file = open_file(path)?;
+    // Advice only; a file system that does not take it reads as well as ever.
+    let _ = posix_fadvise(&file, 0, 0, PosixFadviseAdvice::POSIX_FADV_DONTNEED);
+    Ok(file)
+}
+
+pub(super) fn open_file(path: &Path) -> Result<File> {
     let file = File::open(path).map_err(|error| match error.kind() {
         io::ErrorKind::NotFound => Error::new(Kind::Damaged, format!("{} is missing", path.display())),
         _ => Error::io("open", path, error),
     })?;
-    // Advice only; a file system that does not take it reads as well as ever.
-    for advice in [PosixFadviseAdvice::POSIX_FADV_DONTNEED, PosixFadviseAdvice::POSIX_FADV_SEQUENTIAL] {
-        let _ = posix_fadvise(&file, 0, 0, advice);
-    }
+    let _ = posix_fadvise(&file, 0, 0, PosixFadviseAdvice::POSIX_FADV_SEQUENTIAL);
     Ok(file)
 }
 
@@ -222,18 +242,23 @@ impl StoredReader {
 
 impl Read for StoredReader {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let read = self.decoder.read(buffer).map_err(|error| match error.get_ref() {
-            Some(inner) if inner.is::<Error>() => error,
-            _ if error.kind() == io::ErrorKind::Interrupted => error,
-            _ => {
-                let message = format!("{} is damaged: it does not unpack", self.path.display());
-                io::Error::other(Error::new(Kind::Damaged, message).because(error))
-            }
-        })?;
+        let read = self.decoder.read(buffer).map_err(|error| not_unpacked(error, &self.path))?;
         if self.hashes_content {
             self.content.update(&buffer[..read]);
         }
         Ok(read)
+    }
+}
+
+/// The error of a decoder: that of what is below it, or damage.
+pub(super) fn not_unpacked(error: io::Error, path: &Path) -> io::Error {
+    match error.get_ref() {
+        Some(inner) if inner.is::<Error>() => error,
+        _ if error.kind() == io::ErrorKind::Interrupted => error,
+        _ => {
+            let message = format!("{} is damaged: it does not unpack", path.display());
+            io::Error::other(Error::new(Kind::Damaged, message).because(error))
+        }
     }
 }
 

@@ -11,6 +11,7 @@ use std::path::Path;
 use jiff::Timestamp;
 
 use super::catalogue::Entry;
+use super::custom::parts_of;
 use super::globals::unquoted;
 use super::manifest::{self, DatabaseDump, File, Manifest};
 use super::name::BackupName;
@@ -47,16 +48,20 @@ pub fn read(
     let format = format_of(path, codec).map_err(nothing_changed)?;
     progress.begin(&format!("reading {file}"), None);
     let content = archive::open_stored(path, codec)?;
-    let (stored, contents) = match format {
+    let (stored, contents, parts) = match format {
         BackupFormat::Custom => {
             let counting = Counting { format, major: server.major()?, runtime };
             let (stored, contents) = counting.count(content, path, progress)?;
-            (stored, contents.map_err(cut_off)?)
+            let parts = match codec {
+                Codec::None => std::fs::File::open(path).and_then(parts_of).at("read", path)?,
+                Codec::Zstd { .. } | Codec::Gzip { .. } => Vec::new(),
+            };
+            (stored, contents.map_err(cut_off)?, parts)
         }
         BackupFormat::Plain => {
             let (stored, found) = section(content, path, database, progress)?;
             check_owners(&found.owners, roles)?;
-            (stored, found.contents)
+            (stored, found.contents, Vec::new())
         }
     };
     progress.end();
@@ -90,6 +95,7 @@ pub fn read(
             },
             properties: Properties::default(),
             dump: File::new(&file, stored),
+            parts,
             started: begun,
             milliseconds: 0,
             without_rows_of: Vec::new(),

@@ -7,11 +7,12 @@ use std::time::Instant;
 
 use jiff::Timestamp;
 
+use super::custom::EntryBorders;
 use super::manifest::{self, DatabaseDump, File, How, Manifest, ReadBack};
 use super::plan::{DatabasePlan, Plan};
 use super::read_back::{self, Counting, Silent};
 use super::rows::Contents;
-use crate::archive::{self, Codec, Encrypted, FileSink, Packing, Stored, StoredReader};
+use crate::archive::{self, Codec, Encrypted, FileSink, Packing, Part, Stored, StoredReader};
 use crate::config::{Compression, Settings};
 use crate::error::{Error, IoContext as _, Kind, Result};
 use crate::files::sync_directory;
@@ -137,7 +138,7 @@ impl Writer<'_> {
     fn everything(&mut self) -> Result<Manifest> {
         let lock_timeout = self.settings.backup.lock_timeout;
         self.progress.begin("dumping roles and tablespaces", None);
-        let (globals, _) = self.dump(
+        let (globals, _, _) = self.dump(
             &pg_dump::globals(self.connection, lock_timeout),
             &self.plan.globals_file,
             "roles and tablespaces",
@@ -183,7 +184,7 @@ impl Writer<'_> {
         let counting =
             Counting { format: self.plan.format, major: self.plan.server.major()?, runtime: self.runtime };
         let what = format!("database {:?}", database.name);
-        let (dump, contents) = self
+        let (dump, parts, contents) = self
             .dump(&call, file, &what, |content, path| counting.count(content, path, &mut Silent))
             .map_err(|error| if waited_for_lock(&error) { error.hint(WHO_HOLDS_LOCKS) } else { error })?;
         self.progress.end();
@@ -200,6 +201,7 @@ impl Writer<'_> {
             database: database.clone(),
             properties,
             dump,
+            parts,
             started,
             milliseconds,
             without_rows_of: backup.exclude_table_data.clone(),
@@ -215,7 +217,7 @@ impl Writer<'_> {
         file: &str,
         what: &str,
         read: impl FnOnce(StoredReader, &Path) -> Result<(Stored, Result<T>)> + Send,
-    ) -> Result<(File, Option<T>)> {
+    ) -> Result<(File, Vec<Part>, Option<T>)> {
         let failed = |error: Error| error.context(format!("could not dump {what}"));
         let mut command = self.runtime.command(self.plan.server.major()?, call)?;
         command.stdin(Stdio::null()).stdout(Stdio::piped());
@@ -232,9 +234,13 @@ impl Writer<'_> {
             interrupt::check()
         };
         let Some(encryption) = &self.plan.encryption else {
-            let stored = archive::store(stdout, packing, &path, &mut advance).map_err(failed)?;
+            let mut borders = EntryBorders::default();
+            let stored = FileSink::create(&path)
+                .and_then(|sink| archive::store_in_parts(sink, stdout, packing, &mut borders, &mut advance));
+            let (stored, parts) = stored.map_err(failed)?;
             child.wait().map_err(failed)?;
-            return Ok((File::new(file, stored), None));
+            let parts = if parts.len() > 1 { parts } else { Vec::new() };
+            return Ok((File::new(file, stored), parts, None));
         };
         let sink = FileSink::create(&path).and_then(|file| Encrypted::new(file, encryption));
         let (sink, branch) = archive::tee(sink.map_err(failed)?, packing.codec);
@@ -256,7 +262,9 @@ impl Writer<'_> {
         let (found, contents) = read.map_err(failed)?;
         let contents = contents.map_err(failed)?;
         match stored {
-            Some(stored) if stored.content == found.content => Ok((File::new(file, stored), Some(contents))),
+            Some(stored) if stored.content == found.content => {
+                Ok((File::new(file, stored), Vec::new(), Some(contents)))
+            }
             _ => Err(failed(read_back::damaged(&path, "it unpacks to other bytes than were packed"))),
         }
     }

@@ -1,11 +1,11 @@
 //! Loads a custom dump by several connections at the same time, and builds indexes meanwhile.
 //!
-//! Each loader reads the whole file, takes the tables that no other has taken, and leaves the others out: to unpack
-//! a dump once more costs a tenth of what loading it costs, and needs neither room on the disk nor in memory. A loader
-//! that has come to the end builds indexes, and so nobody waits as long as there is anything to do.
+//! Each loader takes a part of the dump, the largest first, until there is none left. One that can be entered in one
+//! place only has one loader. A loader that has come to the end builds indexes, and so nobody waits as long as there is
+//! anything to do.
 
 use std::collections::BTreeSet;
-use std::io::{BufRead, BufReader, Write as _};
+use std::io::{BufRead, Write as _};
 use std::process::ChildStdin;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
@@ -13,10 +13,10 @@ use std::thread::{ScopedJoinHandle, sleep};
 use std::time::Duration;
 
 use super::custom::{Body, Rows, Size, Toc};
-use super::load::{PIECE, Source, Target, jobs};
+use super::load::{Source, Target, jobs};
 use super::manifest::DatabaseDump;
 use super::queue::{Queue, Task};
-use crate::archive;
+use crate::archive::{self, Part};
 use crate::error::{Error, Kind, Result};
 use crate::postgres::HELPERS;
 use crate::report::Progress;
@@ -24,6 +24,9 @@ use crate::runtime::{Child, interrupt};
 
 /// How often it is seen whether a program has ended, and how far the work is.
 const TICK: Duration = Duration::from_millis(10);
+
+/// More connections than this hardly help: a few tables are most of a dump.
+const LOADERS: usize = 4;
 
 /// Rows of a table with more bytes than this are handed on as they come, by a connection of their own.
 const SMALL: usize = 1 << 20;
@@ -37,8 +40,10 @@ pub(super) struct Crew<'a> {
     source: Source<'a>,
     dump: &'a DatabaseDump,
     toc: &'a Toc,
-    /// Entries whose rows have been taken by a loader.
-    taken: Mutex<BTreeSet<i32>>,
+    /// Those that nobody has taken, the largest last.
+    parts: Mutex<Vec<(u64, Part)>>,
+    /// Entries whose rows have come.
+    seen: Mutex<BTreeSet<i32>>,
     queue: Mutex<Queue>,
     /// The queue has changed.
     changed: Condvar,
@@ -55,13 +60,17 @@ impl<'a> Crew<'a> {
         source: Source<'a>,
         dump: &'a DatabaseDump,
         toc: &'a Toc,
+        parts: &[(u64, Part)],
     ) -> Self {
+        let mut parts = parts.to_vec();
+        parts.sort_by_key(|(_, part)| part.content_bytes);
         Self {
             target,
             source,
             dump,
             toc,
-            taken: Mutex::default(),
+            parts: Mutex::new(parts),
+            seen: Mutex::default(),
             queue: Mutex::new(Queue::new(toc)),
             changed: Condvar::new(),
             loading: AtomicUsize::new(0),
@@ -71,28 +80,29 @@ impl<'a> Crew<'a> {
         }
     }
 
-    /// Loads all rows that come after the table of contents in `first`, which is read to its end, with the help of
-    /// `others` more loaders and of `builders`; returns the entries that have been made besides.
+    /// Loads what comes after the table of contents in `first`, which is read to its end, and all parts; returns the
+    /// entries that have been made besides.
     ///
     /// # Errors
     /// The first one that anybody comes upon. What is loaded is then of no use.
     pub(super) fn work(
         self,
         first: impl BufRead + Send,
-        others: usize,
-        builders: usize,
         progress: &mut dyn Progress,
     ) -> Result<BTreeSet<i32>> {
+        let others = lock(&self.parts).len().min(jobs().min(LOADERS) - 1);
+        // One more than processors, for one often waits for the disk.
+        let builders = (jobs() + 1).saturating_sub(1 + others);
         self.loading.store(1 + others, Ordering::SeqCst);
         std::thread::scope(|scope| {
             let crew = &self;
             let mut threads = vec![scope.spawn(move || {
-                crew.try_to(|| crew.load(first, true));
+                crew.try_to(|| crew.load(first).and_then(|()| crew.load_parts()));
                 crew.build_to_the_end();
             })];
             threads.extend((0..others).map(|_| {
                 scope.spawn(move || {
-                    crew.try_to(|| crew.load_again());
+                    crew.try_to(|| crew.load_parts());
                     crew.build_to_the_end();
                 })
             }));
@@ -113,41 +123,33 @@ impl<'a> Crew<'a> {
                 }
             }
         });
-        match self.failed.into_inner().unwrap_or_else(PoisonError::into_inner) {
-            Some(error) => Err(error),
-            None => Ok(self.queue.into_inner().unwrap_or_else(PoisonError::into_inner).into_taken()),
+        if let Some(error) = self.failed.into_inner().unwrap_or_else(PoisonError::into_inner) {
+            return Err(error);
+        }
+        let seen = self.seen.into_inner().unwrap_or_else(PoisonError::into_inner);
+        if let Some(missing) = self.toc.with_rows().difference(&seen).next() {
+            return Err(Error::new(Kind::Damaged, format!("the rows of its entry {missing} are missing")));
+        }
+        Ok(self.queue.into_inner().unwrap_or_else(PoisonError::into_inner).into_taken())
+    }
+
+    fn load_parts(&self) -> Result<()> {
+        loop {
+            let Some(part) = lock(&self.parts).pop() else { return Ok(()) };
+            self.load(self.source.open_part(self.dump, part)?)?;
         }
     }
 
-    /// Loads from a reading of its own, which must give what was written, too.
-    fn load_again(&self) -> Result<()> {
-        let mut content = self.source.open(&self.dump.dump)?.without_content();
-        let mut reader = BufReader::with_capacity(PIECE, &mut content);
-        Toc::read(&mut reader)?;
-        self.load(reader, false)?;
-        self.source.require_same_file(&self.dump.dump, content)
-    }
-
-    fn load(&self, source: impl BufRead, to_the_end: bool) -> Result<()> {
+    fn load(&self, source: impl BufRead) -> Result<()> {
         let wanted = self.toc.with_rows();
         let mut body = Body::new(source, self.toc);
-        let mut seen = BTreeSet::new();
         let mut batch = Batch::default();
         while let Some(rows) = body.next()? {
             self.check()?;
-            if !wanted.contains(&rows.id) || !seen.insert(rows.id) {
+            if !wanted.contains(&rows.id) || !lock(&self.seen).insert(rows.id) {
                 return Err(Error::new(Kind::Damaged, format!("it has rows of no entry, {}", rows.id)));
             }
-            if lock(&self.taken).insert(rows.id) {
-                self.table(&mut body, rows, &mut batch)?;
-            } else if to_the_end || lock(&self.taken).len() < wanted.len() {
-                body.skip(rows)?;
-            } else {
-                break;
-            }
-        }
-        if let Some(missing) = wanted.difference(&seen).next().filter(|_| to_the_end) {
-            return Err(Error::new(Kind::Damaged, format!("the rows of its entry {missing} are missing")));
+            self.table(&mut body, rows, &mut batch)?;
         }
         self.send(&mut batch)
     }

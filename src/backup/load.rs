@@ -1,6 +1,6 @@
 //! One dump into one empty database.
 
-use std::io::{BufReader, Read, Write as _};
+use std::io::{BufRead, BufReader, Read, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
@@ -19,9 +19,6 @@ use crate::runtime::{Child, interrupt};
 
 /// How much is read at a time.
 pub(super) const PIECE: usize = 512 * 1024;
-
-/// More loaders than this would unpack a dump more often than it helps: a few tables are most of it.
-const LOADERS: usize = 4;
 
 /// How many connections work at the same time.
 pub fn jobs() -> usize {
@@ -55,12 +52,30 @@ impl Source<'_> {
         compare_file(&self.path(file), file, &read.finish()?.file)
     }
 
-    /// How many read a dump at the same time. To decrypt it more than once costs more than it gains.
-    fn loaders(&self) -> usize {
-        match self.manifest.encryption {
-            Some(_) => 1,
-            None => jobs().min(LOADERS),
+    /// The parts of a dump, each with its place in the file; none if it can be read from its beginning only.
+    fn parts(&self, dump: &DatabaseDump) -> Vec<(u64, archive::Part)> {
+        let mut parts = Vec::new();
+        let (mut bytes, mut content) = (0, 0);
+        for part in &dump.parts {
+            parts.push((bytes, *part));
+            bytes += part.bytes;
+            content += part.content_bytes;
         }
+        let whole = bytes == dump.dump.bytes && content == dump.dump.content_bytes;
+        match whole && self.manifest.encryption.is_none() {
+            true => parts,
+            false => Vec::new(),
+        }
+    }
+
+    pub(super) fn open_part(
+        &self,
+        dump: &DatabaseDump,
+        (start, part): (u64, archive::Part),
+    ) -> Result<impl BufRead + Send> {
+        let reader =
+            archive::open_part(&self.path(&dump.dump), codec(self.manifest.compression), start, part)?;
+        Ok(BufReader::with_capacity(PIECE, reader))
     }
 }
 
@@ -91,18 +106,11 @@ pub fn load(
 ) -> Result<()> {
     let shown = &dump.database.name;
     let explain = |error| explain(error, shown);
-    let mut content = source.open(&dump.dump)?.without_content();
     progress.begin(&format!("restoring {shown}"), Some(dump.dump.content_bytes));
-    let loaded = match source.manifest.dump_format {
-        BackupFormat::Custom => target.rows(&mut content, source, dump, progress),
-        BackupFormat::Plain => target.script(&mut content, shown, progress).map(|()| None),
+    let loaded = match target.in_parts(source, dump, progress)? {
+        Some(loaded) => loaded,
+        None => target.whole(source, dump, progress)?,
     };
-    interrupt::check()?;
-    // A damaged dump is damaged, whatever the server says of it.
-    if loaded.is_err() {
-        copy(&mut content, &mut Silent, |_| Ok(()))?;
-    }
-    source.require_same_file(&dump.dump, content)?;
     progress.end();
     if let Some(rest) = loaded.map_err(explain)? {
         progress.begin(&format!("finishing {shown}"), None);
@@ -136,8 +144,53 @@ const COLUMNS: &str = "SELECT coalesce(json_object_agg(name, types), '{}') FROM 
 struct Rest(Vec<i32>);
 
 impl Target<'_> {
-    /// Everything in the custom dump, but for what is returned.
-    fn rows(
+    /// Loads a dump that can be entered in several places, and meanwhile takes the digest of its file; nothing if it is
+    /// none. A damaged dump is damaged, whatever the server says of it.
+    fn in_parts(
+        &self,
+        source: Source<'_>,
+        dump: &DatabaseDump,
+        progress: &mut dyn Progress,
+    ) -> Result<Option<Result<Option<Rest>>>> {
+        let parts = source.parts(dump);
+        let Some((first, others)) = parts.split_first() else { return Ok(None) };
+        let path = source.path(&dump.dump);
+        let mut content = source.open_part(dump, *first)?;
+        let toc = Toc::read(&mut content)?;
+        if !toc.is_known() {
+            return Ok(None);
+        }
+        std::thread::scope(|scope| {
+            let digest = scope.spawn(|| archive::digest_of(&path, &mut |_| interrupt::check()));
+            let loaded = self.rows(content, toc, source, dump, others, progress);
+            let panicked = |_| Err(Error::new(Kind::Bug, "the thread that reads the file panicked"));
+            compare_file(&path, &dump.dump, &digest.join().unwrap_or_else(panicked)?)?;
+            Ok(Some(loaded))
+        })
+    }
+
+    /// Loads a dump from its beginning to its end.
+    fn whole(
+        &self,
+        source: Source<'_>,
+        dump: &DatabaseDump,
+        progress: &mut dyn Progress,
+    ) -> Result<Result<Option<Rest>>> {
+        let mut content = source.open(&dump.dump)?.without_content();
+        let loaded = match source.manifest.dump_format {
+            BackupFormat::Custom => self.custom(&mut content, source, dump, progress),
+            BackupFormat::Plain => self.script(&mut content, &dump.database.name, progress).map(|()| None),
+        };
+        interrupt::check()?;
+        // A damaged dump is damaged, whatever the server says of it.
+        if loaded.is_err() {
+            copy(&mut content, &mut Silent, |_| Ok(()))?;
+        }
+        source.require_same_file(&dump.dump, content)?;
+        Ok(loaded)
+    }
+
+    fn custom(
         &self,
         content: &mut StoredReader,
         source: Source<'_>,
@@ -146,13 +199,26 @@ impl Target<'_> {
     ) -> Result<Option<Rest>> {
         let mut content = BufReader::with_capacity(PIECE, content);
         let toc = Toc::read(&mut content)?;
-        if !toc.is_known() {
-            let child = self.start(Part::Everything, None, HELPERS)?;
-            let head = toc.bytes();
-            let mut content = head.chain(content);
-            return feed(child, &mut content, progress, |piece, kept| kept.extend_from_slice(piece))
-                .map(|()| None);
+        if toc.is_known() {
+            return self.rows(content, toc, source, dump, &[], progress);
         }
+        let child = self.start(Part::Everything, None, HELPERS)?;
+        let head = toc.bytes();
+        let mut content = head.chain(content);
+        feed(child, &mut content, progress, |piece, kept| kept.extend_from_slice(piece)).map(|()| None)
+    }
+
+    /// Makes everything in the custom dump, but for what is returned: definitions, and what follows the table of contents
+    /// in `content` and in `parts`.
+    fn rows(
+        &self,
+        content: impl BufRead + Send,
+        toc: Toc,
+        source: Source<'_>,
+        dump: &DatabaseDump,
+        parts: &[(u64, archive::Part)],
+        progress: &mut dyn Progress,
+    ) -> Result<Option<Rest>> {
         std::fs::write(self.toc(), toc.bytes()).at("write", &self.toc())?;
         self.start(Part::Definitions, Some((&self.toc(), 1)), 0)?.wait()?;
         let before = toc.before_rows();
@@ -160,10 +226,7 @@ impl Target<'_> {
             self.start_listed(&before, 1, 0)?.wait()?;
         }
         let toc = toc.with_binary(&self.session.query(self.name, COLUMNS)?);
-        let loaders = source.loaders();
-        // One more than processors, for one often waits for the disk.
-        let builders = jobs() + 1 - loaders;
-        let made = Crew::new(self, source, dump, &toc).work(content, loaders - 1, builders, progress)?;
+        let made = Crew::new(self, source, dump, &toc, parts).work(content, progress)?;
         Ok(Some(Rest(toc.after_rows().filter(|id| !made.contains(id)).collect())))
     }
 

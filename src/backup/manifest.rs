@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::name::BackupName;
 use super::rows::Contents;
 use crate::archive::digest::Hasher;
-use crate::archive::{Method, Stored};
+use crate::archive::{Method, Part, Stored};
 use crate::config::{BackupFormat, Compression};
 use crate::error::{Error, IoContext as _, Kind, Result};
 use crate::postgres::{Database, Properties, ServerFacts};
@@ -99,6 +99,9 @@ pub struct DatabaseDump {
     /// The dump.
     #[serde(flatten)]
     pub dump: File,
+    /// Where the dump may be entered, if anywhere but at its beginning: each part begins with the rows of some table.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub parts: Vec<Part>,
     /// When pg_dump was started. Each database is a consistent snapshot of its own.
     pub started: Timestamp,
     /// How long the dump took.
@@ -283,6 +286,7 @@ pub(crate) mod tests {
                 },
                 properties: Properties::default(),
                 dump: file("home%22server.dump.zst", 1_000_000),
+                parts: vec![Part { bytes: 1, content_bytes: 2 }],
                 started: name.time(),
                 milliseconds: 1500,
                 without_rows_of: vec![],

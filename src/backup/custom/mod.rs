@@ -8,10 +8,12 @@
 //! - [`toc`]: the table of contents, and what of it can be made when
 //! - [`entry`]: one of its entries
 //! - [`body`]: the rows
+//! - [`borders`]: where these begin, found while a dump passes
 //! - [`binary`]: rows in COPY's binary format, which a server takes faster
 
 mod binary;
 mod body;
+mod borders;
 mod entry;
 #[cfg(test)]
 mod testing;
@@ -20,6 +22,7 @@ mod toc;
 use std::io::{self, Read};
 
 pub(super) use body::{Body, Rows, Size};
+pub(super) use borders::{EntryBorders, parts_of};
 pub(super) use toc::Toc;
 
 use crate::error::{Error, Kind, Result};
