@@ -216,8 +216,21 @@ CREATE TABLE nothing ();
 INSERT INTO nothing DEFAULT VALUES;
 "#;
 
+/// Flips a bit at so many sevenths of the dump; once more, and it is as it was.
+fn damage(machine: &Machine, name: &str, sevenths: u32) {
+    machine.ok(&format!(
+        "python3 -c 'import sys
+file = open(sys.argv[1], \"r+b\")
+place = file.seek(0, 2) * {sevenths} // 7 + 100
+file.seek(place)
+byte = file.read(1)[0]
+file.seek(place)
+file.write(bytes([byte ^ 4]))' {BACKUPS}/{name}/homeserver.dump*"
+    ));
+}
+
 #[test]
-fn every_value_is_the_same_after_a_restore() {
+fn every_value_is_the_same_after_a_restore_and_any_damage_is_found() {
     let Some(machine) = machine::for_test("values") else { return };
     machine.ok("mkdir -p /etc/matrix-postgres && systemctl start matrix-postgres.service");
     machine.write("/root/values.sql", VALUES);
@@ -226,6 +239,19 @@ fn every_value_is_the_same_after_a_restore() {
         machine.write("/etc/matrix-postgres/config.toml", &format!("[backup]\n{settings}\n"));
         machine.ok("matrix-postgres-backup run");
         let name = machine.ok(&format!("ls {BACKUPS} | tail -n 1"));
+        let parts = machine.ok(&format!(
+            "python3 -c 'import json; print(*[len(d.get(\"parts\", [])) for d in json.load(open(\"{BACKUPS}/{name}/manifest.json\"))[\"databases\"] if d[\"name\"] == \"homeserver\"])'"
+        ));
+        assert!(parts.parse::<u32>().unwrap() > 1, "{parts}");
+        for share in 0..7 {
+            damage(&machine, &name, share);
+            let damaged = machine.run(&format!("matrix-postgres-backup restore --yes --as copy {name}"));
+            assert!(
+                damaged.status == DAMAGED && damaged.stderr.contains("still no database"),
+                "{share}: {damaged}"
+            );
+            damage(&machine, &name, share);
+        }
         machine.ok(&format!("matrix-postgres-backup restore --yes --as copy {name} 2>&1"));
         machine.ok("for database in homeserver copy; do
              /usr/lib/postgresql/17/bin/pg_dump -h /run/matrix-postgres -U postgres $database \

@@ -90,9 +90,9 @@ impl<'a> Crew<'a> {
         first: impl BufRead + Send,
         progress: &mut dyn Progress,
     ) -> Result<BTreeSet<i32>> {
-        let others = lock(&self.parts).len().min(jobs().min(LOADERS) - 1);
-        // One more than processors, for one often waits for the disk.
-        let builders = (jobs() + 1).saturating_sub(1 + others);
+        // More than processors, for one or the other waits for the disk most of the time.
+        let others = lock(&self.parts).len().min(jobs()).min(LOADERS - 1);
+        let builders = jobs() + 1 - others;
         self.loading.store(1 + others, Ordering::SeqCst);
         std::thread::scope(|scope| {
             let crew = &self;

@@ -3,9 +3,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::custom::{Size, Toc};
+use super::custom::{Key, Size, Toc};
 
-/// Each index of a table with more bytes than this is built by itself, and keys of such a table are.
+/// Each index of a table with more bytes than this is built by itself, and a key whose rows they are is made by itself.
 const LARGE: u64 = 1 << 20;
 
 /// Of the other indexes, so many are built together: a program is started for each group.
@@ -19,7 +19,7 @@ pub(super) struct Task(pub(super) Vec<i32>);
 #[derive(Debug, Default)]
 pub(super) struct Queue {
     indexes: BTreeMap<i32, Vec<i32>>,
-    keys: Vec<(i32, BTreeSet<i32>)>,
+    keys: Vec<Key>,
     /// With about how much work each is.
     ready: Vec<(u64, Task)>,
     small: Vec<i32>,
@@ -60,10 +60,18 @@ impl Queue {
         self.ready.extend(small.chunks(GROUP).map(|group| (0, Task(group.to_vec()))));
     }
 
-    /// The largest task that can be done now.
+    /// The largest task that can be done now, but first what a key waits for: it takes long, and nobody else can do
+    /// anything with its tables meanwhile.
     pub(super) fn take(&mut self) -> Option<Task> {
+        let is_waited_for = |task: &Task| {
+            let by = |key: &Key| {
+                self.large.contains(&key.rows) && task.0.iter().any(|entry| key.needs.contains(entry))
+            };
+            self.keys.iter().any(by)
+        };
+        let rank = |(work, task): &(u64, Task)| (*work == u64::MAX, is_waited_for(task), *work);
         // Of equal ones the first.
-        let (at, _) = self.ready.iter().enumerate().rev().max_by_key(|(_, (work, _))| *work)?;
+        let (at, _) = self.ready.iter().enumerate().rev().max_by_key(|(_, ready)| rank(ready))?;
         let (_, task) = self.ready.remove(at);
         self.taken.extend(&task.0);
         self.running += 1;
@@ -94,10 +102,9 @@ impl Queue {
     fn complete(&mut self, entries: &[i32]) {
         self.done.extend(entries);
         let (done, large) = (&self.done, &self.large);
-        let possible =
-            |(_, needs): &mut (i32, BTreeSet<i32>)| needs.is_subset(done) && !needs.is_disjoint(large);
-        // It reads two tables whole.
-        self.ready.extend(self.keys.extract_if(.., possible).map(|(key, _)| (u64::MAX, Task(vec![key]))));
+        // Those of few rows are left: each needs a moment, but would wait for others that have its tables.
+        let possible = |key: &mut Key| key.needs.is_subset(done) && large.contains(&key.rows);
+        self.ready.extend(self.keys.extract_if(.., possible).map(|key| (u64::MAX, Task(vec![key.id]))));
     }
 }
 
@@ -108,7 +115,10 @@ mod tests {
     fn queue() -> Queue {
         Queue {
             indexes: [(1, vec![11, 12]), (2, vec![21]), (3, vec![31])].into(),
-            keys: vec![(91, [1, 11, 12, 3, 31].into()), (92, [2, 21].into())],
+            keys: vec![
+                Key { id: 91, rows: 1, needs: [1, 11, 12, 3, 31].into() },
+                Key { id: 92, rows: 2, needs: [2, 21].into() },
+            ],
             ..Queue::default()
         }
     }

@@ -88,7 +88,7 @@ pub(super) fn entries() -> Vec<Made<'static>> {
         Made(5, "we ird_pkey", "CONSTRAINT", None, &["1"]),
         Made(6, "we ird_a", "INDEX", None, &["1", "2"]),
         Made(8, "we ird_b", "INDEX", None, &["1", "5"]),
-        Made(7, "we ird_fkey", "FK CONSTRAINT", None, &["1", "5"]),
-        Made(10, "we ird_fkey2", "FK CONSTRAINT", None, &["1", "8"]),
+        Made(7, "we ird we ird_fkey", "FK CONSTRAINT", None, &["1", "5"]),
+        Made(10, "we ird we ird_fkey2", "FK CONSTRAINT", None, &["1", "8"]),
     ]
 }

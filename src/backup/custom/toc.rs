@@ -41,6 +41,17 @@ pub(in crate::backup) struct Toc {
     entries: Option<Vec<Entry>>,
 }
 
+/// A key between two tables.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in crate::backup) struct Key {
+    /// Its number.
+    pub(in crate::backup) id: i32,
+    /// The entry with the rows that are looked up in the other table, each of them.
+    pub(in crate::backup) rows: i32,
+    /// The entries with the rows of both tables, and all of their indexes.
+    pub(in crate::backup) needs: BTreeSet<i32>,
+}
+
 impl Toc {
     /// Reads it from the beginning of a dump.
     ///
@@ -184,30 +195,30 @@ impl Toc {
         indexes.map(|entry| entry.id).collect()
     }
 
-    /// Keys between tables, each with the numbers of what it needs: rows of tables, and all of their indexes. Only
-    /// those that need nothing else.
-    pub(in crate::backup) fn keys(&self) -> Vec<(i32, BTreeSet<i32>)> {
+    /// Keys between tables; only those that need nothing but rows and indexes.
+    pub(in crate::backup) fn keys(&self) -> Vec<Key> {
         let tables: BTreeMap<_, _> =
             of_kind(self.entries(), b"TABLE").map(|table| (&table.name, table.id)).collect();
         let rows: BTreeMap<_, _> = of_kind(self.entries(), b"TABLE DATA")
-            .filter_map(|rows| Some((*tables.get(&rows.name)?, rows.id)))
+            .filter_map(|rows| Some((*tables.get(&rows.name)?, rows)))
             .collect();
-        let needs = |key: &Entry| {
-            let mut needs = BTreeSet::new();
-            for dependency in &key.dependencies {
-                if let Some(&rows) = rows.get(dependency) {
-                    needs.insert(rows);
-                    needs.extend(self.indexes_of(rows));
-                }
-            }
-            needs
-        };
         let late: BTreeSet<_> = self.after_rows().collect();
-        of_kind(self.entries(), b"FK CONSTRAINT")
-            .map(|key| (key, needs(key)))
-            .filter(|(key, needs)| key.dependencies.intersection(&late).all(|late| needs.contains(late)))
-            .map(|(key, needs)| (key.id, needs))
-            .collect()
+        let key = |entry: &Entry| {
+            let tables = entry.dependencies.iter().filter_map(|dependency| rows.get(dependency));
+            // It is called by its table's name and its own.
+            let is_own = |rows: &&&Entry| {
+                entry.name.1.strip_prefix(&*rows.name.1).is_some_and(|rest| rest.starts_with(b" "))
+            };
+            let rows = tables.clone().find(is_own)?.id;
+            let mut needs = BTreeSet::new();
+            for table in tables {
+                needs.insert(table.id);
+                needs.extend(self.indexes_of(table.id));
+            }
+            let possible = entry.dependencies.intersection(&late).all(|late| needs.contains(late));
+            possible.then_some(Key { id: entry.id, rows, needs })
+        };
+        of_kind(self.entries(), b"FK CONSTRAINT").filter_map(key).collect()
     }
 }
 
@@ -314,7 +325,7 @@ mod tests {
         assert_eq!(toc.after_rows().collect::<Vec<_>>(), [9, 5, 6, 8, 7, 10]);
         assert_eq!(toc.indexes_of(3), [5, 6]);
         assert!(toc.indexes_of(4).is_empty() && toc.indexes_of(99).is_empty());
-        assert_eq!(toc.keys(), [(7, [3, 5, 6].into())]);
+        assert_eq!(toc.keys(), [Key { id: 7, rows: 3, needs: [3, 5, 6].into() }]);
     }
 
     #[test]
