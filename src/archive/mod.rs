@@ -25,7 +25,7 @@ mod testing;
 pub use codec::{Codec, Packing, default_threads};
 pub use digest::Digest;
 pub use encryption::{Encrypted, Encryption, Method};
-pub use parts::{Borders, Part, PartReader, open_part};
+pub use parts::{Borders, Part, PartReader, open_part, parts_of};
 pub use pipeline::{
     Stored, StoredReader, digest_of, enlarge_pipe, into_error, open, open_stored, store, store_in_parts,
     store_into,

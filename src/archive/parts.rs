@@ -7,12 +7,11 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::codec::{Codec, Decoder, Encoder, Packing};
-use super::pipeline::{Located, not_unpacked, open_file};
-use super::sink::Sink;
+use super::pipeline::{Located, PIECE, not_unpacked, open_file};
 use crate::error::{IoContext as _, Result};
 
 /// A part has at least so much content: to begin one costs a little room, and a moment in which nobody compresses.
-pub const SMALLEST: u64 = 8 << 20;
+const SMALLEST: u64 = 8 << 20;
 
 /// A part of a file. It begins where the one before ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -39,7 +38,7 @@ impl Borders for NoBorders {
 }
 
 /// An encoder that begins anew with each part.
-pub(super) struct Parts<S: Sink> {
+pub(super) struct Parts<S: Write> {
     packing: Packing,
     /// Nothing, after an error.
     encoder: Option<Encoder<Counting<S>>>,
@@ -50,7 +49,7 @@ pub(super) struct Parts<S: Sink> {
     content: u64,
 }
 
-impl<S: Sink> Parts<S> {
+impl<S: Write> Parts<S> {
     pub(super) fn new(packing: Packing, sink: S) -> io::Result<Self> {
         let encoder = Some(packing.encoder(Counting { inner: sink, bytes: 0 })?);
         Ok(Self { packing, encoder, done: Vec::new(), start: 0, content: 0 })
@@ -91,6 +90,20 @@ impl<S: Sink> Parts<S> {
         (self.start, self.content) = (sink.bytes, 0);
         Ok(sink)
     }
+}
+
+/// The parts of content that is stored as it comes, by somebody else.
+///
+/// # Errors
+/// Those of `source`.
+pub fn parts_of(mut source: impl Read, borders: &mut dyn Borders) -> io::Result<Vec<Part>> {
+    let mut parts = Parts::new(Packing::new(Codec::None, 1), io::sink())?;
+    let mut piece = Vec::with_capacity(PIECE);
+    while source.by_ref().take(PIECE as u64).read_to_end(&mut piece)? > 0 {
+        parts.write(&piece, &borders.feed(&piece))?;
+        piece.clear();
+    }
+    Ok(parts.finish()?.1)
 }
 
 struct Counting<W> {

@@ -18,7 +18,7 @@ use super::sink::{FileSink, Sink};
 use crate::error::{Error, IoContext as _, Kind, Result};
 
 /// What is read and compressed in one piece.
-const PIECE: usize = 512 * 1024;
+pub(super) const PIECE: usize = 512 * 1024;
 
 /// How many pieces a source may be ahead: pg_dump works on while a full encoder is waited for.
 const AHEAD: usize = 8;

@@ -11,7 +11,7 @@ use std::path::Path;
 use jiff::Timestamp;
 
 use super::catalogue::Entry;
-use super::custom::parts_of;
+use super::custom::{self, EntryBorders};
 use super::globals::unquoted;
 use super::manifest::{self, DatabaseDump, File, Manifest};
 use super::name::BackupName;
@@ -23,9 +23,6 @@ use crate::error::{Error, IoContext as _, Kind, Result};
 use crate::postgres::{Database, Properties, ServerFacts};
 use crate::report::Progress;
 use crate::runtime::Runtime;
-
-/// The first bytes of pg_dump's custom format.
-const CUSTOM: &[u8] = b"PGDMP";
 
 /// Reads the dump in `path` whole, to be restored as `database` of `owner` into `server`.
 ///
@@ -53,7 +50,9 @@ pub fn read(
             let counting = Counting { format, major: server.major()?, runtime };
             let (stored, contents) = counting.count(content, path, progress)?;
             let parts = match codec {
-                Codec::None => std::fs::File::open(path).and_then(parts_of).at("read", path)?,
+                Codec::None => std::fs::File::open(path)
+                    .and_then(|file| archive::parts_of(file, &mut EntryBorders::default()))
+                    .at("read", path)?,
                 Codec::Zstd { .. } | Codec::Gzip { .. } => Vec::new(),
             };
             (stored, contents.map_err(cut_off)?, parts)
@@ -154,7 +153,7 @@ fn format_of(path: &Path, codec: Codec) -> Result<BackupFormat> {
     let mut start = Vec::new();
     let content = archive::open_stored(path, codec)?;
     content.take(256).read_to_end(&mut start).map_err(archive::into_error)?;
-    if start.starts_with(CUSTOM) {
+    if start.starts_with(custom::MAGIC) {
         return Ok(BackupFormat::Custom);
     }
     Ok(BackupFormat::Plain)

@@ -12,7 +12,7 @@ use crate::error::{Error, Kind, Result};
 const AGAIN: u8 = 0;
 
 /// pg_dump writes each row as a block of its own; a block this large costs pg_restore and the server far less.
-pub(super) const BLOCK: usize = 128 * 1024;
+const BLOCK: usize = 128 * 1024;
 
 /// The rows of one entry, which come next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

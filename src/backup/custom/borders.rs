@@ -1,14 +1,8 @@
 //! Where in a dump the rows of an entry begin, found while it passes.
 
-use std::io::{self, Read};
-
 use super::toc::{MAGIC, Toc};
 use super::{LARGE_OBJECTS, ROWS, get_int};
-use crate::archive::parts::SMALLEST;
-use crate::archive::{Borders, Part};
-
-/// How much is read at a time.
-const PIECE: usize = 512 * 1024;
+use crate::archive::Borders;
 
 /// A longer table of contents is none.
 const LONGEST_TOC: usize = 256 << 20;
@@ -61,35 +55,6 @@ impl Borders for EntryBorders {
             }
         }
         places
-    }
-}
-
-/// The parts of a dump that is stored as it is.
-///
-/// # Errors
-/// Those of `source`.
-pub(in crate::backup) fn parts_of(mut source: impl Read) -> io::Result<Vec<Part>> {
-    let mut borders = EntryBorders::default();
-    let mut piece = vec![0; PIECE];
-    let (mut starts, mut end) = (vec![0], 0);
-    loop {
-        let length = match source.read(&mut piece) {
-            Ok(length) => length,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-            Err(error) => return Err(error),
-        };
-        for place in borders.feed(&piece[..length]) {
-            let place = end + place as u64;
-            if starts.last().is_some_and(|start| place - start >= SMALLEST) {
-                starts.push(place);
-            }
-        }
-        end += length as u64;
-        if length == 0 {
-            let ends = starts.iter().skip(1).copied().chain([end]);
-            let lengths = starts.iter().zip(ends).map(|(start, end)| end - start);
-            return Ok(lengths.map(|bytes| Part { bytes, content_bytes: bytes }).collect());
-        }
     }
 }
 
@@ -148,6 +113,7 @@ mod tests {
     use super::super::testing::{dump, entries, text};
     use super::super::{Body, put_int};
     use super::*;
+    use crate::archive::parts_of;
 
     fn data() -> Vec<u8> {
         let mut data = dump(16, &entries());
@@ -207,11 +173,14 @@ mod tests {
         data.push(ROWS);
         put_int(&mut data, 4, 4);
         put_int(&mut data, 0, 4);
-        let lengths = |parts: Vec<Part>| parts.into_iter().map(|part| part.bytes).collect::<Vec<_>>();
+        let lengths = |dump: &[u8]| {
+            let parts = parts_of(dump, &mut EntryBorders::default()).unwrap();
+            parts.into_iter().map(|part| part.bytes).collect::<Vec<_>>()
+        };
         let whole = data.len() as u64;
         let (second, third) = (second as u64, (2 * second - first) as u64);
-        assert_eq!(lengths(parts_of(&data[..]).unwrap()), [second, third - second, whole - third]);
-        assert_eq!(lengths(parts_of(&data[..first]).unwrap()), [first as u64]);
+        assert_eq!(lengths(&data), [second, third - second, whole - third]);
+        assert_eq!(lengths(&data[..first]), [first as u64]);
     }
 
     #[test]

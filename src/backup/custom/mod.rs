@@ -22,8 +22,8 @@ mod toc;
 use std::io::{self, Read};
 
 pub(super) use body::{Body, Rows, Size};
-pub(super) use borders::{EntryBorders, parts_of};
-pub(super) use toc::{Key, Toc};
+pub(super) use borders::EntryBorders;
+pub(super) use toc::{Key, MAGIC, Toc};
 
 use crate::error::{Error, Kind, Result};
 

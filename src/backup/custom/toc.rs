@@ -12,7 +12,8 @@ use super::put_int;
 use crate::backup::rows::copied_table;
 use crate::error::{Error, Kind, Result};
 
-pub(super) const MAGIC: &[u8] = b"PGDMP";
+/// The first bytes of every dump in this format.
+pub(in crate::backup) const MAGIC: &[u8] = b"PGDMP";
 
 /// Format versions that are known: of pg_dump 9.0 to 18. Each began with a field more than the one before.
 pub(super) const VERSIONS: std::ops::RangeInclusive<u8> = 12..=16;
