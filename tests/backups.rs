@@ -393,6 +393,7 @@ fn whatever_happens_in_the_middle_nothing_is_lost_and_nothing_is_left() {
     }
 
     // A second run meanwhile, which does not disturb the first; that is killed with all that it may not catch.
+    configure(&machine, &format!("wait = \"0s\"\n{SLOW}"));
     let output = meddle(
         &machine,
         "matrix-postgres-backup run && false || echo second: $? >&2

@@ -125,7 +125,7 @@ fn the_package_stays_while_an_upgrade_is_not_ended() {
     assert_eq!(property(&machine, "matrix-postgres-backup.timer", "ActiveState"), "active");
     machine.ok("kill -KILL $(cat /root/pid)");
     let ended = "matrix-postgres-upgrade recover
-         ! grep '\"ended\": null' /var/lib/matrix-postgres/upgrade/journal.json";
+         ! grep -a '\"ended\": null' /var/lib/matrix-postgres-upgrade/upgrade/journal.json";
     machine.wait_for(ended, Duration::from_secs(60));
     machine.ok("systemctl is-active matrix-postgres.service");
     machine.ok("dpkg --remove matrix-postgres");

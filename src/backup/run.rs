@@ -46,7 +46,7 @@ pub fn run(
     let backups = &settings.backup.directory;
     directory::check(backups)?;
     let encryption = encryption::prepare(&settings.backup)?;
-    let _lock = Lock::take(&settings.state_directory, "backup", now.timestamp())?;
+    let _lock = Lock::take(settings, "backup")?;
     for name in directory::remove_partial(backups)? {
         log::warn!("removed what an earlier run, killed at {name}, had left unfinished");
     }

@@ -17,6 +17,7 @@ pub struct Fragment {
     pub data_directory: Option<PathBuf>,
     pub state_directory: Option<PathBuf>,
     pub socket_directory: Option<PathBuf>,
+    pub wait: Option<String>,
     pub server: ServerFragment,
     pub backup: BackupFragment,
     pub clients: ClientsFragment,
@@ -97,6 +98,7 @@ impl Fragment {
             data_directory: other.data_directory.or(self.data_directory),
             state_directory: other.state_directory.or(self.state_directory),
             socket_directory: other.socket_directory.or(self.socket_directory),
+            wait: other.wait.or(self.wait),
             server: overlay!(
                 self.server,
                 other.server,

@@ -12,10 +12,13 @@ use crate::postgres::Major;
 pub struct Settings {
     /// `data_directory`: the cluster. Default `/matrix/postgres/data`.
     pub data_directory: PathBuf,
-    /// `state_directory`: locks and journals. Default `/var/lib/matrix-postgres`.
+    /// `state_directory`: locks and journals, in a directory that only root may write to. Default
+    /// `/var/lib/matrix-postgres-upgrade`.
     pub state_directory: PathBuf,
     /// `socket_directory`: where the server's Unix socket is. Default `/run/matrix-postgres`.
     pub socket_directory: PathBuf,
+    /// `wait`: how long a backup, a restore or an upgrade waits for another one that is under way. Default 6 hours.
+    pub wait: Duration,
     /// `[server]`
     pub server: Server,
     /// `[backup]`
@@ -175,8 +178,16 @@ impl Settings {
         }
         Ok(Self {
             data_directory: absolute("data_directory", input.data_directory, "/matrix/postgres/data")?,
-            state_directory: absolute("state_directory", input.state_directory, "/var/lib/matrix-postgres")?,
+            state_directory: absolute(
+                "state_directory",
+                input.state_directory,
+                "/var/lib/matrix-postgres-upgrade",
+            )?,
             socket_directory: absolute("socket_directory", input.socket_directory, "/run/matrix-postgres")?,
+            wait: match input.wait.as_deref() {
+                Some("0" | "0s") => Duration::ZERO,
+                wait => duration("wait", wait, "6h")?,
+            },
             server: Server {
                 version: input.server.version.map(Major),
                 listen: input.server.listen.unwrap_or_default(),

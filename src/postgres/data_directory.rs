@@ -123,6 +123,16 @@ pub fn system_identifier(data_directory: &Path) -> Result<String> {
     }
 }
 
+/// Whether what a server needs in order to start is there: its version, its control file, and the directories without which
+/// no cluster is one (chapter "Database File Layout").
+pub fn is_whole(data_directory: &Path) -> bool {
+    let control = data_directory.join("global/pg_control");
+    // PG_CONTROL_FILE_SIZE in pg_control.h.
+    matches!(contents(data_directory), Ok(Contents::Cluster(_)))
+        && control.symlink_metadata().is_ok_and(|meta| meta.is_file() && meta.len() == 8192)
+        && ["base", "pg_wal", "pg_xact"].iter().all(|name| data_directory.join(name).is_dir())
+}
+
 fn contents(path: &Path) -> Result<Contents> {
     let version_file = path.join("PG_VERSION");
     match std::fs::read_to_string(&version_file) {

@@ -26,7 +26,7 @@ pub use catalog::{
     server_facts,
 };
 pub use connection::{Connection, HELPERS, STANDBY};
-pub use data_directory::{Contents, DataDirectory, Postmaster, system_identifier};
+pub use data_directory::{Contents, DataDirectory, Postmaster, is_whole, system_identifier};
 pub use postmaster::{PrivateServer, arguments as postgres_call};
 pub use psql::{Session, identify_system, load as psql_load, script as psql_script};
 pub use quote::{identifier, literal};

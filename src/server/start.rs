@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::os::unix::process::CommandExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 use nix::unistd::{chown, geteuid};
@@ -12,10 +12,11 @@ use super::plan::{Facts, Plan, plan};
 use crate::account::Account;
 use crate::config::Settings;
 use crate::error::{Error, IoContext as _, Kind, Result};
-use crate::postgres::{Connection, DataDirectory, postgres_call};
+use crate::lock::Lock;
+use crate::postgres::{Connection, DataDirectory, is_whole, postgres_call};
 use crate::runtime::Runtime;
 use crate::systemd::notify;
-use crate::upgrade::journal::Journal;
+use crate::upgrade::journal::{Entry, Journal};
 
 /// Runs the server; returns only if that fails. `environment` is handed on to it: what systemd tells a
 /// service that notifies, and PostgreSQL's own settings for the out-of-memory killer.
@@ -71,21 +72,55 @@ fn facts(settings: &Settings, runtime: &dyn Runtime) -> Result<Facts> {
 }
 
 /// While a cluster is carried over nobody may write to it, and for an instant there may be none in its place, which
-/// would look like a first start.
+/// would look like a first start. Anything else is no reason to keep a homeserver down.
 fn stay_out_of_an_upgrade(settings: &Settings) -> Result<()> {
-    let Some(Journal { entry, .. }) = Journal::read(&settings.state_directory)? else { return Ok(()) };
-    if !entry.is_open()
-        || !entry.step.needs_the_server_down()
-        || entry.data_directory != settings.data_directory
-    {
+    let data = &settings.data_directory;
+    let journal = Journal::read(&settings.state_directory).unwrap_or_else(|error| {
+        log::warn!("{error}; no journal of an upgrade can be read, and the server does not wait for one");
+        None
+    });
+    let refuse = |message: String| {
+        Err(Error::new(Kind::DataDirectory, message)
+            .state("the server was not started, and nothing was changed")
+            .hint("matrix-postgres-upgrade recover"))
+    };
+    let is_open = |entry: &Entry| {
+        entry.is_open() && entry.step.needs_the_server_down() && entry.data_directory == *data
+    };
+    if let Some(Journal { entry, .. }) = journal.filter(|journal| is_open(&journal.entry)) {
+        let said = format!("an upgrade of {} has come to {}", data.display(), entry.step);
+        if Lock::is_cluster_taken(settings)? {
+            return refuse(format!("{said}, and is under way"))
+                .map_err(|error| error.state("the upgrade starts it when it has ended"));
+        }
+        if !is_whole(data) {
+            return refuse(format!("{said}, and there is no whole cluster in its place"));
+        }
+        log::warn!("{said}, and was cut off; the cluster that is in place is whole, and is started");
         return Ok(());
     }
-    Err(Error::new(
-        Kind::DataDirectory,
-        format!("an upgrade of {} has come to {}", entry.data_directory.display(), entry.step),
-    )
-    .state("the server was not started; the upgrade starts it when it has ended")
-    .hint("if no upgrade is under way any more: matrix-postgres-upgrade recover"))
+    match remains(data)? {
+        Some(remains) if !is_whole(data) => refuse(format!(
+            "{} holds no whole cluster, and {} is beside it: no new cluster is made",
+            data.display(),
+            remains.display()
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// What an upgrade has beside the data directory while it is under way.
+fn remains(data_directory: &Path) -> Result<Option<PathBuf>> {
+    let (Some(parent), Some(name)) = (data_directory.parent(), data_directory.file_name()) else {
+        return Ok(None);
+    };
+    let prefix = [name.as_encoded_bytes(), b".upgrade-"].concat();
+    let entries = match std::fs::read_dir(parent) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        entries => entries.at("read", parent)?,
+    };
+    let mut names = entries.flatten().map(|entry| entry.file_name());
+    Ok(names.find(|name| name.as_encoded_bytes().starts_with(&prefix)).map(|name| parent.join(name)))
 }
 
 /// The socket's directory was made by systemd for root.

@@ -1,14 +1,21 @@
 //! What an upgrade is about to do, on disk before it does it: after any death, whoever reads this knows how to go on.
+//!
+//! - `slots`: the file, written in place
+//! - [`legacy`]: what versions before 2026-12 have left elsewhere
+
+pub mod legacy;
+mod slots;
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
-use nix::unistd::geteuid;
 use serde::{Deserialize, Serialize};
 
+use self::slots::{Found, Slots};
+use super::plan::named_after;
 use super::written::Counters;
 use crate::config::Method;
 use crate::error::{Error, IoContext as _, Kind, Result};
@@ -180,6 +187,39 @@ impl Entry {
         self.ended.is_none()
     }
 
+    /// What root moves and removes by a journal bears the names that [`super::plan`] gives.
+    fn names_only_its_own(&self) -> Result<(), String> {
+        let is_digit = |(place, byte): (usize, u8)| match place {
+            8 => byte == b'T',
+            15 => byte == b'Z',
+            _ => byte.is_ascii_digit(),
+        };
+        if self.id.len() != 16 || !self.id.bytes().enumerate().all(is_digit) {
+            return Err("its name is not that of an upgrade".to_owned());
+        }
+        let own = |suffix: &str| named_after(&self.data_directory, &format!("upgrade-{}{suffix}", self.id));
+        let dump = format!("upgrade-{}", self.id);
+        let keep = self.keep_path.as_os_str().as_encoded_bytes();
+        let is_kept = |kept: &PathBuf| {
+            let numbers = kept.as_os_str().as_encoded_bytes().strip_prefix(keep);
+            numbers.is_some_and(|rest| rest.iter().all(|byte| byte.is_ascii_digit() || *byte == b'-'))
+        };
+        let absolute = [&self.data_directory, &self.keep_path, &self.dump_directory];
+        let plain = |path: &PathBuf| {
+            path.is_absolute()
+                && !path.components().any(|part| matches!(part, std::path::Component::ParentDir))
+        };
+        let well = self.beside == own("")
+            && self.copy.as_ref().is_none_or(|copy| *copy == own("-copy"))
+            && self.dump_directory.file_name().is_some_and(|name| *name == *dump)
+            && self.kept.as_ref().is_none_or(is_kept)
+            && absolute.into_iter().all(plain);
+        match well {
+            true => Ok(()),
+            false => Err("it names directories that are not those of an upgrade".to_owned()),
+        }
+    }
+
     /// Seconds from the stop of the clients until they were started again.
     pub fn downtime(&self) -> f64 {
         let down = Step::StoppingClients..=Step::StartingClients;
@@ -187,10 +227,10 @@ impl Entry {
     }
 }
 
-/// The journal of the latest upgrade.
+/// The journal of the latest upgrade. Whoever changes anything by it holds the lock of the cluster.
 #[derive(Debug)]
 pub struct Journal {
-    file: PathBuf,
+    slots: Slots,
     /// What it says.
     pub entry: Entry,
 }
@@ -200,54 +240,99 @@ fn directory(state_directory: &Path) -> PathBuf {
     state_directory.join("upgrade")
 }
 
+fn file(state_directory: &Path) -> PathBuf {
+    directory(state_directory).join("journal.json")
+}
+
 impl Journal {
-    /// Begins a new one. That of an earlier upgrade stays, under its own name.
+    /// Begins a new one, with room for all that will be written into it. That of an earlier upgrade stays, under its own
+    /// name.
     ///
     /// # Errors
-    /// [`Kind::File`], [`Kind::NoSpace`].
+    /// [`Kind::File`], [`Kind::NoSpace`]; [`Kind::Locked`] if an earlier upgrade has not ended.
     pub fn begin(state_directory: &Path, entry: Entry) -> Result<Self> {
         let directory = directory(state_directory);
         std::fs::DirBuilder::new().mode(0o700).recursive(true).create(&directory).at("create", &directory)?;
-        let file = directory.join("journal.json");
-        if let Some(before) = Self::read(state_directory)? {
-            let kept = directory.join(format!("{}.json", before.entry.id));
-            std::fs::rename(&file, &kept).at("rename", &file)?;
+        if let Some(before) = Self::usable(state_directory)? {
+            if before.entry.is_open() {
+                let message = format!("the upgrade {} has not ended: {}", before.entry.id, before.entry.step);
+                return Err(Error::new(Kind::Locked, message)
+                    .state("nothing was changed")
+                    .hint("matrix-postgres-upgrade recover"));
+            }
+            files::replace(&directory.join(format!("{}.json", before.entry.id)), &text(&before.entry)?)?;
         }
-        let journal = Self { file, entry };
-        journal.write()?;
-        Ok(journal)
+        Ok(Self { slots: Slots::create(&file(state_directory), &text(&entry)?)?, entry })
     }
 
     /// The journal of the latest upgrade, open or not.
     ///
     /// # Errors
-    /// [`Kind::File`] if it cannot be read or was not written by us, [`Kind::Damaged`] if it makes no sense.
+    /// [`Kind::Damaged`] if it was not written by us or makes no sense; [`Kind::File`] if it cannot be read.
     pub fn read(state_directory: &Path) -> Result<Option<Self>> {
-        let file = directory(state_directory).join("journal.json");
-        read(&file).map(|entry| entry.map(|entry| Self { file, entry }))
+        let file = file(state_directory);
+        let found = match Slots::read(&file)? {
+            Found::Nothing => return Ok(None),
+            Found::Text(slots, text) => parse(&text).map(|entry| Self { slots, entry }),
+            Found::Unusable(reason) => Err(reason),
+        };
+        found.map(Some).map_err(|reason| {
+            Error::new(Kind::Damaged, format!("{}: {reason}", file.display()))
+                .state("nothing was changed")
+                .hint("matrix-postgres-upgrade recover sets it aside")
+        })
     }
 
-    /// All upgrades that there were, the latest first.
+    /// The same; one that makes no sense is set aside, for it is no reason to keep a homeserver down. The caller holds the
+    /// lock.
     ///
     /// # Errors
-    /// As [`Journal::read`].
+    /// [`Kind::File`].
+    pub fn usable(state_directory: &Path) -> Result<Option<Self>> {
+        match Self::read(state_directory) {
+            Err(error) if error.kind() == Kind::Damaged => {
+                let aside = slots::set_aside(&file(state_directory), Timestamp::now())?;
+                log::error!("{error}; it is no journal of an upgrade, and is now {}", aside.display());
+                Ok(None)
+            }
+            read => read,
+        }
+    }
+
+    /// All upgrades that there were, the latest first. What makes no sense is left out, and [`Journal::unusable`].
+    ///
+    /// # Errors
+    /// [`Kind::File`] if the directory cannot be read.
     pub fn all(state_directory: &Path) -> Result<Vec<Entry>> {
-        let directory = directory(state_directory);
-        let entries = match std::fs::read_dir(&directory) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-            entries => entries.at("read", &directory)?,
-        };
-        let files = entries.flatten().map(|entry| entry.path());
+        let files = files_in(state_directory)?.into_iter();
         let files = files.filter(|file| file.extension().is_some_and(|extension| extension == "json"));
-        let mut all = files.filter_map(|file| read(&file).transpose()).collect::<Result<Vec<_>>>()?;
+        let entry = |file: PathBuf| match Slots::read(&file) {
+            Ok(Found::Text(_, text)) => parse(&text).ok(),
+            _ => None,
+        };
+        let mut all: Vec<_> = files.filter_map(entry).collect();
         all.sort_by(|a, b| b.id.cmp(&a.id));
         Ok(all)
+    }
+
+    /// Files that are no journals: those that were set aside, and one that will be.
+    ///
+    /// # Errors
+    /// As [`Journal::all`].
+    pub fn unusable(state_directory: &Path) -> Result<Vec<PathBuf>> {
+        let aside = |file: &PathBuf| file.to_string_lossy().contains(".json.unusable-");
+        let mut found: Vec<_> = files_in(state_directory)?.into_iter().filter(aside).collect();
+        if Self::read(state_directory).is_err() {
+            found.push(file(state_directory));
+        }
+        found.sort();
+        Ok(found)
     }
 
     /// Writes down what is about to be done.
     ///
     /// # Errors
-    /// [`Kind::File`], [`Kind::NoSpace`]: it must not be done then.
+    /// [`Kind::File`]: it must not be done then.
     pub fn step(&mut self, step: Step, now: Timestamp) -> Result<()> {
         self.entry.step = step;
         self.entry.since = now;
@@ -260,6 +345,8 @@ impl Journal {
     /// As [`Journal::step`].
     pub fn end(&mut self, outcome: Outcome, message: impl Into<String>, at: Timestamp) -> Result<()> {
         self.entry.ended = Some(Ended { outcome, at, message: message.into() });
+        self.write()?;
+        // In both of its slots: whoever looks with grep finds no trace of an open one.
         self.write()
     }
 
@@ -267,30 +354,23 @@ impl Journal {
     ///
     /// # Errors
     /// As [`Journal::step`].
-    pub fn write(&self) -> Result<()> {
-        let text = serde_json::to_string_pretty(&self.entry)
-            .map_err(std::io::Error::from)
-            .at("write", &self.file)?;
-        files::replace(&self.file, &(text + "\n"))
+    pub fn write(&mut self) -> Result<()> {
+        self.slots.write(&text(&self.entry)?)
     }
 }
 
-fn read(file: &Path) -> Result<Option<Entry>> {
-    let text = match std::fs::read_to_string(file) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        text => text.at("read", file)?,
-    };
-    // It says what root is to move and remove, and the directory above belongs to another user.
-    let meta = file.symlink_metadata().at("read", file)?;
-    if !meta.is_file() || meta.uid() != geteuid().as_raw() || meta.mode() & 0o022 != 0 {
-        let message = format!("{} was not written by us, and is not trusted", file.display());
-        return Err(Error::new(Kind::File, message).state("nothing was changed"));
+fn text(entry: &Entry) -> Result<String> {
+    serde_json::to_string_pretty(entry)
+        .map(|text| text + "\n")
+        .map_err(|error| Error::new(Kind::Bug, "could not write JSON").because(error))
+}
+
+fn files_in(state_directory: &Path) -> Result<Vec<PathBuf>> {
+    let directory = directory(state_directory);
+    match std::fs::read_dir(&directory) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
+        entries => Ok(entries.at("read", &directory)?.flatten().map(|entry| entry.path()).collect()),
     }
-    parse(&text).map(Some).map_err(|reason| {
-        Error::new(Kind::Damaged, format!("{}: {reason}", file.display()))
-            .state("nothing was changed")
-            .hint(format!("matrix-postgres-upgrade of the version that wrote it: less {}", file.display()))
-    })
 }
 
 fn parse(text: &str) -> Result<Entry, String> {
@@ -300,7 +380,10 @@ fn parse(text: &str) -> Result<Entry, String> {
     }
     let form: Form = serde_json::from_str(text).map_err(|error| error.to_string())?;
     match form.format {
-        FORMAT => serde_json::from_str(text).map_err(|error| error.to_string()),
+        FORMAT => {
+            let entry: Entry = serde_json::from_str(text).map_err(|error| error.to_string())?;
+            entry.names_only_its_own().map(|()| entry)
+        }
         newer => Err(format!("it has the form {newer}, and this version knows {FORMAT}")),
     }
 }
@@ -328,7 +411,7 @@ pub(super) mod tests {
             copy: None,
             stale_indexes: BTreeMap::new(),
             keep_path: "/m/kept".into(),
-            dump_directory: "/var/tmp/x".into(),
+            dump_directory: "/var/tmp/x/upgrade-20261124T030000Z".into(),
             old_identifier: "18446744073709551615".into(),
             server_unit: "matrix-postgres.service".into(),
             clients: vec!["matrix-synapse.service".into()],
@@ -353,10 +436,41 @@ pub(super) mod tests {
         assert_eq!(read.entry, journal.entry);
         assert!(read.entry.is_open());
         journal.end(Outcome::Returned, "no space", Timestamp::UNIX_EPOCH).unwrap();
-        let next = Entry { id: "20261125T030000Z".into(), ..entry() };
-        Journal::begin(state.path(), next).unwrap();
+        let id = "20261125T030000Z";
+        let next = Entry {
+            id: id.into(),
+            beside: format!("/m/data.upgrade-{id}").into(),
+            dump_directory: format!("/var/tmp/x/upgrade-{id}").into(),
+            ..entry()
+        };
+        let mut journal = Journal::begin(state.path(), next.clone()).unwrap();
         let ids: Vec<_> = Journal::all(state.path()).unwrap().into_iter().map(|entry| entry.id).collect();
         assert_eq!(ids, ["20261125T030000Z", "20261124T030000Z"]);
+        // One that has not ended is not put away for another.
+        assert_eq!(Journal::begin(state.path(), next).unwrap_err().kind(), Kind::Locked);
+        journal.end(Outcome::Returned, "", Timestamp::UNIX_EPOCH).unwrap();
+        let text = std::fs::read_to_string(state.path().join("upgrade/journal.json")).unwrap();
+        assert!(!text.contains("\"ended\": null"));
+    }
+
+    #[test]
+    fn one_that_makes_no_sense_is_set_aside_and_told() {
+        let state = tempfile::tempdir().unwrap();
+        let file = state.path().join("upgrade/journal.json");
+        let newer = serde_json::to_string(&Entry { format: 2, ..entry() }).unwrap();
+        let forged = serde_json::to_string(&Entry { beside: "/srv/precious".into(), ..entry() }).unwrap();
+        for text in ["", "{\"format\": 1", "not ours", &newer, &forged] {
+            std::fs::create_dir_all(state.path().join("upgrade")).unwrap();
+            std::fs::write(&file, text).unwrap();
+            std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).unwrap();
+            assert_eq!(Journal::read(state.path()).unwrap_err().kind(), Kind::Damaged, "{text}");
+            assert_eq!(Journal::unusable(state.path()).unwrap(), std::slice::from_ref(&file));
+            assert!(Journal::usable(state.path()).unwrap().is_none());
+            assert!(!file.exists() && Journal::all(state.path()).unwrap().is_empty());
+            let aside = Journal::unusable(state.path()).unwrap().pop().unwrap();
+            assert_eq!(std::fs::read_to_string(&aside).unwrap(), text);
+            std::fs::remove_file(aside).unwrap();
+        }
     }
 
     #[test]
@@ -365,7 +479,7 @@ pub(super) mod tests {
         Journal::begin(state.path(), entry()).unwrap();
         let file = state.path().join("upgrade/journal.json");
         std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o666)).unwrap();
-        assert_eq!(Journal::read(state.path()).unwrap_err().kind(), Kind::File);
+        assert_eq!(Journal::read(state.path()).unwrap_err().kind(), Kind::Damaged);
     }
 
     #[test]

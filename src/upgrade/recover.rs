@@ -6,7 +6,7 @@ use std::path::Path;
 use jiff::Timestamp;
 
 use super::back::{self, Place};
-use super::journal::{Entry, Journal, Outcome, Step};
+use super::journal::{Entry, Journal, Outcome, Step, legacy};
 use super::work::{Pause, Work, owner};
 use super::written::{self, Loss};
 use super::{exchange, finish, rehearsal};
@@ -53,19 +53,23 @@ pub fn recover(
     at_boot: bool,
     pause: Pause,
 ) -> Result<Recovered> {
+    match legacy::take_over(settings) {
+        Err(error) if error.kind() == Kind::Locked => return Ok(Recovered::UnderWay(error.to_string())),
+        taken => taken?,
+    }
     let open = |journal: Option<Journal>| journal.filter(|journal| journal.entry.is_open());
-    let nothing = open(Journal::read(&settings.state_directory)?).is_none();
-    if nothing && !rehearsal::has_left(&settings.data_directory)? {
+    let nothing = Journal::read(&settings.state_directory).is_ok_and(|journal| open(journal).is_none());
+    if nothing && !rehearsal::has_left(settings) {
         return Ok(Recovered::Nothing);
     }
-    let _lock = match Lock::take(&settings.state_directory, "upgrade", Timestamp::now()) {
+    let _lock = match Lock::take_to_recover(settings) {
         Ok(lock) => lock,
         Err(error) if error.kind() == Kind::Locked => return Ok(Recovered::UnderWay(error.to_string())),
         Err(error) => return Err(error),
     };
-    rehearsal::clear_abandoned(&settings.data_directory, &settings.socket_directory)?;
+    rehearsal::clear_abandoned(settings)?;
     // Who held the lock may have ended it.
-    let Some(journal) = open(Journal::read(&settings.state_directory)?) else {
+    let Some(journal) = open(Journal::usable(&settings.state_directory)?) else {
         return Ok(Recovered::Nothing);
     };
     let manager = Manager::connect()?;
@@ -83,6 +87,7 @@ pub(super) fn go_on(
     pause: Pause,
 ) -> Result<Recovered> {
     let entry = &journal.entry;
+    require_same(entry, settings)?;
     log::warn!("the upgrade {} was cut off: {}", entry.id, entry.step);
     let in_place = back::in_place(entry)?;
     let account = owner(&DataDirectory::read(&entry.data_directory, Path::new("/proc"))?)?;
@@ -105,6 +110,31 @@ pub(super) fn go_on(
     finish::finish(&mut work).map_err(|error| again(error, Place::New))?;
     let to = work.entry().to;
     Ok(Recovered::Finished(format!("the upgrade was finished: the homeserver runs on PostgreSQL {to}")))
+}
+
+/// What is moved and removed is that of these settings.
+///
+/// # Errors
+/// [`Kind::Config`].
+pub fn require_same(entry: &Entry, settings: &Settings) -> Result<()> {
+    match entry.data_directory == settings.data_directory && entry.server_unit == settings.server.unit {
+        true => Ok(()),
+        false => Err(Error::new(
+            Kind::Config,
+            format!(
+                "the upgrade {} is of {} and {}, and the configuration names {} and {}",
+                entry.id,
+                entry.data_directory.display(),
+                entry.server_unit,
+                settings.data_directory.display(),
+                settings.server.unit
+            ),
+        )
+        .state("nothing was changed")
+        .hint(
+            "matrix-postgres-upgrade recover --config FILE, with the configuration that it was begun with",
+        )),
+    }
 }
 
 fn again(error: Error, place: Place) -> Error {

@@ -63,7 +63,7 @@ pub fn run(
     if plan.backup {
         back_up(&manager, settings)?;
     }
-    let _lock = Lock::take(&settings.state_directory, "upgrade", Timestamp::now())?;
+    let _lock = Lock::take_cluster(settings, "upgrade")?;
     let _inhibitor = Inhibitor::take(&manager, inhibit::Mode::Block, "upgrade of PostgreSQL");
     let data = postgres::DataDirectory::read(&plan.data_directory, Path::new("/proc"))?;
     let account = owner(&data)?;

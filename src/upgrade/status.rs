@@ -30,6 +30,8 @@ pub struct Status {
     pub kept: Vec<Kept>,
     /// What the latest rehearsal has shown.
     pub rehearsal: Option<Rehearsal>,
+    /// Files that are no journals, and tell nothing of an upgrade.
+    pub unusable: Vec<PathBuf>,
 }
 
 /// An old data directory that is kept.
@@ -55,7 +57,8 @@ pub fn status(state_directory: &Path, now: Timestamp) -> Result<Status> {
     let all = Journal::all(state_directory)?;
     let kept = all.iter().filter_map(|entry| kept(entry, now)).filter(|kept| exists(&kept.path)).collect();
     let rehearsal = Rehearsal::read(state_directory)?;
-    Ok(Status { rehearsal, ..judge(all.into_iter().next(), kept) })
+    let unusable = Journal::unusable(state_directory)?;
+    Ok(Status { rehearsal, unusable, ..judge(all.into_iter().next(), kept) })
 }
 
 fn kept(entry: &Entry, now: Timestamp) -> Option<Kept> {
@@ -107,6 +110,7 @@ fn judge(latest: Option<Entry>, kept: Vec<Kept>) -> Status {
         latest,
         kept,
         rehearsal: None,
+        unusable: Vec::new(),
     }
 }
 
@@ -123,6 +127,9 @@ impl fmt::Display for Status {
         }
         if let Some(rehearsal) = &self.rehearsal {
             write!(f, "\n{rehearsal}")?;
+        }
+        for file in &self.unusable {
+            write!(f, "\nno journal of an upgrade, and not used: {}", file.display())?;
         }
         if let Some(hint) = &self.hint {
             write!(f, "\nHINT: {hint}")?;

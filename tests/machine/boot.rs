@@ -40,7 +40,7 @@ if [ -f "$directory/disk" ]; then
     # Nothing reaches the disk by itself while a test looks: only what is synced.
     mount -t ext4 -o loop,commit=600 "$directory/disk" "$directory/mounted"
     mkdir -p "$directory/mounted/matrix" "$directory/mounted/state"
-    set -- "--bind=$directory/mounted/matrix:/matrix" "--bind=$directory/mounted/state:/var/lib/matrix-postgres" "$@"
+    set -- "--bind=$directory/mounted/matrix:/matrix" "--bind=$directory/mounted/state:/var/lib/matrix-postgres-upgrade" "$@"
 fi
 export SYSTEMD_NSPAWN_UNIFIED_HIERARCHY=1
 exec systemd-nspawn --quiet --register=no --keep-unit --private-network --link-journal=no --capability=all \
@@ -104,7 +104,7 @@ impl Machine {
         Ok(machine)
     }
 
-    /// Boots a machine whose `/matrix` and `/var/lib/matrix-postgres` are on a disk of their own, which
+    /// Boots a machine whose `/matrix` and `/var/lib/matrix-postgres-upgrade` are on a disk of their own, which
     /// [`Machine::power_cut_to_disk`] can cut off.
     ///
     /// # Errors

@@ -213,7 +213,7 @@ pub fn comes_up(machine: &Machine, step: &str, room: &str) {
         "if systemctl is-failed matrix-postgres-recover.service matrix-postgres.service matrix-synapse.service; then \
            journalctl --no-pager --boot --unit='matrix-*' --lines=80; fi; systemctl is-active matrix-postgres.service matrix-synapse.service && \
          ! systemctl is-active matrix-postgres-upgrade.service matrix-postgres-recover.service && \
-         ! grep -q '\"ended\": null' /var/lib/matrix-postgres/upgrade/journal.json && \
+         ! grep -aq '\"ended\": null' /var/lib/matrix-postgres-upgrade/upgrade/journal.json && \
          curl --silent --fail http://localhost:8008/health",
         Duration::from_secs(180),
     );

@@ -14,7 +14,6 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use indicatif::{DecimalBytes, HumanCount};
-use jiff::Timestamp;
 use nix::unistd::geteuid;
 
 use crate::account::Account;
@@ -175,7 +174,7 @@ fn verify(settings: &Settings, name: Option<&str>, dry_run: bool, identity: Opti
 }
 
 fn lock(settings: &Settings) -> Result<Lock> {
-    Lock::take(&settings.state_directory, "verification of a backup", Timestamp::now())
+    Lock::take(settings, "verification of a backup")
 }
 
 /// Reads as whoever has the key, and records the result as the owner. A copy that cannot be written to, on another

@@ -20,7 +20,7 @@ pub(super) fn prune(settings: &Settings, dry_run: bool) -> Result<()> {
     }
     interrupt::listen()?;
     directory::check(backups)?;
-    let _lock = Lock::take(&settings.state_directory, "removal of old backups", now.timestamp())?;
+    let _lock = Lock::take(settings, "removal of old backups")?;
     let plan = prune::plan(&settings.backup, &now)?;
     if prune::carry_out(backups, &plan)?.is_empty() {
         log::info!("nothing is to be removed; --dry-run tells why");

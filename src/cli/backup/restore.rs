@@ -84,7 +84,7 @@ pub(super) fn restore(settings: &Settings, arguments: &Arguments) -> Result<()> 
         crate::cli::confirm("restore it?")?;
     }
     interrupt::listen()?;
-    let _lock = Lock::take(&settings.state_directory, "restore", now)?;
+    let _lock = Lock::take(settings, "restore")?;
     let outcome = restore::carry_out(settings, &host, &plan, &wish, progress.as_mut())?;
     log::info!("{}", outcome.0);
     Ok(())
@@ -98,7 +98,7 @@ fn roles(settings: &Settings, arguments: &Arguments) -> Result<()> {
             entry.path.display()
         ));
     }
-    let _lock = Lock::take(&settings.state_directory, "restore", Timestamp::now())?;
+    let _lock = Lock::take(settings, "restore")?;
     let identity = arguments.identity.as_deref();
     let outcome = restore::globals(settings, &crate::cli::host(), &entry, identity)?;
     log::info!("{}", outcome.0);

@@ -2,8 +2,6 @@
 
 use std::path::Path;
 
-use jiff::Timestamp;
-
 use crate::backup::catalogue::{self, Entry};
 use crate::backup::load::Source;
 use crate::backup::{create, directory, trial};
@@ -37,7 +35,7 @@ pub(super) fn trial(
     let Entry { name, path, .. } = entry;
     // Without the rows that were counted there is nothing to compare with.
     if manifest.read_back.is_none() {
-        let _lock = Lock::take(&settings.state_directory, "verification of a backup", Timestamp::now())?;
+        let _lock = Lock::take(settings, "verification of a backup")?;
         manifest = create::verify(&path, manifest, &host, progress.as_mut())?;
     }
     if let Some(damage) = manifest.read_back.and_then(|read_back| read_back.damage) {

@@ -16,7 +16,7 @@ use crate::postgres::Major;
 use crate::report::{self, event};
 use crate::runtime::{Guard, interrupt};
 use crate::systemd::{Manager, notify};
-use crate::upgrade::journal::{Journal, Step};
+use crate::upgrade::journal::{Journal, Step, legacy};
 use crate::upgrade::recover::{self, Recovered};
 use crate::upgrade::{check, gather, rehearsal, run, status, written};
 
@@ -105,6 +105,9 @@ enum Verb {
         #[arg(long)]
         dry_run: bool,
     },
+    /// Take over the journals that versions before 2026-12 have left (for the package)
+    #[command(hide = true)]
+    TakeOver,
     /// Compare two servers that run, each by its socket's directory: what an upgrade does by itself
     #[command(hide = true)]
     Compare(compare::Arguments),
@@ -194,16 +197,31 @@ pub fn run(arguments: Arguments) -> Result<ExitCode> {
                 return Ok(ExitCode::SUCCESS);
             }
             let mut progress = report::progress(crate::cli::on_terminal());
-            let done = recover::recover(&settings, &crate::cli::host(), progress.as_mut(), at_boot, pause)?;
+            let done = recover::recover(&settings, &crate::cli::host(), progress.as_mut(), at_boot, pause);
+            let done = done.inspect_err(|error| try_later(at_boot, error))?;
             notify::ready();
             log::info!("{}", done.message());
         }
+        Verb::TakeOver => legacy::take_over(&settings)?,
         Verb::Compare(asked) => return compare::run(&settings, &asked),
         Verb::Rollback { yes, dry_run, pause } => {
             guarded(config, || roll_back(&settings, yes, dry_run, pause))?;
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The unit tries again and again: a file system may be full, or read-only, only for a while.
+const RECOVERY: &str = "matrix-postgres-recover.service";
+
+fn try_later(by_the_unit: bool, error: &Error) {
+    if by_the_unit || error.kind() == Kind::Config {
+        return;
+    }
+    match Manager::connect().and_then(|manager| manager.queue_start(RECOVERY)) {
+        Ok(()) => log::info!("{RECOVERY} tries it again"),
+        Err(error) => log::debug!("{}", error.report()),
+    }
 }
 
 /// Where no unit's `ExecStopPost=` sees to it, a guard recovers if we are killed.
@@ -274,7 +292,9 @@ fn roll_back(settings: &Settings, yes: bool, dry_run: bool, pause: Option<Step>)
         Error::new(Kind::DataDirectory, "no upgrade has been made here: there is nothing to roll back")
             .state("nothing was changed")
     };
+    legacy::take_over(settings)?;
     let journal = Journal::read(&settings.state_directory)?.ok_or_else(none)?;
+    recover::require_same(&journal.entry, settings)?;
     if let Some(error) = recover::cannot_roll_back(&journal) {
         return Err(error);
     }
@@ -289,7 +309,12 @@ fn roll_back(settings: &Settings, yes: bool, dry_run: bool, pause: Option<Step>)
     let agreed = yes || loss != written::Loss::Nothing && crate::cli::confirm("go back?").map(|()| true)?;
     interrupt::listen()?;
     let mut progress = report::progress(crate::cli::on_terminal());
-    let _lock = Lock::take(&settings.state_directory, "upgrade", Timestamp::now())?;
+    let _lock = Lock::take_cluster(settings, "upgrade")?;
+    // Who held the lock may have gone on, or back.
+    let journal = Journal::read(&settings.state_directory)?.ok_or_else(none)?;
+    if let Some(error) = recover::cannot_roll_back(&journal) {
+        return Err(error);
+    }
     let manager = Manager::connect()?;
     log::info!(
         "{}",

@@ -120,11 +120,13 @@ pub fn rehearse(
     to: Option<Major>,
     progress: &mut dyn Progress,
 ) -> Result<Rehearsal> {
-    let _lock = Lock::take(&settings.state_directory, "rehearsal", Timestamp::now())?;
-    clear_abandoned(&settings.data_directory, &settings.socket_directory)?;
+    let _lock = Lock::take_cluster(settings, "rehearsal")?;
+    clear_abandoned(settings)?;
     let plan = prepare(settings, runtime, to)?;
     log::info!("{}", describe(&plan));
     let account = owner(&DataDirectory::read(&plan.data_directory, Path::new("/proc"))?)?;
+    // Whoever recovers does not go by the names of directories, which others may make.
+    files::replace(&marker(settings), &plan.id)?;
     let stage = Stage(&plan);
     let mut rehearsal = Rehearsal {
         at: Timestamp::now(),
@@ -139,6 +141,9 @@ pub fn rehearse(
     let tried = attempt(settings, runtime, &account, &plan, &mut parts, progress);
     parts.end();
     drop(stage);
+    if left(&settings.data_directory)?.is_empty() {
+        unmark(settings)?;
+    }
     if let Err(error) = tried {
         let error = error.state("the homeserver has not noticed anything; the copy was thrown away");
         if error.kind() != Kind::Interrupted {
@@ -214,22 +219,32 @@ impl Drop for Stage<'_> {
     }
 }
 
-/// Whether a rehearsal that was killed has left something, or one is under way.
-///
-/// # Errors
-/// [`Kind::File`].
-pub fn has_left(data_directory: &Path) -> Result<bool> {
-    left(data_directory).map(|left| !left.is_empty())
+/// What is there while a rehearsal is.
+fn marker(settings: &Settings) -> PathBuf {
+    settings.state_directory.join("rehearsing")
+}
+
+fn unmark(settings: &Settings) -> Result<()> {
+    let marker = marker(settings);
+    match std::fs::remove_file(&marker) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        removed => removed.at("remove", &marker),
+    }
+}
+
+/// Whether a rehearsal that was killed may have left something, or one is under way.
+pub fn has_left(settings: &Settings) -> bool {
+    marker(settings).exists()
 }
 
 /// Ends and removes what a rehearsal has left that was killed. The caller holds the lock.
 ///
 /// # Errors
 /// [`Kind::File`], [`Kind::Server`].
-pub fn clear_abandoned(data_directory: &Path, socket_directory: &Path) -> Result<()> {
-    let left = left(data_directory)?;
+pub fn clear_abandoned(settings: &Settings) -> Result<()> {
+    let left = left(&settings.data_directory)?;
     if !left.is_empty() {
-        Sockets::remove_abandoned(socket_directory)?;
+        Sockets::remove_abandoned(&settings.socket_directory)?;
     }
     for path in left {
         log::info!("removing what a rehearsal has left: {}", path.display());
@@ -237,7 +252,7 @@ pub fn clear_abandoned(data_directory: &Path, socket_directory: &Path) -> Result
         stop_abandoned(&path)?;
         remove(&path)?;
     }
-    Ok(())
+    unmark(settings)
 }
 
 /// Whether a name ends as [`place`] lets it, or as what is being removed. An administrator's own directory may begin like it.
@@ -317,9 +332,14 @@ mod tests {
         for name in others.iter().copied().chain(ours.iter().map(String::as_str)) {
             std::fs::create_dir(parent.path().join(name)).unwrap();
         }
-        assert!(has_left(&data).unwrap());
-        clear_abandoned(&data, &parent.path().join("run")).unwrap();
-        assert!(!has_left(&data).unwrap());
+        let mut settings = Settings::from_fragment(crate::config::Fragment::default()).unwrap();
+        settings.data_directory = data.clone();
+        settings.socket_directory = parent.path().join("run");
+        settings.state_directory = parent.path().to_owned();
+        std::fs::write(marker(&settings), "").unwrap();
+        assert!(has_left(&settings) && !left(&data).unwrap().is_empty());
+        clear_abandoned(&settings).unwrap();
+        assert!(!has_left(&settings) && left(&data).unwrap().is_empty());
         assert!(others.iter().all(|name| parent.path().join(name).exists()));
     }
 }
