@@ -89,7 +89,13 @@ fn json(machine: &Machine, arguments: &str) -> Value {
 
 /// All names in the backup directory, hidden ones, too.
 fn names(machine: &Machine) -> BTreeSet<String> {
-    machine.ok(&format!("ls -A {BACKUPS}")).lines().map(str::to_owned).collect()
+    // Who was killed has left word of who he was, which the next one writes over.
+    machine
+        .ok(&format!("ls -A {BACKUPS}"))
+        .lines()
+        .filter(|&name| name != ".holder.json")
+        .map(str::to_owned)
+        .collect()
 }
 
 /// Nothing but these backups is there, all of them whole.

@@ -88,7 +88,7 @@ pub fn differences(session: &Session<'_>, name: &str, expected: &Expected<'_>) -
         }
     }
     let sequences: BTreeMap<String, String> = each(session, name, contents.sequences.keys(), |sequence| {
-        format!("(SELECT format('%s, %s', last_value, is_called::text) FROM {sequence})")
+        format!("(SELECT pg_catalog.format('%s, %s', last_value, is_called::text) FROM {sequence})")
     })?;
     for (sequence, was) in &contents.sequences {
         match sequences.get(sequence) {
@@ -128,17 +128,17 @@ struct Facts {
     is_synapse: bool,
 }
 
-const FACTS: &str = "SELECT json_build_object(
-    'owner', pg_get_userbyid(datdba),
-    'encoding', pg_encoding_to_char(encoding),
+const FACTS: &str = "SELECT pg_catalog.json_build_object(
+    'owner', pg_catalog.pg_get_userbyid(datdba),
+    'encoding', pg_catalog.pg_encoding_to_char(encoding),
     'collate', datcollate,
     'ctype', datctype,
-    'extensions', (SELECT coalesce(json_agg(extname), '[]') FROM pg_extension),
-    'large_objects', (SELECT count(*) FROM pg_largeobject_metadata),
-    'is_synapse', to_regclass('public.schema_version') IS NOT NULL
-        AND to_regclass('public.stream_positions') IS NOT NULL
-        AND to_regclass('public.events') IS NOT NULL)
-    FROM pg_database WHERE datname = current_database();";
+    'extensions', (SELECT coalesce(pg_catalog.json_agg(extname), '[]') FROM pg_catalog.pg_extension),
+    'large_objects', (SELECT pg_catalog.count(*) FROM pg_catalog.pg_largeobject_metadata),
+    'is_synapse', pg_catalog.to_regclass('public.schema_version') IS NOT NULL
+        AND pg_catalog.to_regclass('public.stream_positions') IS NOT NULL
+        AND pg_catalog.to_regclass('public.events') IS NOT NULL)
+    FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database();";
 
 /// The rows of each table that exists, counted by several connections at the same time.
 fn rows(session: &Session<'_>, name: &str, contents: &Contents) -> Result<BTreeMap<String, u64>> {
@@ -146,7 +146,7 @@ fn rows(session: &Session<'_>, name: &str, contents: &Contents) -> Result<BTreeM
     tables.sort_by_key(|(_, rows)| Reverse(**rows));
     let count = |part: usize| {
         let tables = tables.iter().skip(part).step_by(jobs()).map(|(table, _)| *table);
-        each(session, name, tables, |table| format!("(SELECT count(*) FROM ONLY {table})"))
+        each(session, name, tables, |table| format!("(SELECT pg_catalog.count(*) FROM ONLY {table})"))
     };
     let parts: Vec<BTreeMap<String, u64>> = std::thread::scope(|scope| {
         let threads: Vec<_> = (0..jobs()).map(|part| scope.spawn(move || count(part))).collect();
@@ -170,8 +170,8 @@ fn each<'a, T: serde::de::DeserializeOwned>(
         let there: Vec<String> = session.query(
             database,
             &format!(
-                "SELECT coalesce(json_agg(name), '[]') FROM (VALUES {list}) AS v (name)
-                 WHERE to_regclass(name) IS NOT NULL;"
+                "SELECT coalesce(pg_catalog.json_agg(name), '[]') FROM (VALUES {list}) AS v (name)
+                 WHERE pg_catalog.to_regclass(name) IS NOT NULL;"
             ),
         )?;
         if there.is_empty() {
@@ -185,7 +185,7 @@ fn each<'a, T: serde::de::DeserializeOwned>(
             database,
             // To compile a query of many parts takes longer than to run it.
             &format!(
-                "SET jit = off;\nSELECT json_object_agg(name, value) FROM ({}) AS v;",
+                "SET jit = off;\nSELECT pg_catalog.json_object_agg(name, value) FROM ({}) AS v;",
                 selects.join("\nUNION ALL ")
             ),
         )?);
@@ -201,14 +201,15 @@ fn synapse(session: &Session<'_>, name: &str, facts: &Facts) -> Result<Vec<Strin
             facts.encoding, facts.collate, facts.ctype
         ));
     }
-    let versions: u64 = session.query(name, "SELECT to_json(count(*)) FROM public.schema_version;")?;
+    let versions: u64 =
+        session.query(name, "SELECT pg_catalog.to_json(pg_catalog.count(*)) FROM public.schema_version;")?;
     if versions == 0 {
         found.push("table schema_version is empty: Synapse would take it for a new database".to_owned());
     }
     let positions: BTreeMap<String, i64> = session.query(
         name,
-        "SELECT coalesce(json_object_agg(stream_name, position), '{}') FROM (
-            SELECT stream_name, max(stream_id) AS position FROM public.stream_positions GROUP BY 1) AS p;",
+        "SELECT coalesce(pg_catalog.json_object_agg(stream_name, position), '{}') FROM (
+            SELECT stream_name, pg_catalog.max(stream_id) AS position FROM public.stream_positions GROUP BY 1) AS p;",
     )?;
     let sequences: Vec<_> = STREAMS.iter().map(|(_, sequence)| format!("public.{sequence}")).collect();
     let values: BTreeMap<String, i64> = each(session, name, sequences.iter(), |sequence| {

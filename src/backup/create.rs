@@ -33,6 +33,7 @@ pub fn create(
     progress: &mut dyn Progress,
 ) -> Result<Manifest> {
     let partial = Partial::make(&plan.directory, plan)?;
+    let connection = &connection.clone().to_server(plan.server.major()?);
     let mut writer = Writer { settings, runtime, connection, plan, directory: &partial.path, progress };
     let manifest = writer.everything()?;
     manifest.save(&partial.path)?;
@@ -270,8 +271,8 @@ impl Writer<'_> {
     }
 }
 
-const WHO_HOLDS_LOCKS: &str = "who holds the lock: matrix-postgres-cli -c \"SELECT a.* FROM pg_stat_activity a \
-    JOIN pg_locks l USING (pid) WHERE l.mode = 'AccessExclusiveLock'\"; or give backup.lock_timeout more";
+const WHO_HOLDS_LOCKS: &str = "who holds the lock: matrix-postgres-cli -c \"SELECT a.* FROM pg_catalog.pg_stat_activity a \
+    JOIN pg_catalog.pg_locks l USING (pid) WHERE l.mode = 'AccessExclusiveLock'\"; or give backup.lock_timeout more";
 
 /// pg_dump's own words, which are never translated; the server's may be.
 fn waited_for_lock(error: &Error) -> bool {

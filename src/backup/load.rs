@@ -133,12 +133,14 @@ pub struct Target<'a> {
 }
 
 /// The types of each table's columns, by what pg_dump's `COPY` says of it.
-const COLUMNS: &str = "SELECT coalesce(json_object_agg(name, types), '{}') FROM (
-    SELECT format('%I.%I (%s)', nspname, relname, string_agg(quote_ident(attname), ', ' ORDER BY attnum)) AS name,
-        json_agg(atttypid::bigint ORDER BY attnum) AS types
-    FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace JOIN pg_attribute ON attrelid = pg_class.oid
+const COLUMNS: &str = "SELECT coalesce(pg_catalog.json_object_agg(name, types), '{}') FROM (
+    SELECT pg_catalog.format('%I.%I (%s)', nspname, relname,
+            pg_catalog.string_agg(pg_catalog.quote_ident(attname), ', ' ORDER BY attnum)) AS name,
+        pg_catalog.json_agg(atttypid::bigint ORDER BY attnum) AS types
+    FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = relnamespace
+        JOIN pg_catalog.pg_attribute ON attrelid = c.oid
     WHERE relkind = 'r' AND nspname <> 'pg_catalog' AND attnum > 0 AND NOT attisdropped AND attgenerated = ''
-    GROUP BY pg_class.oid, nspname, relname) AS tables;";
+    GROUP BY c.oid, nspname, relname) AS tables;";
 
 /// Entries of a dump that are still to be restored, in order.
 struct Rest(Vec<i32>);

@@ -246,6 +246,7 @@ impl<'a> Work<'a> {
             .state("nothing was changed")
             .hint("restore the roles first: matrix-postgres-backup restore --globals NAME"));
         }
+        let connection = connection.to_server(major);
         Ok(Self { settings, runtime, plan, connection, major })
     }
 
@@ -263,11 +264,11 @@ impl<'a> Work<'a> {
         let names: Vec<String> = self.session().query(
             "postgres",
             &format!(
-                "SELECT coalesce(json_agg(datname), '[]') FROM pg_database d
+                "SELECT coalesce(pg_catalog.json_agg(datname), '[]') FROM pg_catalog.pg_database d
                  WHERE datname ~ '_restoring_[0-9]{{8}}T[0-9]{{6}}Z$'
-                   AND (shobj_description(oid, 'pg_database') = {}
-                     OR (shobj_description(oid, 'pg_database') IS NULL AND pg_database_size(oid) <=
-                         (SELECT pg_database_size(t.oid) FROM pg_database t WHERE t.datname = 'template0')));",
+                   AND (pg_catalog.shobj_description(oid, 'pg_database') = {}
+                     OR (pg_catalog.shobj_description(oid, 'pg_database') IS NULL AND pg_catalog.pg_database_size(oid) <=
+                         (SELECT pg_catalog.pg_database_size(t.oid) FROM pg_catalog.pg_database t WHERE t.datname = 'template0')));",
                 literal(UNFINISHED)
             ),
         )?;
@@ -366,7 +367,7 @@ impl<'a> Work<'a> {
         let mut disconnect = String::new();
         if let Some(kept) = kept {
             disconnect = format!(
-                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = {};\n",
+                "SELECT pg_catalog.pg_terminate_backend(pid) FROM pg_catalog.pg_stat_activity WHERE datname = {};\n",
                 literal(name)
             );
             // Writing to a String cannot fail.
@@ -387,7 +388,7 @@ impl<'a> Work<'a> {
                 Err(error) => {
                     return Err(error
                         .context(format!("could not give the new database the name {name:?}"))
-                        .hint("stop what is connected: matrix-postgres-cli -c 'TABLE pg_stat_activity'"));
+                        .hint("stop what is connected: matrix-postgres-cli -c 'TABLE pg_catalog.pg_stat_activity'"));
                 }
                 Ok(()) => return Ok(()),
             }

@@ -148,7 +148,7 @@ fn hold(
     output(runtime.command(plan.major, &initdb::throw_away(&data, superuser))?, "initdb", &[])?;
     let conf = data.join("postgresql.auto.conf");
     std::fs::write(&conf, SETTINGS).at("write", &conf)?;
-    let connection = Connection::new(scratch, settings.server.port, superuser);
+    let connection = Connection::new(scratch, settings.server.port, superuser).to_server(plan.major);
     let account = Account::of(geteuid().as_raw(), getegid().as_raw());
     let server = PrivateServer::start(runtime, plan.major, &data, &connection, &account, START)?;
     let session = Session { runtime, major: plan.major, connection: &connection };

@@ -55,11 +55,11 @@ pub struct Database {
 pub fn server_facts(session: &Session<'_>) -> Result<ServerFacts> {
     session.query(
         "postgres",
-        "SELECT json_build_object(
-            'version', current_setting('server_version'),
-            'version_num', current_setting('server_version_num')::int,
-            'system_identifier', (SELECT system_identifier::text FROM pg_control_system()),
-            'data_checksums', current_setting('data_checksums')::bool);",
+        "SELECT pg_catalog.json_build_object(
+            'version', pg_catalog.current_setting('server_version'),
+            'version_num', pg_catalog.current_setting('server_version_num')::int,
+            'system_identifier', (SELECT system_identifier::text FROM pg_catalog.pg_control_system()),
+            'data_checksums', pg_catalog.current_setting('data_checksums')::bool);",
     )
 }
 
@@ -71,14 +71,14 @@ pub fn server_facts(session: &Session<'_>) -> Result<ServerFacts> {
 pub fn databases(session: &Session<'_>) -> Result<Vec<Database>> {
     session.query(
         "postgres",
-        "SELECT coalesce(json_agg(json_build_object(
+        "SELECT coalesce(pg_catalog.json_agg(pg_catalog.json_build_object(
             'name', datname,
-            'owner', pg_get_userbyid(datdba),
-            'encoding', pg_encoding_to_char(encoding),
+            'owner', pg_catalog.pg_get_userbyid(datdba),
+            'encoding', pg_catalog.pg_encoding_to_char(encoding),
             'collate', datcollate,
             'ctype', datctype,
-            'size', pg_database_size(oid)) ORDER BY datname), '[]')
-         FROM pg_database WHERE datallowconn AND datconnlimit <> -2;",
+            'size', pg_catalog.pg_database_size(oid)) ORDER BY datname), '[]')
+         FROM pg_catalog.pg_database WHERE datallowconn AND datconnlimit <> -2;",
     )
 }
 
@@ -89,10 +89,10 @@ pub fn databases(session: &Session<'_>) -> Result<Vec<Database>> {
 pub fn closed_databases(session: &Session<'_>) -> Result<Vec<(String, String)>> {
     session.query(
         "postgres",
-        "SELECT coalesce(json_agg(json_build_array(datname, CASE
+        "SELECT coalesce(pg_catalog.json_agg(pg_catalog.json_build_array(datname, CASE
             WHEN datconnlimit = -2 THEN 'a DROP DATABASE of it was interrupted'
             ELSE 'it accepts no connections (ALLOW_CONNECTIONS false)' END) ORDER BY datname), '[]')
-         FROM pg_database WHERE datname <> 'template0' AND (NOT datallowconn OR datconnlimit = -2);",
+         FROM pg_catalog.pg_database WHERE datname <> 'template0' AND (NOT datallowconn OR datconnlimit = -2);",
     )
 }
 
@@ -145,22 +145,22 @@ pub struct Grant {
 pub fn properties(session: &Session<'_>, database: &str) -> Result<Properties> {
     session.query(
         database,
-        "SELECT json_build_object(
-            'locale_provider', to_jsonb(d)->>'datlocprovider',
-            'locale', coalesce(to_jsonb(d)->>'datlocale', to_jsonb(d)->>'daticulocale'),
+        "SELECT pg_catalog.json_build_object(
+            'locale_provider', pg_catalog.to_jsonb(d)->>'datlocprovider',
+            'locale', coalesce(pg_catalog.to_jsonb(d)->>'datlocale', pg_catalog.to_jsonb(d)->>'daticulocale'),
             'connection_limit', datconnlimit,
-            'settings', (SELECT coalesce(json_agg(json_build_object(
-                    'role', CASE WHEN setrole <> 0 THEN pg_get_userbyid(setrole) END,
-                    'name', split_part(line, '=', 1),
-                    'value', substr(line, strpos(line, '=') + 1)) ORDER BY setrole, line), '[]')
-                FROM pg_db_role_setting, unnest(setconfig) AS line WHERE setdatabase = d.oid),
-            'privileges', CASE WHEN datacl IS NOT NULL THEN (SELECT coalesce(json_agg(json_build_object(
-                    'role', CASE WHEN grantee <> 0 THEN pg_get_userbyid(grantee) END,
+            'settings', (SELECT coalesce(pg_catalog.json_agg(pg_catalog.json_build_object(
+                    'role', CASE WHEN setrole <> 0 THEN pg_catalog.pg_get_userbyid(setrole) END,
+                    'name', pg_catalog.split_part(line, '=', 1),
+                    'value', pg_catalog.substr(line, pg_catalog.strpos(line, '=') + 1)) ORDER BY setrole, line), '[]')
+                FROM pg_catalog.pg_db_role_setting, pg_catalog.unnest(setconfig) AS line WHERE setdatabase = d.oid),
+            'privileges', CASE WHEN datacl IS NOT NULL THEN (SELECT coalesce(pg_catalog.json_agg(pg_catalog.json_build_object(
+                    'role', CASE WHEN grantee <> 0 THEN pg_catalog.pg_get_userbyid(grantee) END,
                     'privilege', privilege_type,
-                    'grantable', is_grantable)), '[]') FROM aclexplode(datacl)) END,
-            'comment', shobj_description(d.oid, 'pg_database'),
-            'extensions', (SELECT coalesce(json_agg(extname ORDER BY extname), '[]') FROM pg_extension))
-         FROM pg_database d WHERE datname = current_database();",
+                    'grantable', is_grantable)), '[]') FROM pg_catalog.aclexplode(datacl)) END,
+            'comment', pg_catalog.shobj_description(d.oid, 'pg_database'),
+            'extensions', (SELECT coalesce(pg_catalog.json_agg(extname ORDER BY extname), '[]') FROM pg_catalog.pg_extension))
+         FROM pg_catalog.pg_database d WHERE datname = pg_catalog.current_database();",
     )
 }
 
@@ -171,6 +171,6 @@ pub fn properties(session: &Session<'_>, database: &str) -> Result<Properties> {
 pub fn roles(session: &Session<'_>) -> Result<Vec<String>> {
     session.query(
         "postgres",
-        "SELECT coalesce(json_agg(rolname ORDER BY rolname), '[]') FROM pg_roles WHERE rolname !~ '^pg_';",
+        "SELECT coalesce(pg_catalog.json_agg(rolname ORDER BY rolname), '[]') FROM pg_catalog.pg_roles WHERE rolname !~ '^pg_';",
     )
 }

@@ -1,8 +1,15 @@
-//! How to reach one database of one server.
+//! How to reach one database of one server, and what holds in a session of ours.
+//!
+//! Whoever owns a database, and whoever may log in, can say by `ALTER DATABASE … SET` and `ALTER ROLE … SET` what holds
+//! at the start of each session, in those of the superuser, too. What is given with the connection wins over that
+//! (chapter "Setting Parameters"): no name that we write may mean something of theirs, and nothing of theirs may end a
+//! session, let it fail, or change what is read from it and written to it.
 
 use std::path::{Path, PathBuf};
 
 use nix::sys::sysinfo::sysinfo;
+
+use super::Major;
 
 /// A server's socket, and the role to log in as. There is no password: over the socket the system user is
 /// mapped to the role (chapter "User Name Maps").
@@ -12,14 +19,23 @@ pub struct Connection {
     pub socket_directory: PathBuf,
     /// The number in the socket's name.
     pub port: u16,
-    /// The role.
+    /// The role, a superuser.
     pub user: String,
+    /// The server's version. Until it is known, what only newer ones know is left as it is, and nobody looks into
+    /// others' databases.
+    pub server: Option<Major>,
 }
 
 impl Connection {
     /// A connection through the socket in `directory`.
     pub fn new(directory: &Path, port: u16, user: &str) -> Self {
-        Self { socket_directory: directory.to_owned(), port, user: user.to_owned() }
+        Self { socket_directory: directory.to_owned(), port, user: user.to_owned(), server: None }
+    }
+
+    /// The same to a server of this version.
+    #[must_use]
+    pub fn to_server(self, major: Major) -> Self {
+        Self { server: Some(major), ..self }
     }
 
     /// The socket itself.
@@ -27,24 +43,24 @@ impl Connection {
         self.socket_directory.join(format!(".s.PGSQL.{}", self.port))
     }
 
-    /// A connection string (chapter "Connection Strings"). The database's name goes in quoted: given bare
-    /// to `--dbname`, a name with `=` in it would be taken for a connection string itself.
+    /// A connection string (chapter "Connection Strings") for a program that says by itself what it needs beyond this,
+    /// such as pg_dump.
     pub fn conninfo(&self, database: &str) -> String {
-        format!(
-            "host={} port={} user={} dbname={} application_name=matrix-postgres",
-            value(&self.socket_directory.to_string_lossy()),
-            self.port,
-            value(&self.user),
-            value(database)
-        )
+        self.with(database, &[])
     }
 
-    /// The same for questions of our own: what is set for a role or a database does not end them early.
+    /// The same for questions of our own. Nothing can be changed by them, whatever they call.
     pub fn conninfo_for_asking(&self, database: &str) -> String {
-        format!("{} options='{ASKING}'", self.conninfo(database))
+        self.with(database, &[("default_transaction_read_only", "on")]) + " client_encoding=UTF8"
     }
 
-    /// A connection string that names no database: for pg_basebackup, and for a standby.
+    /// The same for changes of our own.
+    pub fn conninfo_for_changing(&self, database: &str) -> String {
+        self.with(database, &[("default_transaction_read_only", "off")]) + " client_encoding=UTF8"
+    }
+
+    /// A connection string that names no database: for pg_basebackup, and for a standby. What is set for roles and
+    /// databases does not hold there (`InitPostgres` in postinit.c).
     pub fn conninfo_for_replication(&self) -> String {
         let directory = value(&self.socket_directory.to_string_lossy());
         let (port, user) = (self.port, value(&self.user));
@@ -55,23 +71,44 @@ impl Connection {
     /// may have so many `helpers`, of which each takes a processor.
     pub fn conninfo_for_loading(&self, database: &str, helpers: usize) -> String {
         let memory = sysinfo().map_or(0, |system| system.ram_total());
-        let memory = maintenance_memory(memory) >> 20;
-        format!(
-            "{} options='{LOADING} -c maintenance_work_mem={memory}MB -c max_parallel_maintenance_workers={helpers} \
-             -c max_parallel_workers_per_gather={helpers}'",
-            self.conninfo(database)
-        )
+        let memory = format!("{}MB", maintenance_memory(memory) >> 20);
+        let helpers = helpers.to_string();
+        let mut settings = LOADING.to_vec();
+        settings.extend([
+            ("maintenance_work_mem", memory.as_str()),
+            ("max_parallel_maintenance_workers", &helpers),
+            ("max_parallel_workers_per_gather", &helpers),
+        ]);
+        self.with(database, &settings)
     }
 
     /// The same for statistics of what was loaded.
     pub fn conninfo_for_analyzing(&self, database: &str) -> String {
-        format!("{} options='{ANALYZING}'", self.conninfo(database))
+        self.with(database, &ANALYZING)
     }
 
-    /// The same for a program whose output is compared with that of another server: times are written alike, and
-    /// nothing that is set for a role or a database ends it early.
+    /// The same for a program whose output is compared with that of another server: times are written alike.
     pub fn conninfo_for_comparison(&self, database: &str) -> String {
-        format!("{} options='{COMPARING}'", self.conninfo(database))
+        self.with(database, &COMPARING)
+    }
+
+    /// What holds in every session of ours, for a program that connects by itself, in `PGOPTIONS`.
+    pub fn options(server: Option<Major>) -> String {
+        written(&settings_for(server))
+    }
+
+    /// The database's name goes in quoted: given bare to `--dbname`, a name with `=` in it would be taken for a
+    /// connection string itself.
+    fn with(&self, database: &str, more: &[(&str, &str)]) -> String {
+        let settings = [&settings_for(self.server), more].concat();
+        format!(
+            "host={} port={} user={} dbname={} application_name=matrix-postgres options={}",
+            value(&self.socket_directory.to_string_lossy()),
+            self.port,
+            value(&self.user),
+            value(database),
+            value(&written(&settings))
+        )
     }
 }
 
@@ -81,10 +118,51 @@ pub const HELPERS: usize = 2;
 /// What a copy that follows a server calls itself, in `pg_stat_replication`.
 pub const STANDBY: &str = "matrix-postgres-standby";
 
-const ASKING: &str = "-c statement_timeout=0";
+/// A setting and its value.
+type Set<'a> = (&'a str, &'a str);
 
-const COMPARING: &str = "-c TimeZone=UTC -c DateStyle=ISO,YMD -c statement_timeout=0 -c lock_timeout=0 -c jit=off \
-    -c idle_in_transaction_session_timeout=0 -c quote_all_identifiers=off -c default_transaction_read_only=on";
+/// In every session of ours. What programs such as pg_dump, and the scripts that it writes, set by themselves to read and
+/// write rows (`search_path`, too), they still do.
+const ALWAYS: [Set<'_>; 17] = [
+    // Names. A session's own temporary schema comes first unless it is named.
+    ("search_path", "pg_catalog,pg_temp"),
+    ("default_tablespace", ""),
+    // Who we are, and whose code is loaded.
+    ("role", "none"),
+    ("local_preload_libraries", ""),
+    ("session_preload_libraries", ""),
+    // Every row is read, or an error tells that it cannot be.
+    ("row_security", "off"),
+    ("session_replication_role", "origin"),
+    // Nothing ends us early, and nothing waits for transactions of others.
+    ("statement_timeout", "0"),
+    ("lock_timeout", "0"),
+    ("idle_in_transaction_session_timeout", "0"),
+    ("default_transaction_isolation", "read committed"),
+    ("default_transaction_deferrable", "off"),
+    // How SQL is read, and arrays in rows, and how names are written.
+    ("standard_conforming_strings", "on"),
+    ("transform_null_equals", "off"),
+    ("array_nulls", "on"),
+    ("quote_all_identifiers", "off"),
+    ("client_min_messages", "notice"),
+];
+
+/// The same, since this version.
+const SINCE: [(Major, Set<'_>); 3] = [
+    (Major(14), ("idle_session_timeout", "0")),
+    (Major(17), ("transaction_timeout", "0")),
+    // Those of a login would be the first of all.
+    (Major(17), ("event_triggers", "off")),
+];
+
+fn settings_for(server: Option<Major>) -> Vec<Set<'static>> {
+    let newer = SINCE.into_iter().filter(|(since, _)| server.is_some_and(|server| server >= *since));
+    ALWAYS.into_iter().chain(newer.map(|(_, setting)| setting)).collect()
+}
+
+const COMPARING: [Set<'_>; 4] =
+    [("TimeZone", "UTC"), ("DateStyle", "ISO,YMD"), ("jit", "off"), ("default_transaction_read_only", "on")];
 
 /// What each of the connections may use to sort an index, in bytes, on a machine with this much memory.
 fn maintenance_memory(total: u64) -> u64 {
@@ -94,12 +172,23 @@ fn maintenance_memory(total: u64) -> u64 {
 /// Settings of a session that loads many rows. Nothing is durable before the commit of a later, ordinary
 /// session, which flushes everything that was written before it (chapter "Asynchronous Commit"). Rows are not
 /// counted as changes: autovacuum would gather statistics meanwhile, and they are gathered when all is there.
-const LOADING: &str = "-c synchronous_commit=off -c track_counts=off -c jit=off \
-    -c statement_timeout=0 -c idle_in_transaction_session_timeout=0 \
-    -c default_transaction_read_only=off";
+const LOADING: [Set<'_>; 4] = [
+    ("synchronous_commit", "off"),
+    ("track_counts", "off"),
+    ("jit", "off"),
+    ("default_transaction_read_only", "off"),
+];
 
-const ANALYZING: &str = "-c synchronous_commit=off -c statement_timeout=0 -c idle_in_transaction_session_timeout=0 \
-    -c default_transaction_read_only=off";
+const ANALYZING: [Set<'_>; 2] = [("synchronous_commit", "off"), ("default_transaction_read_only", "off")];
+
+/// As the server takes it apart again: words are separated by spaces, and a backslash keeps the next character.
+fn written(settings: &[Set<'_>]) -> String {
+    let words = settings.iter().map(|(name, value)| {
+        let value = value.replace('\\', "\\\\").replace(' ', "\\ ");
+        format!("-c {name}={value}")
+    });
+    words.collect::<Vec<_>>().join(" ")
+}
 
 fn value(text: &str) -> String {
     format!("'{}'", text.replace('\\', "\\\\").replace('\'', "\\'"))
@@ -118,9 +207,61 @@ mod tests {
     #[test]
     fn a_name_full_of_quotes_stays_one_name() {
         let connection = Connection::new(Path::new("/run/x"), 5432, "postgres");
-        assert_eq!(
-            connection.conninfo(r"it's \ a=b 🐘"),
-            r"host='/run/x' port=5432 user='postgres' dbname='it\'s \\ a=b 🐘' application_name=matrix-postgres"
-        );
+        let text = connection.conninfo(r"it's \ a=b 🐘");
+        let expected = r"host='/run/x' port=5432 user='postgres' dbname='it\'s \\ a=b 🐘' application_name=matrix-postgres options='-c search_path=pg_catalog,pg_temp ";
+        assert!(text.starts_with(expected), "{text}");
+        assert!(text.contains(r" -c default_transaction_isolation=read\\ committed "), "{text}");
+    }
+
+    #[test]
+    fn a_server_is_told_only_what_it_knows() {
+        let options = |major: u16| Connection::options(Some(Major(major)));
+        for (setting, since) in [("idle_session_timeout=0", 14), ("event_triggers=off", 17)] {
+            assert!(options(since).contains(setting), "{setting}");
+            assert!(!options(since - 1).contains(setting), "{setting}");
+            assert!(!Connection::options(None).contains(setting), "{setting}");
+        }
+    }
+
+    #[test]
+    fn in_every_session_names_are_the_servers_own() {
+        let connection = Connection::new(Path::new("/run/x"), 5432, "postgres").to_server(Major(17));
+        for text in [
+            connection.conninfo("d"),
+            connection.conninfo_for_asking("d"),
+            connection.conninfo_for_changing("d"),
+            connection.conninfo_for_loading("d", 2),
+            connection.conninfo_for_analyzing("d"),
+            connection.conninfo_for_comparison("d"),
+        ] {
+            assert!(text.contains("-c search_path=pg_catalog,pg_temp "), "{text}");
+            assert!(text.contains(" -c role=none ") && text.contains(" -c event_triggers=off"), "{text}");
+        }
+    }
+
+    /// The search path of our sessions is enough for that; this is the second line.
+    #[test]
+    fn no_query_names_a_catalog_without_its_schema() {
+        fn walk(directory: &Path, found: &mut Vec<String>) {
+            for entry in std::fs::read_dir(directory).unwrap().flatten() {
+                let path = entry.path();
+                if path.is_dir() {
+                    walk(&path, found);
+                    continue;
+                }
+                let text = std::fs::read_to_string(&path).unwrap();
+                for (number, line) in text.lines().enumerate() {
+                    let bare = |word: &str| line.contains(&format!("{word} pg_"));
+                    if ["FROM", "JOIN", "UPDATE", "TABLE"].into_iter().any(bare)
+                        && !line.contains(" pg_catalog.")
+                    {
+                        found.push(format!("{}:{}: {line}", path.display(), number + 1));
+                    }
+                }
+            }
+        }
+        let mut found = Vec::new();
+        walk(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), &mut found);
+        assert!(found.is_empty(), "{found:#?}");
     }
 }

@@ -82,29 +82,29 @@ pub struct Initialisation {
 pub fn initialisation(session: &Session<'_>) -> Result<Initialisation> {
     session.query(
         "postgres",
-        "WITH databases AS (SELECT datname::text AS name, pg_encoding_to_char(encoding) AS encoding,
-                datcollate AS lc_collate, datctype AS lc_ctype, to_jsonb(d)->>'datlocprovider' AS provider,
-                coalesce(to_jsonb(d)->>'datlocale', to_jsonb(d)->>'daticulocale') AS locale,
-                to_jsonb(d)->>'daticurules' AS rules
-            FROM pg_database d WHERE datname IN ('template0', 'template1', 'postgres')),
+        "WITH databases AS (SELECT datname::text AS name, pg_catalog.pg_encoding_to_char(encoding) AS encoding,
+                datcollate AS lc_collate, datctype AS lc_ctype, pg_catalog.to_jsonb(d)->>'datlocprovider' AS provider,
+                coalesce(pg_catalog.to_jsonb(d)->>'datlocale', pg_catalog.to_jsonb(d)->>'daticulocale') AS locale,
+                pg_catalog.to_jsonb(d)->>'daticurules' AS rules
+            FROM pg_catalog.pg_database d WHERE datname IN ('template0', 'template1', 'postgres')),
         -- template0 can be dropped, too.
         first AS (SELECT * FROM databases ORDER BY name = 'template0' DESC, name = 'template1' DESC LIMIT 1)
-        SELECT json_build_object(
-            'superuser', (SELECT rolname FROM pg_roles WHERE oid = 10),
+        SELECT pg_catalog.json_build_object(
+            'superuser', (SELECT rolname FROM pg_catalog.pg_roles WHERE oid = 10),
             'encoding', encoding,
             'collate', lc_collate,
             'ctype', lc_ctype,
             'provider', provider,
             'locale', locale,
             'rules', rules,
-            'wal_segment', (SELECT bytes_per_wal_segment FROM pg_control_init()),
-            'group_access', coalesce(current_setting('data_directory_mode', true) = '0750', false),
-            'differing', (SELECT coalesce(json_agg(d.name ORDER BY d.name), '[]') FROM databases d
+            'wal_segment', (SELECT bytes_per_wal_segment FROM pg_catalog.pg_control_init()),
+            'group_access', coalesce(pg_catalog.current_setting('data_directory_mode', true) = '0750', false),
+            'differing', (SELECT coalesce(pg_catalog.json_agg(d.name ORDER BY d.name), '[]') FROM databases d
                 WHERE d.name <> first.name
                 AND (d.encoding, d.lc_collate, d.lc_ctype, d.provider, d.locale, d.rules) IS DISTINCT FROM
                     (first.encoding, first.lc_collate, first.lc_ctype, first.provider, first.locale, first.rules)),
-            'missing', (SELECT coalesce(json_agg(name ORDER BY name), '[]')
-                FROM unnest(ARRAY['template1', 'postgres']) AS name
+            'missing', (SELECT coalesce(pg_catalog.json_agg(name ORDER BY name), '[]')
+                FROM pg_catalog.unnest(ARRAY['template1', 'postgres']) AS name
                 WHERE name NOT IN (SELECT name FROM databases)))
         FROM first;",
     )

@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::path::Path;
 
-use super::Major;
+use super::{Connection, Major};
 use crate::runtime::Call;
 
 /// One of the two clusters.
@@ -42,6 +42,9 @@ pub fn call(
     jobs: usize,
 ) -> Call {
     let mut call = Call::new("pg_upgrade", [format!("--jobs={jobs}"), format!("--username={superuser}")]);
+    // For its own sessions, and for those of the programs that it calls, with both servers.
+    let older = old.major.min(new.major);
+    call.environment.push(("PGOPTIONS", Connection::options(Some(older)).into()));
     match mode {
         Mode::Check => call.arguments.push("--check".into()),
         Mode::Share => {
@@ -106,6 +109,19 @@ mod tests {
              --old-options=-c hba_file=/s/hba -c ssl=off --new-bindir=/p/17 --new-datadir=/new --new-port=5432 \
              --socketdir=/s"
         );
+    }
+
+    #[test]
+    fn its_sessions_are_as_ours_with_both_servers() {
+        let cluster = |major| Cluster {
+            major: Major(major),
+            programs: Path::new("/p"),
+            data_directory: Path::new("/d"),
+            port: 5432,
+            settings: &[],
+        };
+        let call = call(Mode::Check, cluster(15), cluster(17), "postgres", Path::new("/s"), 2);
+        assert_eq!(call.environment, [("PGOPTIONS", Connection::options(Some(Major(15))).into())]);
     }
 
     #[test]

@@ -8,8 +8,17 @@ use super::{Connection, HELPERS, Major};
 use crate::error::{Error, Kind, Result};
 use crate::runtime::{Call, Runtime, output};
 
-/// psql for a script on standard input: no start-up file, bare tuples, stop at the first error.
+/// psql for a script on standard input that changes nothing: no start-up file, bare tuples, stop at the first error.
 pub fn script(connection: &Connection, database: &str) -> Call {
+    bare(&connection.conninfo_for_asking(database))
+}
+
+/// The same for one that does.
+fn change(connection: &Connection, database: &str) -> Call {
+    bare(&connection.conninfo_for_changing(database))
+}
+
+fn bare(conninfo: &str) -> Call {
     Call::new(
         "psql",
         [
@@ -21,7 +30,7 @@ pub fn script(connection: &Connection, database: &str) -> Call {
             "--set=ON_ERROR_STOP=1",
             "--file=-",
             "--dbname",
-            &connection.conninfo_for_asking(database),
+            conninfo,
         ],
     )
 }
@@ -74,7 +83,7 @@ impl Session<'_> {
     /// # Errors
     /// [`Kind::Server`] with the server's own words.
     pub fn execute(&self, database: &str, sql: &str) -> Result<()> {
-        self.run(database, sql).map(drop)
+        self.carry_out(&change(self.connection, database), database, sql.as_bytes()).map(drop)
     }
 
     /// Runs a query that returns one JSON document: whatever names and values are made of, they arrive whole.
@@ -82,7 +91,7 @@ impl Session<'_> {
     /// # Errors
     /// [`Kind::Server`] with the server's own words.
     pub fn query<T: DeserializeOwned>(&self, database: &str, sql: &str) -> Result<T> {
-        let answer = self.run(database, sql)?;
+        let answer = self.ask(database, sql)?;
         serde_json::from_slice(&answer).map_err(|error| {
             let text = String::from_utf8_lossy(&answer[..answer.len().min(200)]).into_owned();
             Error::new(Kind::Bug, format!("unexpected answer to a query on database {database:?}: {text:?}"))
@@ -95,7 +104,7 @@ impl Session<'_> {
     /// # Errors
     /// [`Kind::Server`] with the server's own words.
     pub fn answers<T: DeserializeOwned>(&self, database: &str, sql: &str) -> Result<Vec<T>> {
-        let answers = self.run(database, sql)?;
+        let answers = self.ask(database, sql)?;
         serde_json::Deserializer::from_slice(&answers).into_iter().collect::<Result<_, _>>().map_err(
             |error| {
                 Error::new(Kind::Bug, format!("unexpected answer to a script on database {database:?}"))
@@ -112,7 +121,7 @@ impl Session<'_> {
         self.carry_out(&load(self.connection, database), database, sql).map(drop)
     }
 
-    fn run(&self, database: &str, sql: &str) -> Result<Vec<u8>> {
+    fn ask(&self, database: &str, sql: &str) -> Result<Vec<u8>> {
         self.carry_out(&script(self.connection, database), database, sql.as_bytes())
     }
 

@@ -30,10 +30,10 @@ pub fn are_known(session: &Session<'_>) -> Result<bool> {
 /// [`crate::Kind::Server`].
 pub fn remove(session: &Session<'_>, database: &str) -> Result<()> {
     let sql = format!(
-        "UPDATE pg_attribute SET attoptions = (SELECT array_agg(option) FROM unnest(attoptions) AS option
-            WHERE NOT starts_with(option, '{OPTION}='))
-        WHERE attrelid >= 16384 AND EXISTS (SELECT FROM unnest(attoptions) AS option
-            WHERE starts_with(option, '{OPTION}='));"
+        "UPDATE pg_catalog.pg_attribute SET attoptions = (SELECT pg_catalog.array_agg(option) FROM pg_catalog.unnest(attoptions) AS option
+            WHERE NOT pg_catalog.starts_with(option, '{OPTION}='))
+        WHERE attrelid >= 16384 AND EXISTS (SELECT FROM pg_catalog.unnest(attoptions) AS option
+            WHERE pg_catalog.starts_with(option, '{OPTION}='));"
     );
     session.execute(database, &sql)
 }
@@ -41,7 +41,7 @@ pub fn remove(session: &Session<'_>, database: &str) -> Result<()> {
 /// Of relations that are the user's, or of those of initdb (`FirstNormalObjectId`).
 fn query(compared: &str) -> String {
     format!(
-        "SELECT to_json(EXISTS (SELECT FROM pg_attribute, unnest(attoptions) AS option
-            WHERE starts_with(option, '{OPTION}=') AND attrelid {compared} 16384));"
+        "SELECT pg_catalog.to_json(EXISTS (SELECT FROM pg_catalog.pg_attribute, pg_catalog.unnest(attoptions) AS option
+            WHERE pg_catalog.starts_with(option, '{OPTION}=') AND attrelid {compared} 16384));"
     )
 }

@@ -125,6 +125,7 @@ impl Runtime for Host {
             false => Command::new(program),
         };
         command.args(&call.arguments).env_clear().envs(ENVIRONMENT).current_dir("/");
+        command.envs(call.environment.iter().map(|(name, value)| (name, value)));
         Ok(command)
     }
 }

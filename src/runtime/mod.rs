@@ -30,6 +30,8 @@ pub struct Call {
     pub program: &'static str,
     /// Its arguments. Never a secret: every user of the machine can read them.
     pub arguments: Vec<OsString>,
+    /// What it finds in its environment beside what every program does. Never a secret either.
+    pub environment: Vec<(&'static str, OsString)>,
     /// Whether it writes so much that its standard output should have a large buffer.
     pub bulk_output: bool,
 }
@@ -38,7 +40,7 @@ impl Call {
     /// A call of `program` with these arguments.
     pub fn new<A: Into<OsString>>(program: &'static str, arguments: impl IntoIterator<Item = A>) -> Self {
         let arguments = arguments.into_iter().map(Into::into).collect();
-        Self { program, arguments, bulk_output: false }
+        Self { program, arguments, environment: Vec::new(), bulk_output: false }
     }
 
     /// The same call with a large buffer for its standard output, where the runtime can give it one.

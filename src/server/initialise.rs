@@ -136,7 +136,8 @@ fn create_database(
         .tempdir_in(&settings.socket_directory)
         .at("create a directory in", &settings.socket_directory)?;
     chown(sockets.path(), Some(account.uid), Some(account.gid)).at("change the owner of", sockets.path())?;
-    let connection = Connection::new(sockets.path(), settings.server.port, &settings.server.superuser);
+    let connection =
+        Connection::new(sockets.path(), settings.server.port, &settings.server.superuser).to_server(major);
     let server = PrivateServer::start(runtime, major, cluster, &connection, account, START)?;
     let session = Session { runtime, major, connection: &connection };
     session.execute("postgres", &first_script(settings, password))?;

@@ -145,54 +145,56 @@ pub struct Contained {
     pub stale_indexes: Vec<String>,
 }
 
-const SHARED: &str = "SELECT json_build_object(
-    'md5_roles', (SELECT coalesce(json_agg(rolname ORDER BY rolname), '[]') FROM pg_authid
+const SHARED: &str = "SELECT pg_catalog.json_build_object(
+    'md5_roles', (SELECT coalesce(pg_catalog.json_agg(rolname ORDER BY rolname), '[]') FROM pg_catalog.pg_authid
         WHERE rolcanlogin AND rolpassword LIKE 'md5%'),
-    'scram_only', EXISTS (SELECT FROM pg_hba_file_rules WHERE auth_method = 'scram-sha-256')
-        AND NOT EXISTS (SELECT FROM pg_hba_file_rules WHERE auth_method = 'md5'),
-    'tablespaces', (SELECT coalesce(json_agg(format('%s in %s', spcname, pg_tablespace_location(oid))), '[]')
-        FROM pg_tablespace WHERE spcname NOT LIKE 'pg\\_%'),
-    'prepared_transactions', (SELECT count(*) FROM pg_prepared_xacts),
-    'replication_slots', (SELECT coalesce(json_agg(slot_name), '[]') FROM pg_replication_slots),
-    'closed_databases', (SELECT coalesce(json_agg(datname), '[]') FROM pg_database
+    'scram_only', EXISTS (SELECT FROM pg_catalog.pg_hba_file_rules WHERE auth_method = 'scram-sha-256')
+        AND NOT EXISTS (SELECT FROM pg_catalog.pg_hba_file_rules WHERE auth_method = 'md5'),
+    'tablespaces', (SELECT coalesce(pg_catalog.json_agg(
+            pg_catalog.format('%s in %s', spcname, pg_catalog.pg_tablespace_location(oid))), '[]')
+        FROM pg_catalog.pg_tablespace WHERE spcname NOT LIKE 'pg\\_%'),
+    'prepared_transactions', (SELECT pg_catalog.count(*) FROM pg_catalog.pg_prepared_xacts),
+    'replication_slots', (SELECT coalesce(pg_catalog.json_agg(slot_name), '[]') FROM pg_catalog.pg_replication_slots),
+    'closed_databases', (SELECT coalesce(pg_catalog.json_agg(datname), '[]') FROM pg_catalog.pg_database
         WHERE NOT datallowconn AND datname <> 'template0'),
-    'invalid_databases', (SELECT coalesce(json_agg(datname), '[]') FROM pg_database WHERE datconnlimit = -2),
-    'settings', (SELECT coalesce(json_agg(json_build_object(
-            'role', CASE WHEN setrole <> 0 THEN pg_get_userbyid(setrole) END,
-            'database', (SELECT datname FROM pg_database WHERE oid = setdatabase),
-            'name', split_part(line, '=', 1)) ORDER BY setdatabase, setrole, line), '[]')
-        FROM pg_db_role_setting, unnest(setconfig) AS line WHERE split_part(line, '=', 1) NOT LIKE '%.%'),
-    'sessions', (SELECT coalesce(json_agg(json_build_object(
-            'who', format('%s@%s (%s)', usename, datname, coalesce(nullif(application_name, ''), 'unnamed')),
+    'invalid_databases', (SELECT coalesce(pg_catalog.json_agg(datname), '[]') FROM pg_catalog.pg_database WHERE datconnlimit = -2),
+    'settings', (SELECT coalesce(pg_catalog.json_agg(pg_catalog.json_build_object(
+            'role', CASE WHEN setrole <> 0 THEN pg_catalog.pg_get_userbyid(setrole) END,
+            'database', (SELECT datname FROM pg_catalog.pg_database WHERE oid = setdatabase),
+            'name', pg_catalog.split_part(line, '=', 1)) ORDER BY setdatabase, setrole, line), '[]')
+        FROM pg_catalog.pg_db_role_setting, pg_catalog.unnest(setconfig) AS line WHERE pg_catalog.split_part(line, '=', 1) NOT LIKE '%.%'),
+    'sessions', (SELECT coalesce(pg_catalog.json_agg(pg_catalog.json_build_object(
+            'who', pg_catalog.format('%s@%s (%s)', usename, datname, coalesce(nullif(application_name, ''), 'unnamed')),
             'backend', pid, 'port', CASE WHEN client_port > 0 THEN client_port END)), '[]')
-        FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()),
-    'synchronous_standbys', current_setting('synchronous_standby_names'),
-    'wal_level', current_setting('wal_level'),
-    'free_wal_senders', current_setting('max_wal_senders')::int
-        - (SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'walsender'),
-    'free_replication_slots', current_setting('max_replication_slots')::int
-        - (SELECT count(*) FROM pg_replication_slots));";
+        FROM pg_catalog.pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_catalog.pg_backend_pid()),
+    'synchronous_standbys', pg_catalog.current_setting('synchronous_standby_names'),
+    'wal_level', pg_catalog.current_setting('wal_level'),
+    'free_wal_senders', pg_catalog.current_setting('max_wal_senders')::int
+        - (SELECT pg_catalog.count(*) FROM pg_catalog.pg_stat_activity WHERE backend_type = 'walsender'),
+    'free_replication_slots', pg_catalog.current_setting('max_replication_slots')::int
+        - (SELECT pg_catalog.count(*) FROM pg_catalog.pg_replication_slots));";
 
 /// Whoever has locked a table for long is named by the server; nobody is kept waiting without a word.
-const CONTAINED: &str = "SET lock_timeout = '30s'; SELECT json_build_object(
-    'extensions', (SELECT coalesce(json_agg(extname ORDER BY extname), '[]') FROM pg_extension),
-    'large_objects', (SELECT count(*) FROM pg_largeobject_metadata),
-    'unlogged_bytes', (SELECT coalesce(sum(pg_table_size(oid)), 0)::bigint FROM pg_class
+const CONTAINED: &str = "SET lock_timeout = '30s'; SELECT pg_catalog.json_build_object(
+    'extensions', (SELECT coalesce(pg_catalog.json_agg(extname ORDER BY extname), '[]') FROM pg_catalog.pg_extension),
+    'large_objects', (SELECT pg_catalog.count(*) FROM pg_catalog.pg_largeobject_metadata),
+    'unlogged_bytes', (SELECT coalesce(pg_catalog.sum(pg_catalog.pg_table_size(oid)), 0)::bigint FROM pg_catalog.pg_class
         WHERE relpersistence = 'u' AND relkind = 'r'),
-    'stale_indexes', (SELECT coalesce(json_agg(format('%I.%I', nspname, relname)), '[]')
-        FROM pg_index JOIN pg_class c ON c.oid = indexrelid JOIN pg_namespace n ON n.oid = relnamespace
+    'stale_indexes', (SELECT coalesce(pg_catalog.json_agg(pg_catalog.format('%I.%I', nspname, relname)), '[]')
+        FROM pg_catalog.pg_index JOIN pg_catalog.pg_class c ON c.oid = indexrelid JOIN pg_catalog.pg_namespace n ON n.oid = relnamespace
         WHERE relkind = 'i' AND relpersistence = 'p' AND nspname !~ '^pg_' AND nspname <> 'information_schema'
-        AND EXISTS (SELECT FROM unnest(indcollation) AS used (collation_oid)
-            JOIN pg_collation co ON co.oid = collation_oid
-            WHERE CASE WHEN collprovider = 'd' THEN (SELECT STALE FROM pg_database WHERE datname = current_database())
+        AND EXISTS (SELECT FROM pg_catalog.unnest(indcollation) AS used (collation_oid)
+            JOIN pg_catalog.pg_collation co ON co.oid = collation_oid
+            WHERE CASE WHEN collprovider = 'd' THEN (
+                    SELECT STALE FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database())
                 WHEN collprovider = 'b' OR collcollate ~* '^(c|posix)($|\\.)' THEN false
-                ELSE collversion IS DISTINCT FROM pg_collation_actual_version(co.oid) END)));";
+                ELSE collversion IS DISTINCT FROM pg_catalog.pg_collation_actual_version(co.oid) END)));";
 
 /// Whether the collation of a database has another version than its indexes were built with. Before 15 that was not
 /// recorded; C has none (chapter "Collation Support", ALTER COLLATION).
 fn stale(version: u32) -> &'static str {
     match version >= 150_000 {
-        true => "datcollversion IS DISTINCT FROM pg_database_collation_actual_version(oid)",
+        true => "datcollversion IS DISTINCT FROM pg_catalog.pg_database_collation_actual_version(oid)",
         false => "datcollate !~* '^(c|posix)($|\\.)'",
     }
 }
@@ -277,8 +279,10 @@ fn cluster(settings: &Settings, runtime: &dyn Runtime, installed: &[Major]) -> R
     let connection = Connection::new(socket_directory, server.port, &server.superuser);
     let Some(&major) = installed.last().filter(|_| connection.socket().exists()) else { return Ok(None) };
     let session = postgres::Session { runtime, major, connection: &connection };
-    let databases = postgres::databases(&session)?;
     let server = postgres::server_facts(&session)?;
+    let connection = connection.clone().to_server(server.major()?);
+    let session = postgres::Session { connection: &connection, ..session };
+    let databases = postgres::databases(&session)?;
     let contained = CONTAINED.replace("STALE", stale(server.version_num));
     let contents = databases
         .iter()

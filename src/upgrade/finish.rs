@@ -75,7 +75,7 @@ pub fn finish(work: &mut Work<'_>) -> Result<()> {
 
 fn start_server(work: &mut Work<'_>) -> Result<()> {
     work.start_server()?;
-    let connection = work.live_connection();
+    let connection = work.live_connection().to_server(work.entry().to);
     let counters = written::counters(&work.live_session(&connection))?;
     work.journal.entry.written_before = Some(counters);
     Ok(())
@@ -86,7 +86,7 @@ fn start_server(work: &mut Work<'_>) -> Result<()> {
 fn written(work: &Work<'_>) -> Result<Vec<String>> {
     let running = work.manager.running(&work.entry().clients)?;
     work.manager.stop_all(&running, work.settings.clients.timeout)?;
-    let connection = work.live_connection();
+    let connection = work.live_connection().to_server(work.entry().to);
     let now = written::counters(&work.live_session(&connection))?;
     match &work.entry().written_before {
         Some(before) => Ok(written::since(before, &now)),

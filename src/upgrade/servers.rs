@@ -224,7 +224,7 @@ impl<'a> Private<'a> {
         programs: Major,
         more: &[String],
     ) -> Result<Self> {
-        let connection = sockets.connection(side, superuser);
+        let connection = sockets.connection(side, superuser).to_server(major);
         let mut settings = sockets.settings();
         // A postgresql.conf may name another directory than its own.
         settings.push(format!("data_directory={}", data_directory.display()));

@@ -17,6 +17,10 @@ use crate::runtime::{Call, Child, interrupt, output};
 /// How often the new server is asked how large its databases are by now.
 const TICK: Duration = Duration::from_secs(1);
 
+/// What it is asked.
+const SIZE: &str = "SELECT pg_catalog.to_json(pg_catalog.sum(pg_catalog.pg_database_size(oid))::bigint)
+    FROM pg_catalog.pg_database;";
+
 /// How long pg_dumpall waits for a lock: there is nobody else.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(60);
 
@@ -219,9 +223,7 @@ fn watch(mut child: Child, new: Option<&Session<'_>>, progress: &mut dyn Progres
         interrupt::check()?;
         std::thread::sleep(Duration::from_millis(10));
         if let Some(new) = new.filter(|_| asked.elapsed() > TICK) {
-            if let Ok(size) =
-                new.query("postgres", "SELECT to_json(sum(pg_database_size(oid))::bigint) FROM pg_database;")
-            {
+            if let Ok(size) = new.query("postgres", SIZE) {
                 progress.advance(size);
             }
             asked = Instant::now();

@@ -127,7 +127,7 @@ impl<'a> Work<'a> {
             .hint(hint.unwrap_or_default()))
     }
 
-    /// How to reach the server of the unit.
+    /// How to reach the server of the unit, which is of the old version or of the new one.
     pub fn live_connection(&self) -> Connection {
         let Settings { socket_directory, server, .. } = self.settings;
         Connection::new(socket_directory, server.port, &server.superuser)

@@ -16,9 +16,10 @@ use crate::runtime::Runtime;
 pub type Counters = BTreeMap<String, BTreeMap<String, u64>>;
 
 /// Since statistics were last reset; a crash resets them (chapter "The Cumulative Statistics System").
-const COUNTERS: &str = "SELECT coalesce(json_object_agg(format('%I.%I', schemaname, relname),
+const COUNTERS: &str =
+    "SELECT coalesce(pg_catalog.json_object_agg(pg_catalog.format('%I.%I', schemaname, relname),
         n_tup_ins + n_tup_upd + n_tup_del), '{}')
-    FROM pg_stat_user_tables WHERE n_tup_ins + n_tup_upd + n_tup_del > 0;";
+    FROM pg_catalog.pg_stat_user_tables WHERE n_tup_ins + n_tup_upd + n_tup_del > 0;";
 
 /// What the server has counted so far.
 ///
@@ -64,7 +65,7 @@ pub enum Loss {
 pub fn loss(settings: &Settings, runtime: &dyn Runtime, entry: &Entry) -> Loss {
     let since_when = entry.clients_started.unwrap_or(entry.since);
     let Settings { socket_directory, server, .. } = settings;
-    let connection = Connection::new(socket_directory, server.port, &server.superuser);
+    let connection = Connection::new(socket_directory, server.port, &server.superuser).to_server(entry.to);
     let session = Session { runtime, major: entry.to, connection: &connection };
     match (&entry.written_before, counters(&session)) {
         (Some(before), Ok(now)) => match since(before, &now) {

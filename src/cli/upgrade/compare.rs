@@ -8,7 +8,7 @@ use clap::Args;
 
 use crate::config::{Depth, Settings};
 use crate::error::{Error, Kind, Result};
-use crate::postgres::{Connection, Major, Session};
+use crate::postgres::{self, Connection, Major, Session};
 use crate::report;
 use crate::runtime::Runtime as _;
 use crate::upgrade::compare::{Snapshot, differences};
@@ -48,6 +48,8 @@ pub(super) fn run(settings: &Settings, asked: &Arguments) -> Result<ExitCode> {
     let snapshot = |socket: &Path| {
         let connection = Connection::new(socket, settings.server.port, &settings.server.superuser);
         let session = Session { runtime: &host, major, connection: &connection };
+        let connection = connection.clone().to_server(postgres::server_facts(&session)?.major()?);
+        let session = Session { connection: &connection, ..session };
         Snapshot::take(&session, depth, asked.jobs, &mut *report::progress(crate::cli::on_terminal()))
     };
     let (old, new) = std::thread::scope(|scope| {

@@ -233,7 +233,7 @@ impl Findings {
             self.add(
                 Weight::Blocker,
                 format!("{} prepared transactions are not ended", shared.prepared_transactions),
-                Some("matrix-postgres-cli -c 'SELECT * FROM pg_prepared_xacts', then COMMIT or ROLLBACK PREPARED"),
+                Some("matrix-postgres-cli -c 'SELECT * FROM pg_catalog.pg_prepared_xacts', then COMMIT or ROLLBACK PREPARED"),
             );
         }
         for database in &shared.closed_databases {

@@ -129,62 +129,65 @@ pub(super) fn ask(session: &Session<'_>, database: &str, size: &str) -> Result<C
 /// and made anew, and is initdb's own again in a new cluster.
 const QUERY: &str = "
 WITH relations AS MATERIALIZED (
-    SELECT c.*, nspname, EXISTS (SELECT FROM pg_depend WHERE classid = 'pg_class'::regclass AND objid = c.oid
+    SELECT c.*, nspname, EXISTS (SELECT FROM pg_catalog.pg_depend WHERE classid = 'pg_catalog.pg_class'::regclass AND objid = c.oid
         AND deptype = 'e') AS of_extension
-    FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace
+    FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = relnamespace
     WHERE relpersistence <> 't' AND nspname <> 'information_schema' AND nspname !~ '^pg_'
 ), columns AS (
-    SELECT attrelid, json_agg(json_build_array(attname,
-        format_type(atttypid, atttypmod) || CASE WHEN attnotnull THEN ' NOT NULL' ELSE '' END || CASE
+    SELECT attrelid, pg_catalog.json_agg(pg_catalog.json_build_array(attname,
+        pg_catalog.format_type(atttypid, atttypmod) || CASE WHEN attnotnull THEN ' NOT NULL' ELSE '' END || CASE
             WHEN attgenerated <> '' THEN ' GENERATED' WHEN attidentity <> '' THEN ' IDENTITY'
             WHEN atthasdef THEN ' DEFAULT' ELSE '' END) ORDER BY attnum) AS list
-    FROM pg_attribute WHERE attnum > 0 AND NOT attisdropped AND attrelid IN (SELECT oid FROM relations)
+    FROM pg_catalog.pg_attribute WHERE attnum > 0 AND NOT attisdropped AND attrelid IN (SELECT oid FROM relations)
     GROUP BY attrelid
 )
-SELECT json_build_object(
-    'relations', (SELECT coalesce(json_agg(json_build_object(
+SELECT pg_catalog.json_build_object(
+    'relations', (SELECT coalesce(pg_catalog.json_agg(pg_catalog.json_build_object(
             'schema', nspname, 'name', relname, 'kind', relkind, 'of_extension', of_extension,
             'populated', relispopulated, 'columns', CASE WHEN relkind = 'S' THEN '[]' ELSE coalesce(list, '[]') END,
-            'bytes', CASE WHEN relkind = 'r' THEN coalesce(SIZE(r.oid), 0) ELSE 0 END)), '[]')
+            'bytes', CASE WHEN relkind = 'r' THEN coalesce(pg_catalog.SIZE(r.oid), 0) ELSE 0 END)), '[]')
         FROM relations r LEFT JOIN columns ON attrelid = r.oid WHERE relkind IN ('r', 'p', 'v', 'm', 'f', 'S')),
-    'indexes', (SELECT coalesce(json_agg(json_build_array(
-            json_build_object('schema', nspname, 'name', relname),
-            json_build_object('valid', indisvalid, 'ready', indisready, 'unique', indisunique))), '[]')
-        FROM relations r JOIN pg_index i ON i.indexrelid = r.oid WHERE NOT of_extension),
-    'constraints', (SELECT coalesce(json_agg(json_build_array(
-            json_build_object('schema', coalesce(r.nspname, tn.nspname), 'name', coalesce(relname, typname)), conname,
-            json_build_object('kind', contype, 'valid', convalidated))), '[]')
-        FROM pg_constraint con LEFT JOIN relations r ON r.oid = conrelid AND NOT of_extension
-            LEFT JOIN pg_type t ON t.oid = contypid AND NOT EXISTS (SELECT FROM pg_depend
-                WHERE classid = 'pg_type'::regclass AND objid = t.oid AND deptype = 'e')
-            LEFT JOIN pg_namespace tn ON tn.oid = typnamespace AND tn.nspname <> 'information_schema'
+    'indexes', (SELECT coalesce(pg_catalog.json_agg(pg_catalog.json_build_array(
+            pg_catalog.json_build_object('schema', nspname, 'name', relname),
+            pg_catalog.json_build_object('valid', indisvalid, 'ready', indisready, 'unique', indisunique))), '[]')
+        FROM relations r JOIN pg_catalog.pg_index i ON i.indexrelid = r.oid WHERE NOT of_extension),
+    'constraints', (SELECT coalesce(pg_catalog.json_agg(pg_catalog.json_build_array(
+            pg_catalog.json_build_object('schema', coalesce(r.nspname, tn.nspname), 'name', coalesce(relname, typname)), conname,
+            pg_catalog.json_build_object('kind', contype, 'valid', convalidated))), '[]')
+        FROM pg_catalog.pg_constraint con LEFT JOIN relations r ON r.oid = conrelid AND NOT of_extension
+            LEFT JOIN pg_catalog.pg_type t ON t.oid = contypid AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend
+                WHERE classid = 'pg_catalog.pg_type'::regclass AND objid = t.oid AND deptype = 'e')
+            LEFT JOIN pg_catalog.pg_namespace tn ON tn.oid = typnamespace AND tn.nspname <> 'information_schema'
                 AND tn.nspname !~ '^pg_'
         WHERE contype IN ('c', 'f', 'p', 'u', 'x') AND NOT (contype = 'f' AND conparentid <> 0)
             AND coalesce(r.nspname, tn.nspname) IS NOT NULL),
-    'large_objects', (SELECT json_build_object('count', count(*), 'hash', coalesce(sum(hashtextextended(concat_ws('|',
-            m.oid, pg_get_userbyid(lomowner), privileges, obj_description(m.oid, 'pg_largeobject')), 0)), 0)::text)
-        FROM pg_largeobject_metadata m, LATERAL (
-            SELECT string_agg(concat_ws(' ', CASE WHEN grantee <> 0 THEN pg_get_userbyid(grantee) END,
-                privilege_type, is_grantable), ',' ORDER BY grantee = 0, pg_get_userbyid(grantee), privilege_type)
+    'large_objects', (SELECT pg_catalog.json_build_object('count', pg_catalog.count(*), 'hash',
+            coalesce(pg_catalog.sum(pg_catalog.hashtextextended(pg_catalog.concat_ws('|',
+            m.oid, pg_catalog.pg_get_userbyid(lomowner), privileges, pg_catalog.obj_description(m.oid, 'pg_largeobject')), 0)), 0)::text)
+        FROM pg_catalog.pg_largeobject_metadata m, LATERAL (
+            SELECT pg_catalog.string_agg(pg_catalog.concat_ws(' ', CASE WHEN grantee <> 0 THEN pg_catalog.pg_get_userbyid(grantee) END,
+                privilege_type, is_grantable), ',' ORDER BY grantee = 0, pg_catalog.pg_get_userbyid(grantee), privilege_type)
                 AS privileges
-            FROM aclexplode(coalesce(lomacl, acldefault('L', lomowner)))) AS a),
-    'counts', json_build_object(
-        'schemas', (SELECT count(*) FROM pg_namespace
+            FROM pg_catalog.aclexplode(coalesce(lomacl, pg_catalog.acldefault('L', lomowner)))) AS a),
+    'counts', pg_catalog.json_build_object(
+        'schemas', (SELECT pg_catalog.count(*) FROM pg_catalog.pg_namespace
             WHERE oid >= 16384 AND nspname !~ '^pg_' AND nspname <> 'public'),
-        'extensions', (SELECT count(*) FROM pg_extension),
-        'functions', (SELECT count(*) FROM pg_proc p WHERE oid >= 16384 AND NOT EXISTS (SELECT FROM pg_depend
-            WHERE classid = 'pg_proc'::regclass AND objid = p.oid AND deptype = 'i')),
-        'types', (SELECT count(*) FROM pg_type WHERE oid >= 16384 AND typtype IN ('b', 'd', 'e', 'r') AND typelem = 0),
-        'enumeration labels', (SELECT count(*) FROM pg_enum WHERE oid >= 16384),
-        'rules', (SELECT count(*) FROM pg_rewrite WHERE oid >= 16384),
-        'triggers', (SELECT count(*) FROM pg_trigger t WHERE oid >= 16384 AND NOT tgisinternal AND NOT EXISTS (
-            SELECT FROM pg_depend WHERE classid = 'pg_trigger'::regclass AND objid = t.oid
-            AND refclassid = 'pg_trigger'::regclass)),
-        'event triggers', (SELECT count(*) FROM pg_event_trigger),
-        'policies', (SELECT count(*) FROM pg_policy),
-        'column defaults', (SELECT count(*) FROM pg_attrdef WHERE oid >= 16384),
-        'extended statistics', (SELECT count(*) FROM pg_statistic_ext),
-        'default privileges', (SELECT count(*) FROM pg_default_acl),
-        'publications', (SELECT count(*) FROM pg_publication),
-        'comments', (SELECT count(*) FROM pg_description WHERE objoid >= 16384 AND NOT (
-            classoid = 'pg_namespace'::regclass AND objoid = (SELECT oid FROM pg_namespace WHERE nspname = 'public')))));";
+        'extensions', (SELECT pg_catalog.count(*) FROM pg_catalog.pg_extension),
+        'functions', (SELECT pg_catalog.count(*) FROM pg_catalog.pg_proc p WHERE oid >= 16384 AND NOT EXISTS (
+            SELECT FROM pg_catalog.pg_depend WHERE classid = 'pg_catalog.pg_proc'::regclass AND objid = p.oid AND deptype = 'i')),
+        'types', (SELECT pg_catalog.count(*) FROM pg_catalog.pg_type
+            WHERE oid >= 16384 AND typtype IN ('b', 'd', 'e', 'r') AND typelem = 0),
+        'enumeration labels', (SELECT pg_catalog.count(*) FROM pg_catalog.pg_enum WHERE oid >= 16384),
+        'rules', (SELECT pg_catalog.count(*) FROM pg_catalog.pg_rewrite WHERE oid >= 16384),
+        'triggers', (SELECT pg_catalog.count(*) FROM pg_catalog.pg_trigger t WHERE oid >= 16384 AND NOT tgisinternal AND NOT EXISTS (
+            SELECT FROM pg_catalog.pg_depend WHERE classid = 'pg_catalog.pg_trigger'::regclass AND objid = t.oid
+            AND refclassid = 'pg_catalog.pg_trigger'::regclass)),
+        'event triggers', (SELECT pg_catalog.count(*) FROM pg_catalog.pg_event_trigger),
+        'policies', (SELECT pg_catalog.count(*) FROM pg_catalog.pg_policy),
+        'column defaults', (SELECT pg_catalog.count(*) FROM pg_catalog.pg_attrdef WHERE oid >= 16384),
+        'extended statistics', (SELECT pg_catalog.count(*) FROM pg_catalog.pg_statistic_ext),
+        'default privileges', (SELECT pg_catalog.count(*) FROM pg_catalog.pg_default_acl),
+        'publications', (SELECT pg_catalog.count(*) FROM pg_catalog.pg_publication),
+        'comments', (SELECT pg_catalog.count(*) FROM pg_catalog.pg_description WHERE objoid >= 16384 AND NOT (
+            classoid = 'pg_catalog.pg_namespace'::regclass
+            AND objoid = (SELECT oid FROM pg_catalog.pg_namespace WHERE nspname = 'public')))));";

@@ -73,9 +73,9 @@ fn script(portion: &Portion, depth: Depth) -> String {
             // `(t.*)` is the row, whatever a column may be called.
             Item::Table(name) => (
                 match depth {
-                    Depth::Rows | Depth::Files => "count(*)::text, ''",
+                    Depth::Rows | Depth::Files => "pg_catalog.count(*)::text, ''",
                     Depth::Content => {
-                        "count(*)::text, coalesce(sum(hashtextextended((t.*)::text COLLATE \"C\", 0)), 0)::text"
+                        "pg_catalog.count(*)::text, coalesce(pg_catalog.sum(pg_catalog.hashtextextended((t.*)::text COLLATE \"C\", 0)), 0)::text"
                     }
                 },
                 format!("ONLY {} AS t", quoted(name)),
@@ -83,12 +83,13 @@ fn script(portion: &Portion, depth: Depth) -> String {
             Item::Sequence(name) => ("last_value::text, is_called::text", quoted(name)),
             // Where an object has holes, pages may be missing or be full of zeros.
             Item::LargeObjects => (
-                "'', coalesce(sum(hashtextextended(concat_ws('|', loid, pageno, rtrim(encode(data, 'hex'), '0')) \
-                 COLLATE \"C\", 0)), 0)::text",
-                "pg_largeobject WHERE rtrim(encode(data, 'hex'), '0') <> ''".to_owned(),
+                "'', coalesce(pg_catalog.sum(pg_catalog.hashtextextended(pg_catalog.concat_ws('|', loid, pageno, \
+                 pg_catalog.rtrim(pg_catalog.encode(data, 'hex'), '0')) COLLATE \"C\", 0)), 0)::text",
+                "pg_catalog.pg_largeobject WHERE pg_catalog.rtrim(pg_catalog.encode(data, 'hex'), '0') <> ''"
+                    .to_owned(),
             ),
         };
-        let _ = writeln!(sql, "SELECT json_build_array({number}, {values}) FROM {from};");
+        let _ = writeln!(sql, "SELECT pg_catalog.json_build_array({number}, {values}) FROM {from};");
     }
     sql
 }

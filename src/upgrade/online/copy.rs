@@ -125,7 +125,8 @@ fn wait(child: &mut Child, source: &Source<'_>, directory: &Path, progress: &mut
         require_room(directory)?;
         std::thread::sleep(TICK);
         if asked.elapsed() > 10 * TICK && source.from >= MANIFESTS {
-            let sql = "SELECT to_json(coalesce(max(backup_streamed), 0)) FROM pg_stat_progress_basebackup;";
+            let sql = "SELECT pg_catalog.to_json(coalesce(pg_catalog.max(backup_streamed), 0))
+                FROM pg_catalog.pg_stat_progress_basebackup;";
             if let Ok(done) = source.session().query("postgres", sql) {
                 progress.advance(done);
             }
@@ -177,7 +178,8 @@ fn full_disk(error: Error, directory: &Path) -> Error {
 fn limits(source: &Source<'_>) -> Result<Vec<String>> {
     source.session().query(
         "postgres",
-        "SELECT json_agg(format('%s=%s', name, setting)) FROM pg_settings WHERE name IN ('max_connections',
+        "SELECT pg_catalog.json_agg(pg_catalog.format('%s=%s', name, setting)) FROM pg_catalog.pg_settings
+            WHERE name IN ('max_connections',
             'max_worker_processes', 'max_wal_senders', 'max_prepared_transactions', 'max_locks_per_transaction');",
     )
 }
@@ -231,8 +233,9 @@ impl<'a> Follower<'a> {
     /// Looks every now and then how many bytes of log it has not replayed yet: nothing while it is not connected.
     fn until(&mut self, source: &Source<'_>, enough: impl Fn(Option<i64>) -> bool) -> Result<()> {
         let sql = format!(
-            "SELECT coalesce(to_json((SELECT pg_wal_lsn_diff(pg_current_wal_lsn(), replay_lsn)::bigint FROM pg_stat_replication
-                WHERE application_name = {} AND state = 'streaming' LIMIT 1)), 'null');",
+            "SELECT coalesce(pg_catalog.to_json((
+                SELECT pg_catalog.pg_wal_lsn_diff(pg_catalog.pg_current_wal_lsn(), replay_lsn)::bigint
+                FROM pg_catalog.pg_stat_replication WHERE application_name = {} AND state = 'streaming' LIMIT 1)), 'null');",
             literal(STANDBY)
         );
         let (mut connected, mut told) = (Instant::now(), Instant::now());
@@ -278,7 +281,7 @@ impl<'a> Follower<'a> {
             return Err(Error::new(Kind::DataDirectory, message));
         }
         let sql = format!(
-            "SELECT to_json(coalesce(pg_last_wal_replay_lsn() > {}::pg_lsn, false));",
+            "SELECT pg_catalog.to_json(coalesce(pg_catalog.pg_last_wal_replay_lsn() > {}::pg_lsn, false));",
             literal(&old.checkpoint)
         );
         let deadline = Instant::now() + PATIENCE;
@@ -307,7 +310,7 @@ impl<'a> Follower<'a> {
     /// # Errors
     /// [`Kind::Server`].
     pub fn promote(self) -> Result<Private<'a>> {
-        let sql = format!("SELECT to_json(pg_promote(true, {}));", PATIENCE.as_secs());
+        let sql = format!("SELECT pg_catalog.to_json(pg_catalog.pg_promote(true, {}));", PATIENCE.as_secs());
         match self.server.session().query::<bool>("postgres", &sql)? {
             true => Ok(self.server),
             false => Err(Error::new(Kind::Server, "the copy could not be promoted")),

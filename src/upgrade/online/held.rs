@@ -5,11 +5,8 @@ use std::process::{ChildStdin, Stdio};
 
 use super::copy::Source;
 use crate::error::{Error, Kind, Result};
-use crate::postgres::{Major, literal, psql_script};
+use crate::postgres::{literal, psql_script};
 use crate::runtime::Child;
-
-/// The first version that can end sessions for saying nothing.
-const IDLE_SESSIONS: Major = Major(14);
 
 /// What a session says when it has what it is to hold.
 const DONE: &str = "held";
@@ -25,7 +22,9 @@ impl Held {
     /// The log from here on, by a temporary replication slot (chapter "Replication Slots").
     pub(super) fn log(source: &Source<'_>) -> Result<Self> {
         let slot = literal(&format!("matrix_postgres_{}", std::process::id()));
-        let sql = format!("SELECT '{DONE}' FROM pg_create_physical_replication_slot({slot}, true, true);\n");
+        let sql = format!(
+            "SELECT '{DONE}' FROM pg_catalog.pg_create_physical_replication_slot({slot}, true, true);\n"
+        );
         Self::open(source, &sql).map_err(|error| error.context("the server does not keep its log for a copy"))
     }
 
@@ -33,7 +32,7 @@ impl Held {
     /// server has written over since.
     pub(super) fn tablespaces(source: &Source<'_>) -> Result<Self> {
         let sql = format!(
-            "SET idle_in_transaction_session_timeout = 0; SET lock_timeout = '30s'; BEGIN;\n\
+            "SET lock_timeout = '30s'; BEGIN;\n\
              LOCK TABLE pg_catalog.pg_tablespace IN SHARE MODE; SELECT '{DONE}';\n"
         );
         Self::open(source, &sql).map_err(|error| error.context("a tablespace is being made"))
@@ -46,12 +45,10 @@ impl Held {
         let mut session = Child::spawn(command, "psql")?;
         let not_asked =
             |error: std::io::Error| Error::new(Kind::Server, "psql takes no question").because(error);
-        // Nothing is said in it for as long as the copy takes.
-        let patient = if source.from >= IDLE_SESSIONS { "SET idle_session_timeout = 0;\n" } else { "" };
         let Some(mut input) = session.stdin() else {
             return Err(Error::new(Kind::Bug, "psql has no input"));
         };
-        input.write_all([patient, sql].concat().as_bytes()).map_err(not_asked)?;
+        input.write_all(sql.as_bytes()).map_err(not_asked)?;
         let mut answer = String::new();
         if let Some(stdout) = session.stdout() {
             BufReader::new(stdout).read_line(&mut answer).map_err(not_asked)?;

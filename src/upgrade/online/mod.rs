@@ -38,7 +38,7 @@ use crate::runtime::interrupt;
 pub fn build(work: &mut Work<'_>, plan: &Plan) -> Result<()> {
     let (settings, runtime) = (work.settings, work.runtime);
     let account = work.account.clone();
-    let live = work.live_connection();
+    let live = work.live_connection().to_server(plan.from);
     let source =
         Source { runtime, account: &account, connection: live.clone(), from: plan.from, programs: plan.to };
 

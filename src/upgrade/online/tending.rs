@@ -27,9 +27,9 @@ const DATABASES_HAVE_VERSIONS: Major = Major(15);
 /// # Errors
 /// The first failure, when all has been tried.
 pub fn tend(work: &Work<'_>) -> Result<()> {
-    let connection = work.live_connection();
-    let session = work.live_session(&connection);
     let to = work.entry().to;
+    let connection = work.live_connection().to_server(to);
+    let session = work.live_session(&connection);
     let mut first = statistics(&session, to).err();
     for (database, indexes) in &work.entry().stale_indexes {
         if let Err(error) = reindex(&session, to, database, indexes) {
@@ -59,7 +59,8 @@ fn statistics(session: &Session<'_>, to: Major) -> Result<()> {
 fn reindex(session: &Session<'_>, to: Major, database: &str, indexes: &[String]) -> Result<()> {
     for index in indexes {
         // It may have been dropped since the upgrade was planned.
-        let there = format!("SELECT to_json(to_regclass({}) IS NOT NULL);", literal(index));
+        let there =
+            format!("SELECT pg_catalog.to_json(pg_catalog.to_regclass({}) IS NOT NULL);", literal(index));
         if !session.query::<bool>(database, &there)? {
             continue;
         }
@@ -76,9 +77,9 @@ fn reindex(session: &Session<'_>, to: Major, database: &str, indexes: &[String])
     }
     let collations: Vec<String> = session.query(
         database,
-        "SELECT coalesce(json_agg(format('%I.%I', nspname, collname)), '[]') FROM pg_collation c
-            JOIN pg_namespace n ON n.oid = collnamespace
-            WHERE collversion IS DISTINCT FROM pg_collation_actual_version(c.oid) AND collversion IS NOT NULL;",
+        "SELECT coalesce(pg_catalog.json_agg(pg_catalog.format('%I.%I', nspname, collname)), '[]') FROM pg_catalog.pg_collation c
+            JOIN pg_catalog.pg_namespace n ON n.oid = collnamespace
+            WHERE collversion IS DISTINCT FROM pg_catalog.pg_collation_actual_version(c.oid) AND collversion IS NOT NULL;",
     )?;
     let mut sql = WRITING.to_owned();
     for name in collations {
@@ -94,7 +95,7 @@ fn extensions(session: &Session<'_>) -> Result<()> {
     for database in crate::postgres::databases(session)? {
         let outdated: Vec<String> = session.query(
             &database.name,
-            "SELECT coalesce(json_agg(name), '[]') FROM pg_available_extensions
+            "SELECT coalesce(pg_catalog.json_agg(name), '[]') FROM pg_catalog.pg_available_extensions
                 WHERE installed_version <> default_version;",
         )?;
         for extension in outdated {

@@ -17,12 +17,13 @@ const LOCK_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Partitions are tables themselves.
 const TABLES: &str =
-    "SET lock_timeout = '10s'; SELECT coalesce(json_agg(format('%I.%I', nspname, relname)), '[]')
-    FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace
-    WHERE relpersistence = 'u' AND (relkind = 'S' OR relkind = 'r' AND pg_relation_size(c.oid) > 0);";
+    "SET lock_timeout = '10s'; SELECT coalesce(pg_catalog.json_agg(pg_catalog.format('%I.%I', nspname, relname)), '[]')
+    FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = relnamespace
+    WHERE relpersistence = 'u' AND (relkind = 'S' OR relkind = 'r' AND pg_catalog.pg_relation_size(c.oid) > 0);";
 
-const BYTES: &str = "SET lock_timeout = '10s'; SELECT to_json(coalesce(sum(pg_table_size(oid)), 0)::bigint)
-    FROM pg_class WHERE relpersistence = 'u' AND relkind = 'r';";
+const BYTES: &str = "SET lock_timeout = '10s';
+    SELECT pg_catalog.to_json(coalesce(pg_catalog.sum(pg_catalog.pg_table_size(oid)), 0)::bigint)
+    FROM pg_catalog.pg_class WHERE relpersistence = 'u' AND relkind = 'r';";
 
 /// Triggers of DDL do not fire.
 const BY_ITSELF: &str = "SET session_replication_role = replica;\n";

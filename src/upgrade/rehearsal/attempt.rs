@@ -68,7 +68,8 @@ pub(super) fn attempt(
     parts: &mut Parts<'_>,
     progress: &mut dyn Progress,
 ) -> Result<()> {
-    let live = Connection::new(&settings.socket_directory, settings.server.port, &settings.server.superuser);
+    let live = Connection::new(&settings.socket_directory, settings.server.port, &settings.server.superuser)
+        .to_server(plan.from);
     let source = Source { runtime, account, connection: live.clone(), from: plan.from, programs: plan.to };
     parts.begin(Step::Preparing)?;
     cluster::make(runtime, account, plan)?;
@@ -155,7 +156,7 @@ fn check_structure(copy: &Session<'_>, from: Major) -> Result<()> {
     }
     let mut without = Vec::new();
     for database in postgres::databases(copy)? {
-        let has = "SELECT to_json(count(*)) FROM pg_extension WHERE extname = 'amcheck';";
+        let has = "SELECT pg_catalog.to_json(pg_catalog.count(*)) FROM pg_catalog.pg_extension WHERE extname = 'amcheck';";
         if copy.query::<u32>(&database.name, has)? == 0 {
             without.push(database.name);
         }
