@@ -1,7 +1,9 @@
 //! System users: who owns a directory, and becoming that user.
 
 use std::ffi::CString;
+use std::os::unix::fs::MetadataExt as _;
 use std::os::unix::process::CommandExt as _;
+use std::path::Path;
 use std::process::Command;
 
 use nix::unistd::{Gid, Uid, User, geteuid, initgroups, setgid, setuid};
@@ -39,6 +41,16 @@ impl Account {
             _ => uid.to_string(),
         };
         Self { name, uid, gid: Gid::from_raw(gid) }
+    }
+
+    /// Whom PostgreSQL's programs run as: the owner of the cluster, or `service`, the service's user, where there is no
+    /// cluster, or one of root's. Nobody if there is no such user.
+    pub fn of_cluster(data_directory: &Path, service: &str) -> Option<Self> {
+        let owner = data_directory.metadata().ok().map(|meta| Self::of(meta.uid(), meta.gid()));
+        owner
+            .filter(|owner| !owner.is_root())
+            .or_else(|| Self::named(service).ok().flatten())
+            .filter(|account| !account.is_root())
     }
 
     /// Whether this is root.

@@ -1,6 +1,7 @@
 //! One dump into one empty database.
 
 use std::io::{BufRead, BufReader, Read, Write as _};
+use std::os::unix::fs::fchown;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
@@ -8,10 +9,11 @@ use super::crew::Crew;
 use super::custom::Toc;
 use super::manifest::{DatabaseDump, File, Manifest};
 use super::read_back::{Silent, codec, compare_file, copy, damaged, require_same};
+use super::scratch::Scratch;
 use super::section::Section;
 use crate::archive::{self, StoredReader};
 use crate::config::BackupFormat;
-use crate::error::{Error, IoContext as _, Kind, Result};
+use crate::error::{Error, Kind, Result};
 use crate::postgres::pg_restore::{self, Part, Tablespaces};
 use crate::postgres::{HELPERS, Session, psql_load};
 use crate::report::Progress;
@@ -129,8 +131,11 @@ pub struct Target<'a> {
     /// Where its tables may lie.
     pub tablespaces: Tablespaces,
     /// A directory for a small file.
-    pub scratch: &'a Path,
+    pub scratch: &'a Scratch,
 }
+
+/// A file of definitions only.
+const TOC: &str = "toc";
 
 /// The types of each table's columns, by what pg_dump's `COPY` says of it.
 const COLUMNS: &str = "SELECT coalesce(pg_catalog.json_object_agg(name, types), '{}') FROM (
@@ -221,8 +226,8 @@ impl Target<'_> {
         parts: &[(u64, archive::Part)],
         progress: &mut dyn Progress,
     ) -> Result<Option<Rest>> {
-        std::fs::write(self.toc(), toc.bytes()).at("write", &self.toc())?;
-        self.start(Part::Definitions, Some((&self.toc(), 1)), 0)?.wait()?;
+        let file = self.scratch.write(TOC, &toc.bytes())?;
+        self.start(Part::Definitions, Some((&file, 1)), 0)?.wait()?;
         let before = toc.before_rows();
         if !before.is_empty() {
             self.start_listed(&before, 1, 0)?.wait()?;
@@ -251,25 +256,37 @@ impl Target<'_> {
         feed(child, content, progress, |piece, kept| section.feed(piece, kept))
     }
 
-    /// Definitions only.
-    fn toc(&self) -> PathBuf {
-        self.scratch.join("toc")
+    fn start(&self, part: Part, file: Option<(&Path, usize)>, helpers: usize) -> Result<Child> {
+        self.start_on(Stdio::piped(), part, file, helpers)
     }
 
-    fn start(&self, part: Part, file: Option<(&Path, usize)>, helpers: usize) -> Result<Child> {
+    fn start_on(
+        &self,
+        stdin: Stdio,
+        part: Part,
+        file: Option<(&Path, usize)>,
+        helpers: usize,
+    ) -> Result<Child> {
         let Session { runtime, major, connection } = self.session;
         let call = pg_restore::restore(connection, self.name, part, file, helpers, self.tablespaces);
         let mut command = runtime.command(*major, &call)?;
-        command.stdin(Stdio::piped()).stdout(Stdio::null());
+        command.stdin(stdin).stdout(Stdio::null());
         Child::spawn(command, "pg_restore")
     }
 
     /// Makes these entries, which come after the rows, by so many connections with so many helpers each.
     pub(super) fn start_listed(&self, entries: &[i32], jobs: usize, helpers: usize) -> Result<Child> {
-        let mut child = self.start(Part::Listed, Some((&self.toc(), jobs)), helpers)?;
+        let no_pipe = |error| Error::new(Kind::Program, "could not make a pipe").because(error);
+        let (reader, mut writer) = std::io::pipe().map_err(no_pipe)?;
+        // It is opened by its name, for which its owner is asked.
+        if let Some(account) = self.session.runtime.account() {
+            fchown(&writer, Some(account.uid.as_raw()), Some(account.gid.as_raw())).map_err(no_pipe)?;
+        }
+        let file = self.scratch.path().join(TOC);
+        let child = self.start_on(reader.into(), Part::Listed, Some((&file, jobs)), helpers)?;
         let list = entries.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n") + "\n";
         // One that has ended already says why by its exit status.
-        let _ = child.stdin().map(|mut stdin| stdin.write_all(list.as_bytes()));
+        let _ = writer.write_all(list.as_bytes());
         Ok(child)
     }
 }

@@ -154,10 +154,10 @@ pub fn carry_out(
     let work = Work::new(settings, runtime, plan)?;
     let clock = Instant::now();
     let source = Source { directory: &plan.backup, manifest: trusted(wish.entry)?, identity: wish.identity };
-    let scratch = Scratch::make(&plan.scratch)?;
+    let scratch = Scratch::make_for(&plan.scratch, runtime.account())?;
     work.check_space()?;
     work.drop_unfinished()?;
-    let done = work.restore(scratch.path(), source, progress).and_then(|()| {
+    let done = work.restore(&scratch, source, progress).and_then(|()| {
         let loaded = clock.elapsed();
         progress.begin(&format!("comparing {}", plan.name), None);
         let rows = work.compare()?;
@@ -280,7 +280,7 @@ impl<'a> Work<'a> {
         Ok(())
     }
 
-    fn restore(&self, scratch: &Path, source: Source<'_>, progress: &mut dyn Progress) -> Result<()> {
+    fn restore(&self, scratch: &Scratch, source: Source<'_>, progress: &mut dyn Progress) -> Result<()> {
         let Plan { dump, unfinished: name, .. } = self.plan;
         let session = self.session();
         // One script, so that psql comes to the mark even when we are killed in between.

@@ -1,8 +1,8 @@
 //! A directory for what is thrown away: unpacked dumps, and trial servers with their sockets.
 
-use std::fs::{DirBuilder, File};
-use std::io::ErrorKind;
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
+use std::fs::{DirBuilder, File, Permissions};
+use std::io::{ErrorKind, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _, fchown};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -10,6 +10,7 @@ use indicatif::DecimalBytes;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, geteuid};
 
+use crate::account::Account;
 use crate::error::{Error, IoContext as _, Kind, Result};
 use crate::files;
 use crate::postgres::DataDirectory;
@@ -25,6 +26,8 @@ const PATIENCE: Duration = Duration::from_secs(20);
 #[derive(Debug)]
 pub struct Scratch {
     path: PathBuf,
+    /// Who else may read what is written there.
+    account: Option<Account>,
     _lock: File,
 }
 
@@ -34,23 +37,56 @@ impl Scratch {
     /// # Errors
     /// [`Kind::File`], also if `parent` is somebody else's or open to others.
     pub fn make(parent: &Path) -> Result<Self> {
-        check(parent)?;
+        Self::make_for(parent, None)
+    }
+
+    /// The same; what is written there with [`Scratch::write`] can be read by the programs of `account`, too, which can
+    /// write nothing there.
+    ///
+    /// # Errors
+    /// As [`Scratch::make`].
+    pub fn make_for(parent: &Path, account: Option<&Account>) -> Result<Self> {
+        check(parent, account)?;
         remove_abandoned(parent)?;
         let path = tempfile::Builder::new()
             .prefix(PREFIX)
             .tempdir_in(parent)
             .at("create a directory in", parent)?
             .keep();
+        if let Some(account) = account {
+            let directory = File::open(&path).at("open", &path)?;
+            share(&directory, account, 0o710).at("change the group of", &path)?;
+        }
         let lock = path.join("lock");
         let file = File::create(&lock).at("create", &lock)?;
         file.try_lock().map_err(std::io::Error::from).at("lock", &lock)?;
-        Ok(Self { path, _lock: file })
+        Ok(Self { path, account: account.cloned(), _lock: file })
     }
 
     /// Where it is.
     pub fn path(&self) -> &Path {
         &self.path
     }
+
+    /// Writes a file; returns where.
+    ///
+    /// # Errors
+    /// [`Kind::File`] or [`Kind::NoSpace`].
+    pub fn write(&self, name: &str, content: &[u8]) -> Result<PathBuf> {
+        let path = self.path.join(name);
+        let mut file = File::create(&path).at("create", &path)?;
+        file.write_all(content).at("write", &path)?;
+        if let Some(account) = &self.account {
+            share(&file, account, 0o640).at("change the group of", &path)?;
+        }
+        Ok(path)
+    }
+}
+
+/// Closed to others, but for the group of this user.
+fn share(file: &File, account: &Account, mode: u32) -> std::io::Result<()> {
+    fchown(file, None, Some(account.gid.as_raw()))?;
+    file.set_permissions(Permissions::from_mode(mode))
 }
 
 impl Drop for Scratch {
@@ -62,14 +98,16 @@ impl Drop for Scratch {
 }
 
 /// Anybody may make directories in /var/tmp: one that is not ours could be exchanged under our hands.
-fn check(parent: &Path) -> Result<()> {
+fn check(parent: &Path, account: Option<&Account>) -> Result<()> {
     if let Err(error) = DirBuilder::new().mode(0o700).create(parent)
         && error.kind() != std::io::ErrorKind::AlreadyExists
     {
         return Err(Error::io("create", parent, error));
     }
     let meta = parent.symlink_metadata().at("read", parent)?;
-    if !meta.is_dir() || meta.uid() != geteuid().as_raw() || meta.mode() & 0o077 != 0 {
+    // Whoever may pass through it sees nothing there, and makes nothing.
+    let others = if account.is_some() { 0o067 } else { 0o077 };
+    if !meta.is_dir() || meta.uid() != geteuid().as_raw() || meta.mode() & others != 0 {
         return Err(Error::new(
             Kind::File,
             format!("the scratch directory {} is not a directory of ours alone", parent.display()),
@@ -77,7 +115,13 @@ fn check(parent: &Path) -> Result<()> {
         .state("nothing was started")
         .hint("name another one: backup.scratch_directory in /etc/matrix-postgres/config.toml"));
     }
-    Ok(())
+    match account {
+        // It is ours: nobody else can put another one in its place.
+        Some(account) => File::open(parent)
+            .and_then(|directory| share(&directory, account, 0o710))
+            .at("change the group of", parent),
+        None => Ok(()),
+    }
 }
 
 fn remove_abandoned(parent: &Path) -> Result<()> {
@@ -154,7 +198,6 @@ pub fn check_space(needs: &[Need]) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::unix::fs::PermissionsExt as _;
 
     #[test]
     fn it_is_gone_when_dropped_and_an_abandoned_one_goes_with_the_next() {
@@ -178,6 +221,25 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         std::fs::set_permissions(root.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
         assert_eq!(Scratch::make(root.path()).unwrap_err().kind(), Kind::File);
+    }
+
+    #[test]
+    fn what_another_user_is_to_read_is_in_a_directory_that_he_can_pass_through_only() {
+        if !geteuid().is_root() {
+            return;
+        }
+        let root = tempfile::tempdir().unwrap();
+        let parent = root.path().join("p");
+        drop(Scratch::make(&parent).unwrap());
+        let scratch = Scratch::make_for(&parent, Some(&Account::of(1234, 1235))).unwrap();
+        let file = scratch.write("toc", b"x").unwrap();
+        for (path, mode) in [(parent.as_path(), 0o710), (scratch.path(), 0o710), (&file, 0o640)] {
+            let meta = path.metadata().unwrap();
+            assert_eq!((meta.uid(), meta.gid(), meta.mode() & 0o777), (0, 1235, mode), "{}", path.display());
+        }
+        // Of somebody else's choosing.
+        std::fs::set_permissions(&parent, Permissions::from_mode(0o730)).unwrap();
+        assert!(Scratch::make_for(&parent, Some(&Account::of(1234, 1235))).is_err());
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! A backup restored into a server that is made for it and thrown away: the proof that it can be.
 
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use indicatif::DecimalBytes;
@@ -103,7 +103,7 @@ pub fn carry_out(
     let scratch = Scratch::make(&plan.scratch)?;
     check_space(&[plan.need()])?;
     let mut version = format!("{}", plan.major);
-    let result = hold(settings, runtime, plan, source, scratch.path(), &mut version, progress);
+    let result = hold(settings, runtime, plan, source, &scratch, &mut version, progress);
     drop(scratch);
     let damage = match &result {
         Ok(()) => None,
@@ -136,19 +136,19 @@ fn hold(
     runtime: &dyn Runtime,
     plan: &Plan,
     source: Source<'_>,
-    scratch: &Path,
+    scratch: &Scratch,
     version: &mut String,
     progress: &mut dyn Progress,
 ) -> Result<()> {
     let manifest = source.manifest;
     let globals = Globals::parse(&load::text(source, &manifest.globals)?);
     progress.begin("making a server for the trial", None);
-    let data = scratch.join("data");
+    let data = scratch.path().join("data");
     let superuser = &settings.server.superuser;
     output(runtime.command(plan.major, &initdb::throw_away(&data, superuser))?, "initdb", &[])?;
     let conf = data.join("postgresql.auto.conf");
     std::fs::write(&conf, SETTINGS).at("write", &conf)?;
-    let connection = Connection::new(scratch, settings.server.port, superuser).to_server(plan.major);
+    let connection = Connection::new(scratch.path(), settings.server.port, superuser).to_server(plan.major);
     let account = Account::of(geteuid().as_raw(), getegid().as_raw());
     let server = PrivateServer::start(runtime, plan.major, &data, &connection, &account, START)?;
     let session = Session { runtime, major: plan.major, connection: &connection };

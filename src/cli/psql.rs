@@ -35,7 +35,7 @@ pub struct Arguments {
 pub fn run(arguments: Arguments) -> Result<ExitCode> {
     let (config, arguments) = split_config(arguments.arguments);
     let settings = config::load(config.as_deref())?;
-    let host = super::host();
+    let host = super::host(&settings);
     let server = &settings.server;
     let socket = Connection::new(&settings.socket_directory, server.port, &server.superuser).socket();
     if !socket.exists() {

@@ -42,7 +42,7 @@ pub fn run(arguments: Arguments) -> Result<ExitCode> {
         .iter()
         .filter_map(|name| std::env::var_os(name).map(|value| (name.into(), value)))
         .collect();
-    let plan = server::start(&settings, &super::host(), environment, arguments.dry_run)?;
+    let plan = server::start(&settings, &super::host(&settings), environment, arguments.dry_run)?;
     super::print(&(plan + "\n"))?;
     Ok(ExitCode::SUCCESS)
 }

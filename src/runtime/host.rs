@@ -6,7 +6,10 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use nix::unistd::geteuid;
+
 use super::{Call, Runtime, output};
+use crate::account::Account;
 use crate::error::{Error, IoContext as _, Kind, Result};
 use crate::postgres::Major;
 
@@ -20,13 +23,21 @@ const ENVIRONMENT: [(&str, &str); 3] =
 pub struct Host {
     root: PathBuf,
     search_path: Vec<PathBuf>,
+    account: Option<Account>,
 }
 
 impl Host {
     /// The programs below `root` (`/`, but for tests), then those in the directories of `search_path`.
     pub fn new(root: &Path, search_path: Option<OsString>) -> Self {
         let search_path = search_path.map(|path| std::env::split_paths(&path).collect()).unwrap_or_default();
-        Self { root: root.to_owned(), search_path }
+        Self { root: root.to_owned(), search_path, account: None }
+    }
+
+    /// The same, run as this user when we are root. What psql is fed with may make it run whatever it likes, and what
+    /// pg_restore reads was written by somebody else: without a user, root gets no command at all.
+    #[must_use]
+    pub fn run_as(self, account: Option<Account>) -> Self {
+        Self { account, ..self }
     }
 
     /// The file of `program` in this major version.
@@ -38,7 +49,7 @@ impl Host {
         packaged
             .into_iter()
             .find(|file| is_executable(file))
-            .or_else(|| self.in_search_path(name).filter(|file| version_of(file) == Some(major)))
+            .or_else(|| self.in_search_path(name).filter(|file| self.version_of(file) == Some(major)))
             .ok_or_else(|| self.not_installed(name, major))
     }
 
@@ -48,6 +59,32 @@ impl Host {
             self.root.join(format!("usr/lib/postgresql/{major}/bin")),
             self.root.join(format!("usr/pgsql-{major}/bin")),
         ]
+    }
+
+    fn give_up_root(&self, command: &mut Command) -> Result<()> {
+        match &self.account {
+            _ if !geteuid().is_root() => {}
+            Some(account) if !account.is_root() => account.apply(command),
+            _ => {
+                let program = command.get_program().display();
+                return Err(Error::new(
+                    Kind::Config,
+                    format!("{program} does not run as root, and there is no other user"),
+                )
+                .state("nothing was started")
+                .hint("systemd-sysusers matrix-postgres.conf"));
+            }
+        }
+        Ok(())
+    }
+
+    /// Every one of PostgreSQL's programs answers `--version` in the same form. Even for this it is not started as root.
+    fn version_of(&self, file: &Path) -> Option<Major> {
+        let mut command = bare(file);
+        command.arg("--version");
+        self.give_up_root(&mut command).ok()?;
+        let text = output(command, "--version", &[]).ok()?;
+        Major::from_version_line(std::str::from_utf8(&text).ok()?)
     }
 
     fn in_search_path(&self, name: &str) -> Option<PathBuf> {
@@ -82,7 +119,7 @@ impl Runtime for Host {
                 }
             }
         }
-        majors.extend(self.in_search_path("postgres").and_then(|file| version_of(&file)));
+        majors.extend(self.in_search_path("postgres").and_then(|file| self.version_of(&file)));
         majors.into_iter().collect()
     }
 
@@ -126,7 +163,12 @@ impl Runtime for Host {
         };
         command.args(&call.arguments).env_clear().envs(ENVIRONMENT).current_dir("/");
         command.envs(call.environment.iter().map(|(name, value)| (name, value)));
+        self.give_up_root(&mut command)?;
         Ok(command)
+    }
+
+    fn account(&self) -> Option<&Account> {
+        self.account.as_ref().filter(|_| geteuid().is_root())
     }
 }
 
@@ -162,14 +204,6 @@ fn is_executable(file: &Path) -> bool {
     file.metadata().is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
 }
 
-/// Every one of PostgreSQL's programs answers `--version` in the same form.
-fn version_of(file: &Path) -> Option<Major> {
-    let mut command = Command::new(file);
-    command.arg("--version").env_clear().envs(ENVIRONMENT);
-    let text = output(command, "--version", &[]).ok()?;
-    Major::from_version_line(std::str::from_utf8(&text).ok()?)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -181,6 +215,11 @@ mod tests {
         std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o755)).unwrap();
     }
 
+    /// To whoever is not root.
+    fn open(root: &Path) {
+        std::fs::set_permissions(root, std::fs::Permissions::from_mode(0o755)).unwrap();
+    }
+
     #[test]
     fn majors_come_from_both_packagings_and_the_search_path_oldest_first() {
         let root = tempfile::tempdir().unwrap();
@@ -189,7 +228,9 @@ mod tests {
         install(root.path(), "usr/pgsql-15/bin/postgres", "");
         std::fs::create_dir_all(root.path().join("usr/lib/postgresql/16/bin")).unwrap();
         install(root.path(), "opt/postgres", "#!/bin/sh\necho 'postgres (PostgreSQL) 18.1 (x)'\n");
-        let host = Host::new(root.path(), Some(root.path().join("opt").into()));
+        open(root.path());
+        let somebody = geteuid().is_root().then(|| Account::of(1234, 1234));
+        let host = Host::new(root.path(), Some(root.path().join("opt").into())).run_as(somebody);
         assert_eq!(host.majors(), [Major(15), Major(17), Major(18)]);
         assert!(host.program("postgres", Major(18)).unwrap().ends_with("opt/postgres"));
     }
@@ -205,6 +246,28 @@ mod tests {
             error.report(),
             "postgres of PostgreSQL 15 is not installed (installed: 17)\nHINT: apt-get install postgresql-15"
         );
+    }
+
+    #[test]
+    fn nothing_of_postgresql_runs_as_root() {
+        let root = tempfile::tempdir().unwrap();
+        // A call whose process tells as whom it runs.
+        install(root.path(), "usr/lib/postgresql/17/bin/psql", "#!/bin/sh\nid -u\n");
+        open(root.path());
+        let host = Host::new(root.path(), None);
+        let call = Call::new("psql", ["-X"]);
+        let uid = |host: &Host| {
+            let command = host.command(Major(17), &call)?;
+            output(command, "psql", b"").map(|uid| String::from_utf8_lossy(&uid).trim().to_owned())
+        };
+        if !geteuid().is_root() {
+            assert_eq!(uid(&host).unwrap(), geteuid().to_string());
+            return;
+        }
+        for none in [None, Some(Account::of(0, 0))] {
+            assert_eq!(uid(&host.clone().run_as(none)).unwrap_err().kind(), Kind::Config);
+        }
+        assert_eq!(uid(&host.run_as(Some(Account::of(1234, 1234)))).unwrap(), "1234");
     }
 
     #[test]

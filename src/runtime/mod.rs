@@ -19,6 +19,8 @@ pub use host::{Host, bare, tool};
 pub use limit::output_within;
 pub use process::{Child, output, output_without_warnings, run_and_quote};
 
+use nix::unistd::geteuid;
+
 use crate::account::Account;
 use crate::error::Result;
 use crate::postgres::Major;
@@ -78,6 +80,11 @@ pub trait Runtime: Sync {
     /// # Errors
     /// [`crate::Kind::NotInstalled`], naming the package that brings them.
     fn command(&self, major: Major, call: &Call) -> Result<Command>;
+
+    /// As whom its commands run, if that is not who we are: what they are to read must be readable for this user.
+    fn account(&self) -> Option<&Account> {
+        None
+    }
 }
 
 /// The programs of another runtime, run as this user.
@@ -109,5 +116,9 @@ impl Runtime for AsUser<'_> {
         let mut command = self.runtime.command(major, call)?;
         self.account.apply(&mut command);
         Ok(command)
+    }
+
+    fn account(&self) -> Option<&Account> {
+        Some(self.account).filter(|account| account.uid != geteuid())
     }
 }

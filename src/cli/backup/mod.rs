@@ -159,7 +159,7 @@ fn verify(settings: &Settings, name: Option<&str>, dry_run: bool, identity: Opti
         become_owner(settings)?;
         directory::check(backups)?;
         let _lock = lock(settings)?;
-        create::verify(&path, manifest, &crate::cli::host(), progress.as_mut())?
+        create::verify(&path, manifest, &crate::cli::host(settings), progress.as_mut())?
     };
     let rows = HumanCount(manifest.rows().unwrap_or(0));
     match (&manifest.encryption, identity) {
@@ -186,7 +186,7 @@ fn decrypt(
     identity: &Path,
     progress: &mut dyn Progress,
 ) -> Result<Manifest> {
-    let found = create::examine(path, &manifest, Some(identity), &crate::cli::host(), progress);
+    let found = create::examine(path, &manifest, Some(identity), &crate::cli::host(settings), progress);
     if found.as_ref().is_err_and(|error| error.kind() != Kind::Damaged) {
         return create::record(path, manifest, found);
     }

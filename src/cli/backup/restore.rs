@@ -50,7 +50,7 @@ pub(super) fn restore(settings: &Settings, arguments: &Arguments) -> Result<()> 
     if arguments.globals {
         return roles(settings, arguments);
     }
-    let host = crate::cli::host();
+    let host = crate::cli::host(settings);
     let server = &settings.server;
     let connection = Connection::new(&settings.socket_directory, server.port, &server.superuser);
     let major = host.majors().last().copied().unwrap_or(Major(0));
@@ -100,7 +100,7 @@ fn roles(settings: &Settings, arguments: &Arguments) -> Result<()> {
     }
     let _lock = Lock::take(settings, "restore")?;
     let identity = arguments.identity.as_deref();
-    let outcome = restore::globals(settings, &crate::cli::host(), &entry, identity)?;
+    let outcome = restore::globals(settings, &crate::cli::host(settings), &entry, identity)?;
     log::info!("{}", outcome.0);
     Ok(())
 }

@@ -19,7 +19,7 @@ pub(super) fn trial(
     identity: Option<&Path>,
 ) -> Result<()> {
     let backups = &settings.backup.directory;
-    let host = crate::cli::host();
+    let host = crate::cli::host(settings);
     let entry = catalogue::find(backups, name)?;
     let mut manifest = crate::backup::manifest::Manifest::load(&entry.path)?;
     if let Err(error) = &entry.manifest {

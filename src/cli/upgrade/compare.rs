@@ -36,7 +36,7 @@ pub(super) struct Arguments {
 }
 
 pub(super) fn run(settings: &Settings, asked: &Arguments) -> Result<ExitCode> {
-    let host = crate::cli::host();
+    let host = crate::cli::host(settings);
     let newest = || {
         host.majors()
             .last()

@@ -168,7 +168,10 @@ pub fn run(arguments: Arguments) -> Result<ExitCode> {
         Verb::Run { target, dry_run, pause } => {
             let to = target.apply(&mut settings)?;
             if dry_run {
-                crate::cli::print(&format!("{}\n", run::prepare(&settings, &crate::cli::host(), to)?))?;
+                crate::cli::print(&format!(
+                    "{}\n",
+                    run::prepare(&settings, &crate::cli::host(&settings), to)?
+                ))?;
             } else if let Err(error) = guarded(config, || upgrade(&settings, to, pause)) {
                 return Ok(crate::cli::failure_of(&error, event::NOT_UPGRADED));
             }
@@ -176,7 +179,7 @@ pub fn run(arguments: Arguments) -> Result<ExitCode> {
         Verb::Rehearse { target, dry_run } => {
             let to = target.apply(&mut settings)?;
             if dry_run {
-                let plan = rehearsal::prepare(&settings, &crate::cli::host(), to)?;
+                let plan = rehearsal::prepare(&settings, &crate::cli::host(&settings), to)?;
                 crate::cli::print(&format!("{}\n", rehearsal::describe(&plan)))?;
             } else {
                 guarded(config, || rehearse(&settings, to))?;
@@ -197,7 +200,8 @@ pub fn run(arguments: Arguments) -> Result<ExitCode> {
                 return Ok(ExitCode::SUCCESS);
             }
             let mut progress = report::progress(crate::cli::on_terminal());
-            let done = recover::recover(&settings, &crate::cli::host(), progress.as_mut(), at_boot, pause);
+            let done =
+                recover::recover(&settings, &crate::cli::host(&settings), progress.as_mut(), at_boot, pause);
             let done = done.inspect_err(|error| try_later(at_boot, error))?;
             notify::ready();
             log::info!("{}", done.message());
@@ -244,7 +248,7 @@ fn guarded(config: Option<&Path>, work: impl FnOnce() -> Result<()>) -> Result<(
 }
 
 fn look(settings: &Settings, to: Option<Major>, json: bool) -> Result<ExitCode> {
-    let report = check(&gather(settings, &crate::cli::host(), to)?);
+    let report = check(&gather(settings, &crate::cli::host(settings), to)?);
     match json {
         true => crate::cli::print_json(&report)?,
         false => crate::cli::print(&format!("{report}\n"))?,
@@ -260,7 +264,7 @@ fn well(is_well: bool) -> ExitCode {
 }
 
 fn upgrade(settings: &Settings, to: Option<Major>, pause: Option<Step>) -> Result<()> {
-    let host = crate::cli::host();
+    let host = crate::cli::host(settings);
     interrupt::listen()?;
     let mut progress = report::progress(crate::cli::on_terminal());
     run::settle_earlier(settings, &host, progress.as_mut())?;
@@ -280,14 +284,14 @@ fn upgrade(settings: &Settings, to: Option<Major>, pause: Option<Step>) -> Resul
 fn rehearse(settings: &Settings, to: Option<Major>) -> Result<()> {
     interrupt::listen()?;
     let mut progress = report::progress(crate::cli::on_terminal());
-    let rehearsal = rehearsal::rehearse(settings, &crate::cli::host(), to, progress.as_mut())?;
+    let rehearsal = rehearsal::rehearse(settings, &crate::cli::host(settings), to, progress.as_mut())?;
     notify::status(&rehearsal.to_string());
     log::info!("{rehearsal}");
     Ok(())
 }
 
 fn roll_back(settings: &Settings, yes: bool, dry_run: bool, pause: Option<Step>) -> Result<()> {
-    let host = crate::cli::host();
+    let host = crate::cli::host(settings);
     let none = || {
         Error::new(Kind::DataDirectory, "no upgrade has been made here: there is nothing to roll back")
             .state("nothing was changed")
