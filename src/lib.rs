@@ -9,6 +9,7 @@
 //! - [`config`]: what the administrator wrote, made into settings
 //! - [`runtime`]: where PostgreSQL's programs run, and how a child process is watched
 //! - [`postgres`]: what we know of a server and of its programs
+//! - [`sql`]: SQL that others wrote, taken apart
 //! - [`systemd`]: units over D-Bus, notification, inhibition
 //! - [`archive`]: the byte pipeline of a dump
 //! - [`lock`]: one of backup, restore and upgrade at a time
@@ -31,6 +32,7 @@ pub mod postgres;
 pub mod report;
 pub mod runtime;
 pub mod server;
+pub mod sql;
 pub mod systemd;
 pub mod upgrade;
 

@@ -23,6 +23,7 @@ use crate::error::{Error, IoContext as _, Kind, Result};
 use crate::postgres::{Database, Properties, ServerFacts};
 use crate::report::Progress;
 use crate::runtime::Runtime;
+use crate::sql::Guard;
 
 /// Reads the dump in `path` whole, to be restored as `database` of `owner` into `server`.
 ///
@@ -119,19 +120,33 @@ fn section(
     database: &str,
     progress: &mut dyn Progress,
 ) -> Result<(Stored, Found)> {
-    let mut section = Section::new(database);
-    let mut kept = Vec::new();
+    let (mut section, mut guard) = (Section::new(database), Guard::default());
+    let (mut kept, mut loaded) = (Vec::new(), Vec::new());
     copy(&mut content, progress, |piece| {
         kept.clear();
+        loaded.clear();
         section.feed(piece, &mut kept);
+        // What will reach the server.
+        guard.feed(&kept, &mut loaded);
         Ok(())
     })
     .map_err(|error| error.state("nothing was changed"))?;
     let stored = content.finish()?;
+    let refused = |reason: String| {
+        Error::new(Kind::File, format!("{} is not restored: {reason}", path.display()))
+            .state("nothing was changed")
+            .hint("take a file that pg_dump has written of this one database, or pg_dumpall of them all")
+    };
+    if let Some((_, refusal)) = guard.finish() {
+        return Err(refused(refusal.to_string()));
+    }
     match section.finish() {
         Ok(found) => Ok((stored, found)),
         Err(Missing::End(reason)) => Err(cut_off(damaged(path, reason))),
         Err(Missing::Rows(reason)) => Err(cut_off(damaged(path, &reason))),
+        Err(Missing::One) => {
+            Err(refused("there is more than one dump in it; put each into a file of its own".into()))
+        }
         Err(Missing::Database(others)) => {
             Err(Error::new(Kind::NoBackup, format!("{} has no database {database:?}", path.display()))
                 .state("nothing was changed")

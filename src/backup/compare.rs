@@ -128,6 +128,7 @@ struct Facts {
     is_synapse: bool,
 }
 
+/// Of the names that Synapse gives to its tables, a view would be the work of somebody else, whose functions we would call.
 const FACTS: &str = "SELECT pg_catalog.json_build_object(
     'owner', pg_catalog.pg_get_userbyid(datdba),
     'encoding', pg_catalog.pg_encoding_to_char(encoding),
@@ -135,9 +136,12 @@ const FACTS: &str = "SELECT pg_catalog.json_build_object(
     'ctype', datctype,
     'extensions', (SELECT coalesce(pg_catalog.json_agg(extname), '[]') FROM pg_catalog.pg_extension),
     'large_objects', (SELECT pg_catalog.count(*) FROM pg_catalog.pg_largeobject_metadata),
-    'is_synapse', pg_catalog.to_regclass('public.schema_version') IS NOT NULL
-        AND pg_catalog.to_regclass('public.stream_positions') IS NOT NULL
-        AND pg_catalog.to_regclass('public.events') IS NOT NULL)
+    'is_synapse', EXISTS (SELECT FROM pg_catalog.pg_class
+            WHERE oid = pg_catalog.to_regclass('public.schema_version') AND relkind = 'r')
+        AND EXISTS (SELECT FROM pg_catalog.pg_class
+            WHERE oid = pg_catalog.to_regclass('public.stream_positions') AND relkind = 'r')
+        AND EXISTS (SELECT FROM pg_catalog.pg_class
+            WHERE oid = pg_catalog.to_regclass('public.events') AND relkind = 'r'))
     FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database();";
 
 /// The rows of each table that exists, counted by several connections at the same time.

@@ -1,28 +1,36 @@
 //! The statements of `pg_dumpall --globals-only`: roles, and tablespaces, which a restore leaves alone.
 
+use crate::error::{Error, Kind, Result};
+use crate::sql::{Event, Guard, Lexer};
+
 /// What the file says, a statement each, without comments and without tablespaces.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Globals(Vec<String>);
 
 impl Globals {
-    /// Takes the file apart. pg_dumpall begins each statement on a line of its own; a comment on a role may have
-    /// line ends in its quotes.
-    pub fn parse(text: &str) -> Self {
-        let mut statements = Vec::new();
-        let mut statement = String::new();
-        for line in text.lines() {
-            let begins = statement.is_empty();
-            if begins && (line.is_empty() || line.starts_with("--") || line.starts_with('\\')) {
-                continue;
-            }
-            statement.push_str(line);
-            statement.push('\n');
-            if line.ends_with(';') && statement.matches('\'').count().is_multiple_of(2) {
-                statements.push(std::mem::take(&mut statement));
-            }
+    /// Takes the file apart.
+    ///
+    /// # Errors
+    /// [`Kind::Damaged`] if it is cut off, or has commands of psql's, which pg_dumpall does not write there. What the
+    /// statements say, passwords among that, is never part of an error.
+    pub fn parse(text: &str) -> Result<Self> {
+        let mut kept = Vec::new();
+        let mut guard = Guard::commands_only();
+        guard.feed(text.as_bytes(), &mut kept);
+        if let Some((line, refusal)) = guard.finish() {
+            return Err(Error::new(Kind::Damaged, format!("the file of roles, line {line}: {refusal}")));
+        }
+        let (mut lexer, mut statements, mut start) = (Lexer::default(), Vec::new(), 0);
+        lexer.feed(&kept, &mut |event, at, _| match event {
+            Event::Begin => start = at,
+            Event::End => statements.push(String::from_utf8_lossy(&kept[start..at]).into_owned() + "\n"),
+            Event::Command | Event::CommandEnd => {}
+        });
+        if !lexer.is_between_statements() {
+            return Err(Error::new(Kind::Damaged, "the file of roles is cut off"));
         }
         statements.retain(|statement| !is_about_a_tablespace(statement));
-        Self(statements)
+        Ok(Self(statements))
     }
 
     /// The roles, as they are quoted in SQL.
@@ -97,7 +105,7 @@ mod tests {
 
     #[test]
     fn a_role_that_exists_is_not_made_again() {
-        let globals = Globals::parse(TEXT);
+        let globals = Globals::parse(TEXT).unwrap();
         assert_eq!(globals.role_names(), ["postgres", "we \"ird"]);
         let sql = globals.for_server(&["postgres".into()]);
         assert!(sql.starts_with("ALTER ROLE postgres") && sql.contains("'a;\nb''s';\n"), "{sql}");
@@ -105,11 +113,38 @@ mod tests {
     }
 
     #[test]
+    fn an_apostrophe_in_a_name_ends_nothing() {
+        let text = "CREATE ROLE \"o'brien\";\nALTER ROLE \"o'brien\" WITH PASSWORD 'SCRAM-SHA-256$x';\nCREATE ROLE ada;\n";
+        let globals = Globals::parse(text).unwrap();
+        assert_eq!(globals.role_names(), ["o'brien", "ada"]);
+        let (missing, sql) = globals.missing(&["o'brien".into()]);
+        assert_eq!((missing, sql.as_str()), (vec!["ada".to_owned()], "CREATE ROLE ada;\n"));
+    }
+
+    #[test]
+    fn what_pg_dumpall_does_not_write_is_refused_and_not_shown() {
+        for text in [
+            "CREATE ROLE x \\! id >/root/x\n;\n",
+            "\\c other\n",
+            "ALTER ROLE x PASSWORD 'secret",
+            "COPY t FROM stdin;\n",
+        ] {
+            let error = Globals::parse(text).unwrap_err();
+            assert_eq!(error.kind(), Kind::Damaged, "{text}");
+            assert!(
+                !error.report().contains("secret") && !error.report().contains("/root"),
+                "{}",
+                error.report()
+            );
+        }
+    }
+
+    #[test]
     fn missing_roles_come_without_a_change_to_those_that_exist() {
-        let (missing, sql) = Globals::parse(TEXT).missing(&["postgres".into()]);
+        let (missing, sql) = Globals::parse(TEXT).unwrap().missing(&["postgres".into()]);
         assert_eq!(missing, ["we \"ird"]);
         assert_eq!(sql.lines().count(), 3, "{sql}");
         assert!(!sql.contains("ALTER ROLE postgres") && sql.contains("GRANT postgres"), "{sql}");
-        assert_eq!(Globals::parse(TEXT).missing(&["postgres".into(), "we \"ird".into()]).1, "");
+        assert_eq!(Globals::parse(TEXT).unwrap().missing(&["postgres".into(), "we \"ird".into()]).1, "");
     }
 }

@@ -5,6 +5,8 @@ use std::os::unix::fs::fchown;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
+use nix::sys::signal::Signal;
+
 use super::crew::Crew;
 use super::custom::Toc;
 use super::manifest::{DatabaseDump, File, Manifest};
@@ -15,9 +17,10 @@ use crate::archive::{self, StoredReader};
 use crate::config::BackupFormat;
 use crate::error::{Error, Kind, Result};
 use crate::postgres::pg_restore::{self, Part, Tablespaces};
-use crate::postgres::{HELPERS, Session, psql_load};
+use crate::postgres::{HELPERS, Session, psql_load, psql_restriction};
 use crate::report::Progress;
 use crate::runtime::{Child, interrupt};
+use crate::sql::Guard;
 
 /// How much is read at a time.
 pub(super) const PIECE: usize = 512 * 1024;
@@ -212,7 +215,11 @@ impl Target<'_> {
         let child = self.start(Part::Everything, None, HELPERS)?;
         let head = toc.bytes();
         let mut content = head.chain(content);
-        feed(child, &mut content, progress, |piece, kept| kept.extend_from_slice(piece)).map(|()| None)
+        feed(child, &mut content, progress, |piece, kept| {
+            kept.extend_from_slice(piece);
+            Ok(())
+        })
+        .map(|()| None)
     }
 
     /// Makes everything in the custom dump, but for what is returned: definitions, and what follows the table of contents
@@ -251,9 +258,21 @@ impl Target<'_> {
         let Session { runtime, major, connection } = self.session;
         let mut command = runtime.command(*major, &psql_load(connection, self.name))?;
         command.stdin(Stdio::piped()).stdout(Stdio::null());
-        let mut section = Section::new(database);
+        let (mut section, mut guard) = (Section::new(database), Guard::default());
+        let (mut restriction, mut part) = (psql_restriction(*runtime, *major)?.into_bytes(), Vec::new());
         let child = Child::spawn(command, "psql with the dump")?;
-        feed(child, content, progress, |piece, kept| section.feed(piece, kept))
+        feed(child, content, progress, |piece, kept| {
+            kept.append(&mut restriction);
+            part.clear();
+            section.feed(piece, &mut part);
+            guard.feed(&part, kept);
+            match guard.refused() {
+                Some((_, refusal)) => {
+                    Err(Error::new(Kind::Damaged, format!("the dump is not loaded: {refusal}")))
+                }
+                None => Ok(()),
+            }
+        })
     }
 
     fn start(&self, part: Part, file: Option<(&Path, usize)>, helpers: usize) -> Result<Child> {
@@ -296,7 +315,7 @@ fn feed(
     mut child: Child,
     content: &mut impl Read,
     progress: &mut dyn Progress,
-    mut section: impl FnMut(&[u8], &mut Vec<u8>),
+    mut section: impl FnMut(&[u8], &mut Vec<u8>) -> Result<()>,
 ) -> Result<()> {
     let Some(mut stdin) = child.stdin() else {
         return Err(Error::new(Kind::Bug, "a program was started without its pipe"));
@@ -306,7 +325,8 @@ fn feed(
     // One that has ended says why by its exit status.
     let fed = copy(content, progress, |piece| {
         kept.clear();
-        section(piece, &mut kept);
+        // At the end of its input it would carry out the statement that has begun.
+        section(piece, &mut kept).inspect_err(|_| child.signal(Signal::SIGKILL))?;
         stdin
             .write_all(&kept)
             .map_err(|error| Error::new(Kind::Program, "the program took no more").because(error))

@@ -30,6 +30,25 @@ const UNFINISHED: &str = "matrix-postgres: a restore that is not finished";
 /// How often the exchange is tried against clients that come back at once.
 const TRIES: usize = 10;
 
+/// A trigger of the table's owner would be run by us: none is. What is not a table is not Synapse's.
+const WITHOUT_ONE_TIME_KEYS: &str = "DO $$ DECLARE keys pg_catalog.regclass; BEGIN
+    SELECT oid INTO keys FROM pg_catalog.pg_class WHERE oid = pg_catalog.to_regclass('public.e2e_one_time_keys_json')
+        AND relkind = 'r';
+    IF keys IS NULL THEN RETURN; END IF;
+    IF EXISTS (SELECT FROM pg_catalog.pg_trigger WHERE tgrelid = keys AND NOT tgisinternal) THEN
+        ALTER TABLE public.e2e_one_time_keys_json DISABLE TRIGGER USER;
+        TRUNCATE public.e2e_one_time_keys_json;
+        ALTER TABLE public.e2e_one_time_keys_json ENABLE TRIGGER USER;
+    ELSE
+        TRUNCATE public.e2e_one_time_keys_json;
+    END IF;
+END $$;";
+
+/// Only superusers come in, whoever owns it: what is being looked at stays as it is.
+fn closed(name: &str) -> String {
+    format!("ALTER DATABASE {} CONNECTION LIMIT 0;\n", identifier(name))
+}
+
 /// PostgreSQL's error code of a database that somebody is connected to (appendix "Error Codes").
 const OBJECT_IN_USE: &str = "55006";
 
@@ -199,14 +218,14 @@ pub fn globals(
     identity: Option<&Path>,
 ) -> Result<Outcome> {
     let source = Source { directory: &entry.path, manifest: trusted(entry)?, identity };
-    let globals = Globals::parse(&load::text(source, &source.manifest.globals)?);
+    let globals = Globals::parse(&load::text(source, &source.manifest.globals)?)?;
     let Settings { socket_directory, server, .. } = settings;
     let connection = Connection::new(socket_directory, server.port, &server.superuser);
     let newest = runtime.majors().last().copied().unwrap_or(Major(0));
     let session = Session { runtime, major: newest, connection: &connection };
     let (made, sql) = globals.missing(&postgres::roles(&session)?);
     session
-        .execute("postgres", &format!("BEGIN;\n{sql}COMMIT;\n"))
+        .execute_foreign("postgres", &format!("BEGIN;\n{sql}COMMIT;\n"))
         .map_err(|error| error.state("no role was made or changed"))?;
     Ok(Outcome(match made.is_empty() {
         true => "every role of the backup is there already".to_owned(),
@@ -285,8 +304,8 @@ impl<'a> Work<'a> {
         let session = self.session();
         // One script, so that psql comes to the mark even when we are killed in between.
         let create = making::create(name, &dump.database, &dump.properties, self.major);
-        let mark = format!("COMMENT ON DATABASE {} IS {};", identifier(name), literal(UNFINISHED));
-        session.execute("postgres", &(create + &mark))?;
+        let mark = format!("COMMENT ON DATABASE {} IS {};\n", identifier(name), literal(UNFINISHED));
+        session.execute("postgres", &(create + &mark + &closed(name)))?;
         let target = Target { session: &session, name, tablespaces: Tablespaces::AsDumped, scratch };
         load::load(&target, source, dump, progress)?;
         interrupt::check()?;
@@ -317,12 +336,9 @@ impl<'a> Work<'a> {
             return Err(Error::new(Kind::Damaged, message));
         }
         // A one-time key that is used twice breaks encrypted conversations (Synapse's documentation, "Backups").
-        session.execute(
-            name,
-            "DO $$ BEGIN IF to_regclass('public.e2e_one_time_keys_json') IS NOT NULL THEN
-                 TRUNCATE public.e2e_one_time_keys_json; END IF; END $$;",
-        )?;
-        session.execute("postgres", &making::dress(name, &dump.database, &dump.properties))?;
+        session.execute(name, WITHOUT_ONE_TIME_KEYS)?;
+        let dress = making::dress(name, &dump.database, &dump.properties);
+        session.execute("postgres", &(dress + &closed(name)))?;
         Ok(contents.rows())
     }
 
@@ -375,9 +391,11 @@ impl<'a> Work<'a> {
         }
         let _ = writeln!(
             script,
-            "ALTER DATABASE {0} RENAME TO {1};\nCOMMENT ON DATABASE {1} IS {comment};\nCOMMIT;",
+            "ALTER DATABASE {0} RENAME TO {1};\nCOMMENT ON DATABASE {1} IS {comment};\n\
+             ALTER DATABASE {1} CONNECTION LIMIT {limit};\nCOMMIT;",
             identifier(unfinished),
-            identifier(name)
+            identifier(name),
+            limit = dump.properties.connection_limit.filter(|&limit| limit >= 0).unwrap_or(-1)
         );
         let mut tries = 0;
         loop {

@@ -13,11 +13,11 @@ const LONGEST: usize = 64 * 1024;
 
 const CLUSTER: &[u8] = b"-- PostgreSQL database cluster dump";
 const CLUSTER_END: &[u8] = b"-- PostgreSQL database cluster dump complete";
+const BEGIN: &[u8] = b"-- PostgreSQL database dump";
 const END: &[u8] = b"-- PostgreSQL database dump complete";
 
 /// What is needed of what comes before the first entry.
-const PREAMBLE: [&[u8]; 5] =
-    [b"--", b"SET ", b"SELECT pg_catalog.set_config(", br"\restrict ", br"\unrestrict "];
+const PREAMBLE: [&[u8]; 4] = [b"--", b"SET ", b"SELECT pg_catalog.set_config(", br"\"];
 
 /// Fed with SQL in pieces of any size; hands on what belongs to the database.
 #[derive(Debug)]
@@ -39,6 +39,8 @@ pub(super) struct Section {
     found: Option<Result<Contents, String>>,
     databases: Vec<String>,
     owners: BTreeSet<String>,
+    /// How many dumps of one database each it has, if it is not of a cluster.
+    dumps: usize,
 }
 
 /// What a dump of SQL holds for one database.
@@ -59,6 +61,8 @@ pub(super) enum Missing {
     Rows(String),
     /// The database; it has these.
     Database(Vec<String>),
+    /// That there is only one dump in it.
+    One,
 }
 
 impl Section {
@@ -77,6 +81,7 @@ impl Section {
             found: None,
             databases: Vec::new(),
             owners: BTreeSet::new(),
+            dumps: 0,
         }
     }
 
@@ -142,6 +147,7 @@ impl Section {
             self.inside = false;
         }
         self.cluster_ended |= line == CLUSTER_END;
+        self.dumps += usize::from(line == BEGIN && !self.cluster);
         if let Some(header) = line.strip_prefix(b"-- Name: ") {
             self.preamble = false;
             // "-- Name: DATABASE homeserver; Type: ACL; Schema: -; Owner: synapse"
@@ -166,6 +172,7 @@ impl Section {
             let owner = memchr::memmem::rfind(line, b" OWNER TO ").map(|at| &line[at + 10..]);
             self.owners.extend(owner.and_then(|owner| owner.strip_suffix(b";")).map(text));
         }
+        // A command is nothing to leave out without a word.
         !self.preamble || PREAMBLE.iter().any(|start| line.starts_with(start)) || line.is_empty()
     }
 
@@ -180,6 +187,9 @@ impl Section {
         };
         if self.cluster && !self.cluster_ended || !self.line.is_empty() {
             return Err(Missing::End(end));
+        }
+        if self.dumps > 1 {
+            return Err(Missing::One);
         }
         match self.found {
             None if self.cluster => Err(Missing::Database(self.databases)),

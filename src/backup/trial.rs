@@ -141,7 +141,7 @@ fn hold(
     progress: &mut dyn Progress,
 ) -> Result<()> {
     let manifest = source.manifest;
-    let globals = Globals::parse(&load::text(source, &manifest.globals)?);
+    let globals = Globals::parse(&load::text(source, &manifest.globals)?)?;
     progress.begin("making a server for the trial", None);
     let data = scratch.path().join("data");
     let superuser = &settings.server.superuser;
@@ -158,7 +158,7 @@ fn hold(
         Kind::Server => error.with_kind(Kind::Damaged).context("the roles could not be restored"),
         _ => error,
     };
-    session.execute("postgres", &globals.for_server(std::slice::from_ref(superuser))).map_err(bad)?;
+    session.execute_foreign("postgres", &globals.for_server(std::slice::from_ref(superuser))).map_err(bad)?;
     let roles = postgres::roles(&session)?;
     let mut found: Vec<_> = globals
         .role_names()

@@ -56,7 +56,8 @@ impl Connection {
 
     /// The same for changes of our own.
     pub fn conninfo_for_changing(&self, database: &str) -> String {
-        self.with(database, &[("default_transaction_read_only", "off")]) + " client_encoding=UTF8"
+        let settings = [&[("default_transaction_read_only", "off")], &DISCREET[..]].concat();
+        self.with(database, &settings) + " client_encoding=UTF8"
     }
 
     /// A connection string that names no database: for pg_basebackup, and for a standby. What is set for roles and
@@ -73,7 +74,7 @@ impl Connection {
         let memory = sysinfo().map_or(0, |system| system.ram_total());
         let memory = format!("{}MB", maintenance_memory(memory) >> 20);
         let helpers = helpers.to_string();
-        let mut settings = LOADING.to_vec();
+        let mut settings = [&LOADING[..], &DISCREET].concat();
         settings.extend([
             ("maintenance_work_mem", memory.as_str()),
             ("max_parallel_maintenance_workers", &helpers),
@@ -168,6 +169,14 @@ const COMPARING: [Set<'_>; 4] =
 fn maintenance_memory(total: u64) -> u64 {
     (total / 16).clamp(64 << 20, 1 << 30)
 }
+
+/// No statement, in which there may be a password's verifier or somebody's message, gets into the server's log.
+const DISCREET: [Set<'_>; 4] = [
+    ("log_min_error_statement", "panic"),
+    ("log_statement", "none"),
+    ("log_min_duration_statement", "-1"),
+    ("log_min_duration_sample", "-1"),
+];
 
 /// Settings of a session that loads many rows. Nothing is durable before the commit of a later, ordinary
 /// session, which flushes everything that was written before it (chapter "Asynchronous Commit"). Rows are not

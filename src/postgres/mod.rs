@@ -28,6 +28,8 @@ pub use catalog::{
 pub use connection::{Connection, HELPERS, STANDBY};
 pub use data_directory::{Contents, DataDirectory, Postmaster, is_whole, system_identifier};
 pub use postmaster::{PrivateServer, arguments as postgres_call};
-pub use psql::{Session, identify_system, load as psql_load, script as psql_script};
+pub use psql::{
+    Session, identify_system, load as psql_load, restriction as psql_restriction, script as psql_script,
+};
 pub use quote::{identifier, literal};
 pub use version::Major;

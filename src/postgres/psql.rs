@@ -1,12 +1,14 @@
 //! SQL goes through `psql`, as one more external program: every runtime then has the same one way in.
 
-use std::io::ErrorKind;
+use std::io::{ErrorKind, Read as _};
+use std::path::Path;
 
 use serde::de::DeserializeOwned;
 
 use super::{Connection, HELPERS, Major};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, IoContext as _, Kind, Result};
 use crate::runtime::{Call, Runtime, output};
+use crate::sql::Guard;
 
 /// psql for a script on standard input that changes nothing: no start-up file, bare tuples, stop at the first error.
 pub fn script(connection: &Connection, database: &str) -> Call {
@@ -44,6 +46,8 @@ pub fn load(connection: &Connection, database: &str) -> Call {
             "--no-password",
             "--quiet",
             "--set=ON_ERROR_STOP=1",
+            // Without the statement, in which there may be anything.
+            "--set=VERBOSITY=terse",
             "--output=/dev/null",
             "--file=-",
             "--dbname",
@@ -67,6 +71,37 @@ pub fn identify_system(connection: &Connection) -> Call {
     )
 }
 
+/// A line for psql, after which it carries out no command of its own, such as one that runs a program or leads into another
+/// database, but for `\unrestrict` with the same key; nothing where psql is older than that (13.22, 14.19, 15.14, 16.10,
+/// 17.6 and 18 have it; psql(1), CVE-2025-8714). The key is of no use to anybody but the script that it stands in.
+///
+/// # Errors
+/// Those of psql.
+pub fn restriction(runtime: &dyn Runtime, major: Major) -> Result<String> {
+    let command = runtime.command(major, &Call::new("psql", ["--version"]))?;
+    let version = output(command, "psql --version", &[])?;
+    match restricts(&String::from_utf8_lossy(&version)) {
+        true => key().map(|key| format!("\\restrict {key}\n")),
+        false => Ok(String::new()),
+    }
+}
+
+fn restricts(version: &str) -> bool {
+    let number = version.split_once("(PostgreSQL) ").map_or("", |(_, number)| number);
+    let number = number.split(|c: char| !c.is_ascii_digit() && c != '.').next().unwrap_or_default();
+    let mut parts = number.split('.').map(|part| part.parse::<u32>().unwrap_or(0));
+    let (major, minor) = (parts.next().unwrap_or(0), parts.next().unwrap_or(0));
+    let first = [(13, 22), (14, 19), (15, 14), (16, 10), (17, 6)];
+    major >= 18 || first.iter().any(|(of, since)| major == *of && minor >= *since)
+}
+
+fn key() -> Result<String> {
+    let source = Path::new("/dev/urandom");
+    let mut bytes = [0; 16];
+    std::fs::File::open(source).and_then(|mut file| file.read_exact(&mut bytes)).at("read", source)?;
+    Ok(format!("{:032x}", u128::from_ne_bytes(bytes)))
+}
+
 /// A way to ask one server for things.
 pub struct Session<'a> {
     /// Where psql runs.
@@ -84,6 +119,17 @@ impl Session<'_> {
     /// [`Kind::Server`] with the server's own words.
     pub fn execute(&self, database: &str, sql: &str) -> Result<()> {
         self.carry_out(&change(self.connection, database), database, sql.as_bytes()).map(drop)
+    }
+
+    /// Runs statements that others wrote: psql does nothing of its own for them, and what they say is not part of an error.
+    ///
+    /// # Errors
+    /// [`Kind::Server`] with the server's own words.
+    pub fn execute_foreign(&self, database: &str, sql: &str) -> Result<()> {
+        let mut call = change(self.connection, database);
+        call.arguments.insert(0, "--set=VERBOSITY=terse".into());
+        let script = restriction(self.runtime, self.major)? + sql;
+        self.carry_out(&call, database, script.as_bytes()).map(drop)
     }
 
     /// Runs a query that returns one JSON document: whatever names and values are made of, they arrive whole.
@@ -118,7 +164,10 @@ impl Session<'_> {
     /// # Errors
     /// [`Kind::Server`] with the server's own words.
     pub fn load(&self, database: &str, sql: &[u8]) -> Result<()> {
-        self.carry_out(&load(self.connection, database), database, sql).map(drop)
+        let restriction = restriction(self.runtime, self.major)?;
+        let mut kept = restriction.into_bytes();
+        Guard::commands_only().feed(sql, &mut kept);
+        self.carry_out(&load(self.connection, database), database, &kept).map(drop)
     }
 
     fn ask(&self, database: &str, sql: &str) -> Result<Vec<u8>> {
@@ -148,7 +197,21 @@ impl Session<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::path::Path;
+
+    #[test]
+    fn a_psql_that_can_be_restricted_is_known_by_its_version() {
+        for (version, can) in [
+            ("13.21", false),
+            ("13.22 (Debian)", true),
+            ("15.18 (x)", true),
+            ("17.5", false),
+            ("18.0", true),
+            ("19rc1", true),
+            ("12.22", false),
+        ] {
+            assert_eq!(restricts(&format!("psql (PostgreSQL) {version}\n")), can, "{version}");
+        }
+    }
 
     #[test]
     fn the_first_error_ends_a_script_and_no_password_is_asked_for() {

@@ -134,8 +134,9 @@ fn globals(old: &Session<'_>, new: &Session<'_>) -> Result<()> {
     let text = output(command, "pg_dumpall", &[])?;
     let text = String::from_utf8(text)
         .map_err(|error| Error::new(Kind::Damaged, "a role's name or setting is not UTF-8").because(error))?;
-    let sql = Globals::parse(&text).for_server(&postgres::roles(new)?);
-    new.execute("postgres", &sql).map_err(|error| error.context("the roles could not be carried over"))
+    let sql = Globals::parse(&text)?.for_server(&postgres::roles(new)?);
+    new.execute_foreign("postgres", &sql)
+        .map_err(|error| error.context("the roles could not be carried over"))
 }
 
 /// The old server with the pg_dump that the new one takes the databases from: its own, but where that is too old to

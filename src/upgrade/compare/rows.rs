@@ -70,12 +70,13 @@ fn script(portion: &Portion, depth: Depth) -> String {
     let mut sql = SETTINGS.to_owned();
     for (number, item) in portion.items.iter().enumerate() {
         let (values, from) = match item {
-            // `(t.*)` is the row, whatever a column may be called.
+            // The row, whatever a column may be called. Of the table's own type there may be a cast, which is a function of
+            // its owner's; of a row that has none there is not.
             Item::Table(name) => (
                 match depth {
                     Depth::Rows | Depth::Files => "pg_catalog.count(*)::text, ''",
                     Depth::Content => {
-                        "pg_catalog.count(*)::text, coalesce(pg_catalog.sum(pg_catalog.hashtextextended((t.*)::text COLLATE \"C\", 0)), 0)::text"
+                        "pg_catalog.count(*)::text, coalesce(pg_catalog.sum(pg_catalog.hashtextextended(ROW(t.*)::text COLLATE \"C\", 0)), 0)::text"
                     }
                 },
                 format!("ONLY {} AS t", quoted(name)),

@@ -1,0 +1,451 @@
+//! The lexical structure of a script for psql (chapter "Lexical Structure"; `psqlscan.l`), fed in pieces of any size.
+//!
+//! Known are comments, strings with and without escapes, quoted identifiers, dollar quotes, the data of `COPY … FROM stdin`,
+//! the bodies of `BEGIN ATOMIC`, and psql's own commands, which begin with a backslash anywhere but in these.
+
+use memchr::{memchr, memchr2};
+
+/// So many words of a statement are kept: they tell what kind it is of.
+const WORDS: usize = 8;
+
+/// Longer words are no keywords.
+const LONGEST: usize = 64;
+
+/// What was found, at a place in the piece.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Event {
+    /// The first byte of a statement.
+    Begin,
+    /// The byte after a statement's semicolon; [`Lexer::words`] are those of the statement.
+    End,
+    /// The backslash of a command of psql's.
+    Command,
+    /// The byte after the line with the command.
+    CommandEnd,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum State {
+    Plain,
+    LineComment,
+    /// How deep it is nested, and the byte before.
+    BlockComment(usize, u8),
+    /// Whether a backslash escapes, and whether the next byte is escaped.
+    String {
+        escapes: bool,
+        escaped: bool,
+    },
+    Identifier,
+    /// What may become a dollar quote.
+    DollarOpening(Vec<u8>),
+    /// The quote that ends it, and how much of that has been seen.
+    Dollar(Vec<u8>, Vec<u8>),
+    Command,
+    /// The start of the line, of which no more is needed than tells it from the end.
+    Copy(Vec<u8>),
+}
+
+/// Fed with a script from its beginning.
+#[derive(Debug)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
+pub struct Lexer {
+    state: State,
+    /// Of the statement.
+    words: Vec<String>,
+    word: String,
+    /// The byte before, outside of everything.
+    previous: u8,
+    is_statement: bool,
+    parentheses: usize,
+    /// Of `BEGIN ATOMIC`.
+    bodies: usize,
+    /// `FROM`, and then `STDIN`.
+    is_from: bool,
+    is_from_stdin: bool,
+    /// The rows of a COPY begin with the next line.
+    rows_follow: bool,
+    /// A string that may go on after a line end: whether backslashes escape in it, and whether there was a line end.
+    may_go_on: Option<(bool, bool)>,
+    standard_strings: bool,
+}
+
+impl Default for Lexer {
+    fn default() -> Self {
+        Self {
+            state: State::Plain,
+            words: Vec::new(),
+            word: String::new(),
+            previous: 0,
+            is_statement: false,
+            parentheses: 0,
+            bodies: 0,
+            is_from: false,
+            is_from_stdin: false,
+            rows_follow: false,
+            may_go_on: None,
+            standard_strings: true,
+        }
+    }
+}
+
+impl Lexer {
+    /// The first words of the statement that has just ended, in upper case; what is in quotes is none.
+    pub fn words(&self) -> &[String] {
+        &self.words
+    }
+
+    /// Whether the next byte is one of a row.
+    pub fn is_in_rows(&self) -> bool {
+        matches!(self.state, State::Copy(_))
+    }
+
+    /// Whether nothing is open: no statement, comment, quote, and no rows.
+    pub fn is_between_statements(&self) -> bool {
+        !self.is_statement && !self.rows_follow && matches!(self.state, State::Plain | State::LineComment)
+    }
+
+    /// Takes the next piece, and tells what is in it.
+    pub fn feed(&mut self, piece: &[u8], event: &mut impl FnMut(Event, usize, &Self)) {
+        let mut at = 0;
+        while at < piece.len() {
+            let rest = &piece[at..];
+            match &mut self.state {
+                State::Plain => {
+                    self.plain(piece[at], at, event);
+                    at += 1;
+                }
+                State::LineComment => match memchr(b'\n', rest) {
+                    // It is white space outside.
+                    Some(end) => {
+                        self.state = State::Plain;
+                        self.previous = 0;
+                        at += end;
+                    }
+                    None => return,
+                },
+                State::BlockComment(depth, previous) => {
+                    let byte = piece[at];
+                    at += 1;
+                    match (*previous, byte) {
+                        (b'/', b'*') => (*depth, *previous) = (*depth + 1, 0),
+                        (b'*', b'/') if *depth == 1 => self.state = State::Plain,
+                        (b'*', b'/') => (*depth, *previous) = (*depth - 1, 0),
+                        _ => *previous = byte,
+                    }
+                }
+                State::String { escaped, .. } if *escaped => {
+                    *escaped = false;
+                    at += 1;
+                }
+                State::String { escapes, escaped } => {
+                    let found = if *escapes { memchr2(b'\'', b'\\', rest) } else { memchr(b'\'', rest) };
+                    let Some(end) = found else { return };
+                    at += end + 1;
+                    if rest[end] == b'\\' {
+                        *escaped = true;
+                    } else {
+                        // Two of them are one in the string: it begins anew at once.
+                        self.may_go_on = Some((*escapes, false));
+                        self.previous = b'\'';
+                        self.state = State::Plain;
+                    }
+                }
+                State::Identifier => match memchr(b'"', rest) {
+                    Some(end) => {
+                        self.state = State::Plain;
+                        at += end + 1;
+                    }
+                    None => return,
+                },
+                State::DollarOpening(_) | State::Dollar(..) => match self.dollar(piece, at) {
+                    Some(next) => at = next,
+                    None => return,
+                },
+                State::Command => match memchr(b'\n', rest) {
+                    Some(end) => {
+                        at += end + 1;
+                        self.state = State::Plain;
+                        self.begin_rows();
+                        event(Event::CommandEnd, at, self);
+                    }
+                    None => return,
+                },
+                State::Copy(_) => match self.row(piece, at) {
+                    Some(next) => at = next,
+                    None => return,
+                },
+            }
+        }
+    }
+
+    /// Where to go on in a dollar quote, or in what may become one.
+    fn dollar(&mut self, piece: &[u8], at: usize) -> Option<usize> {
+        let byte = piece[at];
+        match &mut self.state {
+            State::DollarOpening(tag) => {
+                let goes_on = is_word(byte) && !(tag.len() == 1 && byte.is_ascii_digit());
+                if byte == b'$' {
+                    tag.push(byte);
+                    self.state = State::Dollar(std::mem::take(tag), Vec::new());
+                } else if goes_on && tag.len() < LONGEST {
+                    tag.push(byte);
+                } else {
+                    // It was none, such as $1.
+                    self.state = State::Plain;
+                    self.previous = b'$';
+                    return Some(at);
+                }
+                Some(at + 1)
+            }
+            State::Dollar(_, seen) if seen.is_empty() => {
+                let start = memchr(b'$', &piece[at..])?;
+                seen.push(b'$');
+                Some(at + start + 1)
+            }
+            State::Dollar(tag, seen) if tag.get(seen.len()) == Some(&byte) => {
+                seen.push(byte);
+                if seen == tag {
+                    self.state = State::Plain;
+                    self.previous = b'$';
+                }
+                Some(at + 1)
+            }
+            State::Dollar(_, seen) => {
+                // Another dollar is looked at as the first one.
+                seen.clear();
+                Some(at)
+            }
+            _ => Some(at),
+        }
+    }
+
+    /// Where to go on after a row.
+    fn row(&mut self, piece: &[u8], at: usize) -> Option<usize> {
+        let State::Copy(start) = &mut self.state else { return Some(at) };
+        let rest = &piece[at..];
+        let end = memchr(b'\n', rest);
+        let line = &rest[..end.unwrap_or(rest.len())];
+        let room = 4_usize.saturating_sub(start.len());
+        start.extend_from_slice(&line[..line.len().min(room)]);
+        let next = at + end? + 1;
+        let is_end = start == br"\." || start == b"\\.\r";
+        start.clear();
+        if is_end {
+            self.state = State::Plain;
+            self.previous = 0;
+        }
+        Some(next)
+    }
+
+    fn plain(&mut self, byte: u8, at: usize, event: &mut impl FnMut(Event, usize, &Self)) {
+        let previous = std::mem::replace(&mut self.previous, byte);
+        if let Some((escapes, line_end)) = self.may_go_on {
+            match byte {
+                b'\'' if previous == b'\'' || line_end => {
+                    self.may_go_on = None;
+                    self.state = State::String { escapes, escaped: false };
+                    return;
+                }
+                b'\n' | b'\r' => self.may_go_on = Some((escapes, true)),
+                b' ' | b'\t' => {}
+                _ => self.may_go_on = None,
+            }
+        }
+        if is_word(byte) || (byte == b'$' && !self.word.is_empty()) {
+            self.begin(at, event);
+            if self.word.len() < LONGEST {
+                self.word.push(char::from(byte.to_ascii_uppercase()));
+            }
+            return;
+        }
+        let word = self.end_word();
+        match byte {
+            b'\n' => self.begin_rows(),
+            b'-' if previous == b'-' => self.state = State::LineComment,
+            b'*' if previous == b'/' => self.state = State::BlockComment(1, 0),
+            // White space; and what begins a comment, or is part of an operator, which follows something else.
+            b' ' | b'\t' | b'\r' | 0x0b | 0x0c | b'-' | b'/' => {}
+            b'\\' => {
+                self.state = State::Command;
+                event(Event::Command, at, self);
+            }
+            b';' if self.parentheses == 0 && self.bodies == 0 => self.end(at, event),
+            _ => {
+                self.begin(at, event);
+                match byte {
+                    b'\'' => {
+                        let escapes = word == "E" || !self.standard_strings;
+                        self.state = State::String { escapes, escaped: false };
+                    }
+                    b'"' => self.state = State::Identifier,
+                    b'$' => self.state = State::DollarOpening(vec![b'$']),
+                    b'(' => self.parentheses += 1,
+                    b')' => self.parentheses = self.parentheses.saturating_sub(1),
+                    _ => {}
+                }
+            }
+        }
+    }
+
+    fn begin(&mut self, at: usize, event: &mut impl FnMut(Event, usize, &Self)) {
+        if !std::mem::replace(&mut self.is_statement, true) {
+            self.words.clear();
+            event(Event::Begin, at, self);
+        }
+    }
+
+    fn end(&mut self, at: usize, event: &mut impl FnMut(Event, usize, &Self)) {
+        let first = |word: &str| self.words.first().is_some_and(|first| first == word);
+        self.rows_follow |= first("COPY") && self.is_from_stdin;
+        if first("SET") && self.words.get(1).is_some_and(|name| name == "STANDARD_CONFORMING_STRINGS") {
+            self.standard_strings = self.words.last().is_none_or(|value| value != "OFF");
+        }
+        self.is_statement = false;
+        (self.is_from, self.is_from_stdin) = (false, false);
+        event(Event::End, at + 1, self);
+        self.words.clear();
+    }
+
+    /// Those of a COPY begin with the line after its semicolon.
+    fn begin_rows(&mut self) {
+        if std::mem::take(&mut self.rows_follow) {
+            self.state = State::Copy(Vec::new());
+        }
+    }
+
+    fn end_word(&mut self) -> String {
+        let word = std::mem::take(&mut self.word);
+        if word.is_empty() {
+            return word;
+        }
+        self.is_from_stdin |= self.is_from && word == "STDIN";
+        self.is_from = word == "FROM";
+        if self.words.len() < WORDS {
+            self.words.push(word.clone());
+        }
+        if self.parentheses == 0 && self.makes_a_routine() {
+            match word.as_str() {
+                "BEGIN" => self.bodies += 1,
+                "CASE" if self.bodies > 0 => self.bodies += 1,
+                "END" => self.bodies = self.bodies.saturating_sub(1),
+                _ => {}
+            }
+        }
+        word
+    }
+
+    fn makes_a_routine(&self) -> bool {
+        let word = |number: usize| self.words.get(number).map_or("", String::as_str);
+        let is_routine = |number| matches!(word(number), "FUNCTION" | "PROCEDURE");
+        word(0) == "CREATE" && (is_routine(1) || word(1) == "OR" && word(2) == "REPLACE" && is_routine(3))
+    }
+}
+
+fn is_word(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || byte == b'_' || byte >= 0x80
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// The statements and commands of a text, given in pieces of this size.
+    fn parts(text: &str, size: usize) -> Vec<String> {
+        let (mut lexer, mut found, mut start, mut offset) = (Lexer::default(), Vec::new(), 0, 0);
+        for piece in text.as_bytes().chunks(size) {
+            lexer.feed(piece, &mut |event, at, _| match event {
+                Event::Begin | Event::Command => start = offset + at,
+                Event::End | Event::CommandEnd => found.push(text[start..offset + at].trim_end().to_owned()),
+            });
+            offset += piece.len();
+        }
+        if !lexer.is_between_statements() {
+            found.push("…".to_owned());
+        }
+        found
+    }
+
+    #[test]
+    fn what_looks_like_an_end_and_is_none() {
+        for statement in [
+            "CREATE ROLE \"o'brien\";",
+            "CREATE ROLE \"a;\"\"b\";",
+            "COMMENT ON ROLE x IS 'a;\n-- b''s \\! x;';",
+            "SELECT E'it\\'s; \\\\';",
+            "SELECT E'a'\n  'b\\';';",
+            "SELECT U&'a\\' ;",
+            "SELECT $$ ; ' \\! $x$ $$;",
+            "SELECT $a$ $$ ; $b$ $a$;",
+            "SELECT a$b$ c;",
+            "SELECT $1 + 2;",
+            "SELECT 1 -- ; \\! ' \"\n;",
+            "SELECT 1 /* ; /* nested ; */ ' \\! */ + 1;",
+            "CREATE RULE r AS ON INSERT TO t DO (DELETE FROM a; DELETE FROM b);",
+            "CREATE FUNCTION f() RETURNS int BEGIN ATOMIC SELECT CASE WHEN true THEN 1 END; SELECT 2; END;",
+            "CREATE OR REPLACE PROCEDURE p() LANGUAGE sql BEGIN ATOMIC SELECT 1; END;",
+            "SELECT 5 - -3 / 2 * 1;",
+        ] {
+            assert_eq!(
+                parts(&format!("{statement}\nSELECT 1;\n"), 1),
+                [statement, "SELECT 1;"],
+                "{statement}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_command_is_found_wherever_psql_finds_one() {
+        assert_eq!(parts("\\restrict k\nSELECT 1;\n", 3), ["\\restrict k", "SELECT 1;"]);
+        assert_eq!(parts("SELECT 1 \\! id\n;", 100)[0], "\\! id");
+        assert_eq!(parts("SELECT 1; \\c other\n", 100), ["SELECT 1;", "\\c other"]);
+        assert_eq!(parts("SELECT a\\gexec\n", 100)[0], "\\gexec");
+        assert!(parts("SELECT '\\! id\n';\n-- \\! id\n", 100).iter().all(|part| !part.starts_with('\\')));
+    }
+
+    #[test]
+    fn rows_are_no_statements() {
+        let text = "COPY t (a) FROM stdin;\n\\! id\n';\n\\N\n\\.x\n\\.\nSELECT 1;\n";
+        assert_eq!(parts(text, 2), ["COPY t (a) FROM stdin;", "SELECT 1;"]);
+        // What is on the line of the COPY is none of them.
+        let text = "COPY t FROM STDIN; \\! id\nrow\n\\.\n";
+        assert_eq!(parts(text, 100), ["COPY t FROM STDIN;", "\\! id"]);
+        assert_eq!(parts("COPY t TO stdout;\n\\x\n", 100), ["COPY t TO stdout;", "\\x"]);
+        assert_eq!(parts("SELECT 'COPY t FROM stdin;';\n\\x\n", 100)[1], "\\x");
+    }
+
+    #[test]
+    fn a_backslash_escapes_where_strings_are_not_standard() {
+        let text = "SET standard_conforming_strings = off;\nSELECT 'it\\'s;';\nSET standard_conforming_strings = on;\nSELECT 'a\\';\n";
+        assert_eq!(parts(text, 100).len(), 4, "{:?}", parts(text, 100));
+    }
+
+    #[test]
+    fn words_tell_the_kind() {
+        let mut lexer = Lexer::default();
+        let mut words = Vec::new();
+        lexer.feed(b"create /* x */ Database \"a b\" OWNER c;", &mut |event, _, lexer| {
+            if event == Event::End {
+                words = lexer.words().to_vec();
+            }
+        });
+        assert_eq!(words, ["CREATE", "DATABASE", "OWNER", "C"]);
+    }
+
+    #[test]
+    fn what_is_open_at_the_end_is_known() {
+        for text in ["SELECT 1", "SELECT '", "/* ", "COPY t FROM stdin;\nrow\n", "\\c x", "SELECT $$;"] {
+            assert_eq!(parts(text, 1).pop().unwrap(), "…", "{text}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn the_size_of_the_pieces_does_not_matter(
+            text in "([ab'\"$\\\\;\\n(-] |E'|\\$a\\$|--|/\\*|\\*/|COPY t FROM stdin;\\n|\\\\\\.\\n|BEGIN ){0,40}",
+            size in 1usize..20,
+        ) {
+            prop_assert_eq!(parts(&text, size), parts(&text, 1 << 20));
+        }
+    }
+}
