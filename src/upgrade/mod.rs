@@ -16,6 +16,7 @@
 //! - [`compare`]: old against new
 //! - [`exchange`]: two data directories change places
 //! - [`finish`], [`keep`]: after the exchange
+//! - [`login`]: who may log in to the new cluster until then
 //! - [`back`]: to the old cluster
 //! - [`journal`], [`recover`]: after any death
 //! - [`written`]: whether a return would lose anything
@@ -33,6 +34,7 @@ pub mod facts;
 pub mod finish;
 pub mod journal;
 pub mod keep;
+pub mod login;
 pub mod online;
 pub mod plan;
 pub mod recover;

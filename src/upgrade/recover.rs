@@ -6,9 +6,9 @@ use std::path::Path;
 use jiff::Timestamp;
 
 use super::back::{self, Place};
-use super::journal::{Entry, Journal, Outcome, Step};
+use super::journal::{Entry, Journal, Opened, Outcome, Step};
 use super::work::{Pause, Work, owner};
-use super::written::{self, Loss};
+use super::written;
 use super::{exchange, finish, rehearsal};
 use crate::config::Settings;
 use crate::error::{Error, Kind, Result};
@@ -99,7 +99,8 @@ pub(super) fn go_on(
         )));
     }
     if at_boot {
-        // Clients come up by themselves as soon as the server does.
+        // Clients come up by themselves as soon as the server does: they must be let in.
+        work.journal.entry.opened.get_or_insert(Opened { at: Timestamp::now(), position: None });
         work.journal.entry.clients_started.get_or_insert_with(Timestamp::now);
     }
     finish::finish(&mut work).map_err(|error| again(error, Place::New))?;
@@ -144,7 +145,7 @@ pub fn roll_back(
     manager.stop_all(&work.entry().clients.clone(), settings.clients.timeout)?;
     // The server has counted everything only when the clients have gone.
     let loss = written::loss(settings, runtime, work.entry());
-    if loss != Loss::Nothing && !agreed {
+    if !agreed {
         let again = work.start_clients();
         work.journal.entry.ended = ended;
         work.journal.write()?;

@@ -280,13 +280,11 @@ fn roll_back(settings: &Settings, yes: bool, dry_run: bool, pause: Option<Step>)
     }
     crate::cli::print(&format!("{}\n", recover::describe_roll_back(&journal.entry)))?;
     let loss = written::loss(settings, &host, &journal.entry);
-    if dry_run || loss != written::Loss::Nothing {
-        crate::cli::print(&format!("{loss}\n"))?;
-    }
+    crate::cli::print(&format!("{loss}\n"))?;
     if dry_run {
         return Ok(());
     }
-    let agreed = yes || loss != written::Loss::Nothing && crate::cli::confirm("go back?").map(|()| true)?;
+    let agreed = yes || crate::cli::confirm("go back?").map(|()| true)?;
     interrupt::listen()?;
     let mut progress = report::progress(crate::cli::on_terminal());
     let _lock = Lock::take(&settings.state_directory, "upgrade", Timestamp::now())?;
