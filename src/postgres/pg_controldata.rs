@@ -36,6 +36,8 @@ pub struct Control {
     pub checkpoint: String,
     /// The next transaction at that checkpoint, such as `0:745`.
     pub next_xid: String,
+    /// Whether pages carry checksums.
+    pub has_checksums: bool,
     /// The file of the log that a start would read first.
     pub redo_file: String,
 }
@@ -51,6 +53,7 @@ impl Control {
             state: value("Database cluster state")?,
             checkpoint: value("Latest checkpoint location")?,
             next_xid: value("Latest checkpoint's NextXID")?,
+            has_checksums: value("Data page checksum version")? != "0",
             redo_file: value("Latest checkpoint's REDO WAL file")?,
         })
     }
@@ -72,11 +75,13 @@ mod tests {
                     Latest checkpoint location:           0/1A2B3C8\n\
                     Latest checkpoint's REDO location:    0/1A2B3C8\n\
                     Latest checkpoint's REDO WAL file:    000000010000000000000001\n\
-                    Latest checkpoint's NextXID:          0:745\n";
+                    Latest checkpoint's NextXID:          0:745\n\
+                    Data page checksum version:           1\n";
         let control = Control::parse(text).unwrap();
         assert!(control.is_shut_down());
         assert_eq!(control.checkpoint, "0/1A2B3C8");
         assert_eq!((control.next_xid.as_str(), control.redo_file.len()), ("0:745", 24));
+        assert!(control.has_checksums);
         assert!(!Control::parse(&text.replace("shut down", "shut down in recovery")).unwrap().is_shut_down());
         assert_eq!(Control::parse("nonsense"), None);
     }

@@ -121,7 +121,7 @@ fn bring_beside(entry: &Entry) -> Result<()> {
 }
 
 /// What is put into place must be the old cluster, and nothing else.
-fn require_old(entry: &Entry, directory: &Path) -> Result<()> {
+pub(super) fn require_old(entry: &Entry, directory: &Path) -> Result<()> {
     match postgres::system_identifier(directory)? == entry.old_identifier {
         true => Ok(()),
         false => Err(Error::new(

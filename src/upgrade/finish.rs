@@ -123,6 +123,8 @@ fn stay(work: &Work<'_>, error: Error) -> Error {
 fn keep_old(work: &mut Work<'_>) -> Result<()> {
     let entry = work.entry();
     let (beside, id) = (entry.beside.clone(), entry.id.clone());
+    // Of a copy back that was cut off.
+    keep::remove_partial(&beside, &id)?;
     if let Some(kept) = entry.kept.clone() {
         // Cut off in the middle: by a rename it is there whole, by a copy it may still be here, too.
         if exchange::exists(&kept) {
