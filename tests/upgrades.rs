@@ -155,10 +155,25 @@ fn whatever_fails_after_the_stop_leads_back_with_the_reason() {
     back(UNIT_JOB, "matrix-postgres.service");
     machine.ok(&format!("rm {dropin} && systemctl daemon-reload"));
 
-    // A client does not.
+    // A client does not, and the settings ask for a return. What was open to clients is not removed.
     client(&machine, "matrix-picky.service", "ExecStart=grep -q 15 /matrix/postgres/data/PG_VERSION");
-    back(UNIT_JOB, "not started: matrix-picky.service");
+    configure(&machine, "method = \"dump\"\nrevert_on_client_failure = true\n");
+    let said = refused(&machine, UNIT_JOB);
+    assert!(said.contains("not started: matrix-picky.service"), "{said}");
+    assert!(said.contains("as before; the new cluster is in /matrix/postgres/data.upgrade-"), "{said}");
+    machine.ok("rm -r /matrix/postgres/data.upgrade-*");
+    is_well(&machine, "15", &room);
     machine.ok("systemctl is-active matrix-picky.service");
+
+    // They do not: it is named, and the upgrade stands.
+    configure(&machine, "method = \"dump\"\n");
+    let said = refused(&machine, UNIT_JOB);
+    assert!(said.contains("not started: matrix-picky.service"), "{said}");
+    assert!(said.contains("the databases are on PostgreSQL 17"), "{said}");
+    is_well(&machine, "17", &room);
+    let status = machine.ok("matrix-postgres-upgrade status");
+    assert!(status.contains("upgraded from PostgreSQL 15 to 17"), "{status}");
+    assert!(status.contains("not started again: matrix-picky.service"), "{status}");
 }
 
 /// The row that is there twice is named, and nothing has changed.

@@ -21,6 +21,7 @@ pub struct UpgradeFragment {
     pub compare: Option<String>,
     pub method: Option<String>,
     pub max_rate: Option<u64>,
+    pub revert_on_client_failure: Option<bool>,
 }
 
 impl UpgradeFragment {
@@ -35,6 +36,7 @@ impl UpgradeFragment {
             compare: other.compare.or(self.compare),
             method: other.method.or(self.method),
             max_rate: other.max_rate.or(self.max_rate),
+            revert_on_client_failure: other.revert_on_client_failure.or(self.revert_on_client_failure),
         }
     }
 }
@@ -59,6 +61,9 @@ pub struct Upgrade {
     /// `max_rate`: megabytes a second that the copy of method `online` may take while the homeserver runs; nothing for 0,
     /// the default: as fast as it goes.
     pub max_rate: Option<u64>,
+    /// `revert_on_client_failure`: whether a client that ran before and does not start afterwards undoes the upgrade, while
+    /// nothing has been written that anybody would miss. Default false.
+    pub revert_on_client_failure: bool,
 }
 
 /// How the databases get to the new version.
@@ -145,6 +150,7 @@ impl Upgrade {
             compare: depth(input.compare.as_deref())?,
             method: method(input.method.as_deref())?,
             max_rate: input.max_rate.filter(|rate| *rate > 0),
+            revert_on_client_failure: input.revert_on_client_failure.unwrap_or_default(),
         })
     }
 }

@@ -9,6 +9,7 @@ mod data_directory;
 pub mod initdb;
 pub mod pg_amcheck;
 pub mod pg_basebackup;
+pub mod pg_checksums;
 pub mod pg_controldata;
 pub mod pg_dump;
 pub mod pg_restore;

@@ -2,13 +2,29 @@
 
 use std::path::Path;
 
-use crate::runtime::Call;
+use super::Major;
+use crate::error::{Error, Kind, Result};
+use crate::runtime::{Call, Runtime, output};
 
 /// Prints the control file of the cluster in `directory`, running or not.
 pub fn print(directory: &Path) -> Call {
     let mut call = Call::new("pg_controldata", ["--pgdata"]);
     call.arguments.push(directory.into());
     call
+}
+
+/// Asks the program of `major` about the cluster in `directory`.
+///
+/// # Errors
+/// [`Kind::Program`], also if what it says cannot be read or does not match its own checksum.
+pub fn read(runtime: &dyn Runtime, major: Major, directory: &Path) -> Result<Control> {
+    let text = output(runtime.command(major, &print(directory))?, "pg_controldata", &[])?;
+    let text = String::from_utf8_lossy(&text);
+    let control = Control::parse(&text).filter(|_| !text.contains("WARNING"));
+    control.ok_or_else(|| {
+        let message = format!("what pg_controldata says of {} cannot be read", directory.display());
+        Error::new(Kind::Program, message)
+    })
 }
 
 /// Where a cluster stands.
@@ -18,6 +34,12 @@ pub struct Control {
     pub state: String,
     /// Place of the latest checkpoint in the log, such as `0/3000028`.
     pub checkpoint: String,
+    /// The next transaction at that checkpoint, such as `0:745`.
+    pub next_xid: String,
+    /// Whether pages carry checksums.
+    pub has_checksums: bool,
+    /// The file of the log that a start would read first.
+    pub redo_file: String,
 }
 
 impl Control {
@@ -30,6 +52,9 @@ impl Control {
         Some(Self {
             state: value("Database cluster state")?,
             checkpoint: value("Latest checkpoint location")?,
+            next_xid: value("Latest checkpoint's NextXID")?,
+            has_checksums: value("Data page checksum version")? != "0",
+            redo_file: value("Latest checkpoint's REDO WAL file")?,
         })
     }
 
@@ -48,10 +73,15 @@ mod tests {
         let text = "pg_control version number:            1300\n\
                     Database cluster state:               shut down\n\
                     Latest checkpoint location:           0/1A2B3C8\n\
-                    Latest checkpoint's REDO location:    0/1A2B3C8\n";
+                    Latest checkpoint's REDO location:    0/1A2B3C8\n\
+                    Latest checkpoint's REDO WAL file:    000000010000000000000001\n\
+                    Latest checkpoint's NextXID:          0:745\n\
+                    Data page checksum version:           1\n";
         let control = Control::parse(text).unwrap();
         assert!(control.is_shut_down());
         assert_eq!(control.checkpoint, "0/1A2B3C8");
+        assert_eq!((control.next_xid.as_str(), control.redo_file.len()), ("0:745", 24));
+        assert!(control.has_checksums);
         assert!(!Control::parse(&text.replace("shut down", "shut down in recovery")).unwrap().is_shut_down());
         assert_eq!(Control::parse("nonsense"), None);
     }

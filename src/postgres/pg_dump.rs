@@ -50,21 +50,6 @@ pub fn directory(connection: &Connection, database: &str, jobs: usize, target: &
     call
 }
 
-/// The rows of these tables and the values of these sequences, whose names are quoted as SQL, to standard output as SQL.
-/// A pattern such as `--table` takes means just that then (psql(1), "Patterns").
-pub fn rows_of(connection: &Connection, database: &str, tables: &[String], lock_timeout: Duration) -> Call {
-    let mut arguments = vec![
-        "--no-password".to_owned(),
-        format!("--lock-wait-timeout={}", lock_timeout.as_millis()),
-        "--data-only".to_owned(),
-        "--disable-triggers".to_owned(),
-        "--dbname".to_owned(),
-        connection.conninfo(database),
-    ];
-    arguments.extend(tables.iter().map(|table| format!("--table={table}")));
-    Call::new("pg_dump", arguments)
-}
-
 /// Roles with their passwords, memberships and settings, and tablespaces, as SQL to standard output.
 pub fn globals(connection: &Connection, lock_timeout: Duration) -> Call {
     Call::new(

@@ -192,18 +192,6 @@ pub fn output(command: Command, name: &str, input: &[u8]) -> Result<Vec<u8>> {
     child.wait().map(|()| answer)
 }
 
-/// The same, of a program whose warnings are of no interest to anybody.
-///
-/// # Errors
-/// As [`Child::wait`].
-pub fn output_without_warnings(command: Command, name: &str) -> Result<Vec<u8>> {
-    let (child, answer) = answer(command, name, &[])?;
-    match child.wait_status()? {
-        (status, _) if status.success() => Ok(answer),
-        (status, stderr) => interrupt::check().and_then(|()| Err(failed(name, status, &stderr))),
-    }
-}
-
 fn answer(mut command: Command, name: &str, input: &[u8]) -> Result<(Child, Vec<u8>)> {
     command.stdin(Stdio::piped()).stdout(Stdio::piped());
     let mut child = Child::spawn(command, name)?;

@@ -17,6 +17,7 @@ use crate::postgres::{Connection, DataDirectory, is_whole, postgres_call};
 use crate::runtime::Runtime;
 use crate::systemd::notify;
 use crate::upgrade::journal::{Entry, Journal};
+use crate::upgrade::login;
 
 /// Runs the server; returns only if that fails. `environment` is handed on to it: what systemd tells a
 /// service that notifies, and PostgreSQL's own settings for the out-of-memory killer.
@@ -35,6 +36,9 @@ pub fn start(
     let plan = plan(&facts(settings, runtime)?, settings)?;
     if dry_run {
         return Ok(plan.to_string());
+    }
+    if geteuid().is_root() && !is_upgrading(settings) && login::open_usual(&settings.data_directory)? {
+        log::warn!("who may log in is what it was before an upgrade that nobody has finished");
     }
     log::info!("{}: {plan}", settings.data_directory.display());
     let (Plan::Run { major, account } | Plan::Initialise { major, account }) = &plan;
@@ -121,6 +125,12 @@ fn remains(data_directory: &Path) -> Result<Option<PathBuf>> {
     };
     let mut names = entries.flatten().map(|entry| entry.file_name());
     Ok(names.find(|name| name.as_encoded_bytes().starts_with(&prefix)).map(|name| parent.join(name)))
+}
+
+/// Whether an upgrade sees to it itself who may log in.
+fn is_upgrading(settings: &Settings) -> bool {
+    let journal = Journal::read(&settings.state_directory);
+    journal.is_ok_and(|journal| journal.is_some_and(|Journal { entry, .. }| entry.is_open()))
 }
 
 /// The socket's directory was made by systemd for root.

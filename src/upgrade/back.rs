@@ -6,10 +6,10 @@ use std::path::Path;
 use jiff::Timestamp;
 
 use super::exchange::{exchange, exists, mend, remove};
-use super::journal::{Entry, Outcome, Step};
+use super::journal::{Entry, Opened, Outcome, Step};
 use super::servers::{Sockets, end_copying, stop_abandoned};
 use super::work::Work;
-use super::{keep, transfer};
+use super::{keep, login, transfer};
 use crate::error::{Error, IoContext as _, Kind, Result};
 use crate::postgres;
 use crate::runtime::interrupt;
@@ -64,7 +64,7 @@ fn message(error: &Error) -> String {
 }
 
 /// Puts the old cluster into its place, starts the server and the clients that were running, and removes the new
-/// cluster, unless clients may have written to it: then it returns where that is. Can be repeated after any death.
+/// cluster, unless others may have written to it: then it returns where that is. Can be repeated after any death.
 ///
 /// # Errors
 /// What could not be done. The journal stays open then.
@@ -80,6 +80,13 @@ pub fn back(work: &mut Work<'_>, reason: &str) -> Result<Option<std::path::PathB
         work.manager
             .stop_all(std::slice::from_ref(&entry.server_unit), work.settings.server.start_timeout)?;
         stop_abandoned(&entry.data_directory)?;
+        if !entry.was_open() && !work.is_untouched() {
+            // As superuser somebody may have come in nevertheless.
+            log::warn!("the new cluster may have been written to, and is not removed");
+            work.journal.entry.opened = Some(Opened { at: Timestamp::now(), position: None });
+            work.journal.write()?;
+        }
+        login::open(&entry.data_directory, &entry.login_files)?;
         bring_beside(&entry)?;
         exchange(&entry.data_directory, &entry.beside)?;
     }
@@ -89,10 +96,13 @@ pub fn back(work: &mut Work<'_>, reason: &str) -> Result<Option<std::path::PathB
         }
         work.step(Step::Restarting)?;
         work.start_server()?;
-        work.start_clients()?;
+        if let Err(error) = work.start_clients() {
+            // It is known by its name, and everything else is in order.
+            log::error!("{}", error.report());
+        }
         work.note_duration();
     }
-    let aside = dispose(&entry)?;
+    let aside = dispose(work.entry())?;
     if entry.dump_directory.file_name().is_some_and(|name| name.to_string_lossy().contains(&entry.id)) {
         transfer::remove(&entry.dump_directory)?;
     }
@@ -111,7 +121,7 @@ fn bring_beside(entry: &Entry) -> Result<()> {
 }
 
 /// What is put into place must be the old cluster, and nothing else.
-fn require_old(entry: &Entry, directory: &Path) -> Result<()> {
+pub(super) fn require_old(entry: &Entry, directory: &Path) -> Result<()> {
     match postgres::system_identifier(directory)? == entry.old_identifier {
         true => Ok(()),
         false => Err(Error::new(
@@ -139,14 +149,15 @@ fn dispose(entry: &Entry) -> Result<Option<std::path::PathBuf>> {
     if !exists(&entry.beside) {
         return Ok(None);
     }
-    if entry.clients_started.is_some() {
+    if entry.was_open() {
+        login::open(&entry.beside, &entry.login_files)?;
         return Ok(Some(entry.beside.clone()));
     }
     if require_old(entry, &entry.beside).is_ok() {
         return Err(Error::new(Kind::Bug, format!("{} holds the old cluster, too", entry.beside.display())));
     }
     stop_abandoned(&entry.beside)?;
-    // Named by us, and never in place, or only while no client ran.
+    // Named by us, and never in place, or only while nobody else came in and nothing was written.
     std::fs::remove_dir_all(&entry.beside).at("remove the unfinished", &entry.beside)?;
     Ok(None)
 }

@@ -12,6 +12,7 @@ use super::transfer::{DumpDirectory, Way, jobs, transfer};
 use super::work::Work;
 use crate::config::Depth;
 use crate::error::{Error, Kind, Result};
+use crate::postgres::{self, Session};
 use crate::report::{Progress, Silent};
 
 /// Everything until the new cluster is whole, equal to the old one, and on the disk.
@@ -34,10 +35,11 @@ pub fn build(work: &mut Work<'_>, plan: &Plan) -> Result<()> {
     let new =
         Private::start(runtime, &account, &sockets, superuser, (Side::New, &plan.beside, plan.to), plan.to)?;
 
-    stop_clients(work, plan)?;
+    stop_clients(work)?;
     stop_server(work, plan)?;
     let old = (Side::Old, plan.data_directory.as_path(), plan.from);
     let old = Private::start(runtime, &account, &sockets, superuser, old, plan.to)?;
+    require_nothing_left_behind(&old.session())?;
 
     work.step(Step::Transferring)?;
     transfer(&old.session(), &new.session(), files.as_ref(), work.progress)?;
@@ -49,6 +51,41 @@ pub fn build(work: &mut Work<'_>, plan: &Plan) -> Result<()> {
     work.step(Step::Syncing)?;
     cluster::sync(runtime, &account, plan)
 }
+
+/// Asks again, of a server that nobody else reaches any more, what the check has asked: nothing of it is carried over, and
+/// nothing else would tell.
+///
+/// # Errors
+/// [`Kind::NotWell`].
+pub fn require_nothing_left_behind(old: &Session<'_>) -> Result<()> {
+    let refuse = |message: String, hint: &str| Err(Error::new(Kind::NotWell, message).hint(hint));
+    let (prepared, tablespaces): (Vec<String>, Vec<String>) = old.query("postgres", LEFT_BEHIND)?;
+    if !prepared.is_empty() {
+        return refuse(
+            format!("prepared transactions are not ended: {}", prepared.join(", ")),
+            "matrix-postgres-cli -c 'SELECT * FROM pg_catalog.pg_prepared_xacts', then COMMIT or ROLLBACK PREPARED",
+        );
+    }
+    if !tablespaces.is_empty() {
+        return refuse(
+            format!("tablespaces were made meanwhile: {}", tablespaces.join(", ")),
+            "move their tables back: ALTER TABLE … SET TABLESPACE pg_default",
+        );
+    }
+    match postgres::closed_databases(old)?.into_iter().next() {
+        Some((name, reason)) => refuse(
+            format!("database {name:?} cannot be carried over: {reason}"),
+            "matrix-postgres-upgrade check",
+        ),
+        None => Ok(()),
+    }
+}
+
+/// Names are quoted, for they may be anything.
+const LEFT_BEHIND: &str = "SELECT pg_catalog.json_build_array(
+    (SELECT coalesce(pg_catalog.json_agg(pg_catalog.format('%L of database %I', gid, database)), '[]') FROM pg_catalog.pg_prepared_xacts),
+    (SELECT coalesce(pg_catalog.json_agg(spcname), '[]') FROM pg_catalog.pg_tablespace
+        WHERE spcname NOT IN ('pg_default', 'pg_global')));";
 
 /// Old and new at the same time; what differs ends the upgrade. Returns the rows of all tables.
 ///

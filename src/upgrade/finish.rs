@@ -2,45 +2,52 @@
 
 use jiff::Timestamp;
 
-use super::journal::{Outcome, Step};
+use super::journal::{Entry, Opened, Outcome, Position, Step};
 use super::servers::Sockets;
 use super::work::Work;
 use super::{back, exchange, keep, online, transfer, written};
 use crate::config::Method;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Result};
 
 /// Takes the steps that are left of an upgrade whose new cluster is in place.
 ///
 /// # Errors
-/// The reason, and what state things are in. A server that does not start, and a client that does not while nothing has
-/// been written, lead back to the old cluster; so do not later failures.
+/// The reason, and what state things are in. A server that does not start leads back to the old cluster, as does a client
+/// where the settings ask for it; so do not later failures.
 pub fn finish(work: &mut Work<'_>) -> Result<()> {
-    if work.entry().step < Step::StartingClients {
+    if work.entry().login_files.is_empty() {
+        // Nobody can be kept out: with its start it is open.
+        opened(work, None);
+    }
+    let mut looked = None;
+    if !work.entry().was_open() {
         work.step(Step::StartingServer)?;
-        if let Err(error) = start_server(work) {
+        match work.start_server().and_then(|()| work.position()) {
+            Ok(found) => looked = Some(found),
+            Err(error) => return Err(back::after(work, error)),
+        }
+    } else if work.entry().step < Step::StartingClients {
+        work.step(Step::StartingServer)?;
+        work.open_login(None)?;
+        if let Err(error) = work.start_server() {
             return Err(back::after(work, error));
         }
     } else {
+        work.open_login(None)?;
         work.start_server().map_err(|error| stay(work, error))?;
     }
     let mut incomplete = None;
     if work.entry().step <= Step::StartingClients {
+        let (position, read) = looked.unzip();
+        opened(work, position);
         work.journal.entry.clients_started.get_or_insert_with(Timestamp::now);
         work.step(Step::StartingClients)?;
+        work.open_login(read.as_deref()).map_err(|error| stay(work, error))?;
         if let Err(error) = work.start_clients() {
-            match written(work) {
-                Ok(tables) if tables.is_empty() => {
-                    work.journal.entry.clients_started = None;
-                    return Err(back::after(work, error));
-                }
-                found => {
-                    // What does start, serves.
-                    let _ = work.start_clients();
-                    let written = found.unwrap_or_else(|error| vec![error.to_string()]);
-                    log::warn!("not going back, for clients have written: {}", written.join(", "));
-                    incomplete = Some(stay(work, error));
-                }
+            if reverts(work) {
+                return Err(back::after(work, error));
             }
+            incomplete = Some(stay(work, error));
         }
     }
     if work.entry().method == Method::Online && work.entry().step <= Step::Tending {
@@ -73,24 +80,35 @@ pub fn finish(work: &mut Work<'_>) -> Result<()> {
     incomplete.map_or(Ok(()), Err)
 }
 
-fn start_server(work: &mut Work<'_>) -> Result<()> {
-    work.start_server()?;
-    let connection = work.live_connection().to_server(work.entry().to);
-    let counters = written::counters(&work.live_session(&connection))?;
-    work.journal.entry.written_before = Some(counters);
-    Ok(())
+/// From now on it may hold what nothing else holds.
+fn opened(work: &mut Work<'_>, position: Option<Position>) {
+    work.journal.entry.opened.get_or_insert_with(|| Opened { at: Timestamp::now(), position });
 }
 
-/// What clients have written. Those that did start are stopped first: this cannot change any more then, and the server
-/// counts what a client has written when it has gone.
-fn written(work: &Work<'_>) -> Result<Vec<String>> {
-    let running = work.manager.running(&work.entry().clients)?;
-    work.manager.stop_all(&running, work.settings.clients.timeout)?;
-    let connection = work.live_connection().to_server(work.entry().to);
-    let now = written::counters(&work.live_session(&connection))?;
-    match &work.entry().written_before {
-        Some(before) => Ok(written::since(before, &now)),
-        None => Err(Error::new(Kind::Bug, "it is not known what had been written before")),
+/// Whether the settings ask for a return because a client did not start that ran before, and what was written since can be
+/// missed. The others are stopped before that is looked at.
+fn reverts(work: &Work<'_>) -> bool {
+    let Entry { not_started, unsteady, .. } = work.entry();
+    if !work.settings.upgrade.revert_on_client_failure
+        || not_started.iter().all(|unit| unsteady.contains(unit))
+    {
+        return false;
+    }
+    let running = work.manager.running(&work.entry().clients);
+    let stopped = running.and_then(|running| work.manager.stop_all(&running, work.settings.clients.timeout));
+    let loss = written::loss(work.settings, work.runtime, work.entry());
+    match (stopped, loss.is_only_bookkeeping()) {
+        (Ok(()), true) => true,
+        (stopped, _) => {
+            log::warn!("not going back: {loss}");
+            if let Err(error) = stopped {
+                log::warn!("{}", error.report());
+            }
+            // What does start, serves.
+            let started = work.manager.start_all(&work.entry().clients, work.settings.clients.timeout);
+            started.into_iter().filter_map(Result::err).for_each(|error| log::warn!("{}", error.report()));
+            false
+        }
     }
 }
 
@@ -105,6 +123,8 @@ fn stay(work: &Work<'_>, error: Error) -> Error {
 fn keep_old(work: &mut Work<'_>) -> Result<()> {
     let entry = work.entry();
     let (beside, id) = (entry.beside.clone(), entry.id.clone());
+    // Of a copy back that was cut off.
+    keep::remove_partial(&beside, &id)?;
     if let Some(kept) = entry.kept.clone() {
         // Cut off in the middle: by a rename it is there whole, by a copy it may still be here, too.
         if exchange::exists(&kept) {

@@ -150,10 +150,26 @@ pub struct Entry {
     pub step: Step,
     /// Since when.
     pub since: Timestamp,
-    /// Rows that had been changed in each database of the new cluster before the first client came.
+    /// Files of login rules in the new cluster, relative to the data directory, which let in only us until it is opened.
+    /// None if they could not be closed.
+    #[serde(default)]
+    pub login_files: Vec<PathBuf>,
+    /// The next transaction of the new cluster as it was written to the disk, before anybody but us could reach it.
+    #[serde(default)]
+    pub next_xid: Option<String>,
+    /// When others than us were let in to the new cluster, and where it stood then. From then on it may hold what nothing
+    /// else holds, and is not removed any more.
+    #[serde(default)]
+    pub opened: Option<Opened>,
+    /// Of `clients`, those that did not run when they were stopped, but were about to, or kept ending.
+    #[serde(default)]
+    pub unsteady: Vec<String>,
+    /// Clients that were running before and did not start again.
+    #[serde(default)]
+    pub not_started: Vec<String>,
+    /// Rows that had been changed in each database of the new cluster before the first client came; of older journals.
     pub written_before: Option<Counters>,
-    /// When the clients were started on the new cluster. From then on it may hold what nothing else holds, and is not
-    /// removed any more.
+    /// When the clients were started on the new cluster.
     pub clients_started: Option<Timestamp>,
     /// Seconds that the steps took.
     pub durations: Vec<(Step, f64)>,
@@ -168,6 +184,24 @@ pub struct Entry {
 /// The only one that there was.
 fn dump() -> Method {
     Method::Dump
+}
+
+/// When the new cluster was opened to others than us.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Opened {
+    /// When.
+    pub at: Timestamp,
+    /// Where it stood; nothing if it could not be asked.
+    pub position: Option<Position>,
+}
+
+/// How far a cluster had come: everything that is written later comes after it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Position {
+    /// The end of its log, such as `0/3000028`.
+    pub lsn: String,
+    /// The next transaction, with epoch.
+    pub xid: u64,
 }
 
 /// The end of an upgrade.
@@ -218,6 +252,11 @@ impl Entry {
             true => Ok(()),
             false => Err("it names directories that are not those of an upgrade".to_owned()),
         }
+    }
+
+    /// Whether the new cluster may hold what nothing else holds: others than us have been let in.
+    pub fn was_open(&self) -> bool {
+        self.opened.is_some() || self.clients_started.is_some()
     }
 
     /// Seconds from the stop of the clients until they were started again.
@@ -417,6 +456,11 @@ pub(super) mod tests {
             clients: vec!["matrix-synapse.service".into()],
             step: Step::Preparing,
             since: Timestamp::UNIX_EPOCH,
+            login_files: vec![],
+            next_xid: None,
+            opened: None,
+            unsteady: vec![],
+            not_started: vec![],
             written_before: None,
             clients_started: None,
             durations: vec![],

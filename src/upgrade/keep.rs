@@ -55,10 +55,8 @@ pub fn bring(from: &Path, to: &Path, id: &str) -> Result<Brought> {
         return Ok(Brought::Renamed);
     }
     log::info!("{} is on another file system than {}: copying", to.display(), from.display());
+    remove_partial(to, id)?;
     let partial = partial(to, id);
-    if exists(&partial) {
-        std::fs::remove_dir_all(&partial).at("remove the unfinished", &partial)?;
-    }
     copy(from, &partial)?;
     move_to(&partial, to)?;
     Ok(Brought::Copied)
@@ -77,6 +75,18 @@ fn remove_copied(from: &Path) -> Result<()> {
 pub fn finish(from: &Path, to: &Path) -> Result<()> {
     match exists(from) && exists(to) {
         true => compare(from, to).and_then(|()| remove_copied(from)),
+        false => Ok(()),
+    }
+}
+
+/// Removes what [`bring`] has not finished.
+///
+/// # Errors
+/// [`Kind::File`].
+pub fn remove_partial(to: &Path, id: &str) -> Result<()> {
+    let partial = partial(to, id);
+    match exists(&partial) {
+        true => std::fs::remove_dir_all(&partial).at("remove the unfinished", &partial),
         false => Ok(()),
     }
 }

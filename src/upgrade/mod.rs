@@ -16,7 +16,10 @@
 //! - [`compare`]: old against new
 //! - [`exchange`]: two data directories change places
 //! - [`finish`], [`keep`]: after the exchange
+//! - [`login`]: who may log in to the new cluster until then
 //! - [`back`]: to the old cluster
+//! - [`kept`]: whether what is kept could take its place again
+//! - [`rollback`]: back to it
 //! - [`journal`], [`recover`]: after any death
 //! - [`written`]: whether a return would lose anything
 //! - [`status`]: where things stand
@@ -33,10 +36,13 @@ pub mod facts;
 pub mod finish;
 pub mod journal;
 pub mod keep;
+pub mod kept;
+pub mod login;
 pub mod online;
 pub mod plan;
 pub mod recover;
 pub mod rehearsal;
+pub mod rollback;
 pub mod run;
 pub mod servers;
 pub mod sessions;

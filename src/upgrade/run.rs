@@ -129,6 +129,11 @@ fn entry(plan: &Plan) -> Result<Entry> {
         clients: Vec::new(),
         step: Step::Preparing,
         since: Timestamp::now(),
+        login_files: Vec::new(),
+        next_xid: None,
+        opened: None,
+        unsteady: Vec::new(),
+        not_started: Vec::new(),
         written_before: None,
         clients_started: None,
         durations: Vec::new(),
@@ -154,15 +159,28 @@ fn blame_the_disk(plan: &Plan, error: Error) -> Error {
     }
 }
 
-/// Stops the clients that run, whose units are in the journal before.
-pub(super) fn stop_clients(work: &mut Work<'_>, plan: &Plan) -> Result<()> {
-    let own = |unit: &String| unit.starts_with("matrix-postgres") || *unit == plan.server_unit;
-    let mut wanted = work.settings.clients.units.clone();
-    wanted.push(plan.server_unit.clone());
-    let running = work.manager.running(&wanted)?;
-    work.journal.entry.clients = running.into_iter().filter(|unit| !own(unit)).collect();
+/// Stops the clients that run, whose units are in the journal before. From here on the new cluster lets in only us.
+pub(super) fn stop_clients(work: &mut Work<'_>) -> Result<()> {
+    work.close_login()?;
+    note_clients(work)?;
     work.step(Step::StoppingClients)?;
     work.manager.stop_all(&work.entry().clients, work.settings.clients.timeout)
+}
+
+/// Notes down which clients run: those that are configured, and those that systemd stops along with the server.
+///
+/// # Errors
+/// If systemd cannot be asked.
+pub(super) fn note_clients(work: &mut Work<'_>) -> Result<()> {
+    let server_unit = work.entry().server_unit.clone();
+    let own = |unit: &String| unit.starts_with("matrix-postgres") || *unit == server_unit;
+    let mut wanted = work.settings.clients.units.clone();
+    wanted.push(server_unit.clone());
+    let running: Vec<_> = work.manager.running(&wanted)?.into_iter().filter(|unit| !own(unit)).collect();
+    let is_unsteady = |unit: &String| work.manager.unit(unit).is_ok_and(|unit| !unit.is_active());
+    work.journal.entry.unsteady = running.iter().filter(|unit| is_unsteady(unit)).cloned().collect();
+    work.journal.entry.clients = running;
+    Ok(())
 }
 
 /// Stops the server.
@@ -174,6 +192,7 @@ pub(super) fn stop_server(work: &mut Work<'_>, plan: &Plan) -> Result<()> {
 }
 
 fn exchange_directories(work: &mut Work<'_>) -> Result<()> {
+    work.note_next_xid()?;
     interrupt::check()?;
     work.step(Step::Exchanging)?;
     let entry = work.entry();

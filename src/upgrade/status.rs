@@ -125,6 +125,10 @@ impl fmt::Display for Status {
                 path.display()
             )?;
         }
+        let not_started = self.latest.as_ref().map(|entry| entry.not_started.join(", ")).unwrap_or_default();
+        if !not_started.is_empty() {
+            write!(f, "\nnot started again: {not_started}")?;
+        }
         if let Some(rehearsal) = &self.rehearsal {
             write!(f, "\n{rehearsal}")?;
         }
@@ -145,8 +149,12 @@ pub fn report(entry: &Entry) -> String {
     let kept = entry.kept.as_ref().map_or_else(String::new, |kept| {
         format!("; the data directory of PostgreSQL {} is kept in {}", entry.from, kept.display())
     });
+    let not_started = match entry.not_started.as_slice() {
+        [] => String::new(),
+        units => format!("; not started again: {}", units.join(", ")),
+    };
     format!(
-        "upgraded from PostgreSQL {} to {} with {:.1} s of downtime ({}){kept}",
+        "upgraded from PostgreSQL {} to {} with {:.1} s of downtime ({}){kept}{not_started}",
         entry.from,
         entry.to,
         entry.downtime(),

@@ -1,20 +1,27 @@
 //! What every part of an upgrade works with: its journal first of all.
 
-use std::time::Instant;
+use std::path::Path;
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
-use super::journal::{Entry, Journal, Step};
+use super::journal::{Entry, Journal, Position, Step};
+use super::login;
 use crate::account::Account;
 use crate::config::Settings;
 use crate::error::{Error, Kind, Result};
-use crate::postgres::{self, Connection, DataDirectory, Major, Session};
+use crate::postgres::{self, Connection, DataDirectory, Major, Postmaster, Session, pg_controldata};
 use crate::report::Progress;
-use crate::runtime::Runtime;
+use crate::runtime::{AsUser, Runtime};
 use crate::systemd::{Manager, notify};
 
 /// Fault injection for the tests: the upgrade stands still once this step is in the journal.
 pub type Pause = Option<Step>;
+
+/// How long a server may take to read its files again.
+const RELOAD: Duration = Duration::from_secs(10);
 
 /// An upgrade under way, whether by the process that began it or by one that goes on with it.
 pub struct Work<'a> {
@@ -108,18 +115,19 @@ impl<'a> Work<'a> {
         }
     }
 
-    /// Starts the units of clients that were running. All are tried.
+    /// Starts the units of clients that were running. All are tried, and those that did not start are noted down.
     ///
     /// # Errors
     /// [`Kind::UnitJob`] naming those that did not start.
-    pub fn start_clients(&self) -> Result<()> {
+    pub fn start_clients(&mut self) -> Result<()> {
         let mut units = self.entry().clients.clone();
         // They were stopped with those that need others first.
         units.reverse();
         let started = self.manager.start_all(&units, self.settings.clients.timeout);
         let failed: Vec<_> =
             units.iter().zip(started).filter_map(|(unit, started)| Some((unit, started.err()?))).collect();
-        let names: Vec<_> = failed.iter().map(|(unit, _)| unit.as_str()).collect();
+        let names: Vec<_> = failed.iter().map(|(unit, _)| (*unit).clone()).collect();
+        self.journal.entry.not_started.clone_from(&names);
         let hint = names.first().map(|unit| format!("journalctl --unit={unit}"));
         let Some((_, first)) = failed.into_iter().next() else { return Ok(()) };
         Err(Error::new(Kind::UnitJob, format!("not started: {}", names.join(", ")))
@@ -127,7 +135,90 @@ impl<'a> Work<'a> {
             .hint(hint.unwrap_or_default()))
     }
 
-    /// How to reach the server of the unit, which is of the old version or of the new one.
+    /// Lets in only us to the new cluster once it is in place, as long as it is not opened.
+    ///
+    /// # Errors
+    /// As [`login::close`].
+    pub fn close_login(&mut self) -> Result<()> {
+        let Entry { beside, data_directory, to, .. } = self.entry();
+        let files = login::find(self.runtime, &self.account, *to, beside, data_directory)?;
+        if files.is_empty() {
+            log::warn!(
+                "the rules of who may log in are not in the data directory: nobody is kept out of the new cluster"
+            );
+        }
+        login::close(beside, &files, &self.account, &self.settings.server.superuser)?;
+        self.journal.entry.login_files = files;
+        Ok(())
+    }
+
+    /// Opens the new cluster to everybody whom the administrator's rules let in. `read` is when the running server has read
+    /// its files, as [`Work::position`] has told; where that is not known, nobody waits until it has read them again.
+    ///
+    /// # Errors
+    /// [`Kind::File`] if the files cannot be put back.
+    pub fn open_login(&self, read: Option<&str>) -> Result<()> {
+        let Entry { data_directory, login_files, .. } = self.entry();
+        login::open(data_directory, login_files)?;
+        if let Some(postmaster) = Postmaster::of(data_directory, Path::new("/proc"))? {
+            let _ = kill(Pid::from_raw(postmaster.pid), Signal::SIGHUP);
+        }
+        let Some(read) = read else { return Ok(()) };
+        let connection = self.live_connection();
+        let deadline = Instant::now() + RELOAD;
+        let sql = "SELECT pg_catalog.to_json(pg_catalog.pg_conf_load_time()::text);";
+        loop {
+            match self.live_session(&connection).query::<String>("postgres", sql) {
+                Ok(now) if now != read => return Ok(()),
+                Ok(_) if Instant::now() < deadline => {}
+                Ok(_) => log::warn!("the server has not read its login rules again yet"),
+                // There is no way back any more; what works now is seen soon enough.
+                Err(error) => log::warn!("{}", error.report()),
+            }
+            if Instant::now() >= deadline {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Where the new cluster stands, and when its server has read its files.
+    ///
+    /// # Errors
+    /// [`Kind::Server`].
+    pub fn position(&self) -> Result<(Position, String)> {
+        let connection = self.live_connection();
+        let (lsn, xid, read): (String, String, String) = self.live_session(&connection).query(
+            "postgres",
+            "SELECT pg_catalog.json_build_array(pg_catalog.pg_current_wal_lsn(), pg_catalog.txid_snapshot_xmax(pg_catalog.txid_current_snapshot())::text,
+                pg_catalog.pg_conf_load_time()::text);",
+        )?;
+        let xid = xid
+            .parse()
+            .map_err(|error| Error::new(Kind::Bug, format!("{xid:?} is no transaction")).because(error))?;
+        Ok((Position { lsn, xid }, read))
+    }
+
+    /// Notes down where the new cluster stands before anybody but us can reach it. Its server must be stopped.
+    ///
+    /// # Errors
+    /// As [`pg_controldata::read`].
+    pub fn note_next_xid(&mut self) -> Result<()> {
+        let runtime = AsUser { runtime: self.runtime, account: &self.account };
+        let control = pg_controldata::read(&runtime, self.entry().to, &self.entry().beside)?;
+        self.journal.entry.next_xid = Some(control.next_xid);
+        Ok(())
+    }
+
+    /// Whether nobody has written to the new cluster, which is in place and whose server is stopped: each who writes takes
+    /// a transaction's number. What is not known is no.
+    pub fn is_untouched(&self) -> bool {
+        let runtime = AsUser { runtime: self.runtime, account: &self.account };
+        let Entry { to, data_directory, next_xid, .. } = self.entry();
+        let control = pg_controldata::read(&runtime, *to, data_directory);
+        control.is_ok_and(|control| control.is_shut_down() && Some(control.next_xid) == *next_xid)
+    }
+
+    /// How to reach the server of the unit.
     pub fn live_connection(&self) -> Connection {
         let Settings { socket_directory, server, .. } = self.settings;
         Connection::new(socket_directory, server.port, &server.superuser)

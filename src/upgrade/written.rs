@@ -1,103 +1,243 @@
-//! Whether clients have written to the new cluster: until they have, a return to the old one loses nothing.
+//! What a return to the old cluster would lose: what was written to the new one since others than us were let in.
+//!
+//! A row bears the transaction that has written it (chapter "System Columns"), and a crash does not change that, as it does
+//! what the server has counted. Counters tell of rows that were removed.
 
-use std::collections::{BTreeMap, BTreeSet};
-
+use std::collections::BTreeMap;
 use std::fmt;
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
+use serde::Deserialize;
 
-use super::journal::Entry;
+use super::journal::{Entry, Position};
 use crate::config::Settings;
 use crate::error::Result;
 use crate::postgres::{self, Connection, Session};
 use crate::runtime::Runtime;
 
-/// Rows that were inserted, changed or removed, by database and table.
+/// Rows that were inserted, changed or removed, by database and table; of older journals.
 pub type Counters = BTreeMap<String, BTreeMap<String, u64>>;
 
-/// Since statistics were last reset; a crash resets them (chapter "The Cumulative Statistics System").
-const COUNTERS: &str =
-    "SELECT coalesce(pg_catalog.json_object_agg(pg_catalog.format('%I.%I', schemaname, relname),
-        n_tup_ins + n_tup_upd + n_tup_del), '{}')
-    FROM pg_catalog.pg_stat_user_tables WHERE n_tup_ins + n_tup_upd + n_tup_del > 0;";
+/// How long all tables may take to be read through.
+const BUDGET: Duration = Duration::from_secs(60);
 
-/// What the server has counted so far.
-///
-/// # Errors
-/// [`crate::Kind::Server`].
-pub fn counters(session: &Session<'_>) -> Result<Counters> {
-    let databases = postgres::databases(session)?;
-    databases
-        .into_iter()
-        .map(|database| Ok((database.name.clone(), session.query(&database.name, COUNTERS)?)))
-        .collect()
-}
-
-/// The tables that were written to in between, `database: table` each, the most rows first. What a homeserver notes down at its own start
-/// is not among them: nobody misses it.
-pub fn since(before: &Counters, now: &Counters) -> Vec<String> {
-    let count = |counters: &Counters, database: &String, table: &String| {
-        counters.get(database).and_then(|tables| tables.get(table)).copied().unwrap_or(0)
-    };
-    let counted = [before, now].into_iter().flatten();
-    let names = counted.flat_map(|(database, tables)| tables.keys().map(move |table| (database, table)));
-    let names: BTreeSet<_> = names.filter(|(_, table)| !BOOKKEEPING.contains(&table.as_str())).collect();
-    // Less than before: counted anew after a crash, so that nothing is known of what went before.
-    let change = |(database, table)| count(now, database, table).abs_diff(count(before, database, table));
-    let mut written: Vec<_> =
-        names.into_iter().map(|name| (change(name), name)).filter(|(rows, _)| *rows > 0).collect();
-    written.sort_by_key(|(rows, _)| std::cmp::Reverse(*rows));
-    written.into_iter().map(|(_, (database, table))| format!("{database}: {table}")).collect()
-}
+/// How long one of them may.
+const EACH: Duration = Duration::from_secs(10);
 
 /// What a return to the old cluster would lose.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Loss {
-    /// Nothing: no client has written.
-    Nothing,
-    /// What was written to these tables since then.
-    Written(Timestamp, Vec<String>),
-    /// The server does not say; since then it may have been written to.
-    Unknown(Timestamp),
+pub struct Loss {
+    /// Since when.
+    pub since: Timestamp,
+    /// Why it is not known, if so.
+    pub unknown: Option<String>,
+    /// Whether no transaction at all has written.
+    pub nothing: bool,
+    /// Rows by table, the most first.
+    pub tables: Vec<Table>,
+    /// Whatever else has changed, a sentence each.
+    pub others: Vec<String>,
+}
+
+/// What was written to a table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Table {
+    /// In which database.
+    pub database: String,
+    /// Its name, quoted as SQL where it must be.
+    pub name: String,
+    /// Rows that were inserted or changed; nothing if they could not be counted in time.
+    pub rows: Option<u64>,
+    /// Rows that were removed, as far as the server has counted.
+    pub removed: u64,
 }
 
 /// Asks the running server what has been written since an upgrade.
 pub fn loss(settings: &Settings, runtime: &dyn Runtime, entry: &Entry) -> Loss {
-    let since_when = entry.clients_started.unwrap_or(entry.since);
+    let opened = entry.opened.as_ref();
+    let since = opened.map(|opened| opened.at).or(entry.clients_started).unwrap_or(entry.since);
     let Settings { socket_directory, server, .. } = settings;
     let connection = Connection::new(socket_directory, server.port, &server.superuser).to_server(entry.to);
     let session = Session { runtime, major: entry.to, connection: &connection };
-    match (&entry.written_before, counters(&session)) {
-        (Some(before), Ok(now)) => match since(before, &now) {
-            tables if tables.is_empty() => Loss::Nothing,
-            tables => Loss::Written(since_when, tables),
-        },
-        _ => Loss::Unknown(since_when),
+    let mut loss = Loss { since, unknown: None, nothing: false, tables: Vec::new(), others: Vec::new() };
+    let Some(position) = opened.and_then(|opened| opened.position.as_ref()) else {
+        loss.unknown = Some("it was not noted down where it stood then".to_owned());
+        return loss;
+    };
+    if let Err(error) = look(&session, position, &mut loss) {
+        loss.unknown = Some(error.to_string());
+    }
+    loss
+}
+
+fn look(session: &Session<'_>, position: &Position, loss: &mut Loss) -> Result<()> {
+    let xid: String = session.query(
+        "postgres",
+        "SELECT pg_catalog.to_json(pg_catalog.txid_snapshot_xmax(pg_catalog.txid_current_snapshot())::text);",
+    )?;
+    if xid == position.xid.to_string() {
+        loss.nothing = true;
+        return Ok(());
+    }
+    let newer = newer(position.xid);
+    let begun = Instant::now();
+    for database in postgres::databases(session)?.into_iter().map(|database| database.name) {
+        let found: Vec<Found> = session.query(&database, TABLES)?;
+        let counted = count(session, &database, &found, &newer, begun);
+        for (Found { name, removed, .. }, rows) in found.into_iter().zip(counted) {
+            if rows != Some(0) || removed > 0 {
+                loss.tables.push(Table { database: database.clone(), name, rows, removed });
+            }
+        }
+        for (what, of) in DEFINITIONS {
+            if changed(session, &database, of, &newer)? {
+                loss.others.push(format!("{what} of database {database:?}"));
+            }
+        }
+    }
+    for (what, of) in SHARED {
+        if changed(session, "postgres", of, &newer)? {
+            loss.others.push(what.to_owned());
+        }
+    }
+    loss.tables.sort_by_key(|table| std::cmp::Reverse(table.rows.unwrap_or(u64::MAX).max(table.removed)));
+    Ok(())
+}
+
+/// Rows of this transaction and of later ones, as far as two thousand million of them reach. Those of the time before
+/// transactions were counted are old.
+fn newer(xid: u64) -> String {
+    format!("pg_catalog.age(xmin) BETWEEN 0 AND pg_catalog.age('{}'::xid)", xid % (1 << 32))
+}
+
+fn changed(session: &Session<'_>, database: &str, of: &str, newer: &str) -> Result<bool> {
+    session.query(
+        database,
+        &format!("SELECT pg_catalog.to_json(EXISTS (SELECT FROM pg_catalog.{of} AND {newer}));"),
+    )
+}
+
+/// Rows of each table that are newer. Small ones at once; of the others, nothing of one that takes too long, or is locked.
+fn count(
+    session: &Session<'_>,
+    database: &str,
+    tables: &[Found],
+    newer: &str,
+    begun: Instant,
+) -> Vec<Option<u64>> {
+    let of = |table: &Found| {
+        format!("SELECT pg_catalog.to_json(pg_catalog.count(*)) FROM ONLY {} WHERE {newer};\n", table.name)
+    };
+    let limits = format!("SET statement_timeout = '{}s'; SET lock_timeout = '1s';\n", EACH.as_secs());
+    let small: Vec<_> = tables.iter().filter(|table| table.bytes < SMALL).collect();
+    let script: String = small.iter().map(|table| of(table)).collect();
+    let at_once: Option<Vec<u64>> = session.answers(database, &format!("{limits}{script}")).ok();
+    let mut at_once = at_once.filter(|counts| counts.len() == small.len()).map(Vec::into_iter);
+    let alone = |table: &Found| {
+        let sql = format!("{limits}{}", of(table));
+        (begun.elapsed() < BUDGET).then(|| session.query(database, &sql).ok()).flatten()
+    };
+    let one = |table: &Found| match &mut at_once {
+        Some(counts) if table.bytes < SMALL => counts.next(),
+        _ => alone(table),
+    };
+    tables.iter().map(one).collect()
+}
+
+/// A user's table.
+#[derive(Debug, Deserialize)]
+struct Found {
+    name: String,
+    bytes: u64,
+    removed: u64,
+}
+
+/// Smaller ones are read in no time.
+const SMALL: u64 = 16 << 20;
+
+const TABLES: &str =
+    "SELECT coalesce(pg_catalog.json_agg(pg_catalog.json_build_object('name', pg_catalog.format('%I.%I', n.nspname, c.relname),
+        'bytes', coalesce(pg_catalog.pg_relation_size(c.oid), 0), 'removed', coalesce(s.n_tup_del, 0))
+        ORDER BY c.oid), '[]')
+    FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+    LEFT JOIN pg_catalog.pg_stat_user_tables s ON s.relid = c.oid
+    WHERE c.relkind = 'r' AND n.nspname <> 'information_schema' AND n.nspname !~ '^pg_';";
+
+/// Removed ones do not show. Indexes are built anew by an upgrade itself.
+const DEFINITIONS: [(&str, &str); 5] = [
+    ("definitions", "pg_class WHERE oid >= 16384 AND relkind IN ('r', 'p', 'v', 'm', 'f', 'S')"),
+    ("functions", "pg_proc WHERE oid >= 16384"),
+    ("schemas", "pg_namespace WHERE oid >= 16384 AND nspname !~ '^pg_'"),
+    ("extensions", "pg_extension WHERE true"),
+    ("large objects", "pg_largeobject WHERE true"),
+];
+
+const SHARED: [(&str, &str); 4] = [
+    ("roles", "pg_authid WHERE true"),
+    ("memberships of roles", "pg_auth_members WHERE true"),
+    ("databases", "pg_database WHERE true"),
+    ("settings of roles and databases", "pg_db_role_setting WHERE true"),
+];
+
+impl Loss {
+    /// Whether it is known that nobody would miss what was written.
+    pub fn is_only_bookkeeping(&self) -> bool {
+        let missed = |table: &Table| table.rows.is_none() || !BOOKKEEPING.contains(&table.name.as_str());
+        self.nothing || self.unknown.is_none() && self.others.is_empty() && !self.tables.iter().any(missed)
     }
 }
 
 impl fmt::Display for Loss {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Nothing => write!(f, "no client has written since the upgrade: nothing is lost"),
-            Self::Written(since, tables) => {
-                write!(
-                    f,
-                    "what was written since {since:.0} is not in the old data directory, and users would miss it"
-                )?;
-                write!(f, " ({} tables", tables.len())?;
-                for table in tables.iter().take(5) {
-                    write!(f, ", {table}")?;
-                }
-                write!(f, ")")
-            }
-            Self::Unknown(since) => write!(
-                f,
-                "what was written since {since:.0}, if anything, is not in the old data directory; the server cannot be asked"
-            ),
+        let since = self.since;
+        if self.nothing {
+            return write!(f, "nothing has been written since {since:.0}: nothing is lost");
         }
+        let missed = "is not in the old data directory, and users would miss it";
+        if let Some(reason) = &self.unknown {
+            return write!(
+                f,
+                "what was written since {since:.0} {missed}; how much that is, is not known: {reason}"
+            );
+        }
+        write!(f, "what was written since {since:.0} {missed}")?;
+        let (missed, own): (Vec<_>, Vec<_>) =
+            self.tables.iter().partition(|table| !BOOKKEEPING.contains(&table.name.as_str()));
+        write!(f, " ({} tables", missed.len())?;
+        for table in missed.iter().take(MOST) {
+            write!(f, ", {table}")?;
+        }
+        if missed.len() > MOST {
+            write!(f, ", and others")?;
+        }
+        if !own.is_empty() {
+            write!(f, "; {} in which a homeserver keeps its books", own.len())?;
+        }
+        for other in &self.others {
+            write!(f, "; {other}")?;
+        }
+        write!(f, ")")
     }
 }
+
+impl fmt::Display for Table {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.database, self.name)?;
+        match self.rows {
+            Some(0) => {}
+            Some(rows) => write!(f, " {rows} rows")?,
+            None => write!(f, " (not counted)")?,
+        }
+        if self.removed > 0 {
+            write!(f, " {} removed", self.removed)?;
+        }
+        Ok(())
+    }
+}
+
+/// So many tables are named.
+const MOST: usize = 12;
 
 /// What Synapse writes without anybody having sent anything.
 const BOOKKEEPING: [&str; 16] = [
@@ -123,23 +263,42 @@ const BOOKKEEPING: [&str; 16] = [
 mod tests {
     use super::*;
 
-    fn counted(tables: &[(&str, u64)]) -> Counters {
-        let tables = tables.iter().map(|(table, count)| ((*table).to_owned(), *count)).collect();
-        BTreeMap::from([("homeserver".to_owned(), tables)])
+    fn loss(tables: Vec<(&str, Option<u64>, u64)>) -> Loss {
+        let table = |(name, rows, removed): (&str, Option<u64>, u64)| Table {
+            database: "homeserver".to_owned(),
+            name: name.to_owned(),
+            rows,
+            removed,
+        };
+        let tables = tables.into_iter().map(table).collect();
+        Loss { since: Timestamp::UNIX_EPOCH, unknown: None, nothing: false, tables, others: vec![] }
     }
 
     #[test]
     fn a_message_counts_and_the_start_of_a_homeserver_does_not() {
-        let before = counted(&[("public.events", 100), ("public.worker_locks", 1)]);
-        assert!(since(&before, &before).is_empty());
-        assert!(since(&before, &counted(&[("public.events", 100), ("public.worker_locks", 5)])).is_empty());
-        let now = counted(&[("public.events", 101), ("public.users", 7)]);
-        assert_eq!(since(&before, &now), ["homeserver: public.users", "homeserver: public.events"]);
+        let own = ("public.worker_locks", Some(5), 1);
+        assert!(loss(vec![own]).is_only_bookkeeping());
+        let lost = loss(vec![("public.events", Some(3), 1), ("public.users", None, 0), own]);
+        assert!(!lost.is_only_bookkeeping());
+        assert!(
+            lost.to_string().ends_with(
+                "users would miss it (2 tables, homeserver: public.events 3 rows 1 removed, \
+                 homeserver: public.users (not counted); 1 in which a homeserver keeps its books)"
+            ),
+            "{lost}"
+        );
     }
 
     #[test]
-    fn counters_that_began_anew_are_no_proof_of_silence() {
-        assert_eq!(since(&counted(&[("public.events", 100)]), &counted(&[("public.events", 1)])).len(), 1);
-        assert_eq!(since(&counted(&[("public.events", 100)]), &counted(&[])).len(), 1);
+    fn what_is_not_known_is_not_nothing() {
+        let unknown = Loss { unknown: Some("no server".into()), ..loss(vec![]) };
+        assert!(!unknown.is_only_bookkeeping() && unknown.to_string().contains("is not known: no server"));
+        assert!(!Loss { others: vec!["roles".into()], ..loss(vec![]) }.is_only_bookkeeping());
+        assert!(Loss { nothing: true, ..loss(vec![]) }.is_only_bookkeeping());
+    }
+
+    #[test]
+    fn numbers_of_transactions_begin_anew_and_are_compared_by_age() {
+        assert_eq!(newer((1 << 32) + 745), "pg_catalog.age(xmin) BETWEEN 0 AND pg_catalog.age('745'::xid)");
     }
 }

@@ -18,7 +18,7 @@ use crate::runtime::{Guard, interrupt};
 use crate::systemd::{Manager, notify};
 use crate::upgrade::journal::{Journal, Step, legacy};
 use crate::upgrade::recover::{self, Recovered};
-use crate::upgrade::{check, gather, rehearsal, run, status, written};
+use crate::upgrade::{check, gather, rehearsal, rollback, run, status, written};
 
 /// Carry the homeserver's databases to another major version of PostgreSQL.
 ///
@@ -299,30 +299,23 @@ fn roll_back(settings: &Settings, yes: bool, dry_run: bool, pause: Option<Step>)
     legacy::take_over(settings)?;
     let journal = Journal::read(&settings.state_directory)?.ok_or_else(none)?;
     recover::require_same(&journal.entry, settings)?;
-    if let Some(error) = recover::cannot_roll_back(&journal) {
-        return Err(error);
-    }
-    crate::cli::print(&format!("{}\n", recover::describe_roll_back(&journal.entry)))?;
+    rollback::check(&host, &journal)?;
+    crate::cli::print(&format!("{}\n", rollback::describe(&journal.entry)))?;
     let loss = written::loss(settings, &host, &journal.entry);
-    if dry_run || loss != written::Loss::Nothing {
-        crate::cli::print(&format!("{loss}\n"))?;
-    }
+    crate::cli::print(&format!("{loss}\n"))?;
     if dry_run {
         return Ok(());
     }
-    let agreed = yes || loss != written::Loss::Nothing && crate::cli::confirm("go back?").map(|()| true)?;
+    if !yes {
+        crate::cli::confirm("go back?")?;
+    }
     interrupt::listen()?;
     let mut progress = report::progress(crate::cli::on_terminal());
     let _lock = Lock::take_cluster(settings, "upgrade")?;
     // Who held the lock may have gone on, or back.
     let journal = Journal::read(&settings.state_directory)?.ok_or_else(none)?;
-    if let Some(error) = recover::cannot_roll_back(&journal) {
-        return Err(error);
-    }
+    rollback::check(&host, &journal)?;
     let manager = Manager::connect()?;
-    log::info!(
-        "{}",
-        recover::roll_back(settings, &host, &manager, journal, progress.as_mut(), agreed, pause)?
-    );
+    log::info!("{}", rollback::roll_back(settings, &host, &manager, journal, progress.as_mut(), pause)?);
     Ok(())
 }

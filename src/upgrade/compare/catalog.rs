@@ -50,6 +50,8 @@ pub(super) struct Found {
     #[serde(flatten)]
     pub(super) relation: Relation,
     pub(super) bytes: u64,
+    /// A standby does not get what is in it.
+    pub(super) unlogged: bool,
 }
 
 /// A table, a view, a sequence.
@@ -99,9 +101,10 @@ impl Catalog {
         self.indexes.iter().map(|(name, index)| (name.shown(), *index)).collect()
     }
 
-    /// Objects by kind, and bytes by table: equal in two clusters that have the same files.
+    /// Objects by kind, and bytes by table: equal in two clusters that have the same files. Those of unlogged tables come
+    /// by another way.
     pub(super) fn counts(&self) -> BTreeMap<String, u64> {
-        let tables = self.relations.iter().filter(|found| found.relation.kind == 'r');
+        let tables = self.relations.iter().filter(|found| found.relation.kind == 'r' && !found.unlogged);
         let bytes = tables.map(|found| (format!("bytes of table {}", found.name.shown()), found.bytes));
         self.counts.clone().into_iter().chain(bytes).collect()
     }
@@ -145,6 +148,7 @@ SELECT pg_catalog.json_build_object(
     'relations', (SELECT coalesce(pg_catalog.json_agg(pg_catalog.json_build_object(
             'schema', nspname, 'name', relname, 'kind', relkind, 'of_extension', of_extension,
             'populated', relispopulated, 'columns', CASE WHEN relkind = 'S' THEN '[]' ELSE coalesce(list, '[]') END,
+            'unlogged', relpersistence = 'u',
             'bytes', CASE WHEN relkind = 'r' THEN coalesce(pg_catalog.SIZE(r.oid), 0) ELSE 0 END)), '[]')
         FROM relations r LEFT JOIN columns ON attrelid = r.oid WHERE relkind IN ('r', 'p', 'v', 'm', 'f', 'S')),
     'indexes', (SELECT coalesce(pg_catalog.json_agg(pg_catalog.json_build_array(

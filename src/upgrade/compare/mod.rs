@@ -264,7 +264,9 @@ fn portions(names: &[String], catalogs: &[Catalog], depth: Depth, jobs: usize) -
             .iter()
             .filter_map(|found| match found.relation.kind {
                 'r' if depth != Depth::Files => Some((Item::Table(found.name.clone()), found.bytes)),
-                'S' => Some((Item::Sequence(found.name.clone()), 0)),
+                'S' if depth != Depth::Files || !found.unlogged => {
+                    Some((Item::Sequence(found.name.clone()), 0))
+                }
                 _ => None,
             })
             .collect();

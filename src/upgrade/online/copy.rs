@@ -325,11 +325,8 @@ fn near_enough(waited: Duration) -> i64 {
 }
 
 fn control(source: &Source<'_>, directory: &Path) -> Result<Control> {
-    let text = output(source.command(&pg_controldata::print(directory))?, "pg_controldata", &[])?;
-    Control::parse(&String::from_utf8_lossy(&text)).ok_or_else(|| {
-        let message = format!("what pg_controldata says of {} cannot be read", directory.display());
-        Error::new(Kind::Program, message)
-    })
+    let runtime = AsUser { runtime: source.runtime, account: source.account };
+    pg_controldata::read(&runtime, source.from, directory)
 }
 
 #[cfg(test)]

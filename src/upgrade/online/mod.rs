@@ -19,6 +19,7 @@ pub use self::tending::tend;
 use self::unlogged::Unlogged;
 use super::cluster;
 use super::compare::{Snapshot, require_equal};
+use super::dump::require_nothing_left_behind;
 use super::journal::Step;
 use super::plan::Plan;
 use super::run::{stop_clients, stop_server};
@@ -60,15 +61,16 @@ pub fn build(work: &mut Work<'_>, plan: &Plan) -> Result<()> {
     unlogged::require_few(&source.session())?;
     interrupt::check()?;
 
-    stop_clients(work, plan)?;
-    let unlogged = Unlogged::read(&work.live_session(&live))?;
+    stop_clients(work)?;
     stop_server(work, plan)?;
     work.step(Step::Promoting)?;
     follower.prove(&source, plan)?;
     let promoted = follower.promote()?;
+    require_nothing_left_behind(&promoted.session())?;
     remove_stamps(&promoted.session(), &stamped)?;
     let old = Snapshot::take(&promoted.session(), Depth::Files, jobs(), &mut Silent)?;
     promoted.stop()?;
+    let unlogged = Unlogged::bring(&account, &plan.data_directory, &plan.copy)?;
     work.step(Step::Upgrading)?;
     conversion.carry_out()?;
     work.step(Step::Comparing)?;
@@ -76,7 +78,7 @@ pub fn build(work: &mut Work<'_>, plan: &Plan) -> Result<()> {
     let new = (Side::New, plan.beside.as_path(), plan.to);
     let new = Private::start(runtime, &account, &sockets, superuser, new, plan.to)?;
     require_equal(&old, &Snapshot::take(&new.session(), Depth::Files, jobs(), &mut Silent)?)?;
-    unlogged.write(&new.session())?;
+    unlogged.settle(&new.session())?;
     new.stop()?;
     log::info!("old and new are equal: {} tables", old.tables());
     work.step(Step::Syncing)?;

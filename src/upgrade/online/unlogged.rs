@@ -1,32 +1,38 @@
 //! Rows of unlogged tables, which no standby gets (CREATE TABLE, `UNLOGGED`). Synapse keeps the locks of its workers in such.
 
-use std::time::Duration;
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
 
 use indicatif::DecimalBytes;
 
-use crate::error::{Error, Kind, Result};
-use crate::postgres::{self, Session, pg_dump};
-use crate::runtime::output_without_warnings;
+use crate::account::Account;
+use crate::error::{Error, IoContext as _, Kind, Result};
+use crate::postgres::{self, Session};
+use crate::runtime::{Child, bare, tool};
 use crate::upgrade::choice::MUCH;
 
-/// The rows, as SQL, by database. A crash would have emptied the tables: there are few, and they are small.
-pub(super) struct Unlogged(Vec<(String, Vec<u8>)>);
+/// Their files. A crash would have emptied the tables: there are few, and they are small.
+pub(super) struct Unlogged {
+    bytes: u64,
+}
 
-/// The clients have gone: whoever holds a lock now is somebody who may hold it for long, and users wait.
-const LOCK_TIMEOUT: Duration = Duration::from_secs(10);
+/// So many files in a command.
+const AT_ONCE: usize = 500;
 
-/// Partitions are tables themselves.
-const TABLES: &str =
-    "SET lock_timeout = '10s'; SELECT coalesce(pg_catalog.json_agg(pg_catalog.format('%I.%I', nspname, relname)), '[]')
-    FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = relnamespace
-    WHERE relpersistence = 'u' AND (relkind = 'S' OR relkind = 'r' AND pg_catalog.pg_relation_size(c.oid) > 0);";
+/// Whatever is set for a database.
+const WRITING: &str = "SET default_transaction_read_only = off;";
+
+const FOUND: &str = "SELECT pg_catalog.json_build_array(
+    (SELECT coalesce(pg_catalog.sum(pg_catalog.pg_relation_size(oid)), 0)::bigint FROM pg_catalog.pg_class
+        WHERE relpersistence = 'u' AND relkind IN ('r', 't', 'i', 'S')),
+    (SELECT coalesce(pg_catalog.json_agg(pg_catalog.format('%I.%I', nspname, relname)), '[]') FROM pg_catalog.pg_class c
+        JOIN pg_catalog.pg_namespace n ON n.oid = relnamespace JOIN pg_catalog.pg_am a ON a.oid = relam
+        WHERE relpersistence = 'u' AND relkind = 'i' AND amname = 'gist'));";
 
 const BYTES: &str = "SET lock_timeout = '10s';
     SELECT pg_catalog.to_json(coalesce(pg_catalog.sum(pg_catalog.pg_table_size(oid)), 0)::bigint)
     FROM pg_catalog.pg_class WHERE relpersistence = 'u' AND relkind = 'r';";
-
-/// Triggers of DDL do not fire.
-const BY_ITSELF: &str = "SET session_replication_role = replica;\n";
 
 /// There may have been few when the copy was begun, hours ago.
 ///
@@ -48,35 +54,99 @@ pub(super) fn require_few(session: &Session<'_>) -> Result<()> {
 }
 
 impl Unlogged {
-    /// Reads them from all databases of a server whose clients have gone: there may be more than when the copy was begun.
-    pub(super) fn read(session: &Session<'_>) -> Result<Self> {
-        let mut found = Vec::new();
-        for database in postgres::databases(session)?.into_iter().map(|database| database.name) {
-            let tables: Vec<String> =
-                session.query(&database, TABLES).map_err(|error| locked(error, &database))?;
-            if !tables.is_empty() {
-                let call = pg_dump::rows_of(session.connection, &database, &tables, LOCK_TIMEOUT);
-                let command = session.runtime.command(session.major, &call)?;
-                // Such as that of circular foreign keys, which do not matter with triggers disabled.
-                let rows = output_without_warnings(command, &format!("pg_dump of {database:?}"))
-                    .map_err(|error| locked(error, &database))?;
-                found.push((database, rows));
+    /// Copies their files from the data directory `old` to `copy`, in which they are empty. Both are of one cluster, are at
+    /// the same place in its log, and have been shut down: a server that is shut down writes everything of them, and
+    /// whatever anybody was told of is there. The old one is only read.
+    ///
+    /// # Errors
+    /// [`Kind::File`], [`Kind::Program`], [`Kind::NoSpace`].
+    pub(super) fn bring(account: &Account, old: &Path, copy: &Path) -> Result<Self> {
+        let base = old.join("base");
+        let mut brought = Self { bytes: 0 };
+        for database in std::fs::read_dir(&base).at("read", &base)? {
+            let database = database.at("read", &base)?;
+            let files = files_of(&database.path())?;
+            let to = copy.join("base").join(database.file_name());
+            for some in files.chunks(AT_ONCE) {
+                brought.bytes += some.iter().filter(|file| file.is_main).map(|file| file.bytes).sum::<u64>();
+                let mut command = bare(&tool("cp", "coreutils")?);
+                command.arg("--preserve=mode,timestamps").arg("--target-directory").arg(&to).arg("--");
+                command.args(some.iter().map(|file| &file.path)).stdin(Stdio::null()).stdout(Stdio::null());
+                account.apply(&mut command);
+                Child::spawn(command, "cp of unlogged tables")?.wait()?;
             }
         }
-        Ok(Self(found))
+        Ok(brought)
     }
 
-    /// Writes them into the same tables of another server, where they are empty.
-    pub(super) fn write(&self, session: &Session<'_>) -> Result<()> {
-        for (database, sql) in &self.0 {
-            session.load(database, &[BY_ITSELF.as_bytes(), sql].concat()).map_err(|error| {
-                error.context(format!(
-                    "the rows of unlogged tables of database {database:?} could not be carried over"
-                ))
-            })?;
+    /// Makes sure that the new server has them, and builds those indexes anew in whose pages there are places of a count
+    /// that begins anew with a cluster (`unloggedLSN`, gist/README).
+    ///
+    /// # Errors
+    /// [`Kind::Damaged`] if it does not.
+    pub(super) fn settle(&self, session: &Session<'_>) -> Result<()> {
+        if self.bytes == 0 {
+            return Ok(());
+        }
+        let mut found = 0;
+        let mut stale: Vec<(String, Vec<String>)> = Vec::new();
+        for database in postgres::databases(session)?.into_iter().map(|database| database.name) {
+            let (bytes, indexes): (u64, Vec<String>) = session.query(&database, FOUND)?;
+            found += bytes;
+            if !indexes.is_empty() {
+                stale.push((database, indexes));
+            }
+        }
+        if found != self.bytes {
+            let message = format!(
+                "unlogged tables hold {} in the new cluster, and held {} in the old one",
+                DecimalBytes(found),
+                DecimalBytes(self.bytes)
+            );
+            return Err(Error::new(Kind::Damaged, message)
+                .hint("matrix-postgres-upgrade run --method dump, which reads their rows"));
+        }
+        for (database, indexes) in stale {
+            for index in indexes {
+                session.execute(&database, &format!("{WRITING} REINDEX INDEX {index};"))?;
+            }
         }
         Ok(())
     }
+}
+
+/// A file of an unlogged table, of an index of one, or of a sequence.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Piece {
+    path: PathBuf,
+    bytes: u64,
+    /// Of the rows themselves.
+    is_main: bool,
+}
+
+/// In a database's directory: each has a file `N_init` of how it looks when it is empty (chapter "The Initialization
+/// Fork"), and beside it `N`, `N.1`…, `N_fsm` and `N_vm`.
+fn files_of(directory: &Path) -> Result<Vec<Piece>> {
+    let (mut unlogged, mut pieces) = (BTreeSet::new(), Vec::new());
+    for entry in std::fs::read_dir(directory).at("read", directory)? {
+        let entry = entry.at("read", directory)?;
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let number = name.split(['_', '.']).next().unwrap_or_default().to_owned();
+        if number.is_empty() || !number.bytes().all(|byte| byte.is_ascii_digit()) {
+            continue;
+        }
+        if name.ends_with("_init") {
+            unlogged.insert(number);
+            continue;
+        }
+        let meta = entry.metadata().at("read", &entry.path())?;
+        let is_main = !name.contains('_');
+        pieces.push((number, Piece { path: entry.path(), bytes: meta.len(), is_main }));
+    }
+    let mut pieces: Vec<_> =
+        pieces.into_iter().filter(|(number, _)| unlogged.contains(number)).map(|(_, piece)| piece).collect();
+    pieces.sort();
+    Ok(pieces)
 }
 
 fn locked(error: Error, database: &str) -> Error {
@@ -88,5 +158,24 @@ fn locked(error: Error, database: &str) -> Error {
             ))
             .hint("matrix-postgres-upgrade check says who is connected"),
         false => error,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_of_what_has_an_empty_form_are_taken() {
+        let directory = tempfile::tempdir().unwrap();
+        for name in ["7", "7_init", "7.1", "7_vm", "70", "70_fsm", "8_init", "PG_VERSION", "pg_filenode.map"]
+        {
+            std::fs::write(directory.path().join(name), name).unwrap();
+        }
+        let pieces = files_of(directory.path()).unwrap();
+        let names: Vec<_> =
+            pieces.iter().map(|piece| piece.path.file_name().unwrap().to_str().unwrap()).collect();
+        assert_eq!(names, ["7", "7.1", "7_vm"]);
+        assert_eq!(pieces.iter().filter(|piece| piece.is_main).map(|piece| piece.bytes).sum::<u64>(), 4);
     }
 }

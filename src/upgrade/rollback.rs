@@ -1,0 +1,199 @@
+//! Back to the old data directory that an upgrade has kept. Whatever can be looked at is looked at before anything stops, and
+//! until the old cluster is in place, the present one is started again when something fails.
+
+use std::path::{Path, PathBuf};
+
+use super::back::{self, Place, require_old};
+use super::exchange::{exchange, exists, move_to};
+use super::journal::{Ended, Entry, Journal, Outcome, Step};
+use super::recover::again;
+use super::run::note_clients;
+use super::servers::stop_abandoned;
+use super::work::{Pause, Work, owner};
+use super::{keep, kept};
+use crate::config::Settings;
+use crate::error::{Error, IoContext as _, Kind, Result};
+use crate::postgres::DataDirectory;
+use crate::postgres::pg_controldata::{self, Control};
+use crate::report::Progress;
+use crate::runtime::{AsUser, Runtime, interrupt};
+use crate::systemd::Manager;
+
+/// Makes sure that [`roll_back`] can be gone through with, as far as that can be seen while everything runs.
+///
+/// # Errors
+/// What stands in the way.
+pub fn check(runtime: &dyn Runtime, journal: &Journal) -> Result<()> {
+    look(runtime, journal).map(drop)
+}
+
+fn look(runtime: &dyn Runtime, journal: &Journal) -> Result<Control> {
+    if let Some(error) = cannot_roll_back(journal) {
+        return Err(error);
+    }
+    let entry = &journal.entry;
+    let account = owner(&DataDirectory::read(&entry.data_directory, Path::new("/proc"))?)?;
+    kept::require_whole(runtime, &account, entry, &where_kept(entry)?)
+}
+
+fn where_kept(entry: &Entry) -> Result<PathBuf> {
+    entry.kept.clone().ok_or_else(|| Error::new(Kind::Bug, "it is not known where the old data directory is"))
+}
+
+/// Exchanges back after an upgrade that has ended well. The caller holds the lock, and has asked whether what would be
+/// lost may be.
+///
+/// # Errors
+/// As [`check`]; what failed, after which the present cluster and its clients run again; others as [`back::back`].
+pub fn roll_back(
+    settings: &Settings,
+    runtime: &dyn Runtime,
+    manager: &Manager,
+    mut journal: Journal,
+    progress: &mut dyn Progress,
+    pause: Pause,
+) -> Result<String> {
+    let control = look(runtime, &journal)?;
+    let entry = &journal.entry;
+    let account = owner(&DataDirectory::read(&entry.data_directory, Path::new("/proc"))?)?;
+    let kept = where_kept(entry)?;
+    let is_far = kept::is_far(entry, &kept)?;
+    let ended = journal.entry.ended.take();
+    let mut work = Work::new(settings, runtime, manager, account, journal, progress, pause);
+    if is_far {
+        // Cut off here, what is copied is removed again, and nobody has noticed anything.
+        work.step(Step::Keeping)?;
+        let Entry { beside, id, .. } = work.entry();
+        if let Err(error) = keep::bring(&kept, beside, id) {
+            return Err(stay(&mut work, ended, &kept, error)
+                .state("nothing was stopped, and the old data directory is where it was"));
+        }
+    }
+    if let Err(error) = put_in_place(&mut work, &kept) {
+        return Err(stay(&mut work, ended, &kept, error));
+    }
+    match back::back(&mut work, "rolled back") {
+        Ok(aside) => {
+            let aside = aside.map_or_else(String::new, |path| {
+                format!("; that of PostgreSQL {} is in {}", work.entry().to, path.display())
+            });
+            Ok(format!("the homeserver runs on PostgreSQL {} again{aside}", work.entry().from))
+        }
+        Err(error) if has_never_run(&work, &control) => {
+            interrupt::leave_undisturbed();
+            match work.step(Step::StartingClients).and_then(|()| take_out(&work)) {
+                Ok(()) => Err(stay(&mut work, ended, &kept, error)),
+                Err(then) => {
+                    log::error!("{}", error.report());
+                    Err(again(then, Place::Old))
+                }
+            }
+        }
+        Err(error) => Err(again(error, Place::Old)),
+    }
+}
+
+fn put_in_place(work: &mut Work<'_>, kept: &Path) -> Result<()> {
+    note_clients(work)?;
+    // Cut off from here on, the clients are started again on the new cluster.
+    work.step(Step::StartingClients)?;
+    let entry = work.entry();
+    work.manager.stop_all(&entry.clients, work.settings.clients.timeout)?;
+    stop_server(work)?;
+    if !exists(&entry.beside) && !move_to(kept, &entry.beside)? {
+        return Err(Error::new(Kind::File, format!("{} is on another file system now", kept.display())));
+    }
+    require_old(entry, &entry.beside)?;
+    interrupt::check()?;
+    exchange(&entry.data_directory, &entry.beside)
+}
+
+fn stop_server(work: &Work<'_>) -> Result<()> {
+    let Entry { server_unit, data_directory, .. } = work.entry();
+    work.manager.stop_all(std::slice::from_ref(server_unit), work.settings.server.start_timeout)?;
+    stop_abandoned(data_directory)
+}
+
+/// Whether the old cluster is in place, and no server has come up on it: then nothing was written to it, either.
+fn has_never_run(work: &Work<'_>, before: &Control) -> bool {
+    let Entry { from, data_directory, .. } = work.entry();
+    let runtime = AsUser { runtime: work.runtime, account: &work.account };
+    let in_place = matches!(back::in_place(work.entry()), Ok(Place::Old));
+    in_place && pg_controldata::read(&runtime, *from, data_directory).is_ok_and(|now| now == *before)
+}
+
+fn take_out(work: &Work<'_>) -> Result<()> {
+    stop_server(work)?;
+    exchange(&work.entry().data_directory, &work.entry().beside)
+}
+
+/// The present cluster is in place, and stays there; the old one goes back to where it was kept.
+fn stay(work: &mut Work<'_>, ended: Option<Ended>, kept: &Path, reason: Error) -> Error {
+    interrupt::leave_undisturbed();
+    let to = work.entry().to;
+    let put_back = put_back(work, kept);
+    let server = work.start_server();
+    let clients = work.start_clients();
+    let failed = [put_back, server, clients].into_iter().filter_map(Result::err);
+    let failed: Vec<_> = failed.map(|error| error.to_string()).collect();
+    if !failed.is_empty() {
+        let failed = failed.join("; ");
+        return reason
+            .state(format!("the databases are on PostgreSQL {to}; not everything is as before: {failed}"))
+            .hint("matrix-postgres-upgrade recover");
+    }
+    work.journal.entry.ended = ended;
+    match work.journal.write() {
+        Ok(()) => {
+            reason.state(format!("the homeserver runs on PostgreSQL {to}, as before; nothing was lost"))
+        }
+        Err(error) => error.hint("matrix-postgres-upgrade recover"),
+    }
+}
+
+fn put_back(work: &Work<'_>, kept: &Path) -> Result<()> {
+    let Entry { beside, id, .. } = work.entry();
+    keep::remove_partial(beside, id)?;
+    if !exists(beside) || back::in_place(work.entry())? != Place::New {
+        return Ok(());
+    }
+    require_old(work.entry(), beside)?;
+    match exists(kept) {
+        // It was copied from there.
+        true => std::fs::remove_dir_all(beside).at("remove the copied", beside),
+        false => move_to(beside, kept).map(drop),
+    }
+}
+
+/// What [`roll_back`] does.
+pub fn describe(entry: &Entry) -> String {
+    let kept = entry.kept.as_ref().map_or_else(String::new, |kept| kept.display().to_string());
+    format!(
+        "go back to PostgreSQL {}: stop the clients and {}, exchange {} for {kept}, and start them again; the cluster \
+         of PostgreSQL {} stays in {}",
+        entry.from,
+        entry.server_unit,
+        entry.data_directory.display(),
+        entry.to,
+        entry.beside.display()
+    )
+}
+
+/// Why an upgrade that has ended cannot be rolled back, if so.
+fn cannot_roll_back(journal: &Journal) -> Option<Error> {
+    let entry = &journal.entry;
+    let refuse =
+        |message: String| Some(Error::new(Kind::DataDirectory, message).state("nothing was changed"));
+    match (&entry.ended, &entry.kept) {
+        (None, _) => refuse("an upgrade is not finished".into())
+            .map(|error| error.hint("matrix-postgres-upgrade recover")),
+        (Some(ended), _) if ended.outcome == Outcome::Returned => {
+            refuse(format!("the latest upgrade has not changed anything: {}", ended.message))
+        }
+        (Some(_), Some(kept)) if exists(kept) => None,
+        (Some(_), kept) => {
+            let place = kept.as_ref().map_or_else(|| "nowhere".to_owned(), |kept| kept.display().to_string());
+            refuse(format!("the old data directory is not there any more: it was kept in {place}"))
+        }
+    }
+}
