@@ -9,7 +9,7 @@ use nix::sys::signal::Signal;
 use super::{Connection, Major};
 use crate::account::Account;
 use crate::error::{Error, Kind, Result};
-use crate::runtime::{Call, Child, Runtime, interrupt};
+use crate::runtime::{Call, Child, Runtime, Sandbox, interrupt};
 
 /// A server on `data_directory` whose socket is in `connection`'s directory; `listen` are its TCP addresses.
 /// Given as arguments they hold whatever the cluster's postgresql.conf says.
@@ -31,7 +31,20 @@ fn quoted(path: &str) -> String {
     format!("\"{}\"", path.replace('"', "\"\""))
 }
 
-/// A server that only we talk to, in a process of ours; it is stopped when dropped.
+/// What a server of our own may do with files: nothing outside of its own directories, but for the settings' files.
+fn sandbox(program: &Path, data_directory: &Path, connection: &Connection, settings: &[String]) -> Sandbox {
+    // The server is one program, and Debian's may be found by a link to it.
+    let program = program.canonicalize().unwrap_or_else(|_| program.to_owned());
+    let sandbox = Sandbox::of_programs([program])
+        .with_cluster(data_directory)
+        .with_directory(&connection.socket_directory);
+    let files = settings.iter().filter_map(|setting| {
+        setting.strip_prefix("hba_file=").or_else(|| setting.strip_prefix("ident_file="))
+    });
+    files.fold(sandbox, |sandbox, file| sandbox.with_readable(Path::new(file)))
+}
+
+/// A server that only we talk to, in a process of ours and in a sandbox; it is stopped when dropped.
 #[derive(Debug)]
 pub struct PrivateServer {
     child: Option<Child>,
@@ -72,7 +85,9 @@ impl PrivateServer {
         let mut command = runtime.command(major, &call)?;
         account.apply(&mut command);
         command.stdin(Stdio::null()).stdout(Stdio::null());
-        let mut child = Child::spawn(command, format!("postgres on {}", data_directory.display()))?;
+        let sandbox = sandbox(Path::new(command.get_program()), data_directory, connection, settings);
+        let name = format!("postgres on {}", data_directory.display());
+        let mut child = sandbox.within(|| Child::spawn(command, name))?;
         let limit = Instant::now() + deadline;
         while !accepts(connection, data_directory) {
             interrupt::check()?;

@@ -8,6 +8,7 @@ mod host;
 pub mod interrupt;
 mod limit;
 mod process;
+mod sandbox;
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
@@ -18,6 +19,7 @@ pub use guard::Guard;
 pub use host::{Host, bare, tool};
 pub use limit::output_within;
 pub use process::{Child, output, run_and_quote};
+pub use sandbox::Sandbox;
 
 use nix::unistd::geteuid;
 

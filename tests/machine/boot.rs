@@ -44,7 +44,7 @@ if [ -f "$directory/disk" ]; then
 fi
 export SYSTEMD_NSPAWN_UNIFIED_HIERARCHY=1
 exec systemd-nspawn --quiet --register=no --keep-unit --private-network --link-journal=no --capability=all \
-    --system-call-filter='add_key keyctl bpf' --machine="$name" -D "$directory/root" "$@" -b
+    --system-call-filter='add_key keyctl bpf landlock_create_ruleset landlock_add_rule landlock_restrict_self' --machine="$name" -D "$directory/root" "$@" -b
 "#;
 
 /// A throw-away machine. Dropped, it is gone with everything in it.

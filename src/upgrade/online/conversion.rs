@@ -6,7 +6,7 @@ use crate::account::Account;
 use crate::error::{Error, Kind, Result};
 use crate::postgres::pg_upgrade::{self, Cluster, Mode};
 use crate::postgres::{self, Connection, Major, Session, stamps};
-use crate::runtime::{AsUser, Runtime, run_and_quote};
+use crate::runtime::{AsUser, Runtime, Sandbox, run_and_quote};
 use crate::upgrade::plan::Plan;
 use crate::upgrade::servers::{Private, Side, Sockets};
 use crate::upgrade::transfer::jobs;
@@ -101,7 +101,13 @@ impl Conversion<'_> {
         let call = pg_upgrade::call(mode, old, new, &initialisation.superuser, sockets, jobs());
         let mut command = AsUser { runtime: self.runtime, account: self.account }.command(*to, &call)?;
         command.current_dir(self.sockets.directory_of_owner());
-        run_and_quote(command, "pg_upgrade").map_err(|error| match self.logs() {
+        // It starts both servers, by a shell.
+        let sandbox = Sandbox::of_programs([old_programs, new_programs])
+            .with_shell()
+            .with_cluster(data_directory)
+            .with_cluster(beside)
+            .with_directory(self.sockets.directory_of_owner());
+        sandbox.within(|| run_and_quote(command, "pg_upgrade")).map_err(|error| match self.logs() {
             text if text.is_empty() => error,
             text => {
                 log::error!("{text}");
