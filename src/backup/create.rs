@@ -161,6 +161,7 @@ impl Writer<'_> {
             }),
             globals,
             databases,
+            omitted: self.plan.omitted.clone(),
             read_back: None,
             trial: None,
         })
