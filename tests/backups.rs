@@ -259,8 +259,7 @@ fn every_table_of_every_database_comes_back() {
     sql(&machine, "-F", "SET debug_parallel_query = on; SELECT count(*) FROM parted");
     let first = names(&machine);
     assert_only(&machine, &first);
-    assert_eq!(command(&machine, "status").status, 0);
-    assert_eq!(json(&machine, "status --json")["well"], true);
+    left_out_is_told(&machine, &journal);
     assert_eq!(command(&machine, "verify").status, 0);
 
     let backup = format!("{BACKUPS}/{}", first.first().unwrap());
@@ -302,6 +301,31 @@ fn every_table_of_every_database_comes_back() {
     assert_eq!(databases, STRANGE.len() + 3, "homeserver, postgres and template1, too");
 
     a_server_that_is_off(&machine);
+}
+
+/// What nobody can dump is not well, unless the configuration says that it needs no backup.
+fn left_out_is_told(machine: &Machine, journal: &str) {
+    let status = command(machine, "status");
+    assert_eq!(status.status, NOT_WELL, "{status}");
+    for problem in [
+        "database \"closed\" is not in the newest backup: it accepts no connections (ALLOW_CONNECTIONS false)",
+        "database \"half_dropped\" is not in the newest backup: a DROP DATABASE of it was interrupted",
+    ] {
+        assert!(status.stdout.contains(problem), "{status}");
+        // Which is what makes a warning of the notice.
+        assert!(journal.contains(problem), "{journal}");
+    }
+    let omitted = &json(machine, "list --json")[0]["omitted"];
+    assert_eq!(omitted[0]["name"], "closed", "{omitted}");
+    assert_eq!(omitted[0]["reason"], "no-connections", "{omitted}");
+
+    configure(machine, "backup.exclude_databases = [\"closed\", \"half_*\", \"two?lines*\"]\n");
+    let status = command(machine, "status");
+    assert_eq!(status.status, 0, "{status}");
+    let plan = command(machine, "run --dry-run");
+    let without = "without database \"two\\nlines\\nMAINPID=1\": backup.exclude_databases names it";
+    assert!(plan.stdout.contains(without), "{plan}");
+    machine.ok(&format!("rm {CONFIGURATION}"));
 }
 
 /// It is started by the unit, which has no privileges, and stopped again.

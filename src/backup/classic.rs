@@ -101,6 +101,7 @@ pub fn read(
             without_rows_of: Vec::new(),
             contents: Some(contents),
         }],
+        omitted: Vec::new(),
         read_back: None,
         trial: None,
     };

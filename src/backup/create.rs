@@ -162,6 +162,7 @@ impl Writer<'_> {
             }),
             globals,
             databases,
+            omitted: self.plan.omitted.clone(),
             read_back: None,
             trial: None,
         })

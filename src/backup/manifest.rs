@@ -1,5 +1,6 @@
 //! `manifest.json`: what a backup says of itself.
 
+use std::fmt;
 use std::path::Path;
 
 use jiff::Timestamp;
@@ -11,7 +12,7 @@ use crate::archive::digest::Hasher;
 use crate::archive::{Method, Part, Stored};
 use crate::config::{BackupFormat, Compression};
 use crate::error::{Error, IoContext as _, Kind, Result};
-use crate::postgres::{Database, Properties, ServerFacts};
+use crate::postgres::{Closed, Database, Properties, ServerFacts};
 
 /// The manifest's name in a backup's directory.
 pub const FILE: &str = "manifest.json";
@@ -41,8 +42,11 @@ pub struct Manifest {
     pub encryption: Option<Encrypted>,
     /// Roles and tablespaces.
     pub globals: File,
-    /// Every database that accepted connections.
+    /// Every database that accepted connections and was not excluded.
     pub databases: Vec<DatabaseDump>,
+    /// The databases that are not in it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub omitted: Vec<Omitted>,
     /// The result of reading it back, once that has been done.
     pub read_back: Option<ReadBack>,
     /// The result of the last trial restore.
@@ -110,6 +114,46 @@ pub struct DatabaseDump {
     pub without_rows_of: Vec<String>,
     /// What was counted when it was read back.
     pub contents: Option<Contents>,
+}
+
+/// A database that was left out.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Omitted {
+    /// Its name.
+    pub name: String,
+    /// Why.
+    pub reason: Omission,
+}
+
+/// Why a database was left out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Omission {
+    /// `backup.exclude_databases` named it.
+    Excluded,
+    /// It accepted no connections.
+    NoConnections,
+    /// A DROP DATABASE of it was interrupted.
+    HalfDropped,
+}
+
+impl From<Closed> for Omission {
+    fn from(closed: Closed) -> Self {
+        match closed {
+            Closed::NoConnections => Self::NoConnections,
+            Closed::HalfDropped => Self::HalfDropped,
+        }
+    }
+}
+
+impl fmt::Display for Omission {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Excluded => f.write_str("backup.exclude_databases names it"),
+            Self::NoConnections => Closed::NoConnections.fmt(f),
+            Self::HalfDropped => Closed::HalfDropped.fmt(f),
+        }
+    }
 }
 
 /// The result of reading a backup back.
@@ -295,6 +339,7 @@ pub(crate) mod tests {
                     ..Contents::default()
                 }),
             }],
+            omitted: vec![],
             read_back: Some(ReadBack { at: name.time(), damage: None, how: How::Files }),
             trial: None,
         }
@@ -308,6 +353,16 @@ pub(crate) mod tests {
         assert_eq!(Manifest::load(directory.path()).unwrap(), manifest);
         assert_eq!(manifest.bytes(), 1_000_100);
         assert_eq!(manifest.rows(), Some(12));
+    }
+
+    #[test]
+    fn what_was_left_out_is_written_down_and_older_manifests_say_nothing() {
+        let mut manifest = example("20261124T030000Z");
+        assert!(!manifest.to_text().unwrap().contains("omitted"));
+        manifest.omitted = vec![Omitted { name: "x".into(), reason: Omission::NoConnections }];
+        let text = manifest.to_text().unwrap();
+        assert!(text.contains("\"reason\": \"no-connections\""), "{text}");
+        assert_eq!(Manifest::parse(&text).unwrap(), manifest);
     }
 
     #[test]

@@ -8,11 +8,12 @@ use indicatif::DecimalBytes;
 use jiff::Timestamp;
 
 use super::catalogue::Entry;
+use super::manifest::{Omission, Omitted};
 use super::name::{self, BackupName};
 use crate::archive::Encryption;
 use crate::config::{Backup, BackupFormat, Compression};
 use crate::error::{Error, Kind, Result};
-use crate::postgres::{Database, ServerFacts};
+use crate::postgres::{Closed, Database, ServerFacts};
 
 /// What a plan is made of.
 #[derive(Debug)]
@@ -21,6 +22,8 @@ pub struct Facts {
     pub server: ServerFacts,
     /// Its databases that accept connections.
     pub databases: Vec<Database>,
+    /// Those that do not.
+    pub closed: Vec<(String, Closed)>,
     /// The backups that there are, oldest first.
     pub backups: Vec<Entry>,
     /// Bytes that are free where they are.
@@ -48,6 +51,8 @@ pub struct Plan {
     pub globals_file: String,
     /// The databases, in order.
     pub databases: Vec<DatabasePlan>,
+    /// Those that are left out, by name.
+    pub omitted: Vec<Omitted>,
     /// What it will take, if an earlier backup of the same kind tells.
     pub expected: Option<Expected>,
     /// Bytes that are free where it will be.
@@ -107,7 +112,8 @@ pub struct DatabasePlan {
 }
 
 /// The plan for a backup that begins `now`.
-pub fn plan(settings: &Backup, facts: Facts, now: Timestamp) -> Plan {
+pub fn plan(settings: &Backup, mut facts: Facts, now: Timestamp) -> Plan {
+    let omitted = omit(settings, &mut facts);
     let mut name = BackupName::at(now);
     // Names only grow: neither a second run within a second nor a clock set back hides the newest backup.
     if let Some(newest) = facts.backups.last().filter(|newest| newest.name >= name) {
@@ -139,11 +145,31 @@ pub fn plan(settings: &Backup, facts: Facts, now: Timestamp) -> Plan {
         compression: settings.compression,
         globals_file: encrypted(name::globals_file(settings.compression)),
         databases: databases.collect(),
+        omitted,
         encryption: facts.encryption,
         server: facts.server,
         expected,
         free: facts.free,
     }
+}
+
+/// Takes those out that are not to be backed up, and names all that will not be.
+fn omit(settings: &Backup, facts: &mut Facts) -> Vec<Omitted> {
+    let excluded = |name: &str| settings.excludes(name).then_some(Omission::Excluded);
+    let closed = facts.closed.iter().map(|(name, closed)| Omitted {
+        name: name.clone(),
+        reason: excluded(name).unwrap_or_else(|| Omission::from(*closed)),
+    });
+    let mut omitted: Vec<_> = closed.collect();
+    facts.databases.retain(|database| match excluded(&database.name) {
+        Some(reason) => {
+            omitted.push(Omitted { name: database.name.clone(), reason });
+            false
+        }
+        None => true,
+    });
+    omitted.sort_by(|a, b| a.name.cmp(&b.name));
+    omitted
 }
 
 /// Nothing where the last backup is of another kind, or of other databases only.
@@ -183,6 +209,9 @@ impl fmt::Display for Plan {
                 DecimalBytes(database.size)
             )?;
         }
+        for Omitted { name, reason } in &self.omitted {
+            writeln!(f, "  without database {name:?}: {reason}")?;
+        }
         if let Some(expected) = self.expected {
             writeln!(f, "  {expected}, as last time; {} are free", DecimalBytes(self.free))?;
         }
@@ -208,6 +237,7 @@ mod tests {
         Facts {
             server: manifest.server,
             databases: vec![database],
+            closed: vec![],
             free: 1_500_000,
             backups: backups
                 .iter()
@@ -257,6 +287,24 @@ mod tests {
   home%22server.dump.zst                 database \"home\\\"server\", 6.00 MB on disk
   then every file is read back and every table's rows are counted",
         );
+    }
+
+    #[test]
+    fn what_is_excluded_or_closed_is_left_out_and_named() {
+        let fragment = "backup.exclude_databases = [\"home*\", \"old\"]";
+        let fragment = Fragment::parse(fragment, std::path::Path::new("c.toml")).unwrap();
+        let settings = Settings::from_fragment(fragment).unwrap();
+        let closed = vec![("old".into(), Closed::NoConnections), ("x".into(), Closed::HalfDropped)];
+        let facts = Facts { closed, ..facts(&["20261123T030000Z"]) };
+        let plan = plan(&settings.backup, facts, "2026-11-24T03:00:00Z".parse().unwrap());
+        assert!(plan.databases.is_empty() && plan.expected.is_none());
+        let omitted: Vec<_> = plan.omitted.iter().map(|one| (one.name.as_str(), one.reason)).collect();
+        assert_eq!(
+            omitted,
+            [("home\"server", Omission::Excluded), ("old", Omission::Excluded), ("x", Omission::HalfDropped)]
+        );
+        let expected = "  without database \"x\": a DROP DATABASE of it was interrupted\n";
+        assert!(plan.to_string().contains(expected), "{plan}");
     }
 
     fn assert_reads(actual: &str, expected: &str) {

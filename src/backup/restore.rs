@@ -128,7 +128,10 @@ fn scratch(settings: &Settings) -> PathBuf {
 fn find<'a>(manifest: &'a Manifest, database: &str) -> Result<&'a DatabaseDump> {
     manifest.databases.iter().find(|dump| dump.database.name == database).ok_or_else(|| {
         let names: Vec<_> = manifest.databases.iter().map(|dump| dump.database.name.as_str()).collect();
-        Error::new(Kind::NoBackup, format!("backup {} has no database {database:?}", manifest.name))
+        let omitted = manifest.omitted.iter().find(|omitted| omitted.name == database);
+        let why =
+            omitted.map_or_else(String::new, |omitted| format!(": it was left out, for {}", omitted.reason));
+        Error::new(Kind::NoBackup, format!("backup {} has no database {database:?}{why}", manifest.name))
             .state("nothing was changed")
             .hint(format!("it has {}: --database", names.join(", ")))
     })

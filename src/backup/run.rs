@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use indicatif::{DecimalBytes, HumanCount};
 use jiff::{Timestamp, ZonedDateTime};
 
-use super::manifest::Manifest;
+use super::manifest::{Manifest, Omission, Omitted};
 use super::plan::{Facts, Plan, plan};
 use super::{catalogue, create, directory, encryption, prune};
 use crate::archive::Encryption;
@@ -53,6 +53,10 @@ pub fn run(
     let server = Server::reach(settings, runtime)?;
     let done = server.facts(encryption).and_then(|facts| {
         let plan = plan(&settings.backup, facts, now.timestamp());
+        for Omitted { name, reason } in &plan.omitted {
+            let level = if *reason == Omission::Excluded { log::Level::Info } else { log::Level::Warn };
+            log::log!(level, "database {name:?} is not part of the backup: {reason}");
+        }
         plan.check_space()?;
         match &plan.expected {
             Some(expected) => log::info!("backup {} begins: {expected}, as last time", plan.name),
@@ -206,12 +210,10 @@ impl<'a> Server<'a> {
 
     fn facts(&self, encryption: Option<Encryption>) -> Result<Facts> {
         let session = self.session()?;
-        for (database, reason) in postgres::closed_databases(&session)? {
-            log::warn!("database {database:?} is not part of the backup: {reason}");
-        }
         Ok(Facts {
             server: postgres::server_facts(&session)?,
             databases: postgres::databases(&session)?,
+            closed: postgres::closed_databases(&session)?,
             backups: catalogue::list(&self.settings.backup.directory)?,
             free: files::free_space(&self.settings.backup.directory)?,
             encryption,

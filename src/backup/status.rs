@@ -5,9 +5,9 @@ use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 
 use super::catalogue::Entry;
-use super::manifest::{Manifest, Trial};
+use super::manifest::{Manifest, Omission, Omitted, Trial};
 use super::name::BackupName;
-use crate::config::Backup;
+use crate::config::{Backup, Settings};
 
 /// What systemd says of the timer that starts the backup.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,6 +43,8 @@ pub struct Status {
     pub newest_trial: Option<(BackupName, Trial)>,
     /// When the timer starts the next one.
     pub next_run: Option<Timestamp>,
+    /// The databases that are not in the newest backup.
+    pub omitted: Vec<Omitted>,
     /// What is not well, a sentence each.
     pub problems: Vec<String>,
     /// The one next command.
@@ -68,14 +70,32 @@ pub struct Newest {
     pub verified: bool,
 }
 
+impl Newest {
+    fn of(entry: &Entry, now: Timestamp) -> Self {
+        let manifest = entry.manifest.as_ref().ok();
+        Self {
+            name: entry.name,
+            time: entry.name.time(),
+            age_seconds: now.duration_since(entry.name.time()).as_secs(),
+            bytes: manifest.map(Manifest::bytes),
+            rows: manifest.and_then(Manifest::rows),
+            milliseconds: manifest
+                .map(|manifest| manifest.databases.iter().map(|dump| dump.milliseconds).sum()),
+            verified: entry.is_verified(),
+        }
+    }
+}
+
 /// Judges the backups, oldest first; `free` is how many bytes are left beside them.
 pub fn judge(
     entries: &[Entry],
-    settings: &Backup,
+    settings: &Settings,
     timer: &Timer,
     free: Option<u64>,
     now: Timestamp,
 ) -> Status {
+    let homeserver = &settings.server.database;
+    let settings = &settings.backup;
     let max_age = settings.max_age;
     let age = |entry: &Entry| now.duration_since(entry.name.time());
     let newest = entries.last();
@@ -122,6 +142,14 @@ pub fn judge(
         hint = hint
             .or_else(|| Some("matrix-postgres-backup list shows both; is everything still there?".into()));
     }
+    let omitted = newest
+        .and_then(|entry| entry.manifest.as_ref().ok())
+        .map_or(&[][..], |manifest| manifest.omitted.as_slice());
+    let missed = missed(omitted, settings, homeserver);
+    if !missed.is_empty() {
+        problems.extend(missed);
+        hint = hint.or_else(|| Some(EXCLUDE.to_owned()));
+    }
     let bytes = newest.and_then(|entry| entry.manifest.as_ref().ok()).map(Manifest::bytes);
     if let (Some(free), Some(bytes)) = (free, bytes)
         && free < bytes
@@ -147,19 +175,7 @@ pub fn judge(
     Status {
         well: problems.is_empty(),
         backups: entries.len(),
-        newest: newest.map(|entry| Newest {
-            name: entry.name,
-            time: entry.name.time(),
-            age_seconds: age(entry).as_secs(),
-            bytes: entry.manifest.as_ref().ok().map(Manifest::bytes),
-            rows: entry.manifest.as_ref().ok().and_then(Manifest::rows),
-            milliseconds: entry
-                .manifest
-                .as_ref()
-                .ok()
-                .map(|manifest| manifest.databases.iter().map(|dump| dump.milliseconds).sum()),
-            verified: entry.is_verified(),
-        }),
+        newest: newest.map(|entry| Newest::of(entry, now)),
         newest_verified: verified.map(|entry| entry.name),
         newest_verified_at: verified
             .and_then(|entry| entry.manifest.as_ref().ok()?.read_back.as_ref())
@@ -173,9 +189,28 @@ pub fn judge(
             Timer::Next(time) => Some(*time),
             _ => None,
         },
+        omitted: omitted.to_vec(),
         problems,
         hint,
     }
+}
+
+const EXCLUDE: &str = "backup.exclude_databases in /etc/matrix-postgres/config.toml names the databases that need no \
+    backup; ALTER DATABASE ... ALLOW_CONNECTIONS true lets one be backed up";
+
+/// The databases that nobody has said need no backup, and that have none; and the homeserver's own, whoever says so.
+fn missed(omitted: &[Omitted], settings: &Backup, homeserver: &str) -> Vec<String> {
+    let left_out = omitted.iter().filter(|omitted| !settings.excludes(&omitted.name)).filter_map(
+        |Omitted { name, reason }| match reason {
+            // It was so when the backup was made, and the next will have it.
+            Omission::Excluded => None,
+            reason => Some(format!("database {name:?} is not in the newest backup: {reason}")),
+        },
+    );
+    let own = settings.excludes(homeserver).then(|| {
+        format!("database {homeserver:?}, the homeserver's own, is not backed up: {}", Omission::Excluded)
+    });
+    left_out.chain(own).collect()
 }
 
 /// Dumps of less than this change by large shares without meaning anything.
@@ -193,6 +228,10 @@ fn shrunk(entries: &[Entry], alarm: f64) -> Vec<String> {
     let mut alarms = Vec::new();
     for dump in old.databases.iter().filter(|dump| dump.dump.content_bytes >= TOO_SMALL_TO_TELL) {
         let name = &dump.database.name;
+        // That is known, or told as such.
+        if new.omitted.iter().any(|omitted| omitted.name == *name) {
+            continue;
+        }
         let was = dump.dump.content_bytes;
         let now = new.databases.iter().find(|dump| dump.database.name == *name);
         let now = now.map_or(0, |dump| dump.dump.content_bytes);
@@ -223,7 +262,7 @@ mod tests {
     use super::*;
     use crate::backup::manifest::tests::example;
     use crate::backup::manifest::{How, ReadBack};
-    use crate::config::{Fragment, Settings};
+    use crate::config::Fragment;
 
     enum Found {
         NotRead,
@@ -248,7 +287,12 @@ mod tests {
     }
 
     fn judged(entries: &[Entry], timer: &Timer) -> Status {
-        let settings = Settings::from_fragment(Fragment::default()).unwrap().backup;
+        judged_with("", entries, timer)
+    }
+
+    fn judged_with(configuration: &str, entries: &[Entry], timer: &Timer) -> Status {
+        let fragment = Fragment::parse(configuration, std::path::Path::new("c.toml")).unwrap();
+        let settings = Settings::from_fragment(fragment).unwrap();
         judge(entries, &settings, timer, Some(2_000_000), "2026-11-24T09:00:00Z".parse().unwrap())
     }
 
@@ -320,6 +364,46 @@ mod tests {
             sized("20261124T030000Z", Some(900_000)),
         ];
         assert_eq!(judged(&entries, &next()).problems, none);
+    }
+
+    #[test]
+    fn a_database_that_is_left_out_is_named_unless_the_configuration_names_it() {
+        let mut without = entry("20261124T030000Z", Good);
+        without.manifest.as_mut().unwrap().omitted = vec![
+            Omitted { name: "closed".into(), reason: Omission::NoConnections },
+            Omitted { name: "gone".into(), reason: Omission::HalfDropped },
+            Omitted { name: "scratch".into(), reason: Omission::Excluded },
+        ];
+        let entries = [without];
+        let status = judged(&entries, &next());
+        assert_eq!(
+            status.problems,
+            [
+                "database \"closed\" is not in the newest backup: it accepts no connections (ALLOW_CONNECTIONS false)",
+                "database \"gone\" is not in the newest backup: a DROP DATABASE of it was interrupted"
+            ]
+        );
+        assert!(!status.well && status.hint.unwrap().starts_with("backup.exclude_databases"));
+        assert_eq!(status.omitted.len(), 3);
+        let excluded = "backup.exclude_databases = [\"closed\", \"g*\"]";
+        assert!(judged_with(excluded, &entries, &next()).well);
+        let own = judged_with("backup.exclude_databases = [\"*\"]", &entries, &next());
+        assert_eq!(
+            own.problems,
+            [
+                "database \"homeserver\", the homeserver's own, is not backed up: backup.exclude_databases names it"
+            ]
+        );
+    }
+
+    #[test]
+    fn a_database_that_is_excluded_has_not_shrunk() {
+        let before = entry("20261123T050000Z", Good);
+        let mut now = entry("20261124T030000Z", Good);
+        let manifest = now.manifest.as_mut().unwrap();
+        let name = manifest.databases.remove(0).database.name;
+        manifest.omitted = vec![Omitted { name, reason: Omission::Excluded }];
+        assert!(judged(&[before, now], &next()).well);
     }
 
     #[test]

@@ -3,6 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use glob::Pattern;
+
 use super::{Fragment, Keep, Notify, Upgrade};
 use crate::error::{Error, Kind, Result};
 use crate::postgres::Major;
@@ -77,6 +79,8 @@ pub struct Backup {
     /// out. Default: Synapse's one-time keys, which must not be restored, for a key used twice breaks
     /// encrypted conversations (Synapse's documentation, "Backups").
     pub exclude_table_data: Vec<String>,
+    /// `exclude_databases`: names, or patterns with `*`, `?` and `[...]`, of databases that need no backup. Default: none.
+    pub exclude_databases: Vec<Pattern>,
     /// `lock_timeout`: how long pg_dump waits for a locked table. Default 10 minutes.
     pub lock_timeout: Duration,
     /// `max_age`: `status` complains when the newest verified backup is older. Default 30 hours.
@@ -145,6 +149,13 @@ pub enum EncryptTo {
         /// `gnupg_home`: where their public keys are. Default `/etc/matrix-postgres/gnupg`.
         home: PathBuf,
     },
+}
+
+impl Backup {
+    /// Whether `exclude_databases` names this database.
+    pub fn excludes(&self, database: &str) -> bool {
+        self.exclude_databases.iter().any(|pattern| pattern.matches(database))
+    }
 }
 
 impl Settings {
@@ -223,6 +234,10 @@ impl Settings {
                     .backup
                     .exclude_table_data
                     .unwrap_or_else(|| vec!["*.e2e_one_time_keys_json".into()]),
+                exclude_databases: patterns(
+                    "backup.exclude_databases",
+                    input.backup.exclude_databases.unwrap_or_default(),
+                )?,
                 lock_timeout: duration("backup.lock_timeout", input.backup.lock_timeout.as_deref(), "10m")?,
                 max_age: duration("backup.max_age", input.backup.max_age.as_deref(), "30h")?,
                 timer: input.backup.timer.unwrap_or_else(|| "matrix-postgres-backup.timer".into()),
@@ -282,6 +297,16 @@ fn level(compression: Compression, level: Option<i32>) -> Result<i32> {
             Err(refused("backup.level", &level.to_string(), &format!("{} to {}", range.start(), range.end())))
         }
     }
+}
+
+fn patterns(key: &str, texts: Vec<String>) -> Result<Vec<Pattern>> {
+    let pattern = |text: String| match Pattern::new(&text) {
+        Ok(pattern) if !text.is_empty() => Ok(pattern),
+        _ => {
+            Err(refused(key, &text, "names of databases, or patterns with *, ? and [...]; [*] is a * itself"))
+        }
+    };
+    texts.into_iter().map(pattern).collect()
 }
 
 fn share(key: &str, value: f64) -> Result<f64> {
@@ -394,6 +419,8 @@ mod tests {
             ("backup.max_age = \"soon\"", "a time span"),
             ("backup.max_age = \"-1h\"", "a time span"),
             ("server.role = \"\"", "a name"),
+            ("backup.exclude_databases = [\"\"]", "names of databases"),
+            ("backup.exclude_databases = [\"scratch[\"]", "names of databases"),
             ("backup.encrypt_to = [\"ada\"]", "recipients of age"),
             ("backup.encrypt_to = [\"DEADBEEF\"]", "whole fingerprints"),
             ("backup.encrypt_to = [\"--output=x@y z\"]", "recipients of age"),
@@ -405,6 +432,15 @@ mod tests {
             let report = settings(text).unwrap_err().report();
             assert!(report.contains(expected), "{text}: {report}");
         }
+    }
+
+    #[test]
+    fn databases_are_excluded_by_name_or_by_pattern() {
+        let backup = settings("backup.exclude_databases = [\"scratch\", \"test_*\"]").unwrap().backup;
+        assert!(backup.excludes("scratch") && backup.excludes("test_") && backup.excludes("test_a/b"));
+        assert!(
+            !backup.excludes("scratch2") && !backup.excludes("a_test_b") && !backup.excludes("homeserver")
+        );
     }
 
     #[test]

@@ -82,16 +82,34 @@ pub fn databases(session: &Session<'_>) -> Result<Vec<Database>> {
     )
 }
 
+/// Why nobody can look into a database.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Closed {
+    /// `ALLOW_CONNECTIONS false`.
+    NoConnections,
+    /// A DROP DATABASE was interrupted.
+    HalfDropped,
+}
+
+impl std::fmt::Display for Closed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::NoConnections => "it accepts no connections (ALLOW_CONNECTIONS false)",
+            Self::HalfDropped => "a DROP DATABASE of it was interrupted",
+        })
+    }
+}
+
 /// The databases that [`databases`] cannot have, each with the reason; not `template0`, which is never changed.
 ///
 /// # Errors
 /// [`Kind::Server`].
-pub fn closed_databases(session: &Session<'_>) -> Result<Vec<(String, String)>> {
+pub fn closed_databases(session: &Session<'_>) -> Result<Vec<(String, Closed)>> {
     session.query(
         "postgres",
         "SELECT coalesce(pg_catalog.json_agg(pg_catalog.json_build_array(datname, CASE
-            WHEN datconnlimit = -2 THEN 'a DROP DATABASE of it was interrupted'
-            ELSE 'it accepts no connections (ALLOW_CONNECTIONS false)' END) ORDER BY datname), '[]')
+            WHEN datconnlimit = -2 THEN 'half-dropped' ELSE 'no-connections' END) ORDER BY datname), '[]')
          FROM pg_catalog.pg_database WHERE datname <> 'template0' AND (NOT datallowconn OR datconnlimit = -2);",
     )
 }

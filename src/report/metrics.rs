@@ -64,7 +64,7 @@ mod tests {
     fn what_is_known_has_a_line_and_nothing_else() {
         let manifest = example("20261124T030000Z");
         let entry = Entry { name: manifest.name, path: "x".into(), manifest: Ok(manifest) };
-        let settings = Settings::from_fragment(Fragment::default()).unwrap().backup;
+        let settings = Settings::from_fragment(Fragment::default()).unwrap();
         let now = "2026-11-24T04:00:00Z".parse().unwrap();
         let full = text(&judge(&[entry], &settings, &Timer::None, Some(5_000_000_000), now));
         for line in [

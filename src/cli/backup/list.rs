@@ -8,7 +8,7 @@ use jiff::tz::TimeZone;
 use serde::Serialize;
 
 use crate::backup::catalogue::{self, Entry};
-use crate::backup::manifest::{Encrypted, Manifest, Trial};
+use crate::backup::manifest::{Encrypted, Manifest, Omitted, Trial};
 use crate::cli::table::columns;
 use crate::config::Settings;
 use crate::error::Result;
@@ -24,6 +24,7 @@ struct Listed<'a> {
     rows: Option<u64>,
     server_version: Option<&'a str>,
     databases: Vec<&'a str>,
+    omitted: &'a [Omitted],
     encryption: Option<&'a Encrypted>,
     trial: Option<&'a Trial>,
     problem: Option<String>,
@@ -56,6 +57,7 @@ fn listed(entry: &Entry) -> Listed<'_> {
         databases: manifest
             .map(|manifest| manifest.databases.iter().map(|dump| dump.database.name.as_str()).collect())
             .unwrap_or_default(),
+        omitted: manifest.map_or(&[], |manifest| &manifest.omitted),
         encryption: manifest.and_then(|manifest| manifest.encryption.as_ref()),
         trial: manifest.and_then(|manifest| manifest.trial.as_ref()),
         problem: entry.problem(),
@@ -67,13 +69,19 @@ fn row(entry: &Entry, zone: &TimeZone) -> Vec<String> {
     let cells = match &entry.manifest {
         Ok(manifest) => [
             DecimalBytes(manifest.bytes()).to_string(),
-            manifest.databases.len().to_string(),
+            databases(manifest),
             manifest.rows().map_or_else(|| "?".into(), |rows| HumanCount(rows).to_string()),
             proved_by(manifest).to_owned(),
         ],
         Err(_) => ["?".into(), "?".into(), "?".into(), "UNREADABLE".into()],
     };
     [entry.name.to_string(), begun].into_iter().chain(cells).collect()
+}
+
+/// How many are in it, and of how many where some were left out.
+fn databases(manifest: &Manifest) -> String {
+    let (there, omitted) = (manifest.databases.len(), manifest.omitted.len());
+    if omitted == 0 { there.to_string() } else { format!("{there}/{}", there + omitted) }
 }
 
 fn proved_by(manifest: &Manifest) -> &'static str {
@@ -89,8 +97,17 @@ fn proved_by(manifest: &Manifest) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::backup::manifest::Omission;
     use crate::backup::manifest::tests::example;
     use crate::error::{Error, Kind};
+
+    #[test]
+    fn what_was_left_out_counts() {
+        let mut manifest = example("20261124T030000Z");
+        assert_eq!(databases(&manifest), "1");
+        manifest.omitted = vec![Omitted { name: "x".into(), reason: Omission::Excluded }; 2];
+        assert_eq!(databases(&manifest), "1/3");
+    }
 
     #[test]
     fn long_values_fit_a_terminal() {

@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
 use crate::backup::catalogue;
+use crate::backup::manifest::Omitted;
 use crate::backup::status::{self, Status, Timer};
 use crate::cli::table::columns;
 use crate::config::Settings;
@@ -33,7 +34,7 @@ pub(super) fn now(settings: &Settings) -> Result<Status> {
     let entries = catalogue::list(&settings.backup.directory)?;
     let timer = timer(&settings.backup.timer);
     let free = files::free_space(&settings.backup.directory).ok();
-    Ok(status::judge(&entries, &settings.backup, &timer, free, Timestamp::now()))
+    Ok(status::judge(&entries, settings, &timer, free, Timestamp::now()))
 }
 
 /// For people, in the local time zone.
@@ -99,6 +100,9 @@ fn describe(status: &Status, zone: &TimeZone) -> String {
     if let Some((name, trial)) = &status.newest_trial {
         let how = if trial.damage.is_none() { "passed" } else { "FAILED" };
         line("last trial", format!("{name} {how} on {}, in {} s", local(trial.at), trial.seconds));
+    }
+    for Omitted { name, reason } in &status.omitted {
+        line("left out", format!("database {name:?}: {reason}"));
     }
     line("backups", status.backups.to_string());
     line("next run", status.next_run.map_or_else(|| "none".into(), local));
