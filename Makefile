@@ -5,7 +5,7 @@ PREFIX ?= /usr
 DIST := target/dist
 BINARIES := matrix-postgres-backup matrix-postgres-cli matrix-postgres-upgrade
 
-.PHONY: all build check test demo bench deb docs install setup clean
+.PHONY: all build check test soak demo bench deb docs install setup clean
 
 all: build
 
@@ -21,6 +21,12 @@ check:
 # Everything, in booted machines with real PostgreSQL and Synapse.
 test: setup
 	tests/run-all
+
+# One random life of a homeserver after the other, for so many hours, from seed SEED on.
+HOURS ?= 1
+soak: setup deb
+	MATRIX_POSTGRES_TESTS=all LIFE_MINUTES=$$(($(HOURS) * 60)) LIFE_SEEDS=1000000 LIFE_SHRINK=1 \
+		$(CARGO) test --test life -- --nocapture
 
 # The main job on a throw-away machine; installs what it needs.
 demo: setup deb
