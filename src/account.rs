@@ -6,7 +6,7 @@ use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::Command;
 
-use nix::unistd::{Gid, Uid, User, geteuid, initgroups, setgid, setuid};
+use nix::unistd::{Gid, Uid, User, geteuid, initgroups, setfsgid, setfsuid, setgid, setuid};
 
 use crate::error::{Error, Kind, Result};
 
@@ -65,6 +65,34 @@ impl Account {
         }
     }
 
+    /// Works with files as this user: what is made is this user's, and no link leads to where he may not go. The system keeps
+    /// that apart for each thread (setfsuid(2)), and takes root's rights over files away from it (capabilities(7)). Of the
+    /// groups, those of root stay, who has none but his own.
+    ///
+    /// # Errors
+    /// [`Kind::File`] if the system does not let us, and what `work` returns.
+    pub fn with_files<T: Send>(&self, work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+        if geteuid() == self.uid {
+            return work();
+        }
+        std::thread::scope(|scope| {
+            let thread = scope.spawn(|| {
+                setfsgid(self.gid);
+                setfsuid(self.uid);
+                // Each tells who it was before, and nothing of a failure.
+                match setfsuid(self.uid) == self.uid && setfsgid(self.gid) == self.gid {
+                    true => work(),
+                    false => {
+                        Err(Error::new(Kind::File, format!("could not work with files as {}", self.name)))
+                    }
+                }
+            });
+            thread
+                .join()
+                .unwrap_or_else(|_| Err(Error::new(Kind::Bug, "a thread that works with files panicked")))
+        })
+    }
+
     /// Becomes this user for good, with its supplementary groups; nothing to do for the user we are.
     ///
     /// # Errors
@@ -78,5 +106,38 @@ impl Account {
             .and_then(|()| setgid(self.gid))
             .and_then(|()| setuid(self.uid))
             .map_err(|errno| Error::new(Kind::File, format!("could not become {}", self.name)).because(errno))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::IoContext as _;
+    use std::os::unix::fs::{PermissionsExt as _, symlink};
+
+    #[test]
+    fn files_are_the_users_and_links_lead_nowhere() {
+        if !geteuid().is_root() {
+            return;
+        }
+        let directory = tempfile::tempdir().unwrap();
+        let (open, roots) = (directory.path().join("open"), directory.path().join("roots"));
+        std::fs::set_permissions(directory.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+        std::fs::create_dir(&open).unwrap();
+        std::fs::set_permissions(&open, std::fs::Permissions::from_mode(0o777)).unwrap();
+        std::fs::write(&roots, "root's").unwrap();
+        symlink(&roots, open.join("link")).unwrap();
+        let account = Account::of(65534, 65534);
+        let write = |name: &str| {
+            let path = open.join(name);
+            account.with_files(|| std::fs::write(&path, "theirs").at("write", &path))
+        };
+        write("file").unwrap();
+        let meta = open.join("file").metadata().unwrap();
+        assert_eq!((meta.uid(), meta.gid()), (65534, 65534));
+        assert_eq!(write("link").unwrap_err().kind(), Kind::File);
+        assert_eq!(std::fs::read_to_string(&roots).unwrap(), "root's");
+        // Only that thread is.
+        std::fs::write(directory.path().join("other"), "").unwrap();
     }
 }

@@ -37,8 +37,8 @@ const SHARED: [&str; 2] = ["/dev/shm", "/dev/null"];
 /// Where the dynamic loader is, which the kernel executes as the program's interpreter.
 const LOADERS: [&str; 2] = ["/lib", "/lib64"];
 
-/// The shell of system(3) and popen(3).
-const SHELL: &str = "/bin/sh";
+/// The shell of system(3) and popen(3), and what pg_upgrade has it do.
+const SHELL: [&str; 4] = ["/bin/sh", "/bin/cp", "/bin/mv", "/bin/rm"];
 
 /// What is allowed, as a value; everything else is not. Paths that are not there are no permission.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -88,7 +88,7 @@ impl Sandbox {
     /// It may also call other programs as a shell does.
     #[must_use]
     pub fn with_shell(mut self) -> Self {
-        self.executable.push(SHELL.into());
+        self.executable.extend(SHELL.map(PathBuf::from));
         self
     }
 

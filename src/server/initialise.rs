@@ -2,18 +2,18 @@
 //! and database, stopped cleanly, and put in place by one rename.
 
 use std::fmt::Write as _;
-use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use jiff::Timestamp;
-use nix::unistd::chown;
 
 use crate::account::Account;
 use crate::config::Settings;
 use crate::error::{IoContext as _, Result};
 use crate::postgres::{Connection, Major, PrivateServer, Session, identifier, initdb, literal};
 use crate::runtime::{Runtime, output};
+use crate::upgrade::cluster::make_directory;
 
 /// How long a cluster without data may take to start.
 const START: Duration = Duration::from_secs(120);
@@ -60,8 +60,7 @@ impl Staging {
         if path.exists() {
             std::fs::remove_dir_all(&path).at("remove the unfinished", &path)?;
         }
-        std::fs::DirBuilder::new().mode(0o700).create(&path).at("create", &path)?;
-        chown(&path, Some(account.uid), Some(account.gid)).at("change the owner of", &path)?;
+        make_directory(&path, account)?;
         Ok(Self { path })
     }
 
@@ -89,7 +88,7 @@ fn write_login_rules(cluster: &Path, account: &Account, settings: &Settings) -> 
     {
         let file = cluster.join(name);
         // initdb has made it with the right owner and mode, which writing keeps.
-        std::fs::write(&file, text).at("write", &file)?;
+        account.with_files(|| std::fs::write(&file, text).at("write", &file))?;
     }
     Ok(())
 }
@@ -130,12 +129,13 @@ fn create_database(
     password: &str,
 ) -> Result<()> {
     // A socket of its own: nobody else can come in before the cluster is in place.
-    let sockets = tempfile::Builder::new()
-        .prefix(".initialise-")
-        .permissions(std::fs::Permissions::from_mode(0o700))
-        .tempdir_in(&settings.socket_directory)
-        .at("create a directory in", &settings.socket_directory)?;
-    chown(sockets.path(), Some(account.uid), Some(account.gid)).at("change the owner of", sockets.path())?;
+    let sockets = account.with_files(|| {
+        tempfile::Builder::new()
+            .prefix(".initialise-")
+            .permissions(std::fs::Permissions::from_mode(0o700))
+            .tempdir_in(&settings.socket_directory)
+            .at("create a directory in", &settings.socket_directory)
+    })?;
     let connection =
         Connection::new(sockets.path(), settings.server.port, &settings.server.superuser).to_server(major);
     let server = PrivateServer::start(runtime, major, cluster, &connection, account, START)?;

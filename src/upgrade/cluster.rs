@@ -1,10 +1,8 @@
 //! The new cluster, as initdb makes it, with the administrator's configuration; and its way to the disk.
 
-use std::os::unix::fs::DirBuilderExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, lchown};
 use std::path::Path;
 use std::process::Stdio;
-
-use nix::unistd::chown;
 
 use super::configuration;
 use super::plan::Plan;
@@ -41,13 +39,21 @@ pub fn configure(runtime: &dyn Runtime, account: &Account, plan: &Plan) -> Resul
     configuration::carry(runtime, old, new, account).map(|carried| carried.notes)
 }
 
-/// An empty data directory, in a place where its owner may make none.
+/// An empty data directory. In a place where its owner may make none, root makes it, and nobody else can meddle there.
 ///
 /// # Errors
 /// [`crate::Kind::File`].
 pub fn make_directory(directory: &Path, account: &Account) -> Result<()> {
-    std::fs::DirBuilder::new().mode(0o700).create(directory).at("create", directory)?;
-    chown(directory, Some(account.uid), Some(account.gid)).at("change the owner of", directory)
+    let make = || std::fs::DirBuilder::new().mode(0o700).create(directory);
+    let made = account.with_files(|| Ok(make()))?;
+    match made {
+        Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
+            make().at("create", directory)?;
+            lchown(directory, Some(account.uid.as_raw()), Some(account.gid.as_raw()))
+                .at("change the owner of", directory)
+        }
+        made => made.at("create", directory),
+    }
 }
 
 /// Writes every file of it to the disk, one by one; what else there is on the file system can wait.

@@ -5,7 +5,6 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use indicatif::DecimalBytes;
-use nix::unistd::chown;
 
 use super::held::Held;
 use crate::account::Account;
@@ -197,10 +196,8 @@ impl<'a> Follower<'a> {
     /// # Errors
     /// [`Kind::Server`] with what it said at last.
     pub fn start(source: &Source<'a>, sockets: &Sockets, plan: &Plan, taken: Taken) -> Result<Self> {
-        let signal = plan.copy.join("standby.signal");
-        std::fs::write(&signal, "").at("write", &signal)?;
-        let owner = source.account;
-        chown(&signal, Some(owner.uid), Some(owner.gid)).at("change the owner of", &signal)?;
+        let (signal, owner) = (plan.copy.join("standby.signal"), source.account);
+        owner.with_files(|| std::fs::write(&signal, "").at("write", &signal))?;
         let mut settings = vec![format!("primary_conninfo={}", source.connection.conninfo_for_replication())];
         if source.from >= Major(13) {
             settings.push("wal_receiver_create_temp_slot=on".to_owned());
