@@ -43,6 +43,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     });
     let synapse = step("set up Synapse on it", || Synapse::set_up(&machine));
     step(&format!("register two people, who exchange {MESSAGES} messages"), || talk(&synapse));
+    step("let Synapse finish what it does by itself after its first start", || synapse.settle());
     step("systemctl start matrix-postgres-backup.service", || {
         let unit = "matrix-postgres-backup.service";
         machine.ok(&format!("systemctl start {unit} || {{ journalctl --no-pager -u {unit} >&2; false; }}"));

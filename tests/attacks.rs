@@ -139,3 +139,51 @@ fn what_is_set_for_a_database_or_a_role_keeps_nothing_from_being_done() {
         matrix-postgres-cli -d other -XAtc 'SELECT count(*) FROM public.t' 2>/dev/null";
     assert_eq!(machine.ok(counted), "100000");
 }
+
+/// Functions of a table's owner run in its constraints while rows are loaded, as the superuser that loads them. In a trial and
+/// in an upgrade that is a server in a sandbox.
+const OWNERS_CODE: &str = r"
+    CREATE FUNCTION public.run(text) RETURNS bool LANGUAGE plpgsql AS $$BEGIN
+        IF pg_catalog.current_setting('is_superuser') = 'on' THEN
+            EXECUTE pg_catalog.format('COPY (SELECT 1) TO PROGRAM %L', 'touch ' || $1);
+        END IF;
+        RETURN true;
+    EXCEPTION WHEN others THEN RETURN true; END$$;
+    CREATE FUNCTION public.write(text) RETURNS bool LANGUAGE plpgsql AS $$BEGIN
+        IF pg_catalog.current_setting('is_superuser') = 'on' THEN
+            EXECUTE pg_catalog.format('COPY (SELECT 1) TO %L', $1);
+        END IF;
+        RETURN true;
+    EXCEPTION WHEN others THEN RETURN true; END$$;
+    CREATE TABLE public.trap (n int CHECK (public.run('/var/backups/matrix-postgres/PWNED'))
+        CHECK (public.run('/var/lib/matrix-postgres/PWNED')) CHECK (public.run('/matrix/postgres/PWNED'))
+        CHECK (public.write('/var/backups/matrix-postgres/PWNED')) CHECK (public.write('/var/lib/matrix-postgres/PWNED'))
+        CHECK (public.write('/matrix/postgres/PWNED')));
+    INSERT INTO public.trap VALUES (1), (2);
+";
+
+#[test]
+fn what_runs_in_a_private_server_runs_no_program_and_reaches_no_other_file() {
+    let Some(machine) = machine::for_test("attack-program") else { return };
+    prepare(&machine, 15, "dump");
+    as_synapse(&machine, OWNERS_CODE);
+    for verb in [
+        "systemctl start matrix-postgres-backup.service",
+        "systemctl start matrix-postgres-backup-verify.service",
+        "matrix-postgres-backup verify --trial",
+        "matrix-postgres-upgrade rehearse",
+        UPGRADE,
+    ] {
+        let done = machine.run(verb);
+        assert_eq!(
+            done.status,
+            0,
+            "{verb}: {done}\n{}",
+            machine.run("journalctl --no-pager -o cat -n 40").stdout
+        );
+        let found = machine.ok("find / -xdev -name PWNED 2>/dev/null; find /matrix /var/backups -name PWNED");
+        assert_eq!(found, "", "{verb}");
+    }
+    machine.ok("! journalctl --no-pager | grep 'are not in a sandbox'");
+    assert_eq!(sql(&machine, "homeserver", "SELECT count(*) FROM public.trap"), "2");
+}

@@ -30,6 +30,7 @@ enable_registration: true
 enable_registration_without_verification: true
 bcrypt_rounds: 4
 trusted_key_servers: []
+background_updates: {sleep_enabled: false}
 rc_message: {per_second: 10000, burst_count: 10000}
 rc_registration: {per_second: 10000, burst_count: 10000}
 rc_joins: {local: {per_second: 10000, burst_count: 10000}}
@@ -70,6 +71,14 @@ impl<'a> Synapse<'a> {
         machine.write("/etc/systemd/system/matrix-synapse.service", UNIT);
         machine.ok("systemctl daemon-reload && systemctl start matrix-synapse.service");
         Self { machine }
+    }
+
+    /// Waits until it has done what it does once after its first start, such as filling and dropping tables of its own: from
+    /// then on, its database changes only when somebody talks.
+    #[track_caller]
+    pub fn settle(&self) {
+        let left = "matrix-postgres-cli -XAtc 'SELECT count(*) FROM background_updates'";
+        self.machine.wait_for(&format!("test \"$({left})\" = 0"), std::time::Duration::from_secs(600));
     }
 
     /// The homeserver that is there already: after a power cut, say.
