@@ -2,6 +2,7 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
@@ -96,17 +97,33 @@ pub(super) fn remove(directory: &Path) -> Result<()> {
         true => directory.to_owned(),
         false => PathBuf::from(gone),
     };
-    let remove = || std::fs::remove_dir_all(&gone).at("remove", &gone);
+    // What is just being written may appear meanwhile.
+    let remove = || {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            match std::fs::remove_dir_all(&gone) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+                Err(error)
+                    if error.kind() == io::ErrorKind::DirectoryNotEmpty && Instant::now() < deadline =>
+                {
+                    std::thread::sleep(Duration::from_millis(20));
+                }
+                removed => return removed.at("remove", &gone),
+            }
+        }
+    };
     if exists(&gone) {
         remove()?;
     }
     if exists(directory) && directory != gone {
         rename(directory, &gone)?;
-        // What was just being written may appear meanwhile.
-        remove().or_else(|_| remove())?;
+        remove()?;
     }
     Ok(())
 }
+
+/// How long a program that a dead run has left may go on writing.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// What is being removed is called that.
 pub(super) const GONE: &str = ".gone";

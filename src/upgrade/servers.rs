@@ -1,7 +1,7 @@
 //! The old and the new server while data moves: on private sockets, where nobody else reaches them.
 
 use std::fs::{DirBuilder, Permissions};
-use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -274,19 +274,17 @@ pub fn stop_abandoned(data_directory: &Path) -> Result<()> {
     let deadline = std::time::Instant::now() + STOP;
     let mut asked = None;
     loop {
-        let found = Postmaster::of(data_directory, Path::new("/proc"))?;
-        let Some(postmaster) = found else { return Ok(()) };
-        if asked != Some(postmaster.pid) {
-            log::warn!(
-                "stopping the server (process {}) that was left on {}",
-                postmaster.pid,
-                data_directory.display()
-            );
-            let _ = kill(Pid::from_raw(postmaster.pid), Signal::SIGINT);
-            asked = Some(postmaster.pid);
+        // One that is just starting has no postmaster.pid yet.
+        let found = Postmaster::of(data_directory, Path::new("/proc"))?.map(|postmaster| postmaster.pid);
+        let found = found.or_else(|| starting_on(data_directory, Path::new("/proc")));
+        let Some(pid) = found else { return Ok(()) };
+        if asked != Some(pid) {
+            log::warn!("stopping the server (process {}) that was left on {}", pid, data_directory.display());
+            let _ = kill(Pid::from_raw(pid), Signal::SIGINT);
+            asked = Some(pid);
         }
         if std::time::Instant::now() > deadline {
-            let message = format!("process {} on {} does not end", postmaster.pid, data_directory.display());
+            let message = format!("process {} on {} does not end", pid, data_directory.display());
             return Err(Error::new(Kind::Server, message));
         }
         std::thread::sleep(Duration::from_millis(50));
@@ -311,15 +309,28 @@ pub fn end_copying(copy: &Path) {
 
 /// By their arguments: `pg_basebackup … --pgdata DIRECTORY`.
 fn writing_to(copy: &Path, proc: &Path) -> Vec<i32> {
-    let writes = |process: &Path| {
+    called(proc, b"pg_basebackup", copy)
+}
+
+/// The server that works on `data_directory`, by its arguments, `postgres -D DIRECTORY …`, if it is of the directory's owner.
+/// Its children call themselves otherwise.
+fn starting_on(data_directory: &Path, proc: &Path) -> Option<i32> {
+    let owner = data_directory.symlink_metadata().ok()?.uid();
+    let is_owners = |pid: &i32| proc.join(pid.to_string()).metadata().is_ok_and(|meta| meta.uid() == owner);
+    called(proc, b"/postgres", data_directory).into_iter().find(is_owners)
+}
+
+/// Processes of this program with this argument.
+fn called(proc: &Path, program: &[u8], argument: &Path) -> Vec<i32> {
+    let is_called = |process: &Path| {
         let Ok(line) = std::fs::read(process.join("cmdline")) else { return false };
         let mut words = line.split(|&byte| byte == 0);
-        words.next().is_some_and(|program| program.ends_with(b"pg_basebackup"))
-            && words.any(|word| word == copy.as_os_str().as_encoded_bytes())
+        words.next().is_some_and(|name| name.ends_with(program))
+            && words.any(|word| word == argument.as_os_str().as_encoded_bytes())
     };
     let processes = std::fs::read_dir(proc).into_iter().flatten().flatten().map(|entry| entry.path());
     let pid = |process: &Path| process.file_name()?.to_str()?.parse().ok();
-    processes.filter(|process| writes(process)).filter_map(|process| pid(&process)).collect()
+    processes.filter(|process| is_called(process)).filter_map(|process| pid(&process)).collect()
 }
 
 #[cfg(test)]
@@ -338,5 +349,15 @@ mod tests {
             std::fs::write(proc.path().join(pid).join("cmdline"), line).unwrap();
         }
         assert_eq!(writing_to(Path::new("/d/data.x-copy"), proc.path()), [7]);
+        let data = proc.path().join("data");
+        std::fs::create_dir(&data).unwrap();
+        for (pid, line) in [
+            ("10", format!("postgres: writer\0-D\0{}\0", data.display())),
+            ("11", format!("/x/postgres\0-D\0{}\0", data.display())),
+        ] {
+            std::fs::create_dir(proc.path().join(pid)).unwrap();
+            std::fs::write(proc.path().join(pid).join("cmdline"), line).unwrap();
+        }
+        assert_eq!(starting_on(&data, proc.path()), Some(11));
     }
 }
