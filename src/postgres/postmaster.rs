@@ -124,8 +124,8 @@ impl PrivateServer {
     /// # Errors
     /// [`Kind::Program`] if it did not end cleanly.
     pub fn stop(mut self) -> Result<()> {
-        let Some(child) = self.child.take() else { return Ok(()) };
-        child.signal(Signal::SIGINT);
+        let Some(mut child) = self.child.take() else { return Ok(()) };
+        end(&mut child, &ENDING);
         let (status, stderr) = child.wait_status()?;
         match status.success() {
             true => Ok(()),
@@ -137,11 +137,32 @@ impl PrivateServer {
 
 impl Drop for PrivateServer {
     fn drop(&mut self) {
-        if let Some(child) = self.child.take() {
-            child.signal(Signal::SIGINT);
+        if let Some(mut child) = self.child.take() {
+            end(&mut child, &ENDING);
             let _ = child.wait_status();
         }
     }
+}
+
+/// "Fast", then "immediate" (chapter "Shutting Down the Server"), each for so long; what does not end then is killed. The
+/// last checkpoint of a large cluster takes minutes.
+const ENDING: [(Signal, Duration); 2] =
+    [(Signal::SIGINT, Duration::from_secs(1800)), (Signal::SIGQUIT, Duration::from_secs(60))];
+
+/// Sees to it that a server ends.
+fn end(child: &mut Child, ending: &[(Signal, Duration)]) {
+    for (signal, patience) in ending {
+        child.signal(*signal);
+        let limit = Instant::now() + *patience;
+        while Instant::now() < limit {
+            if child.has_ended() {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        log::warn!("process {} has not ended by {signal}", child.pid());
+    }
+    child.signal(Signal::SIGKILL);
 }
 
 /// `postmaster.pid` ends in a line `ready` once the server accepts connections (since PostgreSQL 10).
@@ -154,6 +175,16 @@ fn accepts(connection: &Connection, data_directory: &Path) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_hangs_is_ended() {
+        let mut command = std::process::Command::new("/bin/sh");
+        command.args(["-c", "trap '' INT QUIT; echo >&2; while :; do sleep 1; done"]);
+        let mut child = Child::spawn(command, "a server").unwrap();
+        let moment = Duration::from_millis(50);
+        end(&mut child, &[(Signal::SIGINT, moment), (Signal::SIGQUIT, moment)]);
+        assert!(!child.wait_status().unwrap().0.success());
+    }
 
     #[test]
     fn without_addresses_there_is_no_tcp() {

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::process::Stdio;
 
 use crate::error::{Error, Kind, Result};
-use crate::postgres::{Major, Session, identifier, literal, vacuumdb};
+use crate::postgres::{Database, Major, Session, identifier, literal, vacuumdb};
 use crate::runtime::Child;
 use crate::upgrade::transfer::jobs;
 use crate::upgrade::work::Work;
@@ -37,7 +37,7 @@ pub fn tend(work: &Work<'_>) -> Result<()> {
             first.get_or_insert(error);
         }
     }
-    if let Err(error) = extensions(&session) {
+    for error in extensions(&session) {
         log::warn!("{}", error.report());
         first.get_or_insert(error);
     }
@@ -64,6 +64,7 @@ fn reindex(session: &Session<'_>, to: Major, database: &str, indexes: &[String])
         if !session.query::<bool>(database, &there)? {
             continue;
         }
+        remove_unfinished(session, database, index)?;
         log::info!("database {database:?}: building index {index} anew");
         session.execute(database, &format!("{WRITING}\nREINDEX INDEX CONCURRENTLY {index};")).map_err(
             |error| {
@@ -91,31 +92,66 @@ fn reindex(session: &Session<'_>, to: Major, database: &str, indexes: &[String])
     session.execute(database, &sql)
 }
 
-fn extensions(session: &Session<'_>) -> Result<()> {
-    for database in crate::postgres::databases(session)? {
-        let outdated: Vec<String> = session.query(
+/// What a REINDEX that was cut off has left: it is not valid, bears the index's name with a suffix, and is kept up to date
+/// at every write (REINDEX, "Rebuilding Indexes Concurrently").
+fn remove_unfinished(session: &Session<'_>, database: &str, index: &str) -> Result<()> {
+    let left: Vec<String> = session.query(
+        database,
+        &format!(
+            "SELECT coalesce(pg_catalog.json_agg(pg_catalog.format('%I.%I', n.nspname, c.relname)), '[]')
+                FROM pg_catalog.pg_index i JOIN pg_catalog.pg_class c ON c.oid = i.indexrelid
+                JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+                JOIN pg_catalog.pg_index o ON o.indrelid = i.indrelid AND o.indexrelid = pg_catalog.to_regclass({})
+                JOIN pg_catalog.pg_class oc ON oc.oid = o.indexrelid
+                WHERE NOT i.indisvalid AND i.indexrelid <> o.indexrelid
+                    AND c.relname ~ '_cc(new|old)[0-9]*$'
+                    AND pg_catalog.starts_with(oc.relname, pg_catalog.regexp_replace(c.relname, '_cc(new|old)[0-9]*$', ''));",
+            literal(index)
+        ),
+    )?;
+    for unfinished in left {
+        log::info!("database {database:?}: removing {unfinished}, which was left unfinished");
+        session.execute(database, &format!("{WRITING} DROP INDEX CONCURRENTLY IF EXISTS {unfinished};"))?;
+    }
+    Ok(())
+}
+
+/// All are tried; returns what failed.
+fn extensions(session: &Session<'_>) -> Vec<Error> {
+    let databases = match crate::postgres::databases(session) {
+        Ok(databases) => databases,
+        Err(error) => return vec![error],
+    };
+    databases.iter().filter_map(|database| extensions_of(session, database).err()).flatten().collect()
+}
+
+fn extensions_of(session: &Session<'_>, database: &Database) -> Result<(), Vec<Error>> {
+    let mut failed = Vec::new();
+    let outdated: Vec<String> = session
+        .query(
             &database.name,
             "SELECT coalesce(pg_catalog.json_agg(name), '[]') FROM pg_catalog.pg_available_extensions
                 WHERE installed_version <> default_version;",
-        )?;
-        for extension in outdated {
-            log::info!("database {:?}: bringing extension {extension} up to date", database.name);
-            let name = identifier(&extension);
-            session
-                .execute(&database.name, &format!("{WRITING} {LOCK_TIMEOUT} ALTER EXTENSION {name} UPDATE;"))
-                .map_err(|error: Error| {
-                    error
-                        .with_kind(Kind::Server)
-                        .context(format!(
-                            "extension {extension} of database {} stays as it was",
-                            literal(&database.name)
-                        ))
-                        .hint(format!(
-                            "matrix-postgres-cli -d {} -c 'ALTER EXTENSION {name} UPDATE'",
-                            database.name
-                        ))
-                })?;
-        }
+        )
+        .map_err(|error| vec![error])?;
+    for extension in outdated {
+        log::info!("database {:?}: bringing extension {extension} up to date", database.name);
+        let name = identifier(&extension);
+        let updated = session
+            .execute(&database.name, &format!("{WRITING} {LOCK_TIMEOUT} ALTER EXTENSION {name} UPDATE;"))
+            .map_err(|error: Error| {
+                error
+                    .with_kind(Kind::Server)
+                    .context(format!(
+                        "extension {extension} of database {} stays as it was",
+                        literal(&database.name)
+                    ))
+                    .hint(format!(
+                        "matrix-postgres-cli -d {} -c 'ALTER EXTENSION {name} UPDATE'",
+                        database.name
+                    ))
+            });
+        failed.extend(updated.err());
     }
-    Ok(())
+    if failed.is_empty() { Ok(()) } else { Err(failed) }
 }
