@@ -1,6 +1,6 @@
 //! The new cluster, as initdb makes it, with the administrator's configuration; and its way to the disk.
 
-use std::os::unix::fs::{DirBuilderExt as _, lchown};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, lchown};
 use std::path::Path;
 use std::process::Stdio;
 
@@ -39,7 +39,7 @@ pub fn configure(runtime: &dyn Runtime, account: &Account, plan: &Plan) -> Resul
     configuration::carry(runtime, old, new, account).map(|carried| carried.notes)
 }
 
-/// An empty data directory. In a place where its owner may make none, root makes it, and nobody else can meddle there.
+/// An empty data directory. In a place of root's, where its owner may make none, root makes it: nobody else can meddle there.
 ///
 /// # Errors
 /// [`crate::Kind::File`].
@@ -47,13 +47,19 @@ pub fn make_directory(directory: &Path, account: &Account) -> Result<()> {
     let make = || std::fs::DirBuilder::new().mode(0o700).create(directory);
     let made = account.with_files(|| Ok(make()))?;
     match made {
-        Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
+        Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied && is_roots(parent(directory)) => {
             make().at("create", directory)?;
             lchown(directory, Some(account.uid.as_raw()), Some(account.gid.as_raw()))
                 .at("change the owner of", directory)
         }
         made => made.at("create", directory),
     }
+}
+
+fn is_roots(directory: &Path) -> bool {
+    directory
+        .symlink_metadata()
+        .is_ok_and(|meta| meta.is_dir() && meta.uid() == 0 && meta.mode() & 0o022 == 0)
 }
 
 /// Writes every file of it to the disk, one by one; what else there is on the file system can wait.

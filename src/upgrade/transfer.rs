@@ -51,8 +51,7 @@ impl DumpDirectory {
         }
         check_private(parent, account)?;
         remove(path)?;
-        std::fs::DirBuilder::new().mode(0o700).create(path).at("create", path)?;
-        chown(path, Some(account.uid), Some(account.gid)).at("change the owner of", path)?;
+        account.with_files(|| std::fs::DirBuilder::new().mode(0o700).create(path).at("create", path))?;
         Ok(Self(path.to_owned()))
     }
 }
