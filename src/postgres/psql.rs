@@ -8,7 +8,6 @@ use serde::de::DeserializeOwned;
 use super::{Connection, HELPERS, Major};
 use crate::error::{Error, IoContext as _, Kind, Result};
 use crate::runtime::{Call, Runtime, output};
-use crate::sql::Guard;
 
 /// psql for a script on standard input that changes nothing: no start-up file, bare tuples, stop at the first error.
 pub fn script(connection: &Connection, database: &str) -> Call {
@@ -157,17 +156,6 @@ impl Session<'_> {
                     .because(error)
             },
         )
-    }
-
-    /// Runs SQL that pg_dump wrote.
-    ///
-    /// # Errors
-    /// [`Kind::Server`] with the server's own words.
-    pub fn load(&self, database: &str, sql: &[u8]) -> Result<()> {
-        let restriction = restriction(self.runtime, self.major)?;
-        let mut kept = restriction.into_bytes();
-        Guard::commands_only().feed(sql, &mut kept);
-        self.carry_out(&load(self.connection, database), database, &kept).map(drop)
     }
 
     fn ask(&self, database: &str, sql: &str) -> Result<Vec<u8>> {

@@ -94,11 +94,6 @@ impl Lexer {
         &self.words
     }
 
-    /// Whether the next byte is one of a row.
-    pub fn is_in_rows(&self) -> bool {
-        matches!(self.state, State::Copy(_))
-    }
-
     /// Whether nothing is open: no statement, comment, quote, and no rows.
     pub fn is_between_statements(&self) -> bool {
         !self.is_statement && !self.rows_follow && matches!(self.state, State::Plain | State::LineComment)
