@@ -159,6 +159,8 @@ fn a_way_back_that_cannot_be_gone_stops_nothing_and_one_that_can_says_what_would
     machine.ok("mkdir /mnt/far && mount -t tmpfs -o size=2G far /mnt/far");
     let (user, room) = prepare(&machine, 15, "online");
     configure(&machine, "method = \"online\"\nkeep_path = \"/mnt/far/kept\"\n");
+    sql(&machine, "postgres", "CREATE ROLE fleeting");
+    sql(&machine, "mautrix-signal", "CREATE TABLE s.fleeting (a int)");
     let upgraded = machine.run(UPGRADE);
     assert_eq!(upgraded.status, 0, "{upgraded}\n{}", journal(&machine));
 
@@ -221,6 +223,19 @@ fn a_way_back_that_cannot_be_gone_stops_nothing_and_one_that_can_says_what_would
     let asked = machine.run("matrix-postgres-upgrade rollback");
     assert!(asked.status == 41 && asked.stdout.contains("users would miss it"), "{asked}");
     assert!(asked.stdout.contains("homeserver: public.events 1 rows"), "{asked}");
+    assert!(!asked.stdout.contains("removed"), "{asked}");
+    // What is gone leaves no row behind.
+    sql(&machine, "postgres", "DROP ROLE fleeting");
+    sql(&machine, "mautrix-signal", "DROP TABLE s.fleeting");
+    sql(&machine, "mautrix-signal", "SELECT nextval('s.portal_id_seq')");
+    let asked = machine.run("matrix-postgres-upgrade rollback --dry-run");
+    for gone in [
+        "; roles that were removed",
+        "; tables, views and sequences that were removed from database \"mautrix-signal\"",
+        "; sequences of database \"mautrix-signal\"",
+    ] {
+        assert!(asked.stdout.contains(gone), "{gone}: {asked}");
+    }
     machine.ok("systemctl is-active matrix-synapse.service");
     let back = machine.run("matrix-postgres-upgrade rollback --yes");
     assert_eq!(back.status, 0, "{back}");

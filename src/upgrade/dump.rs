@@ -10,6 +10,7 @@ use super::run::{stop_clients, stop_server};
 use super::servers::{Private, Side, Sockets};
 use super::transfer::{DumpDirectory, Way, jobs, transfer};
 use super::work::Work;
+use super::written::Census;
 use crate::config::Depth;
 use crate::error::{Error, Kind, Result};
 use crate::postgres::{self, Session};
@@ -44,7 +45,11 @@ pub fn build(work: &mut Work<'_>, plan: &Plan) -> Result<()> {
     work.step(Step::Transferring)?;
     transfer(&old.session(), &new.session(), files.as_ref(), work.progress)?;
     work.step(Step::Comparing)?;
-    let rows = compare(&old, &new, settings.upgrade.compare, work.progress)?;
+    let session = new.session();
+    let (rows, census) =
+        Census::beside(&session, || compare(&old, &new, settings.upgrade.compare, work.progress));
+    let rows = rows?;
+    work.journal.entry.census = census;
     log::info!("old and new are equal: {} rows", HumanCount(rows));
     old.stop()?;
     new.stop()?;

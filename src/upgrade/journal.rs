@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use self::slots::{Found, Slots};
 use super::plan::named_after;
-use super::written::Counters;
+use super::written::{Census, Counters};
 use crate::config::Method;
 use crate::error::{Error, IoContext as _, Kind, Result};
 use crate::files;
@@ -157,6 +157,9 @@ pub struct Entry {
     /// The next transaction of the new cluster as it was written to the disk, before anybody but us could reach it.
     #[serde(default)]
     pub next_xid: Option<String>,
+    /// What was counted in the new cluster before that.
+    #[serde(default)]
+    pub census: Option<Census>,
     /// When others than us were let in to the new cluster, and where it stood then. From then on it may hold what nothing
     /// else holds, and is not removed any more.
     #[serde(default)]
@@ -458,6 +461,7 @@ pub(super) mod tests {
             since: Timestamp::UNIX_EPOCH,
             login_files: vec![],
             next_xid: None,
+            census: None,
             opened: None,
             unsteady: vec![],
             not_started: vec![],

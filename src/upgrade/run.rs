@@ -131,6 +131,7 @@ fn entry(plan: &Plan) -> Result<Entry> {
         since: Timestamp::now(),
         login_files: Vec::new(),
         next_xid: None,
+        census: None,
         opened: None,
         unsteady: Vec::new(),
         not_started: Vec::new(),

@@ -8,11 +8,11 @@ use std::fmt;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::journal::{Entry, Position};
 use crate::config::Settings;
-use crate::error::Result;
+use crate::error::{Error, Kind, Result};
 use crate::postgres::{self, Connection, Session};
 use crate::runtime::Runtime;
 
@@ -24,6 +24,76 @@ const BUDGET: Duration = Duration::from_secs(60);
 
 /// How long one of them may.
 const EACH: Duration = Duration::from_secs(10);
+
+/// What leaves no row behind when it goes or moves, of a cluster that nobody has been let in to yet: it tells afterwards whether
+/// something was removed.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Census {
+    /// How many there are of what belongs to no database, by kind.
+    pub shared: BTreeMap<String, u64>,
+    /// By database.
+    pub databases: BTreeMap<String, Counts>,
+}
+
+/// Of one database.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Counts {
+    /// A hash of all sequences and their last values.
+    pub sequences: String,
+    /// How many objects there are, by kind.
+    pub objects: BTreeMap<String, u64>,
+}
+
+impl Census {
+    /// Takes it of a server that nobody else is in.
+    ///
+    /// # Errors
+    /// [`Kind::Server`].
+    pub fn take(session: &Session<'_>) -> Result<Self> {
+        let shared = session.query("postgres", COUNTED)?;
+        let names = postgres::databases(session)?.into_iter().map(|database| database.name);
+        let databases = names.map(|name| session.query(&name, COUNTS).map(|counts| (name, counts)));
+        Ok(Self { shared, databases: databases.collect::<Result<_>>()? })
+    }
+
+    /// Takes it while other work is done in the same server; nothing, with a warning, if that is not possible.
+    pub fn beside<T>(session: &Session<'_>, work: impl FnOnce() -> T) -> (T, Option<Self>) {
+        std::thread::scope(|scope| {
+            let census = scope.spawn(|| Self::take(session));
+            let done = work();
+            let taken = census.join().unwrap_or_else(|_| Err(Error::new(Kind::Bug, "the census panicked")));
+            let taken = taken.inspect_err(|error| log::warn!("nothing was counted: {error}"));
+            (done, taken.ok())
+        })
+    }
+
+    /// What there is less of now, a sentence each.
+    fn removed(&self, now: &Self) -> Vec<String> {
+        let less = |before: &BTreeMap<String, u64>, now: &BTreeMap<String, u64>| -> Vec<String> {
+            let fewer = |(kind, count): &(&String, &u64)| now.get(*kind).is_some_and(|now| now < count);
+            before.iter().filter(fewer).map(|(kind, _)| kind.clone()).collect()
+        };
+        let mut removed: Vec<_> = less(&self.shared, &now.shared)
+            .into_iter()
+            .map(|kind| format!("{kind} that were removed"))
+            .collect();
+        for (name, before) in &self.databases {
+            let Some(now) = now.databases.get(name) else { continue };
+            let kinds = less(&before.objects, &now.objects);
+            removed
+                .extend(kinds.iter().map(|kind| format!("{kind} that were removed from database {name:?}")));
+        }
+        removed
+    }
+
+    /// The databases in which a sequence has moved.
+    fn moved(&self, now: &Self) -> Vec<String> {
+        let moved = |(name, before): &(&String, &Counts)| {
+            now.databases.get(*name).is_some_and(|now| now.sequences != before.sequences)
+        };
+        self.databases.iter().filter(moved).map(|(name, _)| name.clone()).collect()
+    }
+}
 
 /// What a return to the old cluster would lose.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,6 +108,8 @@ pub struct Loss {
     pub tables: Vec<Table>,
     /// Whatever else has changed, a sentence each.
     pub others: Vec<String>,
+    /// Databases in which sequences have moved. A homeserver's do at its start; without a row nobody misses that.
+    pub sequences: Vec<String>,
 }
 
 /// What was written to a table.
@@ -60,18 +132,25 @@ pub fn loss(settings: &Settings, runtime: &dyn Runtime, entry: &Entry) -> Loss {
     let Settings { socket_directory, server, .. } = settings;
     let connection = Connection::new(socket_directory, server.port, &server.superuser).to_server(entry.to);
     let session = Session { runtime, major: entry.to, connection: &connection };
-    let mut loss = Loss { since, unknown: None, nothing: false, tables: Vec::new(), others: Vec::new() };
+    let mut loss = Loss {
+        since,
+        unknown: None,
+        nothing: false,
+        tables: Vec::new(),
+        others: Vec::new(),
+        sequences: Vec::new(),
+    };
     let Some(position) = opened.and_then(|opened| opened.position.as_ref()) else {
         loss.unknown = Some("it was not noted down where it stood then".to_owned());
         return loss;
     };
-    if let Err(error) = look(&session, position, &mut loss) {
+    if let Err(error) = look(&session, position, entry.census.as_ref(), &mut loss) {
         loss.unknown = Some(error.to_string());
     }
     loss
 }
 
-fn look(session: &Session<'_>, position: &Position, loss: &mut Loss) -> Result<()> {
+fn look(session: &Session<'_>, position: &Position, census: Option<&Census>, loss: &mut Loss) -> Result<()> {
     let xid: String = session.query(
         "postgres",
         "SELECT pg_catalog.to_json(pg_catalog.txid_snapshot_xmax(pg_catalog.txid_current_snapshot())::text);",
@@ -100,6 +179,11 @@ fn look(session: &Session<'_>, position: &Position, loss: &mut Loss) -> Result<(
         if changed(session, "postgres", of, &newer)? {
             loss.others.push(what.to_owned());
         }
+    }
+    if let Some(before) = census {
+        let now = Census::take(session)?;
+        loss.others.extend(before.removed(&now));
+        loss.sequences = before.moved(&now);
     }
     loss.tables.sort_by_key(|table| std::cmp::Reverse(table.rows.unwrap_or(u64::MAX).max(table.removed)));
     Ok(())
@@ -164,7 +248,7 @@ const TABLES: &str =
     LEFT JOIN pg_catalog.pg_stat_user_tables s ON s.relid = c.oid
     WHERE c.relkind = 'r' AND n.nspname <> 'information_schema' AND n.nspname !~ '^pg_';";
 
-/// Removed ones do not show. Indexes are built anew by an upgrade itself.
+/// Removed ones show in a [`Census`] only. Indexes are built anew by an upgrade itself.
 const DEFINITIONS: [(&str, &str); 5] = [
     ("definitions", "pg_class WHERE oid >= 16384 AND relkind IN ('r', 'p', 'v', 'm', 'f', 'S')"),
     ("functions", "pg_proc WHERE oid >= 16384"),
@@ -179,6 +263,31 @@ const SHARED: [(&str, &str); 4] = [
     ("databases", "pg_database WHERE true"),
     ("settings of roles and databases", "pg_db_role_setting WHERE true"),
 ];
+
+/// Kinds of what belongs to no database.
+const COUNTED: &str = "SELECT pg_catalog.json_build_object(
+    'roles', (SELECT pg_catalog.count(*) FROM pg_catalog.pg_authid),
+    'memberships of roles', (SELECT pg_catalog.count(*) FROM pg_catalog.pg_auth_members),
+    'databases', (SELECT pg_catalog.count(*) FROM pg_catalog.pg_database),
+    'settings of roles and databases', (SELECT pg_catalog.count(*) FROM pg_catalog.pg_db_role_setting));";
+
+/// Objects of users have a number from 16384 on (`FirstNormalObjectId`). Unlogged sequences are not known to be what they
+/// were; indexes an upgrade itself makes anew.
+const COUNTS: &str = "WITH relations AS (
+    SELECT c.oid, nspname, relname, relkind, relpersistence
+    FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = relnamespace
+    WHERE c.oid >= 16384 AND relpersistence <> 't' AND nspname !~ '^pg_')
+SELECT pg_catalog.json_build_object(
+    'sequences', (SELECT coalesce(pg_catalog.sum(pg_catalog.hashtextextended(pg_catalog.format('%I.%I %s', nspname, relname,
+            pg_catalog.pg_sequence_last_value(oid)), 0)), 0)::text FROM relations WHERE relkind = 'S' AND relpersistence = 'p'),
+    'objects', pg_catalog.json_build_object(
+        'tables, views and sequences', (SELECT pg_catalog.count(*) FROM relations WHERE relkind IN ('r', 'p', 'v', 'm', 'f', 'S')),
+        'columns', (SELECT pg_catalog.count(*) FROM pg_catalog.pg_attribute JOIN relations r ON r.oid = attrelid
+            WHERE relkind IN ('r', 'p', 'v', 'm', 'f') AND attnum > 0 AND NOT attisdropped),
+        'constraints', (SELECT pg_catalog.count(*) FROM pg_catalog.pg_constraint WHERE oid >= 16384 AND contype IN ('c', 'f', 'p', 'u', 'x')),
+        'triggers', (SELECT pg_catalog.count(*) FROM pg_catalog.pg_trigger WHERE oid >= 16384 AND NOT tgisinternal),
+        'schemas', (SELECT pg_catalog.count(*) FROM pg_catalog.pg_namespace WHERE oid >= 16384 AND nspname !~ '^pg_'),
+        'large objects', (SELECT pg_catalog.count(*) FROM pg_catalog.pg_largeobject_metadata)));";
 
 impl Loss {
     /// Whether it is known that nobody would miss what was written.
@@ -216,6 +325,9 @@ impl fmt::Display for Loss {
         }
         for other in &self.others {
             write!(f, "; {other}")?;
+        }
+        for database in &self.sequences {
+            write!(f, "; sequences of database {database:?}")?;
         }
         write!(f, ")")
     }
@@ -271,7 +383,14 @@ mod tests {
             removed,
         };
         let tables = tables.into_iter().map(table).collect();
-        Loss { since: Timestamp::UNIX_EPOCH, unknown: None, nothing: false, tables, others: vec![] }
+        Loss {
+            since: Timestamp::UNIX_EPOCH,
+            unknown: None,
+            nothing: false,
+            tables,
+            others: vec![],
+            sequences: vec![],
+        }
     }
 
     #[test]
@@ -295,6 +414,29 @@ mod tests {
         assert!(!unknown.is_only_bookkeeping() && unknown.to_string().contains("is not known: no server"));
         assert!(!Loss { others: vec!["roles".into()], ..loss(vec![]) }.is_only_bookkeeping());
         assert!(Loss { nothing: true, ..loss(vec![]) }.is_only_bookkeeping());
+    }
+
+    #[test]
+    fn what_was_removed_is_told_and_what_came_shows_by_its_rows() {
+        let census = |roles, tables, sequences: &str| {
+            let objects = [("tables".to_owned(), tables)].into();
+            let counts = Counts { sequences: sequences.to_owned(), objects };
+            Census {
+                shared: [("roles".to_owned(), roles)].into(),
+                databases: [("hs".to_owned(), counts)].into(),
+            }
+        };
+        let before = census(3, 10, "1");
+        assert_eq!(before.removed(&census(4, 11, "2")), Vec::<String>::new());
+        assert_eq!(before.moved(&census(4, 11, "2")), ["hs"]);
+        assert_eq!(
+            before.removed(&census(2, 9, "1")),
+            ["roles that were removed", "tables that were removed from database \"hs\""]
+        );
+        let moved = Loss { sequences: vec!["hs".into()], ..loss(vec![]) };
+        assert!(
+            moved.is_only_bookkeeping() && moved.to_string().ends_with("; sequences of database \"hs\")")
+        );
     }
 
     #[test]

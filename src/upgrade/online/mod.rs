@@ -26,6 +26,7 @@ use super::run::{stop_clients, stop_server};
 use super::servers::{Private, Side, Sockets};
 use super::transfer::jobs;
 use super::work::Work;
+use super::written::Census;
 use crate::config::Depth;
 use crate::error::Result;
 use crate::postgres::{Session, stamps};
@@ -77,8 +78,12 @@ pub fn build(work: &mut Work<'_>, plan: &Plan) -> Result<()> {
     let superuser = &plan.initialisation.superuser;
     let new = (Side::New, plan.beside.as_path(), plan.to);
     let new = Private::start(runtime, &account, &sockets, superuser, new, plan.to)?;
-    require_equal(&old, &Snapshot::take(&new.session(), Depth::Files, jobs(), &mut Silent)?)?;
-    unlogged.settle(&new.session())?;
+    let session = new.session();
+    let (found, census) =
+        Census::beside(&session, || Snapshot::take(&session, Depth::Files, jobs(), &mut Silent));
+    require_equal(&old, &found?)?;
+    work.journal.entry.census = census;
+    unlogged.settle(&session)?;
     new.stop()?;
     log::info!("old and new are equal: {} tables", old.tables());
     work.step(Step::Syncing)?;
