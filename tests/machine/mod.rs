@@ -4,6 +4,7 @@
 //! - [`image`]: what they start from, built once by `recipe.sh`
 //! - [`boot`]: [`Machine`]: an overlay on it, booted; commands, power cuts
 //! - [`package`]: the .deb of this tree, installed in a machine
+//! - [`probe`]: a client from outside, which measures a downtime
 //! - [`synapse`]: a homeserver on the packaged database, and people who talk on it
 //! - [`upgrade`]: what upgrades start from, and what must be the case afterwards
 //!
@@ -14,6 +15,7 @@
 pub mod boot;
 pub mod image;
 pub mod package;
+pub mod probe;
 pub mod synapse;
 pub mod upgrade;
 

@@ -30,8 +30,13 @@ pub fn current() -> Result<PathBuf, String> {
 /// Installs it, as an administrator would who has no network.
 #[track_caller]
 pub fn install(machine: &Machine) {
-    let package = current().expect("the package should be there");
-    machine.copy_in(&package, "/root/matrix-postgres.deb");
+    install_this(machine, &current().expect("the package should be there"));
+}
+
+/// Installs this build.
+#[track_caller]
+pub fn install_this(machine: &Machine, package: &Path) {
+    machine.copy_in(package, "/root/matrix-postgres.deb");
     machine.ok("DEBIAN_FRONTEND=noninteractive apt-get install --yes --quiet /root/matrix-postgres.deb 2>&1");
 }
 
