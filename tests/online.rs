@@ -13,6 +13,9 @@ use machine::upgrade::{
     prepare, prepare_17, refused, sql, upgrade, version,
 };
 
+/// For what takes a moment on an idle machine.
+const PATIENCE: Duration = Duration::from_secs(300);
+
 const METHOD: &str = "online";
 
 #[test]
@@ -373,6 +376,54 @@ fn whatever_fails_after_the_stop_leads_back_with_the_reason() {
         "{said}"
     );
     assert_eq!(machine.ok(PIDS), before);
+}
+
+#[test]
+fn what_is_left_to_do_afterwards_is_done_as_far_as_it_goes() {
+    let Some(machine) = machine::for_test("online-tending") else { return };
+    let (_, room) = prepare(&machine, 15, METHOD);
+    sql(
+        &machine,
+        "mautrix-signal",
+        "CREATE TABLE names (name text COLLATE \"de-x-icu\"); CREATE INDEX german ON names (name)",
+    );
+    // Its transaction is one that building an index beside has to wait for.
+    client(
+        &machine,
+        "matrix-busy.service",
+        "ExecStart=systemd-run --collect --unit=busy matrix-postgres-cli -d mautrix-signal -1 \
+         -c \"INSERT INTO names VALUES ('x')\" -c 'SELECT pg_sleep(10000)'\nExecStop=-systemctl stop busy.service",
+    );
+    sql(&machine, "mautrix-signal", "UPDATE pg_collation SET collversion = '1' WHERE collname = 'de-x-icu'");
+    // 17 has newer versions of both; that of the first is not possible while a view of the user's needs the old one.
+    sql(
+        &machine,
+        "mautrix-signal",
+        "CREATE EXTENSION pg_stat_statements; CREATE VIEW s.slow AS SELECT * FROM pg_stat_statements; CREATE EXTENSION amcheck",
+    );
+    // Cut off while it builds, it goes on by itself, and leaves nothing behind that is kept up to date for nobody.
+    machine.ok("systemctl start --no-block matrix-postgres-upgrade.service");
+    let building = "matrix-postgres-cli -d mautrix-signal -c '\\d names' | grep 'german_ccnew.*INVALID'";
+    machine.wait_for(building, PATIENCE);
+    machine.ok("systemctl kill --signal=KILL --kill-whom=main matrix-postgres-upgrade.service");
+    machine.wait_for("journalctl -u matrix-postgres-upgrade | grep 'removing public.german_ccnew'", PATIENCE);
+    let end =
+        "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE query LIKE 'SELECT pg_sleep%'";
+    sql(&machine, "postgres", end);
+    machine.wait_for("matrix-postgres-upgrade status | grep kept:", PATIENCE);
+    let said = journal(&machine);
+    assert!(
+        said.contains("extension pg_stat_statements of database 'mautrix-signal' stays as it was"),
+        "{said}"
+    );
+    assert!(said.contains("ALTER EXTENSION \"pg_stat_statements\" UPDATE"), "{said}");
+    assert!(said.contains("nothing was undone"), "{said}");
+    is_well(&machine, "17", &room);
+    let newer = "SELECT extname FROM pg_extension JOIN pg_available_extensions ON name = extname \
+        WHERE extversion <> default_version";
+    assert_eq!(sql(&machine, "mautrix-signal", newer), "pg_stat_statements");
+    let broken = "SELECT c.relname FROM pg_index JOIN pg_class c ON c.oid = indexrelid WHERE NOT indisvalid";
+    assert_eq!(sql(&machine, "mautrix-signal", broken), "");
 }
 
 #[test]

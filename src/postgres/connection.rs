@@ -150,8 +150,10 @@ const ALWAYS: [Set<'_>; 17] = [
 ];
 
 /// The same, since this version.
-const SINCE: [(Major, Set<'_>); 3] = [
+const SINCE: [(Major, Set<'_>); 4] = [
     (Major(14), ("idle_session_timeout", "0")),
+    // What is left of us when we are killed ends, too, and holds no lock against whoever goes on. In milliseconds.
+    (Major(14), ("client_connection_check_interval", "2000")),
     (Major(17), ("transaction_timeout", "0")),
     // Those of a login would be the first of all.
     (Major(17), ("event_triggers", "off")),

@@ -15,6 +15,9 @@ const STATISTICS_GO_ALONG: Major = Major(18);
 /// How long an extension's update waits for a lock that the homeserver holds.
 const LOCK_TIMEOUT: &str = "SET lock_timeout = '5s';";
 
+/// How long the building of an index waits for each transaction that is older, such as one that a client never ends.
+const PATIENCE: &str = "SET lock_timeout = '15min';";
+
 /// Whatever is set for a database.
 const WRITING: &str = "SET default_transaction_read_only = off;";
 
@@ -66,15 +69,17 @@ fn reindex(session: &Session<'_>, to: Major, database: &str, indexes: &[String])
         }
         remove_unfinished(session, database, index)?;
         log::info!("database {database:?}: building index {index} anew");
-        session.execute(database, &format!("{WRITING}\nREINDEX INDEX CONCURRENTLY {index};")).map_err(
-            |error| {
-                error
-                    .context(format!(
-                        "index {index} of database {database:?} depends on a collation that has changed"
-                    ))
-                    .hint(format!("matrix-postgres-cli -d {database} -c 'REINDEX INDEX {index}'"))
-            },
-        )?;
+        let sql = format!("{WRITING} {PATIENCE}\nREINDEX INDEX CONCURRENTLY {index};");
+        if let Err(error) = session.execute(database, &sql) {
+            if let Err(error) = remove_unfinished(session, database, index) {
+                log::warn!("{}", error.report());
+            }
+            return Err(error
+                .context(format!(
+                    "index {index} of database {database:?} depends on a collation that has changed"
+                ))
+                .hint(format!("matrix-postgres-cli -d {database} -c 'REINDEX INDEX {index}'")));
+        }
     }
     let collations: Vec<String> = session.query(
         database,
