@@ -5,7 +5,7 @@
 //! upgrade that was cut off from being put in order. Who holds a lock says so in a file of his own.
 
 use std::fs::{File, OpenOptions, TryLockError};
-use std::io::{ErrorKind, Read as _};
+use std::io::ErrorKind;
 use std::os::unix::fs::{
     DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _, fchown,
 };
@@ -13,13 +13,12 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use nix::fcntl::OFlag;
 use nix::unistd::geteuid;
 use serde::{Deserialize, Serialize};
 
 use crate::config::Settings;
 use crate::error::{Error, IoContext as _, Kind, Result};
-use crate::files;
+use crate::files::{self, beneath};
 use crate::runtime::interrupt;
 use crate::systemd::notify;
 
@@ -110,7 +109,7 @@ impl Lock {
     /// [`Kind::File`].
     pub fn is_cluster_taken(settings: &Settings) -> Result<bool> {
         let path = settings.state_directory.join(UPGRADE);
-        let file = match open(&path) {
+        let file = match beneath::open(&path) {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(false),
             opened => opened.at("open the lock", &path)?,
         };
@@ -144,19 +143,13 @@ fn holder_file(settings: &Settings) -> PathBuf {
     }
 }
 
-/// Opens what may be somebody else's: neither a link nor a pipe leads astray.
-fn open(path: &Path) -> std::io::Result<File> {
-    let flags = OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK;
-    OpenOptions::new().read(true).custom_flags(flags.bits()).open(path)
-}
-
 /// Opens a lock, which root makes if it is not there. A file system may be read-only when it is.
 fn open_or_make(path: &Path, mode: u32) -> Result<File> {
-    let opened = match open(path) {
+    let opened = match beneath::open(path) {
         Err(error) if error.kind() == ErrorKind::NotFound && geteuid().is_root() => {
             let made = OpenOptions::new().write(true).create_new(true).mode(mode).open(path);
             // Nobody has a file open for writing that is only locked: its file system can be made read-only meanwhile.
-            made.and_then(|_| open(path))
+            made.and_then(|_| beneath::open(path))
         }
         opened => opened,
     };
@@ -267,13 +260,8 @@ fn holder(settings: &Settings) -> Option<Holder> {
 }
 
 fn read(file: &Path) -> Option<Holder> {
-    let open = open(file).ok()?;
-    if !open.metadata().is_ok_and(|meta| meta.is_file()) {
-        return None;
-    }
-    let mut text = String::new();
-    open.take(LONGEST).read_to_string(&mut text).ok()?;
-    let mut holder: Holder = serde_json::from_str(&text).ok()?;
+    let text = beneath::read(file, LONGEST).ok()?;
+    let mut holder: Holder = serde_json::from_slice(&text).ok()?;
     // What another user has written is shown to root.
     holder.work.retain(|character| !character.is_control());
     Some(holder)

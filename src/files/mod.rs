@@ -1,4 +1,8 @@
 //! Files that must not be half there.
+//!
+//! - [`beneath`]: opens what another user may have placed
+
+pub mod beneath;
 
 use std::fs::{DirBuilder, Metadata, Permissions};
 use std::io::{ErrorKind, Read};
