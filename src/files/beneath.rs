@@ -88,6 +88,11 @@ impl Directory {
         Account::of(self.stat.st_uid, self.stat.st_gid)
     }
 
+    /// The device and the number of it: another directory has others.
+    pub fn identity(&self) -> (u64, u64) {
+        (self.stat.st_dev, self.stat.st_ino)
+    }
+
     /// Whether nobody but root can change what is in it.
     pub fn is_roots(&self) -> bool {
         self.stat.st_uid == 0 && self.stat.st_mode & 0o022 == 0
