@@ -35,6 +35,9 @@ const TICK: Duration = Duration::from_millis(100);
 const ALIVE: Duration = Duration::from_secs(10);
 const AHEAD: Duration = Duration::from_secs(600);
 
+/// How long one who is just ending may keep a lock.
+const ENDING: Duration = Duration::from_secs(30);
+
 /// How long an upgrade that was cut off waits for a backup before it is put in order nevertheless.
 const RECOVERY: Duration = Duration::from_secs(30);
 
@@ -94,7 +97,18 @@ impl Lock {
     /// # Errors
     /// As [`Lock::take`], if an upgrade is under way.
     pub fn take_to_recover(settings: &Settings) -> Result<Self> {
-        let Some(own) = try_upgrade(settings)? else { return Err(locked(settings)) };
+        let begun = Instant::now();
+        let own = loop {
+            match try_upgrade(settings)? {
+                Some(own) => break own,
+                // Who waits for somebody's end is told of it before the lock is free.
+                None if is_being_left(settings) && begun.elapsed() < ENDING => {
+                    interrupt::check()?;
+                    std::thread::sleep(TICK);
+                }
+                None => return Err(locked(settings)),
+            }
+        };
         let mut files = vec![own];
         match wait(settings, settings.wait.min(RECOVERY)) {
             Ok(file) => files.push(file),
@@ -259,6 +273,12 @@ fn holder(settings: &Settings) -> Option<Holder> {
     holders.filter(Holder::lives).max_by_key(|holder| holder.since)
 }
 
+/// Whether whoever holds the lock of the cluster is no more, or as good as.
+fn is_being_left(settings: &Settings) -> bool {
+    let holder = read(&settings.state_directory.join("holder.json"));
+    holder.is_none_or(|holder| !holder.lives() || holder.is_ending())
+}
+
 fn read(file: &Path) -> Option<Holder> {
     let text = beneath::read(file, LONGEST).ok()?;
     let mut holder: Holder = serde_json::from_slice(&text).ok()?;
@@ -272,6 +292,11 @@ impl Holder {
         let Ok(pid) = i32::try_from(self.pid) else { return false };
         let asked = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), None);
         pid > 0 && matches!(asked, Ok(()) | Err(nix::errno::Errno::EPERM))
+    }
+
+    /// Whether it is on its way out: it has given up its memory, and its files not yet.
+    fn is_ending(&self) -> bool {
+        std::fs::read(format!("/proc/{}/cmdline", self.pid)).is_ok_and(|line| line.is_empty())
     }
 }
 
@@ -331,6 +356,25 @@ mod tests {
         drop((backup, recovery));
         assert!(!Lock::is_cluster_taken(&settings).unwrap());
         Lock::take_cluster(&settings, "upgrade").unwrap();
+    }
+
+    #[test]
+    fn who_puts_in_order_waits_until_one_who_is_ending_has_let_go() {
+        let directory = tempfile::tempdir().unwrap();
+        let settings = settings(directory.path());
+        let first = Lock::take_cluster(&settings, "rehearsal").unwrap();
+        // Its process has died, and its files are not closed yet.
+        let mut child = std::process::Command::new("/bin/true").spawn().unwrap();
+        child.wait().unwrap();
+        let holder = Holder { work: "rehearsal".into(), pid: child.id(), since: Timestamp::now() };
+        let file = settings.state_directory.join("holder.json");
+        std::fs::write(&file, serde_json::to_string(&holder).unwrap()).unwrap();
+        assert!(is_being_left(&settings));
+        std::thread::scope(|scope| {
+            let recovery = scope.spawn(|| Lock::take_to_recover(&settings));
+            drop(first);
+            recovery.join().unwrap().unwrap();
+        });
     }
 
     #[test]
