@@ -1,8 +1,10 @@
 //! Files that must not be half there.
 //!
 //! - [`beneath`]: opens what another user may have placed
+//! - [`directories`]: moves and removes whole directories, in whosever place they are
 
 pub mod beneath;
+pub mod directories;
 
 use std::fs::{DirBuilder, File, Metadata, Permissions};
 use std::io::{ErrorKind, Read};

@@ -12,6 +12,7 @@ use super::transfer;
 use crate::account::Account;
 use crate::error::{Error, IoContext as _, Kind, Result};
 use crate::files::beneath::Directory;
+use crate::files::directories;
 use crate::postgres::{Connection, Major, Postmaster, PrivateServer, Session};
 use crate::runtime::{AsUser, Process, Runtime};
 
@@ -117,7 +118,7 @@ impl Sockets {
 
 impl Drop for Sockets {
     fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.directory);
+        let _ = directories::remove(&self.directory);
     }
 }
 
