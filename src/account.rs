@@ -6,7 +6,7 @@ use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::Command;
 
-use nix::unistd::{Gid, Uid, User, geteuid, initgroups, setfsgid, setfsuid, setgid, setuid};
+use nix::unistd::{Gid, Uid, User, geteuid, getgrouplist, initgroups, setfsgid, setfsuid, setgid, setuid};
 
 use crate::error::{Error, Kind, Result};
 
@@ -66,8 +66,8 @@ impl Account {
     }
 
     /// Works with files as this user: what is made is this user's, and no link leads to where he may not go. The system keeps
-    /// that apart for each thread (setfsuid(2)), and takes root's rights over files away from it (capabilities(7)). Of the
-    /// groups, those of root stay, who has none but his own.
+    /// that apart for each thread (setfsuid(2)), and takes root's rights over files away from it (capabilities(7)). Groups are
+    /// this user's, too: `ssl-cert` lets PostgreSQL read a certificate's key.
     ///
     /// # Errors
     /// [`Kind::File`] if the system does not let us, and what `work` returns.
@@ -75,12 +75,15 @@ impl Account {
         if geteuid() == self.uid {
             return work();
         }
+        let groups = self.groups();
         std::thread::scope(|scope| {
             let thread = scope.spawn(|| {
+                // Of this thread alone, as the system has it; nix and the C library would do it to all.
+                let in_groups = rustix::thread::set_thread_groups(&groups).is_ok();
                 setfsgid(self.gid);
                 setfsuid(self.uid);
                 // Each tells who it was before, and nothing of a failure.
-                match setfsuid(self.uid) == self.uid && setfsgid(self.gid) == self.gid {
+                match in_groups && setfsuid(self.uid) == self.uid && setfsgid(self.gid) == self.gid {
                     true => work(),
                     false => {
                         Err(Error::new(Kind::File, format!("could not work with files as {}", self.name)))
@@ -91,6 +94,13 @@ impl Account {
                 .join()
                 .unwrap_or_else(|_| Err(Error::new(Kind::Bug, "a thread that works with files panicked")))
         })
+    }
+
+    fn groups(&self) -> Vec<rustix::process::Gid> {
+        let name = CString::new(self.name.as_str()).unwrap_or_default();
+        // Who has no name is in no other group.
+        let groups = getgrouplist(&name, self.gid).unwrap_or_else(|_| vec![self.gid]);
+        groups.into_iter().map(|group| rustix::process::Gid::from_raw(group.as_raw())).collect()
     }
 
     /// Becomes this user for good, with its supplementary groups; nothing to do for the user we are.
@@ -137,6 +147,15 @@ mod tests {
         assert_eq!((meta.uid(), meta.gid()), (65534, 65534));
         assert_eq!(write("link").unwrap_err().kind(), Kind::File);
         assert_eq!(std::fs::read_to_string(&roots).unwrap(), "root's");
+        // Nor do root's groups help.
+        let group = directory.path().join("group");
+        std::fs::write(&group, "root's group's").unwrap();
+        std::fs::set_permissions(&group, std::fs::Permissions::from_mode(0o640)).unwrap();
+        let before = nix::unistd::getgroups().unwrap();
+        nix::unistd::setgroups(&[Gid::from_raw(0)]).unwrap();
+        let read = account.with_files(|| std::fs::read(&group).at("read", &group));
+        nix::unistd::setgroups(&before).unwrap();
+        assert_eq!(read.unwrap_err().kind(), Kind::File);
         // Only that thread is.
         std::fs::write(directory.path().join("other"), "").unwrap();
     }

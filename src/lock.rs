@@ -5,7 +5,7 @@
 //! upgrade that was cut off from being put in order. Who holds a lock says so in a file of his own.
 
 use std::fs::{File, OpenOptions, TryLockError};
-use std::io::{ErrorKind, Read as _};
+use std::io::ErrorKind;
 use std::os::unix::fs::{
     DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _, fchown,
 };
@@ -13,13 +13,12 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use nix::fcntl::OFlag;
 use nix::unistd::geteuid;
 use serde::{Deserialize, Serialize};
 
 use crate::config::Settings;
 use crate::error::{Error, IoContext as _, Kind, Result};
-use crate::files;
+use crate::files::{self, beneath};
 use crate::runtime::interrupt;
 use crate::systemd::notify;
 
@@ -35,6 +34,9 @@ const TICK: Duration = Duration::from_millis(100);
 /// How often the service manager is told that we still wait, and how much longer it may take each time.
 const ALIVE: Duration = Duration::from_secs(10);
 const AHEAD: Duration = Duration::from_secs(600);
+
+/// How long one who is just ending may keep a lock.
+const ENDING: Duration = Duration::from_secs(30);
 
 /// How long an upgrade that was cut off waits for a backup before it is put in order nevertheless.
 const RECOVERY: Duration = Duration::from_secs(30);
@@ -95,7 +97,18 @@ impl Lock {
     /// # Errors
     /// As [`Lock::take`], if an upgrade is under way.
     pub fn take_to_recover(settings: &Settings) -> Result<Self> {
-        let Some(own) = try_upgrade(settings)? else { return Err(locked(settings)) };
+        let begun = Instant::now();
+        let own = loop {
+            match try_upgrade(settings)? {
+                Some(own) => break own,
+                // Who waits for somebody's end is told of it before the lock is free.
+                None if is_being_left(settings) && begun.elapsed() < ENDING => {
+                    interrupt::check()?;
+                    std::thread::sleep(TICK);
+                }
+                None => return Err(locked(settings)),
+            }
+        };
         let mut files = vec![own];
         match wait(settings, settings.wait.min(RECOVERY)) {
             Ok(file) => files.push(file),
@@ -110,7 +123,7 @@ impl Lock {
     /// [`Kind::File`].
     pub fn is_cluster_taken(settings: &Settings) -> Result<bool> {
         let path = settings.state_directory.join(UPGRADE);
-        let file = match open(&path) {
+        let file = match beneath::open(&path) {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(false),
             opened => opened.at("open the lock", &path)?,
         };
@@ -144,19 +157,13 @@ fn holder_file(settings: &Settings) -> PathBuf {
     }
 }
 
-/// Opens what may be somebody else's: neither a link nor a pipe leads astray.
-fn open(path: &Path) -> std::io::Result<File> {
-    let flags = OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK;
-    OpenOptions::new().read(true).custom_flags(flags.bits()).open(path)
-}
-
 /// Opens a lock, which root makes if it is not there. A file system may be read-only when it is.
 fn open_or_make(path: &Path, mode: u32) -> Result<File> {
-    let opened = match open(path) {
+    let opened = match beneath::open(path) {
         Err(error) if error.kind() == ErrorKind::NotFound && geteuid().is_root() => {
             let made = OpenOptions::new().write(true).create_new(true).mode(mode).open(path);
             // Nobody has a file open for writing that is only locked: its file system can be made read-only meanwhile.
-            made.and_then(|_| open(path))
+            made.and_then(|_| beneath::open(path))
         }
         opened => opened,
     };
@@ -266,14 +273,15 @@ fn holder(settings: &Settings) -> Option<Holder> {
     holders.filter(Holder::lives).max_by_key(|holder| holder.since)
 }
 
+/// Whether whoever holds the lock of the cluster is no more, or as good as.
+fn is_being_left(settings: &Settings) -> bool {
+    let holder = read(&settings.state_directory.join("holder.json"));
+    holder.is_none_or(|holder| !holder.lives() || holder.is_ending())
+}
+
 fn read(file: &Path) -> Option<Holder> {
-    let open = open(file).ok()?;
-    if !open.metadata().is_ok_and(|meta| meta.is_file()) {
-        return None;
-    }
-    let mut text = String::new();
-    open.take(LONGEST).read_to_string(&mut text).ok()?;
-    let mut holder: Holder = serde_json::from_str(&text).ok()?;
+    let text = beneath::read(file, LONGEST).ok()?;
+    let mut holder: Holder = serde_json::from_slice(&text).ok()?;
     // What another user has written is shown to root.
     holder.work.retain(|character| !character.is_control());
     Some(holder)
@@ -284,6 +292,11 @@ impl Holder {
         let Ok(pid) = i32::try_from(self.pid) else { return false };
         let asked = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), None);
         pid > 0 && matches!(asked, Ok(()) | Err(nix::errno::Errno::EPERM))
+    }
+
+    /// Whether it is on its way out: it has given up its memory, and its files not yet.
+    fn is_ending(&self) -> bool {
+        std::fs::read(format!("/proc/{}/cmdline", self.pid)).is_ok_and(|line| line.is_empty())
     }
 }
 
@@ -343,6 +356,25 @@ mod tests {
         drop((backup, recovery));
         assert!(!Lock::is_cluster_taken(&settings).unwrap());
         Lock::take_cluster(&settings, "upgrade").unwrap();
+    }
+
+    #[test]
+    fn who_puts_in_order_waits_until_one_who_is_ending_has_let_go() {
+        let directory = tempfile::tempdir().unwrap();
+        let settings = settings(directory.path());
+        let first = Lock::take_cluster(&settings, "rehearsal").unwrap();
+        // Its process has died, and its files are not closed yet.
+        let mut child = std::process::Command::new("/bin/true").spawn().unwrap();
+        child.wait().unwrap();
+        let holder = Holder { work: "rehearsal".into(), pid: child.id(), since: Timestamp::now() };
+        let file = settings.state_directory.join("holder.json");
+        std::fs::write(&file, serde_json::to_string(&holder).unwrap()).unwrap();
+        assert!(is_being_left(&settings));
+        std::thread::scope(|scope| {
+            let recovery = scope.spawn(|| Lock::take_to_recover(&settings));
+            drop(first);
+            recovery.join().unwrap().unwrap();
+        });
     }
 
     #[test]

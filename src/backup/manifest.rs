@@ -12,7 +12,11 @@ use crate::archive::digest::Hasher;
 use crate::archive::{Method, Part, Stored};
 use crate::config::{BackupFormat, Compression};
 use crate::error::{Error, IoContext as _, Kind, Result};
+use crate::files::beneath;
 use crate::postgres::{Closed, Database, Properties, ServerFacts};
+
+/// A longer one is none of ours: it has a line for each table.
+const LONGEST: u64 = 256 << 20;
 
 /// The manifest's name in a backup's directory.
 pub const FILE: &str = "manifest.json";
@@ -261,7 +265,7 @@ impl Manifest {
             Error::new(Kind::Damaged, format!("cannot trust {}: {reason}", file.display()))
                 .hint("make a new one: systemctl start matrix-postgres-backup.service")
         };
-        let bytes = match std::fs::read(&file) {
+        let bytes = match beneath::read(&file, LONGEST) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
                 return Err(damaged("it is missing".to_owned()));
             }

@@ -7,13 +7,14 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use indicatif::DecimalBytes;
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::{Pid, geteuid};
+use nix::sys::signal::Signal;
+use nix::unistd::geteuid;
 
 use crate::account::Account;
 use crate::error::{Error, IoContext as _, Kind, Result};
-use crate::files;
+use crate::files::{self, beneath};
 use crate::postgres::DataDirectory;
+use crate::runtime::Process;
 
 /// Our own directories in it begin like this; nothing else in it is touched.
 const PREFIX: &str = "scratch-";
@@ -128,7 +129,7 @@ fn remove_abandoned(parent: &Path) -> Result<()> {
     for entry in std::fs::read_dir(parent).at("read", parent)? {
         let path = entry.at("read", parent)?.path();
         let ours = path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(PREFIX));
-        let lock = File::open(path.join("lock"));
+        let lock = beneath::open(&path.join("lock"));
         if ours && path.is_dir() && lock.is_ok_and(|lock| lock.try_lock().is_ok()) {
             remove_with_server(&path)?;
             log::warn!("removed {}, which a killed run had left", path.display());
@@ -142,10 +143,11 @@ fn remove_abandoned(parent: &Path) -> Result<()> {
 fn remove_with_server(path: &Path) -> Result<()> {
     let deadline = Instant::now() + PATIENCE;
     loop {
-        if let Ok(DataDirectory { postmaster: Some(server), .. }) =
+        if let Ok(DataDirectory { postmaster: Some(server), owner: Some(owner), .. }) =
             DataDirectory::read(&path.join("data"), Path::new("/proc"))
+            && let Some(process) = Process::of(server.pid, owner.uid)
         {
-            let _ = kill(Pid::from_raw(server.pid), Signal::SIGQUIT);
+            process.signal(Signal::SIGQUIT);
         }
         match std::fs::remove_dir_all(path) {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),

@@ -7,6 +7,16 @@ use std::path::{Path, PathBuf};
 use super::Major;
 use crate::account::Account;
 use crate::error::{Error, IoContext as _, Kind, Result};
+use crate::files::beneath::Directory;
+
+/// `postmaster.pid` has eight lines, one of them a path.
+pub(super) const LOCK_FILE: u64 = 8192;
+
+/// `PG_VERSION` has one word.
+const VERSION_FILE: u64 = 64;
+
+/// PG_CONTROL_FILE_SIZE in pg_control.h.
+const CONTROL_FILE: u64 = 8192;
 
 /// What was found at the path of a data directory.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,11 +62,17 @@ impl Postmaster {
     /// # Errors
     /// [`Kind::File`].
     pub fn of(path: &Path, proc: &Path) -> Result<Option<Self>> {
-        let file = path.join("postmaster.pid");
-        let text = match std::fs::read_to_string(&file) {
-            Ok(text) => text,
+        match Directory::open(path) {
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            opened => Self::in_directory(&opened.at("open", path)?, proc),
+        }
+    }
+
+    fn in_directory(directory: &Directory, proc: &Path) -> Result<Option<Self>> {
+        let text = match directory.read(Path::new("postmaster.pid"), LOCK_FILE) {
+            Ok(text) => String::from_utf8_lossy(&text).into_owned(),
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(Error::io("read", &file, error)),
+            Err(error) => return Err(Error::io("read", &directory.path().join("postmaster.pid"), error)),
         };
         // A single-user server writes its number negative.
         let Some(pid) = text.lines().next().and_then(|line| line.trim().parse::<i32>().ok()).map(i32::abs)
@@ -69,7 +85,7 @@ impl Postmaster {
         }
         let process = proc.join(pid.to_string());
         let Ok(name) = std::fs::read_to_string(process.join("comm")) else { return Ok(None) };
-        if !name.starts_with("postgres") || is_of_another(&process, path) {
+        if !name.starts_with("postgres") || is_of_another(&process, directory) {
             return Ok(None);
         }
         let unit = std::fs::read_to_string(process.join("cgroup")).ok().and_then(|text| unit_of(&text));
@@ -90,20 +106,21 @@ impl DataDirectory {
             is_mount_point: false,
             postmaster: None,
         };
-        let meta = match path.metadata() {
-            Ok(meta) => meta,
+        let directory = match Directory::open(path) {
+            Ok(directory) => directory,
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(missing),
+            Err(error) if error.kind() == ErrorKind::NotADirectory => {
+                let message = format!("{} is not a directory", path.display());
+                return Err(Error::new(Kind::DataDirectory, message));
+            }
             Err(error) => return Err(Error::io("read", path, error)),
         };
-        if !meta.is_dir() {
-            return Err(Error::new(Kind::DataDirectory, format!("{} is not a directory", path.display())));
-        }
         let parent = path.parent().unwrap_or(path).metadata().at("read", path)?;
         Ok(Self {
-            contents: contents(path)?,
-            owner: Some(Account::of(meta.uid(), meta.gid())),
-            is_mount_point: parent.dev() != meta.dev(),
-            postmaster: Postmaster::of(path, proc)?,
+            contents: contents(&directory)?,
+            owner: Some(directory.owner()),
+            is_mount_point: parent.dev() != directory.identity().0,
+            postmaster: Postmaster::in_directory(&directory, proc)?,
             ..missing
         })
     }
@@ -116,7 +133,9 @@ impl DataDirectory {
 /// [`Kind::File`], [`Kind::DataDirectory`].
 pub fn system_identifier(data_directory: &Path) -> Result<String> {
     let file = data_directory.join("global/pg_control");
-    let bytes = std::fs::read(&file).at("read", &file)?;
+    let bytes = Directory::open(data_directory)
+        .and_then(|directory| directory.read(Path::new("global/pg_control"), CONTROL_FILE))
+        .at("read", &file)?;
     match bytes.first_chunk::<8>() {
         Some(first) => Ok(u64::from_ne_bytes(*first).to_string()),
         None => Err(Error::new(Kind::DataDirectory, format!("{} is too short", file.display()))),
@@ -126,16 +145,17 @@ pub fn system_identifier(data_directory: &Path) -> Result<String> {
 /// Whether what a server needs in order to start is there: its version, its control file, and the directories without which
 /// no cluster is one (chapter "Database File Layout").
 pub fn is_whole(data_directory: &Path) -> bool {
-    let control = data_directory.join("global/pg_control");
-    // PG_CONTROL_FILE_SIZE in pg_control.h.
-    matches!(contents(data_directory), Ok(Contents::Cluster(_)))
-        && control.symlink_metadata().is_ok_and(|meta| meta.is_file() && meta.len() == 8192)
+    let Ok(directory) = Directory::open(data_directory) else { return false };
+    let control = directory.file(Path::new("global/pg_control")).and_then(|file| file.metadata());
+    matches!(contents(&directory), Ok(Contents::Cluster(_)))
+        && control.is_ok_and(|meta| meta.len() == CONTROL_FILE)
         && ["base", "pg_wal", "pg_xact"].iter().all(|name| data_directory.join(name).is_dir())
 }
 
-fn contents(path: &Path) -> Result<Contents> {
-    let version_file = path.join("PG_VERSION");
-    match std::fs::read_to_string(&version_file) {
+fn contents(directory: &Directory) -> Result<Contents> {
+    let version_file = directory.path().join("PG_VERSION");
+    let text = directory.read(Path::new("PG_VERSION"), VERSION_FILE);
+    match text.map(|text| String::from_utf8_lossy(&text).into_owned()) {
         Ok(text) => Major::from_pg_version(&text).map(Contents::Cluster).ok_or_else(|| {
             Error::new(
                 Kind::DataDirectory,
@@ -148,8 +168,8 @@ fn contents(path: &Path) -> Result<Contents> {
             .hint("PostgreSQL 10 is the oldest that this works with")
         }),
         Err(error) if error.kind() == ErrorKind::NotFound => {
-            let mut entries = std::fs::read_dir(path).at("read", path)?;
-            Ok(if entries.next().is_some() { Contents::Foreign } else { Contents::Empty })
+            let names = directory.names().at("read", directory.path())?;
+            Ok(if names.is_empty() { Contents::Empty } else { Contents::Foreign })
         }
         Err(error) => Err(Error::io("read", &version_file, error)),
     }
@@ -165,13 +185,15 @@ fn booted_since(proc: &Path, started: u64) -> bool {
 }
 
 /// A server runs as the owner of its data directory, and works in it. After a power cut the number in `postmaster.pid` may
-/// be that of another cluster's server.
-fn is_of_another(process: &Path, data_directory: &Path) -> bool {
-    let (Ok(process_meta), Ok(data)) = (process.metadata(), data_directory.metadata()) else { return false };
+/// be that of another cluster's server, and its owner may write any number into it.
+fn is_of_another(process: &Path, directory: &Directory) -> bool {
+    let owner = directory.owner().uid.as_raw();
+    if process.metadata().map_or(true, |meta| meta.uid() != owner) {
+        return true;
+    }
     // Only its own user, and root with all capabilities, are told where it works.
-    let elsewhere =
-        process.join("cwd").metadata().is_ok_and(|cwd| (cwd.dev(), cwd.ino()) != (data.dev(), data.ino()));
-    elsewhere || process_meta.uid() != data.uid()
+    let works_in = directory.as_owner(|| Ok(process.join("cwd").metadata().ok()));
+    works_in.ok().flatten().is_some_and(|cwd| (cwd.dev(), cwd.ino()) != directory.identity())
 }
 
 /// The unit in a line such as `0::/system.slice/system-postgresql.slice/postgresql@17-main.service`. Kernels
@@ -207,6 +229,42 @@ mod tests {
         assert_eq!(read(root.path()).contents, Contents::Cluster(Major(15)));
         write(root.path(), "data/PG_VERSION", "9.6\n");
         assert!(DataDirectory::read(&root.path().join("data"), root.path()).is_err());
+    }
+
+    #[test]
+    fn no_link_is_read_nor_a_pipe_waited_for() {
+        let root = tempfile::tempdir().unwrap();
+        write(root.path(), "data/base/x", "");
+        write(root.path(), "data/PG_VERSION", "15\n");
+        write(root.path(), "secret", "a secret\n");
+        std::os::unix::fs::symlink("data", root.path().join("link")).unwrap();
+        assert_eq!(
+            DataDirectory::read(&root.path().join("link"), root.path()).unwrap().contents,
+            Contents::Cluster(Major(15))
+        );
+        let read =
+            || DataDirectory::read(&root.path().join("data"), root.path()).map_err(|error| error.report());
+        for name in ["PG_VERSION", "postmaster.pid"] {
+            let file = root.path().join("data").join(name);
+            let _ = std::fs::remove_file(&file);
+            std::os::unix::fs::symlink("../secret", &file).unwrap();
+            let report = read().unwrap_err();
+            assert!(report.ends_with("it is a symbolic link") && !report.contains("a secret"), "{report}");
+            std::fs::remove_file(&file).unwrap();
+            nix::unistd::mkfifo(&file, nix::sys::stat::Mode::S_IRWXU).unwrap();
+            assert!(read().unwrap_err().ends_with("it is no file"));
+            std::fs::remove_file(&file).unwrap();
+            std::fs::write(&file, vec![b'1'; 10_000]).unwrap();
+            assert!(read().unwrap_err().contains("it is longer than"));
+            std::fs::write(&file, "15\n").unwrap();
+        }
+        std::fs::create_dir(root.path().join("data/global")).unwrap();
+        let control = root.path().join("data/global/pg_control");
+        nix::unistd::mkfifo(&control, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        assert!(
+            system_identifier(&root.path().join("data")).unwrap_err().report().ends_with("it is no file")
+        );
+        assert!(!is_whole(&root.path().join("data")));
     }
 
     #[test]

@@ -6,9 +6,11 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 
+use super::data_directory::LOCK_FILE;
 use super::{Connection, Major};
 use crate::account::Account;
 use crate::error::{Error, Kind, Result};
+use crate::files::beneath;
 use crate::runtime::{Call, Child, Runtime, Sandbox, interrupt};
 
 /// A server on `data_directory` whose socket is in `connection`'s directory; `listen` are its TCP addresses.
@@ -168,8 +170,10 @@ fn end(child: &mut Child, ending: &[(Signal, Duration)]) {
 /// `postmaster.pid` ends in a line `ready` once the server accepts connections (since PostgreSQL 10).
 fn accepts(connection: &Connection, data_directory: &Path) -> bool {
     connection.socket().exists()
-        && std::fs::read_to_string(data_directory.join("postmaster.pid"))
-            .is_ok_and(|text| text.lines().nth(7).is_some_and(|status| status.trim_end() == "ready"))
+        && beneath::read(&data_directory.join("postmaster.pid"), LOCK_FILE).is_ok_and(|text| {
+            let text = String::from_utf8_lossy(&text);
+            text.lines().nth(7).is_some_and(|status| status.trim_end() == "ready")
+        })
 }
 
 #[cfg(test)]

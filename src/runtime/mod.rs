@@ -9,6 +9,7 @@ pub mod interrupt;
 mod limit;
 mod process;
 mod sandbox;
+mod signal;
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
@@ -20,6 +21,7 @@ pub use host::{Host, bare, tool};
 pub use limit::output_within;
 pub use process::{Child, output, run_and_quote};
 pub use sandbox::Sandbox;
+pub use signal::Process;
 
 use nix::unistd::geteuid;
 

@@ -7,10 +7,12 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use jiff::Timestamp;
+use nix::fcntl::RenameFlags;
 
 use crate::account::Account;
 use crate::config::Settings;
 use crate::error::{IoContext as _, Result};
+use crate::files::directories;
 use crate::postgres::{Connection, Major, PrivateServer, Session, identifier, initdb, literal};
 use crate::runtime::{Runtime, output};
 use crate::upgrade::cluster::make_directory;
@@ -32,7 +34,7 @@ pub fn initialise(
 ) -> Result<PathBuf> {
     let data = &settings.data_directory;
     let parent = data.parent().unwrap_or(data);
-    std::fs::create_dir_all(parent).at("create", parent)?;
+    directories::make_all(parent, 0o777)?;
     let staging = Staging::make(data, account)?;
 
     let mut command = runtime.command(major, &initdb::create(&staging.path, &settings.server.superuser))?;
@@ -57,16 +59,15 @@ impl Staging {
         let name = data.file_name().unwrap_or_default().to_string_lossy();
         let path = data.with_file_name(format!(".{name}.initialising"));
         // Only a start that was killed leaves one, and no server has ever run on it in public.
-        if path.exists() {
-            std::fs::remove_dir_all(&path).at("remove the unfinished", &path)?;
-        }
+        directories::remove(&path).at("remove the unfinished", &path)?;
         make_directory(&path, account)?;
         Ok(Self { path })
     }
 
     /// rename(2) replaces an empty directory, and no other.
     fn put_in_place(mut self, data: &Path) -> Result<()> {
-        std::fs::rename(&self.path, data).at("put the new cluster in place at", data)?;
+        directories::rename(&self.path, data, RenameFlags::empty())?
+            .at("put the new cluster in place at", data)?;
         self.path = PathBuf::new();
         crate::files::sync_directory(data.parent().unwrap_or(data))
     }
@@ -75,7 +76,7 @@ impl Staging {
 impl Drop for Staging {
     fn drop(&mut self) {
         if !self.path.as_os_str().is_empty() {
-            let _ = std::fs::remove_dir_all(&self.path);
+            let _ = directories::remove(&self.path);
         }
     }
 }

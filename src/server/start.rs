@@ -1,17 +1,19 @@
 //! Gives up root and becomes `postgres`, which then speaks to systemd by itself.
 
 use std::ffi::OsString;
+use std::os::unix::fs::fchown;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
-use nix::unistd::{chown, geteuid};
+use nix::unistd::geteuid;
 
 use super::initialise::initialise;
 use super::plan::{Facts, Plan, plan};
 use crate::account::Account;
 use crate::config::Settings;
 use crate::error::{Error, IoContext as _, Kind, Result};
+use crate::files::beneath::Directory;
 use crate::lock::Lock;
 use crate::postgres::{Connection, DataDirectory, is_whole, postgres_call};
 use crate::runtime::Runtime;
@@ -136,5 +138,8 @@ fn is_upgrading(settings: &Settings) -> bool {
 /// The socket's directory was made by systemd for root.
 fn hand_over(directory: &Path, account: &Account) -> Result<()> {
     std::fs::create_dir_all(directory).at("create", directory)?;
-    chown(directory, Some(account.uid), Some(account.gid)).at("change the owner of", directory)
+    let opened = Directory::open(directory).and_then(|directory| directory.readable());
+    opened
+        .and_then(|opened| fchown(opened, Some(account.uid.as_raw()), Some(account.gid.as_raw())))
+        .at("change the owner of", directory)
 }

@@ -11,6 +11,7 @@ use super::servers::{Sockets, end_copying, stop_abandoned};
 use super::work::Work;
 use super::{keep, login, transfer};
 use crate::error::{Error, IoContext as _, Kind, Result};
+use crate::files::directories;
 use crate::postgres;
 use crate::runtime::interrupt;
 
@@ -158,6 +159,6 @@ fn dispose(entry: &Entry) -> Result<Option<std::path::PathBuf>> {
     }
     stop_abandoned(&entry.beside)?;
     // Named by us, and never in place, or only while nobody else came in and nothing was written.
-    std::fs::remove_dir_all(&entry.beside).at("remove the unfinished", &entry.beside)?;
+    directories::remove(&entry.beside).at("remove the unfinished", &entry.beside)?;
     Ok(None)
 }

@@ -1,6 +1,6 @@
 //! The new cluster, as initdb makes it, with the administrator's configuration; and its way to the disk.
 
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, lchown};
+use std::os::unix::fs::{DirBuilderExt as _, fchown};
 use std::path::Path;
 use std::process::Stdio;
 
@@ -9,6 +9,7 @@ use super::plan::Plan;
 use crate::account::Account;
 use crate::error::{IoContext as _, Result};
 use crate::files;
+use crate::files::beneath::Directory;
 use crate::postgres::initdb;
 use crate::runtime::{Child, Runtime, output};
 
@@ -49,7 +50,8 @@ pub fn make_directory(directory: &Path, account: &Account) -> Result<()> {
     match made {
         Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied && is_roots(parent(directory)) => {
             make().at("create", directory)?;
-            lchown(directory, Some(account.uid.as_raw()), Some(account.gid.as_raw()))
+            let made = Directory::open(directory).and_then(|directory| directory.readable());
+            made.and_then(|made| fchown(made, Some(account.uid.as_raw()), Some(account.gid.as_raw())))
                 .at("change the owner of", directory)
         }
         made => made.at("create", directory),
@@ -57,9 +59,7 @@ pub fn make_directory(directory: &Path, account: &Account) -> Result<()> {
 }
 
 fn is_roots(directory: &Path) -> bool {
-    directory
-        .symlink_metadata()
-        .is_ok_and(|meta| meta.is_dir() && meta.uid() == 0 && meta.mode() & 0o022 == 0)
+    Directory::open(directory).is_ok_and(|directory| directory.is_roots())
 }
 
 /// Writes every file of it to the disk, one by one; what else there is on the file system can wait.
@@ -79,7 +79,7 @@ pub fn sync(runtime: &dyn Runtime, account: &Account, plan: &Plan) -> Result<()>
 /// # Errors
 /// [`crate::Kind::File`], [`crate::Kind::NoSpace`].
 pub fn sync_file_system(directory: &Path) -> Result<()> {
-    let open = std::fs::File::open(directory).at("open", directory)?;
+    let open = Directory::open(directory).and_then(|directory| directory.readable()).at("open", directory)?;
     nix::unistd::syncfs(&open).map_err(std::io::Error::from).at("write to the disk", directory)
 }
 

@@ -5,10 +5,10 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
-use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
+use nix::fcntl::RenameFlags;
 
 use crate::error::{Error, IoContext as _, Result};
-use crate::files;
+use crate::files::{self, directories};
 
 /// Exchanges the directories `a` and `b`, which have the same parent; it lasts when this returns.
 ///
@@ -18,7 +18,7 @@ use crate::files;
 /// # Errors
 /// [`crate::Kind::File`]; both are then where they were.
 pub fn exchange(a: &Path, b: &Path) -> Result<()> {
-    match renameat2(AT_FDCWD, a, AT_FDCWD, b, RenameFlags::RENAME_EXCHANGE) {
+    match directories::rename(a, b, RenameFlags::RENAME_EXCHANGE)? {
         Ok(()) => {}
         Err(Errno::EINVAL | Errno::ENOSYS | Errno::EOPNOTSUPP) => by_renames(a, b)?,
         Err(errno) => {
@@ -33,7 +33,7 @@ fn by_renames(a: &Path, b: &Path) -> Result<()> {
     rename(a, &aside)?;
     sync_parent(a)?;
     rename(b, a).inspect_err(|_| {
-        let _ = std::fs::rename(&aside, a);
+        let _ = rename(&aside, a);
     })?;
     sync_parent(a)?;
     rename(&aside, b)
@@ -68,11 +68,9 @@ pub fn mend(a: &Path, b: &Path) -> Result<()> {
 /// # Errors
 /// [`crate::Kind::File`], also if the name is taken.
 pub fn move_to(from: &Path, to: &Path) -> Result<bool> {
-    let renamed = match renameat2(AT_FDCWD, from, AT_FDCWD, to, RenameFlags::RENAME_NOREPLACE) {
+    let renamed = match directories::rename(from, to, RenameFlags::RENAME_NOREPLACE)? {
         Err(Errno::EINVAL | Errno::ENOSYS) if exists(to) => Err(Errno::EEXIST),
-        Err(Errno::EINVAL | Errno::ENOSYS) => {
-            std::fs::rename(from, to).map_err(|error| Errno::from_raw(error.raw_os_error().unwrap_or(0)))
-        }
+        Err(Errno::EINVAL | Errno::ENOSYS) => directories::rename(from, to, RenameFlags::empty())?,
         renamed => renamed,
     };
     match renamed {
@@ -101,8 +99,7 @@ pub(super) fn remove(directory: &Path) -> Result<()> {
     let remove = || {
         let deadline = Instant::now() + PATIENCE;
         loop {
-            match std::fs::remove_dir_all(&gone) {
-                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            match directories::remove(&gone) {
                 Err(error)
                     if error.kind() == io::ErrorKind::DirectoryNotEmpty && Instant::now() < deadline =>
                 {
@@ -133,7 +130,7 @@ pub(super) fn exists(path: &Path) -> bool {
 }
 
 fn rename(from: &Path, to: &Path) -> Result<()> {
-    std::fs::rename(from, to).at(&format!("rename {} to", from.display()), to)
+    directories::rename(from, to, RenameFlags::empty())?.at(&format!("rename {} to", from.display()), to)
 }
 
 fn sync_parent(path: &Path) -> Result<()> {

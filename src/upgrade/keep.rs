@@ -1,13 +1,14 @@
 //! The old data directory goes to where it is kept, on whatever file system that is.
 
-use std::fs::DirBuilder;
-use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
-use super::exchange::{exists, move_to};
+use super::cluster::make_directory;
+use super::exchange::{self, exists, move_to};
+use crate::account::Account;
 use crate::error::{Error, IoContext as _, Kind, Result};
-use crate::files;
+use crate::files::beneath::Directory;
+use crate::files::{self, directories};
 use crate::runtime::{Child, bare, tool};
 
 /// `wanted`, or the next free name after it: `wanted-2`, `wanted-3`…
@@ -30,7 +31,7 @@ pub fn free_name(wanted: &Path) -> PathBuf {
 /// [`Kind::File`], [`Kind::NoSpace`], [`Kind::Damaged`] if the copy differs: `from` is then as it was.
 pub fn keep(from: &Path, to: &Path, id: &str) -> Result<()> {
     let parent = to.parent().unwrap_or(to);
-    DirBuilder::new().recursive(true).mode(0o755).create(parent).at("create", parent)?;
+    directories::make_all(parent, 0o755)?;
     match bring(from, to, id)? {
         Brought::Renamed => Ok(()),
         Brought::Copied => remove_copied(from),
@@ -64,7 +65,7 @@ pub fn bring(from: &Path, to: &Path, id: &str) -> Result<Brought> {
 
 /// Removes what has been copied whole.
 fn remove_copied(from: &Path) -> Result<()> {
-    std::fs::remove_dir_all(from).at("remove the copied", from)?;
+    exchange::remove(from)?;
     files::sync_directory(from.parent().unwrap_or(from))
 }
 
@@ -73,8 +74,12 @@ fn remove_copied(from: &Path) -> Result<()> {
 /// # Errors
 /// As [`keep`].
 pub fn finish(from: &Path, to: &Path) -> Result<()> {
-    match exists(from) && exists(to) {
-        true => compare(from, to).and_then(|()| remove_copied(from)),
+    if exists(from) && exists(to) {
+        compare(from, to)?;
+    }
+    match exists(to) {
+        // Of what was being removed, something may be left, too.
+        true => remove_copied(from),
         false => Ok(()),
     }
 }
@@ -85,10 +90,7 @@ pub fn finish(from: &Path, to: &Path) -> Result<()> {
 /// [`Kind::File`].
 pub fn remove_partial(to: &Path, id: &str) -> Result<()> {
     let partial = partial(to, id);
-    match exists(&partial) {
-        true => std::fs::remove_dir_all(&partial).at("remove the unfinished", &partial),
-        false => Ok(()),
-    }
+    directories::remove(&partial).at("remove the unfinished", &partial)
 }
 
 fn partial(to: &Path, id: &str) -> PathBuf {
@@ -97,16 +99,17 @@ fn partial(to: &Path, id: &str) -> PathBuf {
     name.into()
 }
 
-/// Copies a directory with everything that cp(1) can keep, onto the disk, and compares.
+/// Copies a directory with everything that cp(1) can keep, onto the disk, and compares; as its owner, who may do it.
 ///
 /// # Errors
 /// As [`keep`].
 fn copy(from: &Path, to: &Path) -> Result<()> {
+    make_directory(to, &owner(from)?)?;
     run("cp", "coreutils", &["--archive", "--no-target-directory"], [from, to])
         .and_then(|()| run("sync", "coreutils", &["--file-system"], [to, to]))
         .and_then(|()| compare(from, to))
         .inspect_err(|_| {
-            let _ = std::fs::remove_dir_all(to);
+            let _ = directories::remove(to);
         })
 }
 
@@ -121,9 +124,14 @@ fn compare(from: &Path, to: &Path) -> Result<()> {
     })
 }
 
+fn owner(directory: &Path) -> Result<Account> {
+    Directory::open(directory).at("open", directory).map(|directory| directory.owner())
+}
+
 fn run(name: &'static str, package: &str, options: &[&str], paths: [&Path; 2]) -> Result<()> {
     let mut command = bare(&tool(name, package)?);
     command.args(options).arg("--").args(paths).stdin(Stdio::null()).stdout(Stdio::null());
+    owner(paths[0])?.apply(&mut command);
     Child::spawn(command, format!("{name} of {}", paths[0].display()))?.wait().map_err(|error: Error| {
         match error.report().contains("No space left on device") {
             true => error.with_kind(Kind::NoSpace),

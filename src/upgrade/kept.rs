@@ -100,7 +100,7 @@ fn look(runtime: &dyn Runtime, account: &Account, entry: &Entry, kept: &Path) ->
             DecimalBytes(bytes)
         ));
     }
-    tablespaces(kept, entry.from)?;
+    account.with_files(|| tablespaces(kept, entry.from))?;
     if is_far(entry, kept)? {
         if exists(&entry.beside) {
             return refuse(format!("cannot be copied back: {} is in the way", entry.beside.display()));

@@ -5,15 +5,13 @@
 //! which the server reads at its start all the same: a file that it would not take is known while there is a way back.
 
 use std::fmt::Write as _;
-use std::io::Read as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
-
-use nix::fcntl::OFlag;
 
 use crate::account::Account;
 use crate::error::{Error, IoContext as _, Kind, Result};
 use crate::files;
+use crate::files::beneath::{self, Directory};
 use crate::postgres::Major;
 use crate::runtime::{AsUser, Call, Runtime, output};
 
@@ -65,6 +63,15 @@ pub fn find(
 /// [`Kind::File`], [`Kind::NoSpace`].
 pub fn close(directory: &Path, files: &[PathBuf], account: &Account, superuser: &str) -> Result<()> {
     let [hba, ident] = files else { return Ok(()) };
+    account.with_files(|| put_aside(directory, (hba, ident), account, superuser))
+}
+
+fn put_aside(
+    directory: &Path,
+    (hba, ident): (&Path, &Path),
+    account: &Account,
+    superuser: &str,
+) -> Result<()> {
     let (rules, map) = (rules(superuser), map(&account.name, superuser));
     for (file, before, after) in [(hba, rules.as_str(), ""), (ident, "", map.as_str())] {
         let path = directory.join(file);
@@ -84,6 +91,13 @@ pub fn close(directory: &Path, files: &[PathBuf], account: &Account, superuser: 
 /// # Errors
 /// [`Kind::File`].
 pub fn open(directory: &Path, files: &[PathBuf]) -> Result<bool> {
+    if !is_there(directory) {
+        return Ok(false);
+    }
+    Directory::open(directory).at("open", directory)?.as_owner(|| put_back(directory, files))
+}
+
+fn put_back(directory: &Path, files: &[PathBuf]) -> Result<bool> {
     let mut opened = false;
     for file in files {
         let path = directory.join(file);
@@ -121,17 +135,12 @@ fn is_there(path: &Path) -> bool {
 }
 
 fn read(path: &Path) -> Result<(Vec<u8>, std::fs::Metadata)> {
-    use std::os::unix::fs::OpenOptionsExt as _;
-    let flags = OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK;
-    let file =
-        std::fs::OpenOptions::new().read(true).custom_flags(flags.bits()).open(path).at("read", path)?;
+    let file = beneath::open(path).at("read", path)?;
     let meta = file.metadata().at("read", path)?;
-    if !meta.is_file() || meta.len() > MODEST || meta.nlink() != 1 {
+    if meta.nlink() != 1 {
         return Err(Error::new(Kind::File, format!("{} is no file of rules", path.display())));
     }
-    let mut text = Vec::new();
-    file.take(MODEST).read_to_end(&mut text).at("read", path)?;
-    Ok((text, meta))
+    Ok((beneath::read_all(file, MODEST).at("read", path)?, meta))
 }
 
 fn rules(superuser: &str) -> String {

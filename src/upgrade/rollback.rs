@@ -13,6 +13,7 @@ use super::work::{Pause, Work, owner};
 use super::{keep, kept};
 use crate::config::Settings;
 use crate::error::{Error, IoContext as _, Kind, Result};
+use crate::files::directories;
 use crate::postgres::DataDirectory;
 use crate::postgres::pg_controldata::{self, Control};
 use crate::report::Progress;
@@ -160,7 +161,7 @@ fn put_back(work: &Work<'_>, kept: &Path) -> Result<()> {
     require_old(work.entry(), beside)?;
     match exists(kept) {
         // It was copied from there.
-        true => std::fs::remove_dir_all(beside).at("remove the copied", beside),
+        true => directories::remove(beside).at("remove the copied", beside),
         false => move_to(beside, kept).map(drop),
     }
 }

@@ -5,14 +5,16 @@ use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::{Pid, chown};
+use nix::sys::signal::Signal;
+use nix::unistd::{Uid, chown};
 
 use super::transfer;
 use crate::account::Account;
 use crate::error::{Error, IoContext as _, Kind, Result};
+use crate::files::beneath::Directory;
+use crate::files::directories;
 use crate::postgres::{Connection, Major, Postmaster, PrivateServer, Session};
-use crate::runtime::{AsUser, Runtime};
+use crate::runtime::{AsUser, Process, Runtime};
 
 /// How long a server may take to start: an old one may have to recover first.
 const START: Duration = Duration::from_secs(1800);
@@ -116,7 +118,7 @@ impl Sockets {
 
 impl Drop for Sockets {
     fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.directory);
+        let _ = directories::remove(&self.directory);
     }
 }
 
@@ -273,15 +275,19 @@ impl<'a> Private<'a> {
 pub fn stop_abandoned(data_directory: &Path) -> Result<()> {
     let deadline = std::time::Instant::now() + STOP;
     let mut asked = None;
-    loop {
+    let find = || {
         // One that is just starting has no postmaster.pid yet.
         let found = Postmaster::of(data_directory, Path::new("/proc"))?.map(|postmaster| postmaster.pid);
-        let found = found.or_else(|| starting_on(data_directory, Path::new("/proc")));
-        let Some(pid) = found else { return Ok(()) };
+        Ok(found.or_else(|| starting_on(data_directory, Path::new("/proc"))))
+    };
+    loop {
+        let Some(pid) = find()? else { return Ok(()) };
         if asked != Some(pid) {
             log::warn!("stopping the server (process {}) that was left on {}", pid, data_directory.display());
-            let _ = kill(Pid::from_raw(pid), Signal::SIGINT);
-            asked = Some(pid);
+            let process = owner(data_directory).and_then(|owner| Process::of(pid, owner));
+            if find()? == Some(pid) {
+                asked = process.is_some_and(|process| process.signal(Signal::SIGINT)).then_some(pid);
+            }
         }
         if std::time::Instant::now() > deadline {
             let message = format!("process {} on {} does not end", pid, data_directory.display());
@@ -296,15 +302,23 @@ pub fn stop_abandoned(data_directory: &Path) -> Result<()> {
 pub fn end_copying(copy: &Path) {
     let deadline = std::time::Instant::now() + Duration::from_secs(10);
     loop {
-        let found = writing_to(copy, Path::new("/proc"));
-        for pid in &found {
-            let _ = kill(Pid::from_raw(*pid), Signal::SIGKILL);
+        let find = || writing_to(copy, Path::new("/proc"));
+        let process = |pid| Some((pid, Process::of(pid, owner(copy)?)?));
+        let found: Vec<_> = find().into_iter().filter_map(process).collect();
+        let still = if found.is_empty() { Vec::new() } else { find() };
+        for (_, process) in found.iter().filter(|(pid, _)| still.contains(pid)) {
+            process.signal(Signal::SIGKILL);
         }
         if found.is_empty() || std::time::Instant::now() > deadline {
             return;
         }
         std::thread::sleep(Duration::from_millis(10));
     }
+}
+
+/// As whom alone there may be processes on a directory that are to end.
+fn owner(directory: &Path) -> Option<Uid> {
+    Directory::open(directory).ok().map(|directory| directory.owner().uid)
 }
 
 /// By their arguments: `pg_basebackup … --pgdata DIRECTORY`.
@@ -315,7 +329,7 @@ fn writing_to(copy: &Path, proc: &Path) -> Vec<i32> {
 /// The server that works on `data_directory`, by its arguments, `postgres -D DIRECTORY …`, if it is of the directory's owner.
 /// Its children call themselves otherwise.
 fn starting_on(data_directory: &Path, proc: &Path) -> Option<i32> {
-    let owner = data_directory.symlink_metadata().ok()?.uid();
+    let owner = owner(data_directory)?.as_raw();
     let is_owners = |pid: &i32| proc.join(pid.to_string()).metadata().is_ok_and(|meta| meta.uid() == owner);
     called(proc, b"/postgres", data_directory).into_iter().find(is_owners)
 }

@@ -5,11 +5,11 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use nix::unistd::chown;
-
+use super::cluster;
 use crate::account::Account;
 use crate::backup::globals::Globals;
 use crate::error::{Error, IoContext as _, Kind, Result};
+use crate::files::directories;
 use crate::postgres::{self, Database, Session, pg_dump, pg_restore, stamps, vacuumdb};
 use crate::report::Progress;
 use crate::runtime::{Call, Child, interrupt, output};
@@ -46,8 +46,8 @@ impl DumpDirectory {
     pub fn make(path: &Path, account: &Account) -> Result<Self> {
         let parent = path.parent().unwrap_or(path);
         if parent.symlink_metadata().is_err() {
-            std::fs::DirBuilder::new().recursive(true).mode(0o700).create(parent).at("create", parent)?;
-            chown(parent, Some(account.uid), Some(account.gid)).at("change the owner of", parent)?;
+            directories::make_all(cluster::parent(parent), 0o755)?;
+            cluster::make_directory(parent, account)?;
         }
         check_private(parent, account)?;
         remove(path)?;
@@ -69,10 +69,7 @@ impl Drop for DumpDirectory {
 /// # Errors
 /// [`Kind::File`].
 pub fn remove(path: &Path) -> Result<()> {
-    match std::fs::remove_dir_all(path) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
-        removed => removed.at("remove", path),
-    }
+    directories::remove(path).at("remove", path)
 }
 
 /// Everybody's messages will lie in it: it must be a directory of the cluster's owner that nobody else may enter.

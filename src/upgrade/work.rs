@@ -4,8 +4,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use nix::sys::signal::Signal;
 
 use super::journal::{Entry, Journal, Position, Step};
 use super::login;
@@ -14,7 +13,7 @@ use crate::config::Settings;
 use crate::error::{Error, Kind, Result};
 use crate::postgres::{self, Connection, DataDirectory, Major, Postmaster, Session, pg_controldata};
 use crate::report::Progress;
-use crate::runtime::{AsUser, Runtime};
+use crate::runtime::{AsUser, Process, Runtime};
 use crate::systemd::{Manager, notify};
 
 /// Fault injection for the tests: the upgrade stands still once this step is in the journal.
@@ -160,8 +159,10 @@ impl<'a> Work<'a> {
     pub fn open_login(&self, read: Option<&str>) -> Result<()> {
         let Entry { data_directory, login_files, .. } = self.entry();
         login::open(data_directory, login_files)?;
-        if let Some(postmaster) = Postmaster::of(data_directory, Path::new("/proc"))? {
-            let _ = kill(Pid::from_raw(postmaster.pid), Signal::SIGHUP);
+        if let Some(postmaster) = Postmaster::of(data_directory, Path::new("/proc"))?
+            && let Some(process) = Process::of(postmaster.pid, self.account.uid)
+        {
+            process.signal(Signal::SIGHUP);
         }
         let Some(read) = read else { return Ok(()) };
         let connection = self.live_connection();

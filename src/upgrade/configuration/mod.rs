@@ -21,8 +21,6 @@ use std::collections::BTreeSet;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
-use nix::unistd::chown;
-
 use self::edits::Edits;
 use self::refusal::{Refusal, refusals};
 use self::tree::Tree;
@@ -61,8 +59,8 @@ pub enum Foreseen {
 
 /// Carries the configuration from a data directory into another one, which initdb has just made, and on which no
 /// server runs: postgresql.conf and postgresql.auto.conf with what they include, the rules of who may log in,
-/// certificates and keys, and small files of the administrator's. Modes and owners stay; everything lasts when
-/// this returns. A second call does the same once more.
+/// certificates and keys, and small files of the administrator's. All that is done with files is done as their owner, as
+/// far as whom modes and owners stay; everything lasts when this returns. A second call does the same once more.
 ///
 /// # Errors
 /// [`Kind::Config`] if the target would not start with it, for whatever [`foresee`] calls a blocker; others if
@@ -82,10 +80,12 @@ pub fn carry(
     if let Some((message, hint)) = missing_libraries(runtime, &tree, from, to).into_iter().next() {
         return blocked(message, hint);
     }
-    for file in &tree.copied {
-        make_way(&tree, new, file)?;
-        files::copy_like(&tree.path(file), &new.join(file))?;
-    }
+    account.with_files(|| {
+        tree.copied.iter().try_for_each(|file| {
+            make_way(&tree, new, file)?;
+            files::copy_like(&tree.path(file), &new.join(file))
+        })
+    })?;
     let edits = settle(runtime, &tree, (new, to), from, account)?;
     match edits.problems.into_iter().next() {
         Some((message, hint)) => blocked(message, hint),
@@ -111,7 +111,7 @@ pub fn foresee(
         }
         Err(error) => return Err(error),
     };
-    let trial = trial_directory(account)?;
+    let trial = Trial::make(account)?;
     let edits = settle(runtime, &tree, (trial.path(), to), from, account)?;
     let blockers = missing_libraries(runtime, &tree, from, to).into_iter().chain(edits.problems);
     Ok(blockers
@@ -135,7 +135,7 @@ pub fn unknown_settings(
     if names.iter().all(|name| name.contains('.')) {
         return Ok(unknown);
     }
-    let trial = trial_directory(account)?;
+    let trial = Trial::make(account)?;
     let file = trial.path().join(tree::MAIN);
     loop {
         let known = names.iter().filter(|name| !name.contains('.') && !unknown.contains(*name));
@@ -164,12 +164,14 @@ fn settle(
 ) -> Result<Edits> {
     let mut edits = Edits::begin(tree, from, to);
     loop {
-        for (file, bytes) in tree.texts.iter().filter(|(file, _)| !file.is_absolute()) {
-            make_way(tree, new, file)?;
-            let old = tree.path(file);
-            let like = old.metadata().at("read", &old)?;
-            files::replace_like(&new.join(file), &mut edits.apply(file, bytes).as_slice(), &like)?;
-        }
+        account.with_files(|| {
+            tree.texts.iter().filter(|(file, _)| !file.is_absolute()).try_for_each(|(file, bytes)| {
+                make_way(tree, new, file)?;
+                let old = tree.path(file);
+                let like = old.metadata().at("read", &old)?;
+                files::replace_like(&new.join(file), &mut edits.apply(file, bytes).as_slice(), &like)
+            })
+        })?;
         let refusals = refusals(runtime, to, new, account)?;
         // Each turn changes a line that was not changed before: there is an end to it.
         if !edits.answer(tree, &refusals, new, to) {
@@ -242,16 +244,44 @@ fn remarks(tree: &Tree) -> Vec<String> {
     remarks
 }
 
-fn trial_directory(account: &Account) -> Result<tempfile::TempDir> {
-    let parent = Path::new(TRIALS);
-    let directory = tempfile::Builder::new()
-        .prefix("matrix-postgres-")
-        .permissions(std::fs::Permissions::from_mode(0o700))
-        .tempdir_in(parent)
-        .at("create a directory in", parent)?;
-    chown(directory.path(), Some(account.uid), Some(account.gid))
-        .at("change the owner of", directory.path())?;
-    Ok(directory)
+/// A directory of the cluster's owner, made and removed as that user.
+struct Trial<'a> {
+    directory: Option<tempfile::TempDir>,
+    account: &'a Account,
+}
+
+impl<'a> Trial<'a> {
+    fn make(account: &'a Account) -> Result<Self> {
+        let parent = Path::new(TRIALS);
+        let make = || {
+            tempfile::Builder::new()
+                .prefix("matrix-postgres-")
+                .permissions(std::fs::Permissions::from_mode(0o700))
+                .tempdir_in(parent)
+                .at("create a directory in", parent)
+        };
+        Ok(Self { directory: Some(account.with_files(make)?), account })
+    }
+
+    fn path(&self) -> &Path {
+        self.directory.as_ref().map_or(Path::new(""), tempfile::TempDir::path)
+    }
+}
+
+impl Drop for Trial<'_> {
+    fn drop(&mut self) {
+        let directory = self.directory.take();
+        let removed = self.account.with_files(|| match directory {
+            Some(directory) => {
+                let path = directory.path().to_owned();
+                directory.close().at("remove", &path)
+            }
+            None => Ok(()),
+        });
+        if let Err(error) = removed {
+            log::warn!("{}", error.report());
+        }
+    }
 }
 
 #[cfg(test)]

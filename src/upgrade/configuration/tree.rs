@@ -1,17 +1,14 @@
 //! The files of an administrator in a data directory: what is there, read without changing anything.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::ffi::CString;
 use std::io::ErrorKind;
-use std::os::unix::fs::MetadataExt as _;
 use std::path::{Component, Path, PathBuf};
-
-use nix::unistd::{Gid, getgrouplist};
 
 use super::rules;
 use super::syntax::{self, Include, Line};
 use crate::account::Account;
 use crate::error::{Error, IoContext as _, Kind, Result};
+use crate::files::beneath;
 
 /// The main file, the one of ALTER SYSTEM, which is read after it, and the rules of who may log in.
 pub(super) const MAIN: &str = "postgresql.conf";
@@ -34,6 +31,9 @@ const DEEPEST_INCLUDE: usize = 10;
 
 /// Larger, a file of nobody knows whom is no configuration.
 const MODEST: u64 = 1 << 20;
+
+/// A configuration that is named is read whole, up to here.
+const LONGEST: u64 = 16 << 20;
 
 /// What was found. Paths are relative to the data directory where they are in it, and absolute elsewhere.
 #[derive(Debug, Clone, Default)]
@@ -72,6 +72,11 @@ impl Tree {
     /// # Errors
     /// [`Kind::DataDirectory`] if the configuration is not in it; [`Kind::File`].
     pub(super) fn read(root: &Path, account: &Account) -> Result<Self> {
+        // A link in the data directory may lead anywhere: what the directory's owner may not read is not copied to where he can.
+        account.with_files(|| Self::find(root, account))
+    }
+
+    fn find(root: &Path, account: &Account) -> Result<Self> {
         let mut tree = Self { root: normal(root), wal_segment: wal_segment(root), ..Self::default() };
         if !root.join(MAIN).exists() {
             return Err(Error::new(
@@ -98,6 +103,7 @@ impl Tree {
             }
         }
         tree.look_around(Path::new(""))?;
+        tree.leave_unreadable();
         Ok(tree)
     }
 
@@ -250,6 +256,21 @@ impl Tree {
         Ok(())
     }
 
+    /// Whether what is copied can be; the server itself reads nothing that its owner may not.
+    fn leave_unreadable(&mut self) {
+        let is_readable = |path: &PathBuf| {
+            let full = self.path(path);
+            let is_file = full.symlink_metadata().is_ok_and(|meta| meta.is_file());
+            !is_file || beneath::open(&full).is_ok()
+        };
+        let unreadable: Vec<_> = self.copied.iter().filter(|path| !is_readable(path)).cloned().collect();
+        for path in unreadable {
+            self.copied.remove(&path);
+            self.unnamed.remove(&path);
+            self.left.push((path, "a file that its owner may not read"));
+        }
+    }
+
     /// Whether a path is one of the server's own, or below one.
     fn is_postgresqls(&self, path: &Path) -> bool {
         let Some(Component::Normal(first)) = path.components().next() else { return false };
@@ -302,33 +323,17 @@ fn relative(directory: &Path, path: &Path) -> PathBuf {
     up.chain(path.components().skip(common)).collect()
 }
 
-/// Reads a file, if it is there. We are root, perhaps, and a link in the data directory may lead anywhere: what
-/// the directory's owner may not read is not copied to where he can.
+/// Reads a file, if it is there, as the directory's owner. That user's links are followed, as the server follows them.
 fn read(path: &Path, account: &Account) -> Result<Option<Vec<u8>>> {
-    let meta = match path.metadata() {
-        Ok(meta) => meta,
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(Error::io("read", path, error)),
-    };
-    let (mode, uid, gid) = (meta.mode(), meta.uid(), meta.gid());
-    let may = match () {
-        () if account.is_root() => true,
-        () if uid == account.uid.as_raw() => mode & 0o400 != 0,
-        () if groups(account).contains(&Gid::from_raw(gid)) => mode & 0o040 != 0,
-        () => mode & 0o004 != 0,
-    };
-    if !may || !meta.is_file() {
-        let message = format!("{} is no file that {} may read", path.display(), account.name);
-        return Err(Error::new(Kind::File, message).hint(format!("ls -l {}", path.display())));
+    let read = beneath::open_through_links(path).and_then(|file| beneath::read_all(file, LONGEST));
+    match read {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) => {
+            let message = format!("{} is no file that {} may read", path.display(), account.name);
+            Err(Error::new(Kind::File, message).because(error).hint(format!("ls -l {}", path.display())))
+        }
     }
-    std::fs::read(path).at("read", path).map(Some)
-}
-
-fn groups(account: &Account) -> Vec<Gid> {
-    let name = CString::new(account.name.as_str()).unwrap_or_default();
-    let mut groups = getgrouplist(&name, account.gid).unwrap_or_default();
-    groups.push(account.gid);
-    groups
 }
 
 /// The size of the WAL files that are there; 16 MiB, which is usual, where none is.
@@ -465,8 +470,24 @@ mod tests {
         let secret = directory.path().join("secret");
         std::fs::set_permissions(&secret, std::fs::Permissions::from_mode(0o600)).unwrap();
         symlink(&secret, directory.path().join(MAIN)).unwrap();
-        let error = Tree::read(directory.path(), &Account::of(54_321, 54_321)).unwrap_err();
-        assert!(error.to_string().contains("is no file that 54321 may read"), "{error}");
+        let open = |path: &Path| {
+            std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).unwrap();
+        };
+        open(directory.path());
+        // Whoever is not root cannot be another.
+        if nix::unistd::geteuid().is_root() {
+            let error = Tree::read(directory.path(), &Account::of(54_321, 54_321)).unwrap_err();
+            assert!(error.to_string().contains("is no file that 54321 may read"), "{error}");
+            std::fs::remove_file(directory.path().join(MAIN)).unwrap();
+            write(directory.path(), MAIN, "");
+            open(&directory.path().join(MAIN));
+            let tree = Tree::read(directory.path(), &Account::of(54_321, 54_321)).unwrap();
+            assert_eq!(tree.left, [(PathBuf::from("secret"), "a file that its owner may not read")]);
+            std::fs::remove_file(directory.path().join(MAIN)).unwrap();
+        }
+        let _ = std::fs::remove_file(directory.path().join(MAIN));
+        nix::unistd::mkfifo(&directory.path().join(MAIN), nix::sys::stat::Mode::S_IRWXU).unwrap();
+        assert!(Tree::read(directory.path(), &us()).unwrap_err().to_string().contains("is no file that"));
     }
 
     #[test]

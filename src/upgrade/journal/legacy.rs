@@ -1,20 +1,17 @@
 //! Journals that versions before 2026-12 have left in `/var/lib/matrix-postgres`, a directory of the backup's user. They
 //! are taken over once, and only if they name nothing but what the settings do: that user could have written anything.
 
-use std::fs::File;
-use std::io::Read as _;
+use std::ffi::OsStr;
+use std::io::ErrorKind;
 use std::path::Path;
 
-use nix::dir::Dir;
-use nix::errno::Errno;
-use nix::fcntl::{OFlag, openat};
-use nix::sys::stat::Mode;
-use nix::unistd::{UnlinkatFlags, geteuid, unlinkat};
+use nix::unistd::geteuid;
 
 use super::{Entry, Journal, directory, parse};
 use crate::config::Settings;
 use crate::error::{Error, IoContext as _, Kind, Result};
 use crate::files;
+use crate::files::beneath::Directory;
 use crate::lock::{Lock, make_state_directory};
 
 /// Where they are.
@@ -35,36 +32,35 @@ pub fn take_over(settings: &Settings) -> Result<()> {
 }
 
 fn take_over_from(place: &Path, settings: &Settings) -> Result<()> {
-    let flags = OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC | OFlag::O_RDONLY;
-    let open = |name: &Path| match Dir::open(name, flags, Mode::empty()) {
-        Ok(dir) => Ok(Some(dir)),
-        Err(Errno::ENOENT | Errno::ENOTDIR | Errno::ELOOP) => Ok(None),
-        Err(errno) => Err(errno),
-    };
-    let Some(parent) = open(place).at("read", place)? else { return Ok(()) };
     let upgrades = place.join("upgrade");
-    let mut upgrades_dir = match Dir::openat(&parent, "upgrade", flags, Mode::empty()) {
-        Ok(dir) => dir,
-        Err(Errno::ENOENT | Errno::ENOTDIR | Errno::ELOOP) => return Ok(()),
-        Err(errno) => return Err(Error::io("read", &upgrades, errno.into())),
+    let there = |opened: std::io::Result<Directory>| match opened {
+        Err(error)
+            if [ErrorKind::NotFound, ErrorKind::NotADirectory, ErrorKind::InvalidData]
+                .contains(&error.kind()) =>
+        {
+            Ok(None)
+        }
+        opened => opened.at("read", &upgrades).map(Some),
     };
-    let names: Vec<_> = upgrades_dir.iter().flatten().map(|entry| entry.file_name().to_owned()).collect();
-    let names: Vec<_> = names.into_iter().filter(|name| name.to_bytes().ends_with(b".json")).collect();
+    let Some(parent) = there(Directory::open(place))? else { return Ok(()) };
+    let Some(directory) = there(parent.directory(Path::new("upgrade")))? else { return Ok(()) };
+    let mut names = directory.names().at("read", &upgrades)?;
+    names.retain(|name| name.as_encoded_bytes().ends_with(b".json"));
     if names.is_empty() {
         return Ok(());
     }
     let Some(_lock) = Lock::try_cluster(settings, "upgrade")? else { return Err(under_way()) };
-    let _old_lock = match read(&parent, c"lock") {
-        Some(lock) if lock.try_lock().is_err() => return Err(under_way()),
+    let _old_lock = match parent.file(Path::new("lock")) {
+        Ok(lock) if lock.try_lock().is_err() => return Err(under_way()),
         lock => lock,
     };
     make_state_directory(&settings.state_directory)?;
     for name in names {
-        let shown = upgrades.join(name.to_string_lossy().as_ref());
-        match entry(&upgrades_dir, &name, settings) {
+        let shown = upgrades.join(&name);
+        match entry(&directory, &name, settings) {
             Ok(entry) => {
-                adopt(entry, name.to_bytes() == b"journal.json", settings)?;
-                unlinkat(&upgrades_dir, name.as_c_str(), UnlinkatFlags::NoRemoveDir).at("remove", &shown)?;
+                adopt(entry, name == "journal.json", settings)?;
+                directory.remove_file(&name).at("remove", &shown)?;
                 log::info!("took over {}", shown.display());
             }
             Err(reason) => log::warn!("{} is not taken over: {reason}", shown.display()),
@@ -79,17 +75,9 @@ fn under_way() -> Error {
         .hint("wait for it to end, then: matrix-postgres-upgrade recover")
 }
 
-/// A file of that directory, as it was opened: it is neither a link nor a pipe.
-fn read(directory: &Dir, name: &std::ffi::CStr) -> Option<File> {
-    let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
-    let file = File::from(openat(directory, name, flags, Mode::empty()).ok()?);
-    file.metadata().is_ok_and(|meta| meta.is_file()).then_some(file)
-}
-
-fn entry(directory: &Dir, name: &std::ffi::CStr, settings: &Settings) -> Result<Entry, String> {
-    let file = read(directory, name).ok_or("it is no file")?;
-    let mut text = String::new();
-    file.take(LONGEST).read_to_string(&mut text).map_err(|error| error.to_string())?;
+fn entry(directory: &Directory, name: &OsStr, settings: &Settings) -> Result<Entry, String> {
+    let text = directory.read(Path::new(name), LONGEST).map_err(|error| error.to_string())?;
+    let text = String::from_utf8(text).map_err(|error| error.to_string())?;
     let entry = parse(&text)?;
     let keeps = |path: &Path| {
         path.as_os_str()
@@ -125,6 +113,7 @@ mod tests {
     use super::super::tests::entry as example;
     use super::*;
     use crate::config::Fragment;
+    use std::fs::File;
 
     fn settings(root: &Path) -> Settings {
         let mut settings = Settings::from_fragment(Fragment::default()).unwrap();

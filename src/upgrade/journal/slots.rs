@@ -5,16 +5,15 @@
 //! is cut off leaves the newer one as it was. Each slot has a line with its number, the length of its text and the
 //! checksum of both, then the text, then empty lines.
 
-use std::fs::{File, OpenOptions};
-use std::io::{ErrorKind, Read as _, Write as _};
-use std::os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _};
+use std::fs::File;
+use std::io::{ErrorKind, Write as _};
+use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
-use nix::fcntl::OFlag;
 use nix::unistd::geteuid;
 
 use crate::error::{Error, IoContext as _, Kind, Result};
-use crate::files;
+use crate::files::{self, beneath};
 
 /// A text gets at least so many bytes more than it has now.
 const GROWTH: usize = 64 << 10;
@@ -76,21 +75,21 @@ impl Slots {
     /// # Errors
     /// [`Kind::File`] if it cannot be read.
     pub(super) fn read(file: &Path) -> Result<Found> {
-        let flags = (OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK).bits();
-        let open = match OpenOptions::new().read(true).custom_flags(flags).open(file) {
+        let open = match beneath::open(file) {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Found::Nothing),
-            Err(error) if error.raw_os_error() == Some(nix::libc::ELOOP) => {
-                return Ok(Found::Unusable("it is a symbolic link".to_owned()));
+            Err(error) if error.kind() == ErrorKind::InvalidData => {
+                return Ok(Found::Unusable(error.to_string()));
             }
             open => open.at("read", file)?,
         };
         let meta = open.metadata().at("read", file)?;
-        if !meta.is_file() || meta.uid() != geteuid().as_raw() || meta.mode() & 0o022 != 0 {
+        if meta.uid() != geteuid().as_raw() || meta.mode() & 0o022 != 0 {
             return Ok(Found::Unusable("it was not written by us".to_owned()));
         }
-        let mut bytes = Vec::new();
-        open.take(LONGEST).read_to_end(&mut bytes).at("read", file)?;
-        Ok(Self::parse(file, &bytes))
+        match beneath::read_all(open, LONGEST) {
+            Err(error) if error.kind() == ErrorKind::InvalidData => Ok(Found::Unusable(error.to_string())),
+            bytes => bytes.at("read", file).map(|bytes| Self::parse(file, &bytes)),
+        }
     }
 
     fn parse(file: &Path, bytes: &[u8]) -> Found {
@@ -128,9 +127,7 @@ impl Slots {
         let content = self.slot(text);
         // The first one has odd numbers.
         let offset = if self.sequence % 2 == 1 { 0 } else { self.length as u64 };
-        let flags = OFlag::O_NOFOLLOW.bits();
-        let open =
-            OpenOptions::new().write(true).custom_flags(flags).open(&self.file).at("write", &self.file)?;
+        let open = beneath::open_to_write(&self.file).at("write", &self.file)?;
         write_at(&open, &content, offset).at("write", &self.file)
     }
 

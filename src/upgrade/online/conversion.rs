@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use crate::account::Account;
 use crate::error::{Error, Kind, Result};
+use crate::files::beneath;
 use crate::postgres::pg_upgrade::{self, Cluster, Mode};
 use crate::postgres::{self, Connection, Major, Session, stamps};
 use crate::runtime::{AsUser, Runtime, Sandbox, run_and_quote};
@@ -127,11 +128,20 @@ impl Conversion<'_> {
 
     /// The last words of the files that it leaves when it fails: since 15 in the new cluster, before that where it works.
     fn logs(&self) -> String {
-        let mut files = Vec::new();
-        for directory in [&self.plan.beside.join("pg_upgrade_output.d"), self.sockets.directory_of_owner()] {
-            collect(directory, &mut files);
-        }
-        let texts = files.iter().filter_map(|file| Some((file, std::fs::read_to_string(file).ok()?)));
+        let found = self.account.with_files(|| {
+            let mut files = Vec::new();
+            for directory in
+                [&self.plan.beside.join("pg_upgrade_output.d"), self.sockets.directory_of_owner()]
+            {
+                collect(directory, &mut files, DEEPEST);
+            }
+            let text = |file: PathBuf| {
+                let text = beneath::read(&file, LONGEST_LOG).ok()?;
+                Some((file, String::from_utf8_lossy(&text).into_owned()))
+            };
+            Ok(files.into_iter().filter_map(text).collect::<Vec<_>>())
+        });
+        let texts = found.unwrap_or_default().into_iter();
         let quoted = texts.filter(|(_, text)| !text.trim().is_empty()).map(|(file, text)| {
             let lines: Vec<_> = text.lines().collect();
             let last = lines[lines.len().saturating_sub(LAST_LINES)..].join("\n");
@@ -144,11 +154,20 @@ impl Conversion<'_> {
 /// Of the socket's name, where nobody else listens.
 const PORT: u16 = 50432;
 
-fn collect(directory: &Path, files: &mut Vec<PathBuf>) {
+/// pg_upgrade's are two directories deep, and few.
+const DEEPEST: usize = 4;
+const MOST_LOGS: usize = 100;
+const LONGEST_LOG: u64 = 16 << 20;
+
+fn collect(directory: &Path, files: &mut Vec<PathBuf>, deeper: usize) {
     for entry in std::fs::read_dir(directory).into_iter().flatten().flatten() {
         let path = entry.path();
-        if path.is_dir() {
-            collect(&path, files);
+        // Not what a link leads to.
+        let is_directory = entry.file_type().is_ok_and(|kind| kind.is_dir());
+        if files.len() >= MOST_LOGS {
+            return;
+        } else if is_directory && deeper > 0 {
+            collect(&path, files, deeper - 1);
         } else if path.extension().is_some_and(|extension| extension == "log" || extension == "txt") {
             files.push(path);
         }

@@ -237,22 +237,36 @@ pub fn has_left(settings: &Settings) -> bool {
     marker(settings).exists()
 }
 
-/// Ends and removes what a rehearsal has left that was killed. The caller holds the lock.
+/// Ends and removes what a rehearsal has left that was killed. The caller holds the lock. What cannot be removed keeps nothing
+/// else from it.
 ///
 /// # Errors
-/// [`Kind::File`], [`Kind::Server`].
+/// [`Kind::File`], [`Kind::Server`], naming everything that is still there.
 pub fn clear_abandoned(settings: &Settings) -> Result<()> {
     let left = left(&settings.data_directory)?;
-    if !left.is_empty() {
-        Sockets::remove_abandoned(&settings.socket_directory)?;
-    }
-    for path in left {
+    let sockets = match left.is_empty() {
+        true => Ok(()),
+        false => Sockets::remove_abandoned(&settings.socket_directory),
+    };
+    let removed = left.iter().map(|path| {
         log::info!("removing what a rehearsal has left: {}", path.display());
-        end_copying(&path);
-        stop_abandoned(&path)?;
-        remove(&path)?;
+        end_copying(path);
+        stop_abandoned(path).and_then(|()| remove(path))
+    });
+    let mut failed: Vec<_> = removed.chain([sockets]).filter_map(Result::err).collect();
+    if failed.is_empty() {
+        return unmark(settings);
     }
-    unmark(settings)
+    let first = failed.remove(0);
+    for error in &failed {
+        log::error!("{}", error.report());
+    }
+    let still: Vec<_> =
+        left.iter().filter(|path| exists(path)).map(|path| path.display().to_string()).collect();
+    Err(match still.is_empty() {
+        true => first,
+        false => first.context(format!("what a rehearsal has left is still there: {}", still.join(", "))),
+    })
 }
 
 /// Whether a name ends as [`place`] lets it, or as what is being removed. An administrator's own directory may begin like it.
@@ -341,5 +355,28 @@ mod tests {
         clear_abandoned(&settings).unwrap();
         assert!(!has_left(&settings) && left(&data).unwrap().is_empty());
         assert!(others.iter().all(|name| parent.path().join(name).exists()));
+    }
+
+    #[test]
+    fn what_cannot_be_removed_keeps_nothing_else_from_it() {
+        let parent = tempfile::tempdir().unwrap();
+        let mut settings = Settings::from_fragment(crate::config::Fragment::default()).unwrap();
+        settings.data_directory = parent.path().join("data");
+        settings.socket_directory = parent.path().join("run");
+        settings.state_directory = parent.path().to_owned();
+        std::fs::write(marker(&settings), "").unwrap();
+        let names = [1, 2, 3].map(|day| format!("data.rehearsal-2026112{day}T000000Z"));
+        for name in &names {
+            std::fs::create_dir(parent.path().join(name)).unwrap();
+        }
+        // Its server cannot be told.
+        let pid_file = parent.path().join(&names[0]).join("postmaster.pid");
+        std::os::unix::fs::symlink("/etc/passwd", pid_file).unwrap();
+        let error = clear_abandoned(&settings).unwrap_err();
+        assert!(
+            error.to_string().ends_with(&format!("is still there: {}/{}", parent.path().display(), names[0])),
+            "{error}"
+        );
+        assert!(has_left(&settings) && left(&settings.data_directory).unwrap().len() == 1);
     }
 }

@@ -1,12 +1,17 @@
 //! Files that must not be half there.
+//!
+//! - [`beneath`]: opens what another user may have placed
+//! - [`directories`]: moves and removes whole directories, in whosever place they are
 
-use std::fs::{DirBuilder, Metadata, Permissions};
+pub mod beneath;
+pub mod directories;
+
+use std::fs::{DirBuilder, File, Metadata, Permissions};
 use std::io::{ErrorKind, Read};
-use std::os::unix::fs::{
-    DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _, fchown, lchown, symlink,
-};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _, fchown, symlink};
 use std::path::Path;
 
+use self::beneath::Directory;
 use crate::error::{Error, IoContext as _, Result};
 
 /// Makes renames in `directory` last.
@@ -14,7 +19,7 @@ use crate::error::{Error, IoContext as _, Result};
 /// # Errors
 /// [`crate::Kind::File`].
 pub fn sync_directory(directory: &Path) -> Result<()> {
-    std::fs::File::open(directory).and_then(|directory| directory.sync_all()).at("sync", directory)
+    Directory::open(directory).and_then(|directory| directory.sync()).at("sync", directory)
 }
 
 /// Writes `file` in one step, readable for its owner only, replacing one that is there; it lasts when this
@@ -38,8 +43,8 @@ fn replace_with_mode(file: &Path, text: &str, mode: u32) -> Result<()> {
     put(file, &mut text.as_bytes(), mode, None)
 }
 
-/// Writes `file` in one step, with the mode and the owner that `like` has; it lasts when this returns. A symbolic
-/// link that is there is replaced, not followed.
+/// Writes `file` in one step, with the mode and, as far as we may, the owner that `like` has; it lasts when this returns. A
+/// symbolic link that is there is replaced, not followed.
 ///
 /// # Errors
 /// As [`replace`].
@@ -53,16 +58,40 @@ fn put(file: &Path, content: &mut dyn Read, mode: u32, like: Option<&Metadata>) 
     let prefix = format!(".{}.", file.file_name().unwrap_or_default().display());
     let mut temporary = tempfile::Builder::new().prefix(&prefix).tempfile_in(directory).at("write", file)?;
     std::io::copy(content, temporary.as_file_mut()).at("write", file)?;
-    if let Some(like) = like {
-        fchown(temporary.as_file(), Some(like.uid()), Some(like.gid())).at("change the owner of", file)?;
+    match like {
+        Some(like) => make_like(temporary.as_file(), like).at("change the owner of", file)?,
+        None => temporary.as_file().set_permissions(Permissions::from_mode(mode)).at("write", file)?,
     }
-    temporary.as_file().set_permissions(Permissions::from_mode(mode)).at("write", file)?;
     temporary.as_file().sync_all().at("sync", file)?;
     temporary.persist(file).map_err(|error| Error::io("write", file, error.error))?;
     sync_directory(directory)
 }
 
-/// Makes `directory`, unless it is there, with the mode and the owner that `like` has; it lasts when this returns.
+/// Gives what is open, and ours, the owner and the mode that `like` has. Who is not root can give nothing to others: it stays
+/// his, and for others than him it is not more open than it was: PostgreSQL takes a key of root's that its group may read,
+/// and none such of its own.
+fn make_like(file: &File, like: &Metadata) -> std::io::Result<()> {
+    let meta = file.metadata()?;
+    let wanted = (
+        Some(like.uid()).filter(|uid| *uid != meta.uid()),
+        Some(like.gid()).filter(|gid| *gid != meta.gid()),
+    );
+    let mode = match wanted {
+        (None, None) => like.mode(),
+        (uid, gid) => match fchown(file, uid, gid) {
+            Ok(()) => like.mode(),
+            Err(error) if error.kind() != ErrorKind::PermissionDenied => return Err(error),
+            Err(_) => match like.mode().trailing_zeros() >= 3 {
+                true => like.mode() & 0o700 | 0o600,
+                false => like.mode() | 0o600,
+            },
+        },
+    };
+    file.set_permissions(Permissions::from_mode(mode & 0o777))
+}
+
+/// Makes `directory`, unless it is there, with the mode and, as far as we may, the owner that `like` has; it lasts when this
+/// returns.
 ///
 /// # Errors
 /// [`crate::Kind::File`], also if something else is there.
@@ -71,18 +100,18 @@ pub fn create_directory_like(directory: &Path, like: &Metadata) -> Result<()> {
         Err(error) if error.kind() == ErrorKind::AlreadyExists && is_directory(directory) => return Ok(()),
         created => created.at("create", directory)?,
     }
-    lchown(directory, Some(like.uid()), Some(like.gid())).at("change the owner of", directory)?;
-    let mode = Permissions::from_mode(like.mode() & 0o777);
-    std::fs::set_permissions(directory, mode).at("change the mode of", directory)?;
-    sync_directory(directory.parent().unwrap_or(directory))
+    let (parent, name) = beneath::parent(directory)?;
+    let made = parent.directory(Path::new(name)).and_then(|made| made.readable());
+    made.and_then(|made| make_like(&made, like)).at("change the owner of", directory)?;
+    parent.sync().at("sync", parent.path())
 }
 
 fn is_directory(path: &Path) -> bool {
     path.symlink_metadata().is_ok_and(|meta| meta.is_dir())
 }
 
-/// Copies the file, the symbolic link, or the directory with all that is in it, from `from` to `to`, with modes and
-/// owners; it lasts when this returns. What is in a directory that is there already stays. A link is copied as it
+/// Copies the file, the symbolic link, or the directory with all that is in it, from `from` to `to`, with modes and, as far as
+/// we may, owners; it lasts when this returns. What is in a directory that is there already stays. A link is copied as it
 /// is, and nothing behind one is read.
 ///
 /// # Errors
@@ -91,7 +120,7 @@ pub fn copy_like(from: &Path, to: &Path) -> Result<()> {
     let meta = from.symlink_metadata().at("read", from)?;
     let kind = meta.file_type();
     if kind.is_symlink() {
-        return copy_link(from, to, &meta);
+        return copy_link(from, to);
     }
     if kind.is_dir() {
         create_directory_like(to, &meta)?;
@@ -101,18 +130,12 @@ pub fn copy_like(from: &Path, to: &Path) -> Result<()> {
         }
         return Ok(());
     }
-    // A pipe would let us wait for ever.
-    let flags = nix::fcntl::OFlag::O_NOFOLLOW | nix::fcntl::OFlag::O_NONBLOCK;
-    let mut file =
-        std::fs::OpenOptions::new().read(true).custom_flags(flags.bits()).open(from).at("read", from)?;
+    let mut file = beneath::open(from).at("read", from)?;
     let meta = file.metadata().at("read", from)?;
-    if !meta.is_file() {
-        return Err(Error::new(crate::Kind::File, format!("{} is no file", from.display())));
-    }
     replace_like(to, &mut file, &meta)
 }
 
-fn copy_link(from: &Path, to: &Path, like: &Metadata) -> Result<()> {
+fn copy_link(from: &Path, to: &Path) -> Result<()> {
     let target = from.read_link().at("read", from)?;
     let directory = to.parent().unwrap_or(to);
     let prefix = format!(".{}.", to.file_name().unwrap_or_default().display());
@@ -121,7 +144,6 @@ fn copy_link(from: &Path, to: &Path, like: &Metadata) -> Result<()> {
         .make_in(directory, |path| symlink(&target, path))
         .at("write", to)?
         .into_temp_path();
-    lchown(&link, Some(like.uid()), Some(like.gid())).at("change the owner of", to)?;
     link.persist(to).map_err(|error| Error::io("write", to, error.error))?;
     sync_directory(directory)
 }
@@ -174,6 +196,6 @@ mod tests {
         assert!(to.join("other").exists());
         assert_eq!(std::fs::read_dir(&to).unwrap().count(), 3);
         nix::unistd::mkfifo(&from.join("pipe"), nix::sys::stat::Mode::S_IRWXU).unwrap();
-        assert!(copy_like(&from, &to).unwrap_err().to_string().ends_with("pipe is no file"));
+        assert!(copy_like(&from, &to).unwrap_err().report().ends_with("it is no file"));
     }
 }
