@@ -44,8 +44,10 @@ pub fn prepare(settings: &Settings, runtime: &dyn Runtime, to: Option<Major>) ->
         .hint(first.unwrap_or_else(|| "matrix-postgres-upgrade check".to_owned())));
     }
     let backups = catalogue::list(&settings.backup.directory).unwrap_or_default();
-    let newest = backups.iter().rev().find(|entry| entry.is_verified()).map(|entry| entry.name.time());
-    plan(settings, &facts, newest, Timestamp::now())
+    let now = Timestamp::now();
+    let earlier = catalogue::split(&backups, now).0;
+    let newest = earlier.iter().rev().find(|entry| entry.is_verified()).map(|entry| entry.name.time());
+    plan(settings, &facts, newest, now)
 }
 
 /// Carries a plan out.
