@@ -10,6 +10,9 @@ use crate::upgrade::configuration::Foreseen;
 use crate::upgrade::facts::{CatalogSetting, Cluster, Facts, Shared};
 use crate::upgrade::sessions::Connected;
 use crate::upgrade::transfer::Way;
+use crate::upgrade::units::Units;
+
+const WHO: &str = "matrix-postgres-cli -c 'SELECT * FROM pg_catalog.pg_stat_activity' shows the sessions; iproute2 brings ss";
 
 /// What was found so far.
 #[derive(Default)]
@@ -289,13 +292,23 @@ impl Findings {
                 None,
             );
         }
-        self.sessions(facts);
     }
 
-    fn sessions(&mut self, facts: &Facts) {
-        for Connected { who, unit, count } in &facts.connected {
+    /// Who is not stopped is cut off; that it cannot be told who that is, is told.
+    fn sessions(&mut self, units: &Units, server: &str) {
+        let connected = match &units.connected {
+            Ok(connected) => connected,
+            Err(reason) => {
+                return self.add(
+                    Weight::Warning,
+                    format!("it is not known which units are connected to the server: {reason}"),
+                    Some(WHO),
+                );
+            }
+        };
+        for Connected { who, unit, count } in connected {
             match unit {
-                Some(unit) if !facts.clients.contains(unit) => self.add(
+                Some(unit) if !units.clients.contains(unit) && unit != server => self.add(
                     Weight::Warning,
                     format!("connected: {who}, {count} times, of {unit}, which nobody stops: it will be cut off"),
                     Some("clients.units in /etc/matrix-postgres/config.toml names what is stopped and started again"),
@@ -349,21 +362,32 @@ impl Findings {
     }
 
     pub(super) fn units(&mut self, facts: &Facts) {
-        for unit in &facts.missing_units {
+        let units = match &facts.units {
+            Ok(units) => units,
+            Err(reason) => {
+                return self.add(
+                    Weight::Blocker,
+                    format!("systemd cannot be asked which units there are, and which of them run: {reason}"),
+                    Some("systemctl status dbus.service"),
+                );
+            }
+        };
+        self.sessions(units, &facts.server_unit);
+        for unit in &units.missing {
             self.add(
                 Weight::Blocker,
                 format!("there is no unit {unit}"),
                 Some("clients and server.unit in /etc/matrix-postgres/config.toml name units"),
             );
         }
-        for (unit, file) in &facts.shadowed {
+        for (unit, file) in &units.shadowed {
             self.add(
                 Weight::Blocker,
                 format!("{unit} is shadowed by {}, which is not ours", file.display()),
                 Some(&format!("systemctl cat {unit} shows it; disable what installed it")),
             );
         }
-        match facts.clients.is_empty() {
+        match units.clients.is_empty() {
             true => self.add(
                 Weight::Warning,
                 "no unit of a client runs; those that are started by other means must be stopped by hand",
@@ -372,7 +396,7 @@ impl Findings {
             false => {
                 self.add(
                     Weight::Fact,
-                    format!("to be stopped and started: {}", facts.clients.join(", ")),
+                    format!("to be stopped and started: {}", units.clients.join(", ")),
                     None,
                 );
             }
