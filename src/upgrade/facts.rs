@@ -51,6 +51,8 @@ pub struct Facts {
     pub replication_refused: Option<String>,
     /// What the latest rehearsal has shown.
     pub rehearsal: Option<Rehearsal>,
+    /// When all this was so.
+    pub now: Timestamp,
     /// The path under which the old data directory will be kept, and whether something is there already.
     pub keep_path: (PathBuf, bool),
     /// Why the dump directory cannot be used, if so.
@@ -247,6 +249,7 @@ pub fn gather(settings: &Settings, runtime: &dyn Runtime, to: Option<Major>) -> 
             None => None,
         },
         rehearsal: Rehearsal::read(&settings.state_directory)?,
+        now: Timestamp::now(),
         keep_path: (keep_path, kept),
         units: units::ask(settings, cluster.as_ref().map_or(&[], |cluster| &cluster.shared.sessions)),
         trial: trial(settings),

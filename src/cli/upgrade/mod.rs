@@ -193,7 +193,7 @@ pub fn run(arguments: Arguments) -> Result<ExitCode> {
             }
         }
         Verb::Status { json } => {
-            let status = status::status(&settings.state_directory, Timestamp::now())?;
+            let status = status::status(&settings, &crate::cli::host(&settings), Timestamp::now())?;
             match json {
                 true => crate::cli::print_json(&status)?,
                 false => crate::cli::print(&format!("{status}\n"))?,
@@ -201,7 +201,7 @@ pub fn run(arguments: Arguments) -> Result<ExitCode> {
         }
         Verb::Recover { at_boot, pause, dry_run } => {
             if dry_run {
-                let status = status::status(&settings.state_directory, Timestamp::now())?;
+                let status = status::status(&settings, &crate::cli::host(&settings), Timestamp::now())?;
                 let what = if status.open { status.sentence.as_str() } else { Recovered::Nothing.message() };
                 crate::cli::print(&format!("{what}\n"))?;
                 return Ok(ExitCode::SUCCESS);

@@ -4,10 +4,11 @@ use indicatif::DecimalBytes;
 
 use super::{Finding, Weight};
 use crate::config::Method;
-use crate::postgres::{Major, identifier};
+use crate::postgres::{Contents, Major, identifier};
 use crate::upgrade::choice::{Obstacle, obstacles};
 use crate::upgrade::configuration::Foreseen;
 use crate::upgrade::facts::{CatalogSetting, Cluster, Facts, Shared};
+use crate::upgrade::rehearsal::Aim;
 use crate::upgrade::sessions::Connected;
 use crate::upgrade::transfer::Way;
 use crate::upgrade::units::Units;
@@ -120,8 +121,21 @@ impl Findings {
     /// As far as it is known.
     fn duration(&mut self, facts: &Facts, method: Method) {
         if let Some(rehearsal) = &facts.rehearsal {
-            let weight = if rehearsal.went_well() { Weight::Fact } else { Weight::Warning };
-            return self.add(weight, rehearsal.to_string(), None);
+            let aim = Aim {
+                from: match facts.data_directory.contents {
+                    Contents::Cluster(from) => Some(from),
+                    _ => None,
+                },
+                to: facts.target,
+                method: Some(method),
+                data_bytes: Some(facts.data_bytes),
+            };
+            let Some(reason) = rehearsal.outdated(&aim, facts.now) else {
+                let weight = if rehearsal.went_well() { Weight::Fact } else { Weight::Warning };
+                return self.add(weight, rehearsal.to_string(), None);
+            };
+            let message = format!("the rehearsal at {:.0} does not count: {reason}", rehearsal.at);
+            self.add(Weight::Fact, message, None);
         }
         if let (Some((at, seconds)), Method::Dump) = (facts.trial, method) {
             let message = format!(

@@ -5,6 +5,7 @@ use crate::postgres::initdb::Initialisation;
 use crate::postgres::{DataDirectory, ServerFacts};
 use crate::upgrade::configuration::Foreseen;
 use crate::upgrade::facts::{CatalogSetting, Cluster, Contained, Shared};
+use crate::upgrade::rehearsal::tests::rehearsal;
 use crate::upgrade::sessions::Connected;
 use crate::upgrade::space::tests::space;
 use crate::upgrade::units::Units;
@@ -45,6 +46,7 @@ fn facts() -> Facts {
         programs_together: true,
         replication_refused: None,
         rehearsal: None,
+        now: jiff::Timestamp::UNIX_EPOCH,
         dump_directory_problem: None,
         socket_directory: "/run/matrix-postgres".into(),
         system_identifier: Some("1".into()),
@@ -186,6 +188,23 @@ fn who_is_cut_off_is_known_and_how_long_it_may_take() {
         "took 40 s: users will wait",
     ] {
         assert!(text.contains(expected), "{expected}: {text}");
+    }
+}
+
+#[test]
+fn only_a_rehearsal_of_such_an_upgrade_is_one() {
+    let mut facts = facts();
+    facts.data_bytes = 1_000_000_000;
+    facts.rehearsal = Some(rehearsal());
+    let text = check(&facts).to_string();
+    assert!(text.contains("it goes; users wait 3.5 s") && !text.contains("has not been rehearsed"), "{text}");
+    facts.method = Some(Method::Dump);
+    let text = check(&facts).to_string();
+    for expected in [
+        "fact     the rehearsal at 1970-01-01T00:00:00Z does not count: it was by method online",
+        "fact     it has not been rehearsed",
+    ] {
+        assert!(text.contains(expected) && !text.contains("it goes"), "{expected}: {text}");
     }
 }
 
