@@ -253,10 +253,25 @@ fn a_clock_that_was_set_back_costs_no_backup() {
         back_up(&machine);
     }
     let plan = machine.ok("matrix-postgres-backup prune --dry-run");
-    // Names grow on, and nothing of an unknown time goes, nor takes the place of what is older.
-    assert_eq!(plan.matches("of the future; is the clock right?").count(), 3, "{plan}");
-    assert_eq!(plan.matches("last 1 of 2").count(), 1, "{plan}");
+    // The backups of today are named after today, and the old ones of them have gone; what is of an unknown time stays, and
+    // takes the place of none.
+    let list = machine.ok("ls -d /var/backups/matrix-postgres/20* | sed 's,.*/,,'");
+    assert!(list.lines().count() == 3 && list.ends_with("20991231T000000Z"), "{list}");
+    assert_eq!(plan.matches("of the future; is the clock right?").count(), 1, "{plan}");
+    assert_eq!(plan.matches("last 2 of 2").count(), 1, "{plan}");
     assert!(!plan.contains("remove"), "{plan}");
+    let said = status(40);
+    assert!(
+        said.contains("20991231T000000Z is of the future") && said.contains("HINT: timedatectl"),
+        "{said}"
+    );
+    assert!(!said.lines().any(|line| line.starts_with("newest:") && line.contains("2099")), "{said}");
+    machine.ok(
+        "matrix-postgres-backup verify 2>&1 | grep 'is whole' | grep -v 2099 && matrix-postgres-backup verify 20991231T000000Z",
+    );
+    // What it says to do ends it.
+    machine.ok("mv /var/backups/matrix-postgres/20991231T000000Z /root/");
+    status(0);
     assert!(journal(&machine).contains("succeeded, and not all is well"), "{}", journal(&machine));
 }
 

@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use jiff::Timestamp;
+
 use super::manifest::Manifest;
 use super::name::BackupName;
 use crate::error::{Error, IoContext as _, Kind, Result};
@@ -61,6 +63,11 @@ pub fn list(directory: &Path) -> Result<Vec<Entry>> {
     Ok(entries)
 }
 
+/// Those of `entries`, which are sorted, that are not of the future, and those that are: see [`BackupName::is_future`].
+pub fn split(entries: &[Entry], now: Timestamp) -> (&[Entry], &[Entry]) {
+    entries.split_at(entries.partition_point(|entry| !entry.name.is_future(now)))
+}
+
 fn load(name: BackupName, path: &Path) -> Result<Manifest> {
     let manifest = Manifest::load(path)?;
     match manifest.name == name {
@@ -72,15 +79,18 @@ fn load(name: BackupName, path: &Path) -> Result<Manifest> {
     }
 }
 
-/// The backup called `name`, or the newest.
+/// The backup called `name`, or the newest that is not of the future.
 ///
 /// # Errors
 /// [`Kind::NoBackup`], naming those that there are.
-pub fn find(directory: &Path, name: Option<&str>) -> Result<Entry> {
+pub fn find(directory: &Path, name: Option<&str>, now: Timestamp) -> Result<Entry> {
     let mut entries = list(directory)?;
     let Some(name) = name else {
+        let (past, future) = split(&entries, now);
+        let but = if future.is_empty() { "" } else { ", but for those of the future" };
+        entries.truncate(past.len());
         return entries.pop().ok_or_else(|| {
-            Error::new(Kind::NoBackup, format!("there is no backup in {}", directory.display()))
+            Error::new(Kind::NoBackup, format!("there is no backup in {}{but}", directory.display()))
                 .hint("systemctl start matrix-postgres-backup.service")
         });
     };
@@ -114,8 +124,16 @@ mod tests {
         assert_eq!(names, ["20261122T030000Z", "20261123T030000Z", "20261124T030000Z"]);
         assert!(entries[0].manifest.is_err(), "without a manifest it is shown, but not trusted");
         assert!(entries[2].is_verified());
-        assert_eq!(find(root.path(), None).unwrap().name.to_string(), "20261124T030000Z");
-        assert_eq!(find(root.path(), Some("x")).unwrap_err().kind(), Kind::NoBackup);
+        let find = |name: Option<&str>, now: &str| find(root.path(), name, now.parse().unwrap());
+        let newest = |now| find(None, now).map(|entry| entry.name.to_string());
+        assert_eq!(newest("2026-11-24T09:00:00Z").unwrap(), "20261124T030000Z");
+        assert_eq!(find(Some("x"), "2026-11-24T09:00:00Z").unwrap_err().kind(), Kind::NoBackup);
+        // One of the future is the newest of nothing, and found by its name.
+        assert_eq!(newest("2026-11-24T02:54:59Z").unwrap(), "20261123T030000Z");
+        assert_eq!(newest("2026-11-24T02:55:00Z").unwrap(), "20261124T030000Z");
+        assert!(find(Some("20261124T030000Z"), "2020-01-01T00:00:00Z").is_ok());
+        let none = newest("2020-01-01T00:00:00Z").unwrap_err();
+        assert!(none.to_string().ends_with("but for those of the future"), "{none}");
     }
 
     #[test]

@@ -3,9 +3,9 @@
 use std::fmt::{self, Write as _};
 use std::str::FromStr;
 
-use jiff::Timestamp;
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
+use jiff::{SignedDuration, Timestamp};
 
 use crate::config::{BackupFormat, Compression};
 
@@ -14,6 +14,9 @@ use crate::config::{BackupFormat, Compression};
 /// Nothing else is a backup's name, so that nothing else is ever touched.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct BackupName(Timestamp);
+
+/// A clock may be off by so much.
+const TOLERANCE: SignedDuration = SignedDuration::from_mins(5);
 
 impl BackupName {
     /// The name of a backup that begins now; fractions of a second are cut off.
@@ -24,6 +27,12 @@ impl BackupName {
     /// When it was begun.
     pub fn time(self) -> Timestamp {
         self.0
+    }
+
+    /// Whether it bears a time that is yet to come, by more than clocks may be off. Such a backup stays, and counts for
+    /// nothing: neither names nor decisions of today are to follow a clock that was wrong.
+    pub fn is_future(self, now: Timestamp) -> bool {
+        self.0.duration_since(now) > TOLERANCE
     }
 
     /// The name one second later.

@@ -7,8 +7,8 @@ use std::time::Duration;
 use indicatif::DecimalBytes;
 use jiff::Timestamp;
 
-use super::catalogue::Entry;
-use super::manifest::{Omission, Omitted};
+use super::catalogue::{self, Entry};
+use super::manifest::{Manifest, Omission, Omitted};
 use super::name::{self, BackupName};
 use crate::archive::Encryption;
 use crate::config::{Backup, BackupFormat, Compression};
@@ -114,17 +114,14 @@ pub struct DatabasePlan {
 /// The plan for a backup that begins `now`.
 pub fn plan(settings: &Backup, mut facts: Facts, now: Timestamp) -> Plan {
     let omitted = omit(settings, &mut facts);
-    let mut name = BackupName::at(now);
-    // Names only grow: neither a second run within a second nor a clock set back hides the newest backup.
-    if let Some(newest) = facts.backups.last().filter(|newest| newest.name >= name) {
-        name = newest.name.next();
-    }
-    let expected = expect(settings, &facts);
+    let name = next_name(&facts.backups, now);
+    let earlier = catalogue::split(&facts.backups, now).0;
+    let previous = earlier.iter().rev().find_map(|entry| entry.manifest.as_ref().ok());
+    let expected = previous.and_then(|manifest| expect(settings, manifest, &facts.databases));
     let encrypted = |file: String| match &facts.encryption {
         Some(encryption) => format!("{file}.{}", encryption.method.extension()),
         None => file,
     };
-    let previous = facts.backups.iter().rev().find_map(|entry| entry.manifest.as_ref().ok());
     let databases = facts.databases.into_iter().map(|database| {
         let before = previous
             .and_then(|manifest| manifest.databases.iter().find(|dump| dump.database.name == database.name));
@@ -153,6 +150,20 @@ pub fn plan(settings: &Backup, mut facts: Facts, now: Timestamp) -> Plan {
     }
 }
 
+/// Names grow: neither a second run within a second nor a clock set back a little hides the newest backup. One of the
+/// future is not followed there.
+fn next_name(backups: &[Entry], now: Timestamp) -> BackupName {
+    let (past, future) = catalogue::split(backups, now);
+    let mut name = BackupName::at(now);
+    if let Some(newest) = past.last().filter(|newest| newest.name >= name) {
+        name = newest.name.next();
+    }
+    while future.iter().any(|entry| entry.name == name) {
+        name = name.next();
+    }
+    name
+}
+
 /// Takes those out that are not to be backed up, and names all that will not be.
 fn omit(settings: &Backup, facts: &mut Facts) -> Vec<Omitted> {
     let excluded = |name: &str| settings.excludes(name).then_some(Omission::Excluded);
@@ -173,14 +184,13 @@ fn omit(settings: &Backup, facts: &mut Facts) -> Vec<Omitted> {
 }
 
 /// Nothing where the last backup is of another kind, or of other databases only.
-fn expect(settings: &Backup, facts: &Facts) -> Option<Expected> {
-    let manifest = facts.backups.iter().rev().find_map(|entry| entry.manifest.as_ref().ok())?;
+fn expect(settings: &Backup, manifest: &Manifest, databases: &[Database]) -> Option<Expected> {
     if (manifest.dump_format, manifest.compression) != (settings.format, settings.compression) {
         return None;
     }
     let mut expected = Expected { bytes: manifest.globals.bytes, time: Duration::ZERO };
     let mut known = false;
-    for database in &facts.databases {
+    for database in databases {
         let dump = manifest.databases.iter().find(|dump| dump.database.name == database.name);
         if let Some(dump) = dump.filter(|dump| dump.database.size > 0) {
             let grown = |value| scaled(value, database.size, dump.database.size);
@@ -312,11 +322,22 @@ mod tests {
     }
 
     #[test]
-    fn names_grow_even_when_the_clock_was_set_back() {
-        let plan = plan_at(&["20261124T030000Z"], "2026-11-24T03:00:00Z");
-        assert_eq!(plan.name.to_string(), "20261124T030001Z");
-        let plan = plan_at(&["20261124T030000Z"], "2020-01-01T00:00:00Z");
-        assert_eq!(plan.name.to_string(), "20261124T030001Z");
+    fn names_grow_even_when_the_clock_was_set_back_a_little() {
+        let name = |backups: &[&str], now: &str| plan_at(backups, now).name.to_string();
+        let last = ["20261124T030000Z"];
+        assert_eq!(name(&last, "2026-11-24T03:00:00Z"), "20261124T030001Z");
+        assert_eq!(name(&last, "2026-11-24T02:55:00Z"), "20261124T030001Z");
+        // Of the future: it is not followed, and its name is taken.
+        assert_eq!(name(&last, "2026-11-24T02:54:59Z"), "20261124T025459Z");
+        assert_eq!(name(&last, "2020-01-01T00:00:00Z"), "20200101T000000Z");
+        let both = ["20261124T025959Z", "20261124T030000Z", "20261124T030001Z"];
+        assert_eq!(name(&both, "2026-11-24T02:54:59Z"), "20261124T030002Z");
+    }
+
+    #[test]
+    fn what_a_backup_of_the_future_took_is_no_measure() {
+        let plan = plan_at(&["20301124T030000Z"], "2026-11-24T03:00:00Z");
+        assert_eq!((plan.name.to_string().as_str(), plan.expected), ("20261124T030000Z", None));
     }
 
     #[test]

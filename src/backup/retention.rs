@@ -1,18 +1,16 @@
 //! Which backups go: pure in the list and the time, a plan that prints itself.
 //!
 //! Nothing goes while the newest backup is not verified, and never the newest verified one. What cannot be
-//! read, what holds files of somebody else and what is of the future stays, and is reported.
+//! read, what holds files of somebody else and what is of the future stays, and is reported. What is of the future
+//! decides nothing about the others.
 
 use std::fmt;
 
+use jiff::ZonedDateTime;
 use jiff::civil::Date;
-use jiff::{Timestamp, ZonedDateTime};
 
 use super::name::BackupName;
 use crate::config::Keep;
-
-/// A clock may be off by so much.
-const TOLERANCE_SECONDS: i64 = 300;
 
 /// A backup, as far as its removal is concerned.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -112,8 +110,9 @@ impl Plan {
 pub fn plan(backups: &[Candidate], keep: &Keep, now: &ZonedDateTime) -> Plan {
     let mut backups: Vec<_> = backups.iter().collect();
     backups.sort_by_key(|candidate| std::cmp::Reverse(candidate.name));
-    let frozen = backups.first().is_some_and(|newest| newest.state != State::Verified);
-    let newest_verified = backups.iter().find(|one| one.state == State::Verified).map(|one| one.name);
+    let mut known = backups.iter().filter(|one| !one.name.is_future(now.timestamp())).peekable();
+    let frozen = known.peek().is_some_and(|newest| newest.state != State::Verified);
+    let newest_verified = known.find(|one| one.state == State::Verified).map(|one| one.name);
     let mut rules = Rules::new(keep);
     let mut verified = 0;
     let decide = |candidate: &Candidate| {
@@ -126,7 +125,7 @@ pub fn plan(backups: &[Candidate], keep: &Keep, now: &ZonedDateTime) -> Plan {
             kept.push(Reason::Foreign(what.clone()));
         }
         let mut otherwise = Reason::NoRule;
-        if is_future(name.time(), now.timestamp()) {
+        if name.is_future(now.timestamp()) {
             // It takes no place in the rules: that is for those whose time is known.
             kept.push(Reason::Future);
         } else if state == State::Verified {
@@ -148,10 +147,6 @@ pub fn plan(backups: &[Candidate], keep: &Keep, now: &ZonedDateTime) -> Plan {
         }
     };
     Plan { decisions: backups.into_iter().map(decide).collect() }
-}
-
-fn is_future(time: Timestamp, now: Timestamp) -> bool {
-    time.as_second() > now.as_second().saturating_add(TOLERANCE_SECONDS)
 }
 
 /// What the rules have kept so far, from the newest to the oldest.
@@ -262,6 +257,7 @@ impl fmt::Display for Plan {
 mod tests {
     use super::*;
     use State::{Damaged, NotReadBack, Unreadable, Verified};
+    use jiff::Timestamp;
     use jiff::ToSpan as _;
     use proptest::prelude::*;
 
@@ -359,6 +355,19 @@ mod tests {
     }
 
     #[test]
+    fn a_backup_of_the_future_freezes_nothing() {
+        for state in [Verified, NotReadBack, Damaged, Unreadable] {
+            let mut backups = nights(20);
+            backups.push(candidate("20301124T030000Z", state));
+            let keep = Keep { last: 1, ..NONE };
+            assert_eq!(kept(&backups, &keep), ["20301124T030000Z", "20261124T030000Z"], "{state}");
+            // Nor does it make up for the newest of today.
+            backups[0].state = Damaged;
+            assert_eq!(kept(&backups, &keep).len(), 21, "{state}");
+        }
+    }
+
+    #[test]
     fn the_day_is_that_of_the_zone() {
         // 23:30 and 00:30 of one UTC day's border are the same day in New York.
         let backups = [candidate("20261124T003000Z", Verified), candidate("20261123T233000Z", Verified)];
@@ -407,18 +416,16 @@ mod tests {
             for &name in &removed {
                 prop_assert!(of(name).foreign.is_none());
                 prop_assert!(of(name).state != Unreadable);
-                prop_assert!(!is_future(name.time(), now().timestamp()));
+                prop_assert!(!name.is_future(now().timestamp()));
             }
-            let newest_verified = backups.iter().rev().find(|one| one.state == Verified);
+            let past = || backups.iter().rev().filter(|one| !one.name.is_future(now().timestamp()));
+            let newest_verified = past().find(|one| one.state == Verified);
             prop_assert!(newest_verified.is_none_or(|newest| !removed.contains(&newest.name)));
-            if backups.last().is_some_and(|newest| newest.state != Verified) {
+            if past().next().is_some_and(|newest| newest.state != Verified) {
                 prop_assert!(removed.is_empty());
             }
             // The last so many verified ones of the past.
-            let past = backups.iter().rev().filter(|one| {
-                one.state == Verified && !is_future(one.name.time(), now().timestamp())
-            });
-            for last in past.take(keep.last as usize) {
+            for last in past().filter(|one| one.state == Verified).take(keep.last as usize) {
                 prop_assert!(!removed.contains(&last.name));
             }
         }

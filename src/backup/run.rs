@@ -65,7 +65,10 @@ pub fn run(
         carry_out(settings, runtime, &server.connection, &plan, progress)
     });
     let done = done.map_err(|error| match catalogue::list(backups) {
-        Ok(list) => with_hint(error.state(earlier_backups(&list)), backups),
+        Ok(list) => {
+            let earlier = catalogue::split(&list, now.timestamp()).0;
+            with_hint(error.state(earlier_backups(earlier)), backups)
+        }
         Err(_) => with_hint(error, backups),
     });
     // Not the other way round: what it says of a server that still runs must not be written over.

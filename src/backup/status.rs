@@ -1,10 +1,10 @@
 //! Is all well? Pure in the list, the settings and the time.
 
 use indicatif::DecimalBytes;
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use serde::Serialize;
 
-use super::catalogue::Entry;
+use super::catalogue::{self, Entry};
 use super::manifest::{Manifest, Omission, Omitted, Trial};
 use super::name::BackupName;
 use crate::config::{Backup, Settings};
@@ -31,6 +31,8 @@ pub struct Status {
     pub well: bool,
     /// How many backups there are.
     pub backups: usize,
+    /// Those of the future, which count for nothing else here.
+    pub future: Vec<BackupName>,
     /// The newest backup, verified or not.
     pub newest: Option<Newest>,
     /// The newest one that was read back whole.
@@ -98,16 +100,18 @@ pub fn judge(
     let settings = &settings.backup;
     let max_age = settings.max_age;
     let age = |entry: &Entry| now.duration_since(entry.name.time());
-    let newest = entries.last();
-    let verified = entries.iter().rev().find(|entry| entry.is_verified());
+    let (past, future) = catalogue::split(entries, now);
+    let newest = past.last();
+    let verified = past.iter().rev().find(|entry| entry.is_verified());
     let mut problems = Vec::new();
     let mut hint = None;
     let back_up = || Some("systemctl start matrix-postgres-backup.service".to_owned());
 
     match newest {
         None => {
-            problems.push("there is no backup at all".to_owned());
-            hint = back_up();
+            let but = if future.is_empty() { " at all" } else { " but those of the future" };
+            problems.push(format!("there is no backup{but}"));
+            hint = back_up().filter(|_| future.is_empty());
         }
         Some(entry) if !entry.is_verified() => {
             let problem = entry.problem().unwrap_or_default();
@@ -117,11 +121,6 @@ pub fn judge(
                 true => Some(format!("matrix-postgres-backup verify {}", entry.name)),
                 false => back_up(),
             };
-        }
-        Some(entry) if age(entry) < SignedDuration::from_mins(-5) => {
-            problems
-                .push(format!("the newest backup, {}, is of the future; is the clock right?", entry.name));
-            hint = Some("timedatectl".to_owned());
         }
         Some(_) => {}
     }
@@ -136,7 +135,11 @@ pub fn judge(
         ));
         hint = hint.or_else(back_up);
     }
-    let shrunk = shrunk(entries, settings.shrink_alarm);
+    if let Some((problem, what)) = of_the_future(future, settings) {
+        problems.push(problem);
+        hint = hint.or(Some(what));
+    }
+    let shrunk = shrunk(past, settings.shrink_alarm);
     if !shrunk.is_empty() {
         problems.extend(shrunk);
         hint = hint
@@ -175,13 +178,14 @@ pub fn judge(
     Status {
         well: problems.is_empty(),
         backups: entries.len(),
+        future: future.iter().map(|entry| entry.name).collect(),
         newest: newest.map(|entry| Newest::of(entry, now)),
         newest_verified: verified.map(|entry| entry.name),
         newest_verified_at: verified
             .and_then(|entry| entry.manifest.as_ref().ok()?.read_back.as_ref())
             .map(|read_back| read_back.at),
         free_bytes: free,
-        newest_trial: entries
+        newest_trial: past
             .iter()
             .rev()
             .find_map(|entry| Some((entry.name, entry.manifest.as_ref().ok()?.trial.clone()?))),
@@ -193,6 +197,23 @@ pub fn judge(
         problems,
         hint,
     }
+}
+
+/// What is said of backups of the future, and what to do about them.
+fn of_the_future(future: &[Entry], settings: &Backup) -> Option<(String, String)> {
+    let first = future.first()?.name;
+    let directory = settings.directory.display();
+    let names: Vec<_> = future.iter().map(|entry| entry.name.to_string()).collect();
+    let is = if names.len() == 1 { "is" } else { "are" };
+    Some((
+        format!(
+            "{} {is} of the future; is the clock right? What is of the future is kept, and counts as no backup",
+            names.join(", ")
+        ),
+        format!(
+            "timedatectl; if the clock is right now, move it out of {directory}: mv {directory}/{first} ..."
+        ),
+    ))
 }
 
 const EXCLUDE: &str = "backup.exclude_databases in /etc/matrix-postgres/config.toml names the databases that need no \
@@ -328,6 +349,27 @@ mod tests {
                 status.problems
             );
         }
+    }
+
+    #[test]
+    fn a_backup_of_the_future_hides_nothing_of_today() {
+        let future = || entry("20301124T030000Z", Good);
+        let status = judged(&[entry("20261124T030000Z", Good), future()], &next());
+        assert_eq!(status.newest.unwrap().name.to_string(), "20261124T030000Z");
+        assert_eq!(status.newest_verified.unwrap().to_string(), "20261124T030000Z");
+        assert_eq!(status.future, [future().name]);
+        let [problem] = status.problems.as_slice() else { panic!("{:?}", status.problems) };
+        assert!(problem.starts_with("20301124T030000Z is of the future"), "{problem}");
+        let hint = status.hint.unwrap();
+        assert!(
+            hint.contains("timedatectl") && hint.contains("mv /var/backups/matrix-postgres/20301124T030000Z")
+        );
+        // An old one of today is old, although there is a newer one of the future.
+        let problems = judged(&[entry("20261120T030000Z", Good), future()], &next()).problems;
+        assert!(problems[0].contains("102 hours old"), "{problems:?}");
+        let status = judged(&[future()], &next());
+        assert!(status.newest.is_none() && status.problems[0].contains("no backup but those"));
+        assert!(status.hint.unwrap().starts_with("timedatectl"));
     }
 
     #[test]

@@ -19,7 +19,7 @@ use std::process::Command;
 pub use guard::Guard;
 pub use host::{Host, bare, tool};
 pub use limit::output_within;
-pub use process::{Child, output, run_and_quote};
+pub use process::{Child, output, output_in_silence, run_and_quote};
 pub use sandbox::Sandbox;
 pub use signal::Process;
 

@@ -8,9 +8,10 @@ use serde::{Deserialize, Serialize};
 
 use super::configuration::{self, Foreseen};
 use super::rehearsal::Rehearsal;
-use super::sessions::{self, Connected, Session};
+use super::sessions::Session;
 use super::space::{Room, Space};
 use super::transfer;
+use super::units::{self, Units};
 use crate::account::Account;
 use crate::backup::catalogue;
 use crate::config::{Method, Settings};
@@ -18,7 +19,6 @@ use crate::error::{Error, IoContext as _, Kind, Result};
 use crate::postgres::initdb::{self, Initialisation};
 use crate::postgres::{self, Connection, Contents, DataDirectory, Database, Major, ServerFacts};
 use crate::runtime::{AsUser, Runtime, output};
-use crate::systemd::Manager;
 
 /// Everything that the check looks at.
 #[derive(Debug, Clone)]
@@ -51,6 +51,8 @@ pub struct Facts {
     pub replication_refused: Option<String>,
     /// What the latest rehearsal has shown.
     pub rehearsal: Option<Rehearsal>,
+    /// When all this was so.
+    pub now: Timestamp,
     /// The path under which the old data directory will be kept, and whether something is there already.
     pub keep_path: (PathBuf, bool),
     /// Why the dump directory cannot be used, if so.
@@ -61,14 +63,8 @@ pub struct Facts {
     pub socket_directory: PathBuf,
     /// The server's unit.
     pub server_unit: String,
-    /// Units that the settings name and that do not exist.
-    pub missing_units: Vec<String>,
-    /// Units of ours that another file of the same name shadows, with that file.
-    pub shadowed: Vec<(String, PathBuf)>,
-    /// Client units that run now.
-    pub clients: Vec<String>,
-    /// Who is connected, and which unit that belongs to.
-    pub connected: Vec<Connected>,
+    /// What systemd says of the units; or why it says nothing.
+    pub units: Result<Units, String>,
     /// How long the newest trial restore took, in seconds, and when that was.
     pub trial: Option<(Timestamp, u64)>,
 }
@@ -165,7 +161,7 @@ const SHARED: &str = "SELECT pg_catalog.json_build_object(
         FROM pg_catalog.pg_db_role_setting, pg_catalog.unnest(setconfig) AS line WHERE pg_catalog.split_part(line, '=', 1) NOT LIKE '%.%'),
     'sessions', (SELECT coalesce(pg_catalog.json_agg(pg_catalog.json_build_object(
             'who', pg_catalog.format('%s@%s (%s)', usename, datname, coalesce(nullif(application_name, ''), 'unnamed')),
-            'backend', pid, 'port', CASE WHEN client_port > 0 THEN client_port END)), '[]')
+            'backend', pid, 'address', pg_catalog.host(client_addr), 'port', CASE WHEN client_port > 0 THEN client_port END)), '[]')
         FROM pg_catalog.pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_catalog.pg_backend_pid()),
     'synchronous_standbys', pg_catalog.current_setting('synchronous_standby_names'),
     'wal_level', pg_catalog.current_setting('wal_level'),
@@ -245,7 +241,6 @@ pub fn gather(settings: &Settings, runtime: &dyn Runtime, to: Option<Major>) -> 
         system_identifier: postgres::system_identifier(path).ok(),
         socket_directory: settings.socket_directory.clone(),
         server_unit: settings.server.unit.clone(),
-        missing_units: missing_units(settings),
         method: settings.upgrade.method,
         programs_together: both
             .is_some_and(|target| [current, target].iter().all(|major| runtime.programs(*major).is_some())),
@@ -254,15 +249,9 @@ pub fn gather(settings: &Settings, runtime: &dyn Runtime, to: Option<Major>) -> 
             None => None,
         },
         rehearsal: Rehearsal::read(&settings.state_directory)?,
+        now: Timestamp::now(),
         keep_path: (keep_path, kept),
-        shadowed: shadowed(),
-        clients: clients(&settings.clients.units),
-        connected: match Manager::connect() {
-            Ok(manager) => {
-                sessions::connected(cluster.as_ref().map_or(&[], |it| &it.shared.sessions), &manager)?
-            }
-            Err(_) => Vec::new(),
-        },
+        units: units::ask(settings, cluster.as_ref().map_or(&[], |cluster| &cluster.shared.sessions)),
         trial: trial(settings),
         data_directory,
         installed,
@@ -300,6 +289,7 @@ fn cluster(settings: &Settings, runtime: &dyn Runtime, installed: &[Major]) -> R
 /// What the databases took the last time that they were restored on trial.
 fn trial(settings: &Settings) -> Option<(Timestamp, u64)> {
     let backups = catalogue::list(&settings.backup.directory).unwrap_or_default();
+    let backups = catalogue::split(&backups, Timestamp::now()).0;
     let trials = backups.iter().rev().filter_map(|backup| backup.manifest.as_ref().ok()?.trial.as_ref());
     trials.into_iter().find(|trial| trial.damage.is_none()).map(|trial| (trial.at, trial.seconds))
 }
@@ -350,34 +340,4 @@ pub(super) fn size_of(directory: &Path) -> Result<u64> {
         };
     }
     Ok(bytes)
-}
-
-const UNITS: [&str; 3] =
-    ["matrix-postgres.service", "matrix-postgres-backup.service", "matrix-postgres-upgrade.service"];
-
-/// A unit in /etc of the same name wins over the packaged one: the Ansible playbook installs such.
-fn shadowed() -> Vec<(String, PathBuf)> {
-    let Ok(manager) = Manager::connect() else { return Vec::new() };
-    let file = |unit: &str| manager.unit(unit).ok().and_then(|unit| unit.fragment_path);
-    let ours = |file: &PathBuf| file.starts_with("/usr/lib/systemd") || file.starts_with("/lib/systemd");
-    UNITS
-        .into_iter()
-        .filter_map(|unit| Some((unit.to_owned(), file(unit).filter(|file| !ours(file))?)))
-        .collect()
-}
-
-fn clients(patterns: &[String]) -> Vec<String> {
-    let Ok(manager) = Manager::connect() else { return Vec::new() };
-    let found = patterns.iter().filter_map(|pattern| manager.wanted_units(pattern).ok()).flatten();
-    let units: BTreeSet<_> = found.filter(|unit| !unit.starts_with("matrix-postgres")).collect();
-    units.into_iter().collect()
-}
-
-/// Patterns may match nothing; names must be of something.
-fn missing_units(settings: &Settings) -> Vec<String> {
-    let Ok(manager) = Manager::connect() else { return Vec::new() };
-    let names = settings.clients.units.iter().filter(|entry| !entry.contains(['*', '?', '[']));
-    // The default names units that only some homeservers have.
-    let names = names.filter(|name| *name != "synapse.service").chain([&settings.server.unit]);
-    names.filter(|name| !manager.unit(name).is_ok_and(|unit| unit.exists())).cloned().collect()
 }

@@ -2,7 +2,8 @@
 //!
 //! - [`facts`]: what there is, read without changing anything
 //! - [`check`]: facts → blockers, warnings and facts, a value that prints itself
-//! - [`sessions`]: who is connected
+//! - [`units`]: what systemd says
+//! - [`sessions`], [`sockets`]: who is connected
 //! - [`choice`]: which method, and why
 //! - [`plan`]: facts and settings → what will be done
 //! - [`space`]: room on each file system
@@ -46,9 +47,11 @@ pub mod rollback;
 pub mod run;
 pub mod servers;
 pub mod sessions;
+pub mod sockets;
 pub mod space;
 pub mod status;
 pub mod transfer;
+pub mod units;
 pub mod work;
 pub mod written;
 

@@ -96,7 +96,7 @@ pub fn plan(
         way: facts.space.way(facts.data_bytes).unwrap_or(Way::Stream),
         bytes: facts.data_bytes,
         backup: settings.upgrade.backup_within.is_some_and(|within| old_enough(newest_backup, within)),
-        clients: facts.clients.clone(),
+        clients: facts.units.as_ref().map_or_else(|_| Vec::new(), |units| units.clients.clone()),
         server_unit: settings.server.unit.clone(),
         initialisation: cluster.initialisation.clone(),
         id,

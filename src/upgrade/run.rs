@@ -43,9 +43,14 @@ pub fn prepare(settings: &Settings, runtime: &dyn Runtime, to: Option<Major>) ->
         .state("nothing was stopped, and nothing was changed")
         .hint(first.unwrap_or_else(|| "matrix-postgres-upgrade check".to_owned())));
     }
+    for warning in report.warnings() {
+        log::warn!("{warning}");
+    }
     let backups = catalogue::list(&settings.backup.directory).unwrap_or_default();
-    let newest = backups.iter().rev().find(|entry| entry.is_verified()).map(|entry| entry.name.time());
-    plan(settings, &facts, newest, Timestamp::now())
+    let now = Timestamp::now();
+    let earlier = catalogue::split(&backups, now).0;
+    let newest = earlier.iter().rev().find(|entry| entry.is_verified()).map(|entry| entry.name.time());
+    plan(settings, &facts, newest, now)
 }
 
 /// Carries a plan out.

@@ -1,12 +1,12 @@
 //! Who is connected to the server, and which unit each belongs to: what nobody stops loses its connection.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::Result;
-use crate::runtime::{bare, output, tool};
-use crate::systemd::Manager;
+use super::sockets::Clients;
+use crate::error::{Error, Kind, Result};
 
 /// A session as the server sees it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -15,8 +15,18 @@ pub struct Session {
     pub who: String,
     /// The process that serves it.
     pub backend: u32,
+    /// The client's address; nothing if it comes by the Unix socket.
+    #[serde(default)]
+    pub address: Option<IpAddr>,
     /// The client's port; nothing if it comes by the Unix socket.
     pub port: Option<u16>,
+}
+
+impl Session {
+    /// Whether its client is on this machine for certain.
+    fn is_local(&self) -> bool {
+        self.address.is_none_or(|address| address.to_canonical().is_loopback())
+    }
 }
 
 /// Sessions of one kind.
@@ -30,23 +40,24 @@ pub struct Connected {
     pub count: usize,
 }
 
-/// Finds the units of these sessions' clients. Where ss(8) is not installed, none is found.
+/// Those of one kind together, the most numerous first; `unit_of` tells the unit of a process.
 ///
 /// # Errors
-/// If systemd cannot be asked.
-pub fn connected(sessions: &[Session], manager: &Manager) -> Result<Vec<Connected>> {
-    let clients = match tool("ss", "iproute2") {
-        Ok(program) => {
-            let mut command = bare(&program);
-            command.args(["--unix", "--tcp", "--processes", "--numeric", "--no-header"]);
-            Clients::parse(&String::from_utf8_lossy(&output(command, "ss", &[])?))
-        }
-        Err(_) => Clients::default(),
-    };
+/// [`Kind::Program`] if none is found of all those that must be there.
+pub(super) fn connected(
+    sessions: &[Session],
+    clients: &Clients,
+    unit_of: impl Fn(u32) -> Option<String>,
+) -> Result<Vec<Connected>> {
+    let mut local = sessions.iter().filter(|session| session.is_local()).peekable();
+    if local.peek().is_some() && local.all(|session| clients.processes(session).is_empty()) {
+        let message = "of all that are connected, none is in the list of the machine's connections";
+        return Err(Error::new(Kind::Program, message));
+    }
     let mut counts: BTreeMap<(String, Option<String>), usize> = BTreeMap::new();
     for session in sessions {
         // Who has gone meanwhile belongs to no unit.
-        let unit = clients.process(session).and_then(|pid| manager.unit_of(pid).ok().flatten());
+        let unit = clients.processes(session).iter().find_map(|pid| unit_of(*pid));
         *counts.entry((session.who.clone(), unit)).or_default() += 1;
     }
     let mut connected: Vec<_> =
@@ -55,78 +66,37 @@ pub fn connected(sessions: &[Session], manager: &Manager) -> Result<Vec<Connecte
     Ok(connected)
 }
 
-/// Both ends of the connections of this machine.
-#[derive(Debug, Default, PartialEq, Eq)]
-struct Clients {
-    /// Of a process that serves a Unix socket: the numbers of the sockets at the other ends.
-    peers: BTreeMap<u32, Vec<u64>>,
-    /// Whose Unix socket it is, by its number.
-    sockets: BTreeMap<u64, u32>,
-    /// Whose TCP port it is.
-    ports: BTreeMap<u16, u32>,
-}
-
-impl Clients {
-    /// Takes apart what ss prints: kind, state, two lengths of queues, the two ends, and who has the first of them.
-    fn parse(text: &str) -> Self {
-        let mut clients = Self::default();
-        for line in text.lines() {
-            let words: Vec<_> = line.split_whitespace().collect();
-            let Some(pid) =
-                line.split_once("pid=").and_then(|(_, rest)| rest.split(',').next()?.parse().ok())
-            else {
-                continue;
-            };
-            match words.as_slice() {
-                // Path (or *), number, then the same of the other end.
-                ["u_str", _, _, _, _, number, _, peer, ..] => {
-                    if let (Ok(number), Ok(peer)) = (number.parse(), peer.parse()) {
-                        clients.sockets.insert(number, pid);
-                        clients.peers.entry(pid).or_default().push(peer);
-                    }
-                }
-                ["tcp", _, _, _, local, ..] => {
-                    if let Some(port) = local.rsplit(':').next().and_then(|port| port.parse().ok()) {
-                        clients.ports.insert(port, pid);
-                    }
-                }
-                _ => {}
-            }
-        }
-        clients
-    }
-
-    /// The client's process.
-    fn process(&self, session: &Session) -> Option<u32> {
-        if let Some(port) = session.port {
-            return self.ports.get(&port).copied();
-        }
-        let peers = self.peers.get(&session.backend)?;
-        // Other sockets of a backend lead to the server itself.
-        peers.iter().filter_map(|peer| self.sockets.get(peer)).find(|pid| **pid != session.backend).copied()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const SS: &str = "\
-u_seq ESTAB 0      0                                  * 49902  * 0      users:((\"systemd-nspawn\",pid=25854,fd=14))
-u_str ESTAB 0      0   /run/matrix-postgres/.s.PGSQL.5432 20871 * 20870 users:((\"postgres\",pid=777,fd=9))
-u_str ESTAB 0      0                                  * 20870 * 20871 users:((\"python\",pid=888,fd=12))
-u_str ESTAB 0      0                                  * 1058  * 1057
-tcp   ESTAB 0      0                   127.0.0.1:5432    127.0.0.1:40000 users:((\"postgres\",pid=778,fd=9))
-tcp   ESTAB 0      0                   127.0.0.1:40000   127.0.0.1:5432  users:((\"mautrix-signal\",pid=999,fd=7))
-";
+    fn session(backend: u32, address: Option<&str>, port: Option<u16>) -> Session {
+        Session { who: "x".into(), backend, address: address.map(|text| text.parse().unwrap()), port }
+    }
 
     #[test]
-    fn the_other_end_of_a_session_is_found() {
-        let clients = Clients::parse(SS);
-        let session = |backend, port| Session { who: "x".into(), backend, port };
-        assert_eq!(clients.process(&session(777, None)), Some(888));
-        assert_eq!(clients.process(&session(778, Some(40000))), Some(999));
-        assert_eq!(clients.process(&session(779, None)), None);
-        assert_eq!(clients.process(&session(779, Some(1))), None);
+    fn a_list_in_which_nobody_is_found_is_no_list() {
+        let none = Clients::default();
+        let unit_of = |_| Some("x.service".to_owned());
+        assert_eq!(connected(&[], &none, unit_of).unwrap(), []);
+        let remote = session(1, Some("192.0.2.1"), Some(40000));
+        let found = connected(std::slice::from_ref(&remote), &none, unit_of).unwrap();
+        assert_eq!((found.len(), &found[0].unit), (1, &None));
+        for local in [session(1, None, None), session(1, Some("127.0.0.1"), Some(40000))] {
+            assert!(connected(&[local, remote.clone()], &none, unit_of).is_err());
+        }
+    }
+
+    #[test]
+    fn sessions_of_one_unit_are_one_entry_with_their_number() {
+        let text = "u_str ESTAB 0 0 /run/x/.s.PGSQL.5432 2 * 1 users:((\"postgres\",pid=7,fd=9))\n\
+                    u_str ESTAB 0 0 * 1 * 2 users:((\"a\",pid=8,fd=3),(\"b\",pid=9,fd=3))\n\
+                    tcp ESTAB 0 0 127.0.0.1:40000 127.0.0.1:5432 users:((\"b\",pid=9,fd=4))";
+        let sessions =
+            [session(7, None, None), session(77, Some("127.0.0.1"), Some(40000)), session(78, None, None)];
+        let unit_of = |pid| (pid == 9).then(|| "b.service".to_owned());
+        let found = connected(&sessions, &Clients::parse(text), unit_of).unwrap();
+        let found: Vec<_> = found.iter().map(|it| (it.unit.as_deref(), it.count)).collect();
+        assert_eq!(found, [(Some("b.service"), 2), (None, 1)]);
     }
 }

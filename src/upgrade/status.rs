@@ -8,10 +8,13 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use super::exchange::exists;
+use super::facts::size_of;
 use super::journal::{Entry, Journal, Outcome};
-use super::rehearsal::Rehearsal;
+use super::rehearsal::{Aim, Rehearsal};
+use crate::config::Settings;
 use crate::error::Result;
-use crate::postgres::Major;
+use crate::postgres::{Contents, DataDirectory, Major};
+use crate::runtime::Runtime;
 
 /// The answer to `status`.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -30,6 +33,8 @@ pub struct Status {
     pub kept: Vec<Kept>,
     /// What the latest rehearsal has shown.
     pub rehearsal: Option<Rehearsal>,
+    /// Why that says nothing of an upgrade that was begun now, if so.
+    pub rehearsal_outdated: Option<String>,
     /// Files that are no journals, and tell nothing of an upgrade.
     pub unusable: Vec<PathBuf>,
 }
@@ -49,16 +54,33 @@ pub struct Kept {
     pub days: i64,
 }
 
-/// Reads the journals.
+/// Reads the journals, and looks at what there is.
 ///
 /// # Errors
 /// As [`Journal::read`].
-pub fn status(state_directory: &Path, now: Timestamp) -> Result<Status> {
+pub fn status(settings: &Settings, runtime: &dyn Runtime, now: Timestamp) -> Result<Status> {
+    let state_directory = &settings.state_directory;
     let all = Journal::all(state_directory)?;
     let kept = all.iter().filter_map(|entry| kept(entry, now)).filter(|kept| exists(&kept.path)).collect();
     let rehearsal = Rehearsal::read(state_directory)?;
     let unusable = Journal::unusable(state_directory)?;
-    Ok(Status { rehearsal, unusable, ..judge(all.into_iter().next(), kept) })
+    let outdated = |rehearsal: &Rehearsal| rehearsal.outdated(&aim(settings, runtime), now);
+    let rehearsal_outdated = rehearsal.as_ref().and_then(outdated);
+    Ok(Status { rehearsal, rehearsal_outdated, unusable, ..judge(all.into_iter().next(), kept) })
+}
+
+/// As far as it is known without asking the server.
+fn aim(settings: &Settings, runtime: &dyn Runtime) -> Aim {
+    let from = match DataDirectory::read(&settings.data_directory, Path::new("/proc")) {
+        Ok(DataDirectory { contents: Contents::Cluster(from), .. }) => Some(from),
+        _ => None,
+    };
+    Aim {
+        from,
+        to: settings.upgrade.to.or(runtime.majors().last().copied()),
+        method: settings.upgrade.method,
+        data_bytes: size_of(&settings.data_directory).ok(),
+    }
 }
 
 fn kept(entry: &Entry, now: Timestamp) -> Option<Kept> {
@@ -110,6 +132,7 @@ fn judge(latest: Option<Entry>, kept: Vec<Kept>) -> Status {
         latest,
         kept,
         rehearsal: None,
+        rehearsal_outdated: None,
         unusable: Vec::new(),
     }
 }
@@ -131,6 +154,9 @@ impl fmt::Display for Status {
         }
         if let Some(rehearsal) = &self.rehearsal {
             write!(f, "\n{rehearsal}")?;
+            if let Some(reason) = &self.rehearsal_outdated {
+                write!(f, "; this does not count any more: {reason}")?;
+            }
         }
         for file in &self.unusable {
             write!(f, "\nno journal of an upgrade, and not used: {}", file.display())?;
@@ -166,6 +192,7 @@ pub fn report(entry: &Entry) -> String {
 mod tests {
     use super::*;
     use crate::upgrade::journal::{Ended, Step, tests::entry};
+    use crate::upgrade::rehearsal::tests::rehearsal;
 
     #[test]
     fn a_sentence_says_where_things_stand() {
@@ -178,6 +205,16 @@ mod tests {
         assert!(
             returned.sentence.contains("stays on PostgreSQL 15") && returned.sentence.contains("no space")
         );
+    }
+
+    #[test]
+    fn a_rehearsal_that_does_not_count_is_told_with_the_reason() {
+        let status = Status {
+            rehearsal: Some(rehearsal()),
+            rehearsal_outdated: Some("it is 31 days old".into()),
+            ..judge(None, vec![])
+        };
+        assert!(status.to_string().contains("; this does not count any more: it is 31 days old"), "{status}");
     }
 
     #[test]

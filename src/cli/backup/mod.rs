@@ -14,6 +14,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use indicatif::{DecimalBytes, HumanCount};
+use jiff::Timestamp;
 use nix::unistd::geteuid;
 
 use crate::account::Account;
@@ -142,7 +143,7 @@ fn become_owner(settings: &Settings) -> Result<()> {
 
 fn verify(settings: &Settings, name: Option<&str>, dry_run: bool, identity: Option<&Path>) -> Result<()> {
     let backups = &settings.backup.directory;
-    let Entry { name, path, manifest } = catalogue::find(backups, name)?;
+    let Entry { name, path, manifest } = catalogue::find(backups, name, Timestamp::now())?;
     let manifest = manifest?;
     if dry_run {
         return crate::cli::print(&format!(

@@ -65,7 +65,7 @@ pub(super) fn restore(settings: &Settings, arguments: &Arguments) -> Result<()> 
         let roles = postgres::roles(&session)?;
         classic::read(Path::new(&arguments.name), name, owner, facts, &roles, &host, progress.as_mut())?
     } else {
-        catalogue::find(&settings.backup.directory, Some(&arguments.name))?
+        catalogue::find(&settings.backup.directory, Some(&arguments.name), Timestamp::now())?
     };
     let existing: Vec<_> = databases.into_iter().map(|database| database.name).collect();
     let wish = restore::Wish {
@@ -91,7 +91,7 @@ pub(super) fn restore(settings: &Settings, arguments: &Arguments) -> Result<()> 
 }
 
 fn roles(settings: &Settings, arguments: &Arguments) -> Result<()> {
-    let entry = catalogue::find(&settings.backup.directory, Some(&arguments.name))?;
+    let entry = catalogue::find(&settings.backup.directory, Some(&arguments.name), Timestamp::now())?;
     if arguments.dry_run {
         return crate::cli::print(&format!(
             "bring back the roles of {} that are not there\n",

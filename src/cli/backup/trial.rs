@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use jiff::Timestamp;
+
 use crate::backup::catalogue::{self, Entry};
 use crate::backup::load::Source;
 use crate::backup::{create, directory, trial};
@@ -20,7 +22,7 @@ pub(super) fn trial(
 ) -> Result<()> {
     let backups = &settings.backup.directory;
     let host = crate::cli::host(settings);
-    let entry = catalogue::find(backups, name)?;
+    let entry = catalogue::find(backups, name, Timestamp::now())?;
     let mut manifest = crate::backup::manifest::Manifest::load(&entry.path)?;
     if let Err(error) = &entry.manifest {
         return Err(Error::new(error.kind(), error.to_string()));

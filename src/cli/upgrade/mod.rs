@@ -18,7 +18,7 @@ use crate::runtime::{Guard, interrupt};
 use crate::systemd::{Manager, notify};
 use crate::upgrade::journal::{Journal, Step, legacy};
 use crate::upgrade::recover::{self, Recovered};
-use crate::upgrade::{check, gather, rehearsal, rollback, run, status, written};
+use crate::upgrade::{check, gather, rehearsal, rollback, run, sockets, status, written};
 
 /// Carry the homeserver's databases to another major version of PostgreSQL.
 ///
@@ -105,6 +105,9 @@ enum Verb {
         #[arg(long)]
         dry_run: bool,
     },
+    /// Print the machine's connections: by a unit of its own, for one that does not see them
+    #[command(hide = true)]
+    Connections,
     /// Take over the journals that versions before 2026-12 have left (for the package)
     #[command(hide = true)]
     TakeOver,
@@ -157,6 +160,10 @@ impl Target {
 /// # Errors
 /// See [`run`](mod@run), [`recover`](mod@recover) and [`status`](mod@status).
 pub fn run(arguments: Arguments) -> Result<ExitCode> {
+    // Whoever asks has another configuration, maybe.
+    if let Some(Verb::Connections) = arguments.verb {
+        return crate::cli::print(&sockets::look()?).map(|()| ExitCode::SUCCESS);
+    }
     let config = arguments.config.as_deref();
     let mut settings = config::load(config)?;
     let bare = Verb::Run { target: Target::default(), dry_run: false, pause: None };
@@ -186,7 +193,7 @@ pub fn run(arguments: Arguments) -> Result<ExitCode> {
             }
         }
         Verb::Status { json } => {
-            let status = status::status(&settings.state_directory, Timestamp::now())?;
+            let status = status::status(&settings, &crate::cli::host(&settings), Timestamp::now())?;
             match json {
                 true => crate::cli::print_json(&status)?,
                 false => crate::cli::print(&format!("{status}\n"))?,
@@ -194,7 +201,7 @@ pub fn run(arguments: Arguments) -> Result<ExitCode> {
         }
         Verb::Recover { at_boot, pause, dry_run } => {
             if dry_run {
-                let status = status::status(&settings.state_directory, Timestamp::now())?;
+                let status = status::status(&settings, &crate::cli::host(&settings), Timestamp::now())?;
                 let what = if status.open { status.sentence.as_str() } else { Recovered::Nothing.message() };
                 crate::cli::print(&format!("{what}\n"))?;
                 return Ok(ExitCode::SUCCESS);
@@ -206,6 +213,7 @@ pub fn run(arguments: Arguments) -> Result<ExitCode> {
             notify::ready();
             log::info!("{}", done.message());
         }
+        Verb::Connections => {}
         Verb::TakeOver => legacy::take_over(&settings)?,
         Verb::Compare(asked) => return compare::run(&settings, &asked),
         Verb::Rollback { yes, dry_run, pause } => {

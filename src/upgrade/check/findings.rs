@@ -4,12 +4,16 @@ use indicatif::DecimalBytes;
 
 use super::{Finding, Weight};
 use crate::config::Method;
-use crate::postgres::{Major, identifier};
+use crate::postgres::{Contents, Major, identifier};
 use crate::upgrade::choice::{Obstacle, obstacles};
 use crate::upgrade::configuration::Foreseen;
 use crate::upgrade::facts::{CatalogSetting, Cluster, Facts, Shared};
+use crate::upgrade::rehearsal::Aim;
 use crate::upgrade::sessions::Connected;
 use crate::upgrade::transfer::Way;
+use crate::upgrade::units::Units;
+
+const WHO: &str = "matrix-postgres-cli -c 'SELECT * FROM pg_catalog.pg_stat_activity' shows the sessions; iproute2 brings ss";
 
 /// What was found so far.
 #[derive(Default)]
@@ -117,8 +121,21 @@ impl Findings {
     /// As far as it is known.
     fn duration(&mut self, facts: &Facts, method: Method) {
         if let Some(rehearsal) = &facts.rehearsal {
-            let weight = if rehearsal.went_well() { Weight::Fact } else { Weight::Warning };
-            return self.add(weight, rehearsal.to_string(), None);
+            let aim = Aim {
+                from: match facts.data_directory.contents {
+                    Contents::Cluster(from) => Some(from),
+                    _ => None,
+                },
+                to: facts.target,
+                method: Some(method),
+                data_bytes: Some(facts.data_bytes),
+            };
+            let Some(reason) = rehearsal.outdated(&aim, facts.now) else {
+                let weight = if rehearsal.went_well() { Weight::Fact } else { Weight::Warning };
+                return self.add(weight, rehearsal.to_string(), None);
+            };
+            let message = format!("the rehearsal at {:.0} does not count: {reason}", rehearsal.at);
+            self.add(Weight::Fact, message, None);
         }
         if let (Some((at, seconds)), Method::Dump) = (facts.trial, method) {
             let message = format!(
@@ -289,13 +306,23 @@ impl Findings {
                 None,
             );
         }
-        self.sessions(facts);
     }
 
-    fn sessions(&mut self, facts: &Facts) {
-        for Connected { who, unit, count } in &facts.connected {
+    /// Who is not stopped is cut off; that it cannot be told who that is, is told.
+    fn sessions(&mut self, units: &Units, server: &str) {
+        let connected = match &units.connected {
+            Ok(connected) => connected,
+            Err(reason) => {
+                return self.add(
+                    Weight::Warning,
+                    format!("it is not known which units are connected to the server: {reason}"),
+                    Some(WHO),
+                );
+            }
+        };
+        for Connected { who, unit, count } in connected {
             match unit {
-                Some(unit) if !facts.clients.contains(unit) => self.add(
+                Some(unit) if !units.clients.contains(unit) && unit != server => self.add(
                     Weight::Warning,
                     format!("connected: {who}, {count} times, of {unit}, which nobody stops: it will be cut off"),
                     Some("clients.units in /etc/matrix-postgres/config.toml names what is stopped and started again"),
@@ -349,21 +376,32 @@ impl Findings {
     }
 
     pub(super) fn units(&mut self, facts: &Facts) {
-        for unit in &facts.missing_units {
+        let units = match &facts.units {
+            Ok(units) => units,
+            Err(reason) => {
+                return self.add(
+                    Weight::Blocker,
+                    format!("systemd cannot be asked which units there are, and which of them run: {reason}"),
+                    Some("systemctl status dbus.service"),
+                );
+            }
+        };
+        self.sessions(units, &facts.server_unit);
+        for unit in &units.missing {
             self.add(
                 Weight::Blocker,
                 format!("there is no unit {unit}"),
                 Some("clients and server.unit in /etc/matrix-postgres/config.toml name units"),
             );
         }
-        for (unit, file) in &facts.shadowed {
+        for (unit, file) in &units.shadowed {
             self.add(
                 Weight::Blocker,
                 format!("{unit} is shadowed by {}, which is not ours", file.display()),
                 Some(&format!("systemctl cat {unit} shows it; disable what installed it")),
             );
         }
-        match facts.clients.is_empty() {
+        match units.clients.is_empty() {
             true => self.add(
                 Weight::Warning,
                 "no unit of a client runs; those that are started by other means must be stopped by hand",
@@ -372,7 +410,7 @@ impl Findings {
             false => {
                 self.add(
                     Weight::Fact,
-                    format!("to be stopped and started: {}", facts.clients.join(", ")),
+                    format!("to be stopped and started: {}", units.clients.join(", ")),
                     None,
                 );
             }

@@ -36,6 +36,16 @@ pub struct Finding {
     pub hint: Option<String>,
 }
 
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)?;
+        match &self.hint {
+            Some(hint) => write!(f, "\nHINT: {hint}"),
+            None => Ok(()),
+        }
+    }
+}
+
 /// The answer to `check`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Report {
@@ -57,7 +67,16 @@ impl Report {
 
     /// What stands in the way.
     pub fn blockers(&self) -> impl Iterator<Item = &Finding> {
-        self.findings.iter().filter(|finding| finding.weight == Weight::Blocker)
+        self.of(Weight::Blocker)
+    }
+
+    /// What somebody should know who begins one.
+    pub fn warnings(&self) -> impl Iterator<Item = &Finding> {
+        self.of(Weight::Warning)
+    }
+
+    fn of(&self, weight: Weight) -> impl Iterator<Item = &Finding> {
+        self.findings.iter().filter(move |finding| finding.weight == weight)
     }
 }
 

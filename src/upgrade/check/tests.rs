@@ -5,8 +5,10 @@ use crate::postgres::initdb::Initialisation;
 use crate::postgres::{DataDirectory, ServerFacts};
 use crate::upgrade::configuration::Foreseen;
 use crate::upgrade::facts::{CatalogSetting, Cluster, Contained, Shared};
+use crate::upgrade::rehearsal::tests::rehearsal;
 use crate::upgrade::sessions::Connected;
 use crate::upgrade::space::tests::space;
+use crate::upgrade::units::Units;
 
 fn facts() -> Facts {
     Facts {
@@ -44,15 +46,18 @@ fn facts() -> Facts {
         programs_together: true,
         replication_refused: None,
         rehearsal: None,
+        now: jiff::Timestamp::UNIX_EPOCH,
         dump_directory_problem: None,
         socket_directory: "/run/matrix-postgres".into(),
         system_identifier: Some("1".into()),
         server_unit: "matrix-postgres.service".into(),
-        missing_units: vec![],
         keep_path: ("/d/kept".into(), false),
-        shadowed: vec![],
-        clients: vec!["matrix-synapse.service".into()],
-        connected: vec![],
+        units: Ok(Units {
+            missing: vec![],
+            shadowed: vec![],
+            clients: vec!["matrix-synapse.service".into()],
+            connected: Ok(vec![]),
+        }),
         trial: None,
     }
 }
@@ -64,6 +69,10 @@ fn shared() -> Shared {
         free_replication_slots: 10,
         ..Shared::default()
     }
+}
+
+fn units(facts: &mut Facts) -> &mut Units {
+    facts.units.as_mut().unwrap()
 }
 
 fn cluster(facts: &mut Facts) -> &mut Cluster {
@@ -89,7 +98,7 @@ fn a_homeserver_as_it_should_be_can_be_upgraded() {
 #[test]
 fn everything_that_would_stop_it_half_way_is_found_beforehand() {
     type Change = fn(&mut Facts);
-    let cases: [(Change, &str); 21] = [
+    let cases: [(Change, &str); 22] = [
         (|facts| facts.target = Some(Major(15)), "15 is not newer"),
         (|facts| facts.target = Some(Major(18)), "PostgreSQL 18, the target, is not installed"),
         (|facts| facts.installed = vec![Major(17)], "PostgreSQL 15, the cluster's own, is not installed"),
@@ -111,8 +120,12 @@ fn everything_that_would_stop_it_half_way_is_found_beforehand() {
             },
             "method online is not possible: wal_level is minimal",
         ),
-        (|facts| facts.missing_units = vec!["x.service".into()], "no unit x.service"),
+        (|facts| units(facts).missing = vec!["x.service".into()], "no unit x.service"),
         (|facts| facts.system_identifier = Some("2".into()), "is not that of /d/data"),
+        (
+            |facts| facts.units = Err("no bus".into()),
+            "systemd cannot be asked which units there are, and which of them run: no bus",
+        ),
         (|facts| facts.cluster = None, "is not running"),
         (|facts| facts.target_extensions.clear(), "extension plpgsql of database \"homeserver\""),
         (|facts| cluster(facts).shared.synchronous_standbys = "*".into(), "every commit would wait"),
@@ -135,7 +148,7 @@ fn everything_that_would_stop_it_half_way_is_found_beforehand() {
             "setting old_snapshot_threshold, which ALTER ROLE ALL SET",
         ),
         (
-            |facts| facts.shadowed = vec![("matrix-postgres.service".into(), "/etc/x".into())],
+            |facts| units(facts).shadowed = vec![("matrix-postgres.service".into(), "/etc/x".into())],
             "shadowed by /etc/x",
         ),
     ];
@@ -158,22 +171,51 @@ fn who_is_cut_off_is_known_and_how_long_it_may_take() {
         unit: unit.map(str::to_owned),
         count: 3,
     };
-    facts.connected = vec![
+    units(&mut facts).connected = Ok(vec![
         connected("synapse@homeserver (unnamed)", Some("matrix-synapse.service")),
         connected("grafana@homeserver (x)", Some("grafana.service")),
+        connected("other@homeserver (fdw)", Some("matrix-postgres.service")),
         connected("postgres@postgres (psql)", None),
-    ];
+    ]);
     facts.method = Some(Method::Dump);
     facts.trial = Some((jiff::Timestamp::UNIX_EPOCH, 40));
     let text = check(&facts).to_string();
     for expected in [
         "fact     connected: synapse@homeserver (unnamed), 3 times, of matrix-synapse.service\n",
         "warning  connected: grafana@homeserver (x), 3 times, of grafana.service, which nobody stops",
+        "fact     connected: other@homeserver (fdw), 3 times, of matrix-postgres.service\n",
         "fact     connected: postgres@postgres (psql), 3 times\n",
         "took 40 s: users will wait",
     ] {
         assert!(text.contains(expected), "{expected}: {text}");
     }
+}
+
+#[test]
+fn only_a_rehearsal_of_such_an_upgrade_is_one() {
+    let mut facts = facts();
+    facts.data_bytes = 1_000_000_000;
+    facts.rehearsal = Some(rehearsal());
+    let text = check(&facts).to_string();
+    assert!(text.contains("it goes; users wait 3.5 s") && !text.contains("has not been rehearsed"), "{text}");
+    facts.method = Some(Method::Dump);
+    let text = check(&facts).to_string();
+    for expected in [
+        "fact     the rehearsal at 1970-01-01T00:00:00Z does not count: it was by method online",
+        "fact     it has not been rehearsed",
+    ] {
+        assert!(text.contains(expected) && !text.contains("it goes"), "{expected}: {text}");
+    }
+}
+
+#[test]
+fn that_it_is_not_known_who_is_connected_is_told() {
+    let mut facts = facts();
+    units(&mut facts).connected = Err("ss failed".into());
+    let report = check(&facts);
+    assert!(report.is_possible(), "{report}");
+    let finding = report.findings.iter().find(|finding| finding.weight == Weight::Warning).unwrap();
+    assert_eq!(finding.message, "it is not known which units are connected to the server: ss failed");
 }
 
 #[test]
@@ -183,7 +225,7 @@ fn what_only_needs_to_be_known_stops_nothing() {
         Foreseen::Change("the setting wal_keep_segments becomes a comment".into()),
         Foreseen::Note("my.conf is carried".into()),
     ];
-    facts.clients.clear();
+    units(&mut facts).clients.clear();
     facts.keep_path.1 = true;
     cluster(&mut facts).shared = Shared {
         md5_roles: vec!["synapse".into()],

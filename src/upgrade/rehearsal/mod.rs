@@ -6,7 +6,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use indicatif::DecimalBytes;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use self::attempt::{Parts, attempt};
@@ -40,6 +40,9 @@ pub struct Rehearsal {
     pub durations: Vec<(Step, f64)>,
     /// Bytes that it has taken on the disk.
     pub bytes: u64,
+    /// Bytes of the data directory then; nothing of versions that did not write it down.
+    #[serde(default)]
+    pub data_bytes: Option<u64>,
     /// Why it did not go, if so.
     pub problem: Option<String>,
 }
@@ -65,6 +68,38 @@ impl Rehearsal {
         files::replace(&file, &(text + "\n"))
     }
 
+    /// Why it says nothing of an upgrade like this, if so.
+    pub fn outdated(&self, aim: &Aim, now: Timestamp) -> Option<String> {
+        let Self { from, to, method, .. } = self;
+        if let Some(aim) = aim.from.filter(|aim| aim != from) {
+            return Some(format!("it was of a cluster of version {from}, and this one is of {aim}"));
+        }
+        if let Some(aim) = aim.to.filter(|aim| aim != to) {
+            return Some(format!("it went to version {to}, and the upgrade goes to {aim}"));
+        }
+        if let Some(aim) = aim.method.filter(|aim| aim != method) {
+            return Some(format!("it was by method {method}, and the upgrade is by method {aim}"));
+        }
+        let age = now.duration_since(self.at);
+        if age > OLDEST {
+            return Some(format!(
+                "it is {} days old, and {} are allowed",
+                age.as_hours() / 24,
+                OLDEST.as_hours() / 24
+            ));
+        }
+        if age < -CLOCKS_DIFFER {
+            return Some("it is of the future".to_owned());
+        }
+        match (self.data_bytes, aim.data_bytes) {
+            (Some(then), Some(now)) if now > then.saturating_add(then / 2) => {
+                let (then, now) = (DecimalBytes(then), DecimalBytes(now));
+                Some(format!("the data directory had {then}, and has grown to {now}"))
+            }
+            _ => None,
+        }
+    }
+
     /// Whether the upgrade would.
     pub fn went_well(&self) -> bool {
         self.problem.is_none()
@@ -76,6 +111,25 @@ impl Rehearsal {
         parts.map(|(_, seconds)| seconds).sum()
     }
 }
+
+/// What an upgrade would be that was begun now, as far as it is known.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Aim {
+    /// The old version.
+    pub from: Option<Major>,
+    /// The new version.
+    pub to: Option<Major>,
+    /// How.
+    pub method: Option<Method>,
+    /// Bytes of the data directory.
+    pub data_bytes: Option<u64>,
+}
+
+/// What was tried longer ago was tried with another configuration, other packages and other data.
+const OLDEST: SignedDuration = SignedDuration::from_hours(30 * 24);
+
+/// By so much.
+const CLOCKS_DIFFER: SignedDuration = SignedDuration::from_mins(5);
 
 impl fmt::Display for Rehearsal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -135,6 +189,7 @@ pub fn rehearse(
         method: plan.method,
         durations: Vec::new(),
         bytes: 0,
+        data_bytes: Some(plan.bytes),
         problem: None,
     };
     let mut parts = Parts::of(&mut rehearsal);
@@ -300,10 +355,10 @@ fn left(data_directory: &Path) -> Result<Vec<PathBuf>> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
-    fn rehearsal() -> Rehearsal {
+    pub(crate) fn rehearsal() -> Rehearsal {
         Rehearsal {
             at: Timestamp::UNIX_EPOCH,
             from: Major(15),
@@ -311,6 +366,7 @@ mod tests {
             method: Method::Online,
             durations: vec![(Step::Copying, 60.0), (Step::Promoting, 0.5), (Step::Upgrading, 3.0)],
             bytes: 3_000_000_000,
+            data_bytes: Some(1_000_000_000),
             problem: None,
         }
     }
@@ -323,6 +379,38 @@ mod tests {
             text.contains("it goes; users wait 3.5 s beside") && text.contains("3.00 GB of disk"),
             "{text}"
         );
+    }
+
+    #[test]
+    fn one_of_another_upgrade_of_long_ago_or_of_less_data_does_not_count() {
+        let aim = Aim {
+            from: Some(Major(15)),
+            to: Some(Major(17)),
+            method: Some(Method::Online),
+            data_bytes: Some(1_500_000_000),
+        };
+        let outdated = |aim: Aim, days: i64| {
+            rehearsal().outdated(&aim, Timestamp::from_second(days * 86_400).unwrap()).unwrap_or_default()
+        };
+        assert_eq!(outdated(aim, 30), "");
+        assert_eq!(outdated(Aim::default(), 0), "");
+        for (aim, days, expected) in [
+            (Aim { from: Some(Major(17)), ..aim }, 0, "of version 15, and this one is of 17"),
+            (Aim { to: Some(Major(18)), ..aim }, 0, "went to version 17, and the upgrade goes to 18"),
+            (
+                Aim { method: Some(Method::Dump), ..aim },
+                0,
+                "by method online, and the upgrade is by method dump",
+            ),
+            (aim, 31, "31 days old, and 30 are allowed"),
+            (aim, -1, "of the future"),
+            (Aim { data_bytes: Some(1_500_000_001), ..aim }, 0, "had 1.00 GB, and has grown to 1.50 GB"),
+        ] {
+            assert!(outdated(aim, days).contains(expected), "{expected}: {}", outdated(aim, days));
+        }
+        // Versions before this one did not write down how much there was.
+        let old = Rehearsal { data_bytes: None, ..rehearsal() };
+        assert_eq!(old.outdated(&Aim { data_bytes: Some(u64::MAX), ..aim }, old.at), None);
     }
 
     #[test]
