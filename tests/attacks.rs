@@ -187,3 +187,257 @@ fn what_runs_in_a_private_server_runs_no_program_and_reaches_no_other_file() {
     machine.ok("! journalctl --no-pager | grep 'are not in a sandbox'");
     assert_eq!(sql(&machine, "homeserver", "SELECT count(*) FROM public.trap"), "2");
 }
+
+const BACKUP: &str = "systemctl start matrix-postgres-backup.service";
+const NEWEST: &str =
+    "name=$(ls /var/backups/matrix-postgres | tail -n 1); matrix-postgres-backup restore $name --yes";
+
+/// What a function of an owner's tries wherever it is called; it needs a session of a superuser's.
+const TRY: &str = r"
+    CREATE FUNCTION public.pwn(what text) RETURNS bool LANGUAGE plpgsql AS $$DECLARE attempt text; BEGIN
+        FOREACH attempt IN ARRAY ARRAY['RESET SESSION AUTHORIZATION', 'SET SESSION AUTHORIZATION postgres', 'SET ROLE none',
+            'SELECT pg_catalog.set_config(''session_authorization'', ''postgres'', false)', 'ALTER ROLE synapse SUPERUSER',
+            'COPY (SELECT 1) TO PROGRAM ''touch /matrix/postgres/PWNED''']
+        LOOP
+            BEGIN EXECUTE attempt; EXCEPTION WHEN others THEN NULL; END;
+        END LOOP;
+        RETURN true; END$$;
+    CREATE FUNCTION public.pwn(n int) RETURNS int IMMUTABLE LANGUAGE plpgsql
+        AS $$BEGIN PERFORM public.pwn(''); RETURN n; END$$;
+";
+
+/// Everything that is evaluated while a dump is loaded.
+const EVALUATED: &str = r"
+    CREATE TABLE public.of_check (n int CHECK (public.pwn('check')));
+    INSERT INTO public.of_check SELECT pg_catalog.generate_series(1, 3);
+    CREATE TABLE public.of_xml (n int CHECK (pg_catalog.query_to_xml('SELECT public.pwn(1)', true, true, '') IS NOT NULL));
+    INSERT INTO public.of_xml VALUES (1);
+    CREATE DOMAIN public.evil AS int CHECK (public.pwn('domain'));
+    CREATE TYPE public.pair AS (a public.evil[], b int);
+    CREATE TABLE public.of_domain (p public.pair); INSERT INTO public.of_domain VALUES (ROW(ARRAY[1, 2], 3));
+    CREATE TABLE public.of_generated (n int, m int GENERATED ALWAYS AS (public.pwn(n)) STORED);
+    INSERT INTO public.of_generated VALUES (1);
+    CREATE TABLE public.of_partitions (n int) PARTITION BY LIST (n);
+    CREATE INDEX ON public.of_partitions ((n + public.pwn(1)));
+    CREATE TABLE public.of_partition PARTITION OF public.of_partitions (CHECK (public.pwn('partition'))) FOR VALUES IN (1);
+    INSERT INTO public.of_partitions VALUES (1);
+    -- Constraints that pg_dump leaves until the rows are there.
+    CREATE TABLE public.of_row (n int); INSERT INTO public.of_row VALUES (1);
+    CREATE FUNCTION public.pwn(public.of_row) RETURNS bool LANGUAGE sql AS $$SELECT public.pwn('row')$$;
+    ALTER TABLE public.of_row ADD CONSTRAINT whole CHECK (public.pwn(of_row));
+    COMMENT ON CONSTRAINT whole ON public.of_row IS 'ours';
+    CREATE DOMAIN public.itself AS int;
+    CREATE FUNCTION public.pwn_itself(public.itself[]) RETURNS bool LANGUAGE sql AS $$SELECT public.pwn('itself')$$;
+    ALTER DOMAIN public.itself ADD CONSTRAINT itself CHECK (public.pwn_itself('{}'));
+    CREATE TABLE public.of_itself (n public.itself); INSERT INTO public.of_itself VALUES (1);
+    -- A key that needs a cast.
+    CREATE TYPE public.letter AS ENUM ('a', 'b');
+    CREATE FUNCTION public.number(public.letter) RETURNS int IMMUTABLE LANGUAGE sql AS $$SELECT public.pwn(1)$$;
+    CREATE CAST (public.letter AS int) WITH FUNCTION public.number AS IMPLICIT;
+    CREATE TABLE public.numbers (n int PRIMARY KEY); INSERT INTO public.numbers VALUES (1);
+    CREATE INDEX ON public.numbers (n) WHERE public.pwn(2) < n + 5;
+    CREATE STATISTICS public.expected ON (n + public.pwn(3)), n FROM public.numbers;
+    CREATE TABLE public.letters (l public.letter REFERENCES public.numbers); INSERT INTO public.letters VALUES ('a');
+";
+
+/// What nobody can object to: it reads another table, which comes after it; its owner adds no more rows to it.
+const LEGAL: &str = r"
+    CREATE TABLE public.zoo (animal text PRIMARY KEY); INSERT INTO public.zoo VALUES ('elephant');
+    CREATE FUNCTION public.is_there(a text) RETURNS bool STABLE LANGUAGE sql
+        AS $$SELECT EXISTS (SELECT FROM public.zoo WHERE animal = a)$$;
+    CREATE TABLE public.animals (a text CHECK (public.is_there(a)), n int CHECK (n > 0));
+    INSERT INTO public.animals SELECT 'elephant', n FROM pg_catalog.generate_series(1, 1000) n;
+    REVOKE INSERT ON public.animals FROM synapse;
+";
+
+#[track_caller]
+fn has_gained_nothing(machine: &Machine, after: &str) {
+    let roles =
+        "SELECT string_agg(rolname, ' ' ORDER BY 1) FROM pg_roles WHERE rolsuper OR rolname LIKE '%loader%'";
+    assert_eq!(sql(machine, "postgres", roles), "postgres", "{after}");
+    machine.ok("! test -e /matrix/postgres/PWNED");
+}
+
+/// Every table with its rows, and every constraint.
+fn tables(machine: &Machine, database: &str) -> String {
+    let tables = "SELECT format('%s %s', c.oid::regclass, (xpath('/row/n/text()',
+            query_to_xml(format('SELECT count(*) AS n FROM %s', c.oid::regclass), false, true, '')))[1])
+        FROM pg_class c WHERE relkind IN ('r', 'p') AND relnamespace = 'public'::regnamespace ORDER BY relname";
+    let constraints = "SELECT format('%s %s %s %s', conrelid::regclass, conname, pg_get_constraintdef(oid),
+            obj_description(oid, 'pg_constraint'))
+        FROM pg_constraint WHERE connamespace = 'public'::regnamespace ORDER BY conrelid::regclass::text, conname";
+    let grants = "SELECT format('%s %s', relname, relacl) FROM pg_class
+        WHERE relkind IN ('r', 'p') AND relnamespace = 'public'::regnamespace ORDER BY relname";
+    [tables, constraints, grants].map(|statement| sql(machine, database, statement)).join("\n")
+}
+
+#[test]
+fn a_restore_runs_no_function_of_a_tables_owner_as_superuser() {
+    let Some(machine) = machine::for_test("attack-restore") else { return };
+    machine.ok("systemctl start matrix-postgres.service");
+    for script in [TRY, EVALUATED, LEGAL] {
+        as_synapse(&machine, script);
+    }
+    machine.ok(BACKUP);
+    // As a restore that was killed leaves it.
+    let left = "CREATE ROLE \"matrix-postgres-loader-left\" LOGIN;
+        COMMENT ON ROLE \"matrix-postgres-loader-left\" IS 'matrix-postgres: a login of a restore that is not finished'";
+    sql(&machine, "postgres", left);
+    for (verb, database) in [(" --as other", "other"), ("", "homeserver")] {
+        let done = machine.run(&format!("{NEWEST}{verb}"));
+        assert_eq!(done.status, 0, "{verb}: {done}");
+        has_gained_nothing(&machine, verb);
+        let rows = format!("SELECT count(*) FROM {}", "public.animals");
+        assert_eq!(sql(&machine, database, &rows), "1000", "{verb}");
+    }
+    machine.ok("! journalctl --no-pager | grep -F 'SCRAM-SHA-256$4096'");
+
+    // Where nobody but the superuser can log in.
+    machine.ok(
+        "sed -i '/scram-sha-256/d' /matrix/postgres/data/pg_hba.conf && systemctl reload matrix-postgres.service",
+    );
+    let refused = machine.run(&format!("{NEWEST} --as third"));
+    assert_eq!(refused.status, 27, "{refused}");
+    for expected in ["public.of_check", "local all all scram-sha-256", "there is still no database \"third\""]
+    {
+        assert!(refused.stderr.contains(expected), "{expected}: {refused}");
+    }
+    has_gained_nothing(&machine, "a refusal");
+
+    // Everything is as it was.
+    let kept =
+        sql(&machine, "postgres", "SELECT datname FROM pg_database WHERE datname LIKE 'homeserver_before_%'");
+    let before = tables(&machine, &kept);
+    for database in ["other", "homeserver"] {
+        assert_eq!(tables(&machine, database), before, "{database}");
+    }
+    sql(&machine, "postgres", "ALTER ROLE synapse NOSUPERUSER");
+    machine.ok("rm -f /matrix/postgres/PWNED");
+
+    // What a superuser would have to evaluate for the definitions themselves.
+    sql(
+        &machine,
+        "homeserver",
+        "DROP TABLE public.animals;
+         CREATE FUNCTION public.next(public.evil, int) RETURNS public.evil LANGUAGE sql AS 'SELECT $1';
+         CREATE AGGREGATE public.last(int) (SFUNC = public.next, STYPE = public.evil);
+         ALTER FUNCTION public.next OWNER TO synapse; ALTER AGGREGATE public.last(int) OWNER TO synapse",
+    );
+    machine.ok(BACKUP);
+    let refused = machine.run(&format!("{NEWEST} --as third"));
+    assert_eq!(refused.status, 27, "{refused}");
+    assert!(refused.stderr.contains("evil") && refused.stderr.contains("last"), "{refused}");
+    has_gained_nothing(&machine, "an aggregate");
+
+    // The attack works where it is let.
+    machine.ok(&format!("{NEWEST} --as third --trust-owners"));
+    assert_eq!(sql(&machine, "postgres", "SELECT rolsuper FROM pg_roles WHERE rolname = 'synapse'"), "t");
+    machine.ok("test -e /matrix/postgres/PWNED");
+}
+
+/// An owner who, while rows are loaded, changes definitions that a superuser is still to work with.
+#[test]
+fn definitions_that_are_changed_by_what_is_loaded_are_not_used() {
+    let Some(machine) = machine::for_test("attack-definitions") else { return };
+    machine.ok("systemctl start matrix-postgres.service");
+    as_synapse(
+        &machine,
+        "CREATE TABLE public.a (n int); INSERT INTO public.a VALUES (1);
+         CREATE FUNCTION public.change() RETURNS bool LANGUAGE plpgsql AS $$BEGIN
+             IF pg_catalog.current_database() <> 'homeserver' THEN
+                 EXECUTE 'ALTER TABLE public.a ADD COLUMN IF NOT EXISTS more int';
+             END IF;
+             RETURN true; END$$;
+         CREATE TABLE public.b (n int CHECK (public.change())); INSERT INTO public.b VALUES (1);",
+    );
+    machine.ok(BACKUP);
+    let refused = machine.run(&format!("{NEWEST} --as other"));
+    assert_eq!(refused.status, 26, "{refused}");
+    assert!(refused.stderr.contains("have changed definitions"), "{refused}");
+    has_gained_nothing(&machine, "a change of definitions");
+    let made = "SELECT count(*) FROM pg_database WHERE datname LIKE 'other%'";
+    assert_eq!(sql(&machine, "postgres", made), "0");
+}
+
+/// What our own statements meet in a database of somebody else.
+const IN_OUR_WAY: &str = r"
+    CREATE FUNCTION public.pwn_trigger() RETURNS trigger LANGUAGE plpgsql
+        AS $$BEGIN PERFORM public.pwn('trigger'); RETURN NULL; END$$;
+    CREATE TABLE public.e2e_one_time_keys_json (n int); INSERT INTO public.e2e_one_time_keys_json VALUES (1), (2);
+    CREATE TRIGGER t BEFORE TRUNCATE ON public.e2e_one_time_keys_json EXECUTE FUNCTION public.pwn_trigger();
+    CREATE TRIGGER d BEFORE DELETE ON public.e2e_one_time_keys_json EXECUTE FUNCTION public.pwn_trigger();
+    CREATE TABLE public.events (n int);
+    CREATE TABLE public.schema_version (version int);
+    CREATE VIEW public.stream_positions AS SELECT 'events'::text AS stream_name, public.pwn(1)::bigint AS stream_id;
+    CREATE TABLE public.cast (n int); INSERT INTO public.cast VALUES (1);
+    CREATE FUNCTION public.as_text(public.cast) RETURNS text LANGUAGE sql AS $$SELECT public.pwn('text')::text$$;
+    CREATE FUNCTION public.as_json(public.cast) RETURNS json LANGUAGE sql
+        AS $$SELECT pg_catalog.to_json(public.pwn('json'))$$;
+    CREATE CAST (public.cast AS text) WITH FUNCTION public.as_text AS IMPLICIT;
+    CREATE CAST (public.cast AS json) WITH FUNCTION public.as_json AS IMPLICIT;
+";
+
+#[test]
+fn views_triggers_and_casts_of_an_owner_are_not_called_by_us() {
+    let Some(machine) = machine::for_test("attack-in-our-way") else { return };
+    machine.ok("systemctl start matrix-postgres.service");
+    as_synapse(&machine, TRY);
+    as_synapse(&machine, IN_OUR_WAY);
+    for verb in [
+        BACKUP,
+        "matrix-postgres-backup verify",
+        "matrix-postgres-backup status || true",
+        &format!("{NEWEST} --as other"),
+        "matrix-postgres-upgrade compare --depth content --old /run/matrix-postgres --new /run/matrix-postgres",
+        "matrix-postgres-upgrade check || true",
+        NEWEST,
+    ] {
+        let done = machine.run(verb);
+        assert_eq!(done.status, 0, "{verb}: {done}");
+        has_gained_nothing(&machine, verb);
+    }
+    for database in ["other", "homeserver"] {
+        assert_eq!(sql(&machine, database, "SELECT count(*) FROM public.e2e_one_time_keys_json"), "0");
+        let enabled =
+            "SELECT count(*) FROM pg_trigger WHERE tgrelid = 'public.e2e_one_time_keys_json'::regclass
+            AND tgenabled = 'O'";
+        assert_eq!(sql(&machine, database, enabled), "2");
+    }
+    // The attacks work where they are called.
+    sql(&machine, "other", "SELECT c::text, to_json(c) FROM public.cast c");
+    assert_eq!(sql(&machine, "postgres", "SELECT rolsuper FROM pg_roles WHERE rolname = 'synapse'"), "t");
+}
+
+/// Tries to come in for as long as a restore takes, and to open the door before.
+const KNOCKING: &str = r#"
+export PGPASSWORD=$(sed -n 's/.*password: "\(.*\)"/\1/p' /matrix/postgres/synapse-database.yaml)
+psql="psql -XqAt -h /run/matrix-postgres -U synapse"
+restoring="SELECT datname FROM pg_catalog.pg_database WHERE datname LIKE 'homeserver_restoring_%'"
+while :; do
+    for database in $($psql -d homeserver -c "$restoring"); do
+        echo "$database" >>/root/knocked
+        $psql -d homeserver -c "ALTER DATABASE \"$database\" CONNECTION LIMIT -1"
+        $psql -d "$database" -c "DELETE FROM public.t WHERE n = 1" && echo "$database" >>/root/came_in
+    done
+done"#;
+
+#[test]
+fn the_owner_of_a_database_does_not_come_in_before_it_has_been_compared() {
+    let Some(machine) = machine::for_test("attack-owner") else { return };
+    machine.ok("systemctl start matrix-postgres.service");
+    as_synapse(
+        &machine,
+        "CREATE TABLE public.t AS SELECT n, repeat('x', 200) AS x FROM generate_series(1, 200000) n;
+         CREATE INDEX ON public.t (n)",
+    );
+    machine.ok(BACKUP);
+    machine.write("/root/knock", KNOCKING);
+    machine.ok("systemd-run --quiet --unit=knocking bash /root/knock");
+    let done = machine.run(NEWEST);
+    assert_eq!(done.status, 0, "{done}");
+    machine.ok("systemctl stop knocking; test -s /root/knocked");
+    machine.ok("! test -e /root/came_in");
+    assert_eq!(sql(&machine, "homeserver", "SELECT count(*) FROM public.t"), "200000");
+    let owner = "SELECT pg_get_userbyid(datdba), datconnlimit FROM pg_database WHERE datname = 'homeserver'";
+    assert_eq!(sql(&machine, "postgres", owner), "synapse|-1");
+}

@@ -145,6 +145,24 @@ fn a_forged_backup_makes_root_run_nothing() {
     let refused = machine.run(&format!("matrix-postgres-backup restore {name} --as new --yes"));
     assert_eq!(refused.status, 26, "{refused}");
     machine.ok("! test -e /root/PWNED && ! test -e /tmp/PWNED");
+    // What fails in a server does not tell what it was.
+    forge("homeserver.sql", &dump_with(""));
+    forge(
+        "globals.sql",
+        "CREATE ROLE x;\nALTER ROLE x WITH LOGIN PASSWORD 'SCRAM-SHA-256$4096:verifier' NOSUCHTHING;\n",
+    );
+    for verb in [
+        format!("matrix-postgres-backup restore --globals {name}"),
+        format!("matrix-postgres-backup verify --trial {name}"),
+    ] {
+        let failed = machine.run(&format!("{verb} 2>&1"));
+        assert_ne!(failed.status, 0, "{verb}: {failed}");
+        assert!(failed.stdout.contains("unrecognized role option"), "{verb}: {failed}");
+        assert!(!failed.stdout.contains("SCRAM"), "{verb}: {failed}");
+    }
+    machine.ok(&format!(
+        "! grep -rF SCRAM {BACKUPS}/{name}/manifest.json && ! journalctl --no-pager | grep -F SCRAM"
+    ));
 }
 
 /// Replaces a file of a backup, and puts the manifest right.

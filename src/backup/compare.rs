@@ -2,13 +2,17 @@
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
+use std::io::{Read as _, Write as _};
+use std::process::Stdio;
 
+use memchr::memchr_iter;
 use serde::Deserialize;
 
 use super::load::jobs;
 use super::rows::Contents;
 use crate::error::{Error, Kind, Result};
-use crate::postgres::{Database, Session, literal};
+use crate::postgres::{Database, Session, literal, psql_script};
+use crate::runtime::{Child, interrupt};
 
 /// So many tables are counted by one query.
 const PORTION: usize = 200;
@@ -87,9 +91,10 @@ pub fn differences(session: &Session<'_>, name: &str, expected: &Expected<'_>) -
             Some(_) => {}
         }
     }
-    let sequences: BTreeMap<String, String> = each(session, name, contents.sequences.keys(), |sequence| {
-        format!("(SELECT pg_catalog.format('%s, %s', last_value, is_called::text) FROM {sequence})")
-    })?;
+    let sequences: BTreeMap<String, String> =
+        each(session, name, contents.sequences.keys(), SEQUENCES, |sequence| {
+            format!("(SELECT pg_catalog.format('%s, %s', last_value, is_called::text) FROM {sequence})")
+        })?;
     for (sequence, was) in &contents.sequences {
         match sequences.get(sequence) {
             None => found.push(format!("sequence {sequence} is missing")),
@@ -128,7 +133,8 @@ struct Facts {
     is_synapse: bool,
 }
 
-/// Of the names that Synapse gives to its tables, a view would be the work of somebody else, whose functions we would call.
+/// Of the names that Synapse gives to its tables, a view would be the work of somebody else, whose functions we would call; so
+/// would be expressions of an index, which the planner evaluates as far as they are constant.
 const FACTS: &str = "SELECT pg_catalog.json_build_object(
     'owner', pg_catalog.pg_get_userbyid(datdba),
     'encoding', pg_catalog.pg_encoding_to_char(encoding),
@@ -141,7 +147,11 @@ const FACTS: &str = "SELECT pg_catalog.json_build_object(
         AND EXISTS (SELECT FROM pg_catalog.pg_class
             WHERE oid = pg_catalog.to_regclass('public.stream_positions') AND relkind = 'r')
         AND EXISTS (SELECT FROM pg_catalog.pg_class
-            WHERE oid = pg_catalog.to_regclass('public.events') AND relkind = 'r'))
+            WHERE oid = pg_catalog.to_regclass('public.events') AND relkind = 'r')
+        AND NOT EXISTS (SELECT FROM pg_catalog.pg_index WHERE (indexprs IS NOT NULL OR indpred IS NOT NULL) AND indrelid IN
+            (pg_catalog.to_regclass('public.schema_version'), pg_catalog.to_regclass('public.stream_positions')))
+        AND NOT EXISTS (SELECT FROM pg_catalog.pg_statistic_ext WHERE stxrelid IN
+            (pg_catalog.to_regclass('public.schema_version'), pg_catalog.to_regclass('public.stream_positions'))))
     FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database();";
 
 /// The rows of each table that exists, counted by several connections at the same time.
@@ -149,8 +159,17 @@ fn rows(session: &Session<'_>, name: &str, contents: &Contents) -> Result<BTreeM
     let mut tables: Vec<_> = contents.tables.iter().collect();
     tables.sort_by_key(|(_, rows)| Reverse(**rows));
     let count = |part: usize| {
-        let tables = tables.iter().skip(part).step_by(jobs()).map(|(table, _)| *table);
-        each(session, name, tables, |table| format!("(SELECT pg_catalog.count(*) FROM ONLY {table})"))
+        let tables = || tables.iter().skip(part).step_by(jobs()).map(|(table, _)| *table);
+        let mut counted = each(session, name, tables(), &format!("{TABLES} AND NOT {CALLING}"), |table| {
+            format!("(SELECT pg_catalog.count(*) FROM ONLY {table})")
+        })?;
+        let calling: BTreeMap<String, bool> =
+            each(session, name, tables(), &format!("relkind = 'r' AND {CALLING}"), |_| "true".to_owned())?;
+        for (table, _) in calling {
+            let rows = copied(session, name, &table)?;
+            counted.insert(table, rows);
+        }
+        Ok(counted)
     };
     let parts: Vec<BTreeMap<String, u64>> = std::thread::scope(|scope| {
         let threads: Vec<_> = (0..jobs()).map(|part| scope.spawn(move || count(part))).collect();
@@ -160,11 +179,46 @@ fn rows(session: &Session<'_>, name: &str, contents: &Contents) -> Result<BTreeM
     Ok(parts.into_iter().flatten().collect())
 }
 
-/// One value for each relation that exists, by its name as the dump writes it.
+/// The rows of a table, as COPY reads it: without a plan, and so without a look at its indexes.
+fn copied(session: &Session<'_>, database: &str, table: &str) -> Result<u64> {
+    let Session { runtime, major, connection } = session;
+    let mut command = runtime.command(*major, &psql_script(connection, database))?;
+    command.stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut child = Child::spawn(command, "psql")?;
+    let lost = |error| Error::new(Kind::Program, "psql took or gave no more").because(error);
+    if let Some(mut stdin) = child.stdin() {
+        stdin.write_all(format!("COPY {table} TO STDOUT;\n").as_bytes()).map_err(lost)?;
+    }
+    let (mut rows, mut piece) = (0, vec![0; 64 * 1024]);
+    if let Some(mut stdout) = child.stdout() {
+        loop {
+            match stdout.read(&mut piece).map_err(lost)? {
+                0 => break,
+                length => rows += memchr_iter(b'\n', &piece[..length]).count() as u64,
+            }
+            interrupt::check()?;
+        }
+    }
+    child.wait().map(|()| rows).map_err(|error| error.with_kind(Kind::Server))
+}
+
+const SEQUENCES: &str = "relkind = 'S'";
+const TABLES: &str = "relkind IN ('r', 'p', 'f')";
+
+/// Whether to plan a query of it may be to call a function of somebody who is no superuser: what is constant in the expressions
+/// of indexes and of statistics is evaluated then, by whoever asks.
+const CALLING: &str = "((EXISTS (SELECT FROM pg_catalog.pg_index
+        WHERE indrelid = c.oid AND (indexprs IS NOT NULL OR indpred IS NOT NULL))
+    OR EXISTS (SELECT FROM pg_catalog.pg_statistic_ext WHERE stxrelid = c.oid))
+    AND EXISTS (SELECT FROM pg_catalog.pg_proc JOIN pg_catalog.pg_roles r ON r.oid = proowner
+        WHERE provolatile = 'i' AND NOT rolsuper))";
+
+/// One value for each relation of this kind that exists, by its name as the dump writes it.
 fn each<'a, T: serde::de::DeserializeOwned>(
     session: &Session<'_>,
     database: &str,
     names: impl Iterator<Item = &'a String>,
+    which: &str,
     value: impl Fn(&str) -> String,
 ) -> Result<BTreeMap<String, T>> {
     let mut values = BTreeMap::new();
@@ -175,7 +229,7 @@ fn each<'a, T: serde::de::DeserializeOwned>(
             database,
             &format!(
                 "SELECT coalesce(pg_catalog.json_agg(name), '[]') FROM (VALUES {list}) AS v (name)
-                 WHERE pg_catalog.to_regclass(name) IS NOT NULL;"
+                 JOIN pg_catalog.pg_class c ON c.oid = pg_catalog.to_regclass(name) WHERE {which};"
             ),
         )?;
         if there.is_empty() {
@@ -216,7 +270,7 @@ fn synapse(session: &Session<'_>, name: &str, facts: &Facts) -> Result<Vec<Strin
             SELECT stream_name, pg_catalog.max(stream_id) AS position FROM public.stream_positions GROUP BY 1) AS p;",
     )?;
     let sequences: Vec<_> = STREAMS.iter().map(|(_, sequence)| format!("public.{sequence}")).collect();
-    let values: BTreeMap<String, i64> = each(session, name, sequences.iter(), |sequence| {
+    let values: BTreeMap<String, i64> = each(session, name, sequences.iter(), SEQUENCES, |sequence| {
         format!("(SELECT last_value - (NOT is_called)::int FROM {sequence})")
     })?;
     for (stream, sequence) in STREAMS {

@@ -13,6 +13,7 @@ use std::thread::{ScopedJoinHandle, sleep};
 use std::time::Duration;
 
 use super::custom::{Body, Rows, Size, Toc};
+use super::guarded::Guarded;
 use super::load::{Source, Target, jobs};
 use super::manifest::DatabaseDump;
 use super::queue::{Queue, Task};
@@ -40,6 +41,7 @@ pub(super) struct Crew<'a> {
     source: Source<'a>,
     dump: &'a DatabaseDump,
     toc: &'a Toc,
+    guarded: &'a Guarded,
     /// Those that nobody has taken, the largest last.
     parts: Mutex<Vec<(u64, Part)>>,
     /// Entries whose rows have come.
@@ -60,6 +62,7 @@ impl<'a> Crew<'a> {
         source: Source<'a>,
         dump: &'a DatabaseDump,
         toc: &'a Toc,
+        guarded: &'a Guarded,
         parts: &[(u64, Part)],
     ) -> Self {
         let mut parts = parts.to_vec();
@@ -69,9 +72,10 @@ impl<'a> Crew<'a> {
             source,
             dump,
             toc,
+            guarded,
             parts: Mutex::new(parts),
             seen: Mutex::default(),
-            queue: Mutex::new(Queue::new(toc)),
+            queue: Mutex::new(Queue::new(toc, |key| !guarded.later.contains_key(&key.id))),
             changed: Condvar::new(),
             loading: AtomicUsize::new(0),
             bytes: AtomicU64::new(0),
@@ -80,8 +84,8 @@ impl<'a> Crew<'a> {
         }
     }
 
-    /// Loads what comes after the table of contents in `first`, which is read to its end, and all parts; returns the
-    /// entries that have been made besides.
+    /// Loads what comes after the table of contents in `first`, which is read to its end, and all parts, but for what is
+    /// guarded; returns the entries that have been made besides.
     ///
     /// # Errors
     /// The first one that anybody comes upon. What is loaded is then of no use.
@@ -149,7 +153,10 @@ impl<'a> Crew<'a> {
             if !wanted.contains(&rows.id) || !lock(&self.seen).insert(rows.id) {
                 return Err(Error::new(Kind::Damaged, format!("it has rows of no entry, {}", rows.id)));
             }
-            self.table(&mut body, rows, &mut batch)?;
+            match self.guarded.rows.contains_key(&rows.id) {
+                true => _ = body.copy(rows, self.toc, |_| self.check())?,
+                false => self.table(&mut body, rows, &mut batch)?,
+            }
         }
         self.send(&mut batch)
     }
@@ -216,7 +223,7 @@ impl<'a> Crew<'a> {
     fn build(&self) {
         while let Some((task, helpers)) = self.next() {
             self.try_to(|| {
-                let child = self.target.start_listed(&task.0, 1, helpers)?;
+                let child = self.target.start_listed(&task.0, 1, helpers, None)?;
                 self.wait(child)
             });
             lock(&self.queue).finished(&task);
@@ -280,14 +287,17 @@ struct Batch {
 }
 
 /// A pg_restore that takes an archive.
-struct Feed {
+pub(super) struct Feed {
     child: Child,
     stdin: ChildStdin,
 }
 
 impl Feed {
     fn start(target: &Target<'_>) -> Result<Self> {
-        let mut child = target.start_rows()?;
+        Self::of(target.start_rows(None)?)
+    }
+
+    pub(super) fn of(mut child: Child) -> Result<Self> {
         let Some(stdin) = child.stdin() else {
             return Err(Error::new(Kind::Bug, "pg_restore was started without its pipe"));
         };
@@ -295,14 +305,14 @@ impl Feed {
         Ok(Self { child, stdin })
     }
 
-    fn write(&mut self, piece: &[u8]) -> Result<()> {
+    pub(super) fn write(&mut self, piece: &[u8]) -> Result<()> {
         self.stdin
             .write_all(piece)
             .map_err(|error| Error::new(Kind::Program, "pg_restore took no more").because(error))
     }
 
     /// Its exit status counts more than that it took no more.
-    fn finish<T>(self, fed: Result<T>) -> Result<T> {
+    pub(super) fn finish<T>(self, fed: Result<T>) -> Result<T> {
         let Self { child, stdin } = self;
         drop(stdin);
         match fed {

@@ -7,8 +7,10 @@ use std::process::Stdio;
 
 use nix::sys::signal::Signal;
 
-use super::crew::Crew;
-use super::custom::Toc;
+use super::crew::{Crew, Feed};
+use super::custom::{Body, Toc};
+use super::guarded::{Facts, Guarded};
+use super::loader::{Loaders, TRUST};
 use super::manifest::{DatabaseDump, File, Manifest};
 use super::read_back::{Silent, codec, compare_file, copy, damaged, require_same};
 use super::scratch::Scratch;
@@ -118,8 +120,13 @@ pub fn load(
     };
     progress.end();
     if let Some(rest) = loaded.map_err(explain)? {
+        if !rest.guarded.rows.is_empty() {
+            progress.begin(&format!("loading what runs code of its owners into {shown}"), None);
+            target.guarded_rows(source, dump, &rest).map_err(explain)?;
+            progress.end();
+        }
         progress.begin(&format!("finishing {shown}"), None);
-        target.rest(&rest).map_err(explain)?;
+        target.rest(rest).map_err(explain)?;
         progress.end();
     }
     Ok(())
@@ -135,6 +142,17 @@ pub struct Target<'a> {
     pub tablespaces: Tablespaces,
     /// A directory for a small file.
     pub scratch: &'a Scratch,
+    /// With whose rights rows are loaded.
+    pub authority: Authority,
+}
+
+/// With whose rights a table's rows are loaded, where loading them runs code of its owner.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Authority {
+    /// His. A dump in SQL, and one of a pg_dump that is not known here, is loaded by the superuser all the same.
+    Owner,
+    /// The superuser's: in a server in a sandbox, or where the owners are trusted.
+    Superuser,
 }
 
 /// A file of definitions only.
@@ -150,10 +168,16 @@ const COLUMNS: &str = "SELECT coalesce(pg_catalog.json_object_agg(name, types), 
     WHERE relkind = 'r' AND nspname <> 'pg_catalog' AND attnum > 0 AND NOT attisdropped AND attgenerated = ''
     GROUP BY c.oid, nspname, relname) AS tables;";
 
-/// Entries of a dump that are still to be restored, in order.
-struct Rest(Vec<i32>);
+/// What of a dump is still to be restored.
+struct Rest<'a> {
+    /// Entries, in order.
+    entries: Vec<i32>,
+    guarded: Guarded,
+    /// Where anything is guarded.
+    loaders: Option<Loaders<'a>>,
+}
 
-impl Target<'_> {
+impl<'a> Target<'a> {
     /// Loads a dump that can be entered in several places, and meanwhile takes the digest of its file; nothing if it is
     /// none. A damaged dump is damaged, whatever the server says of it.
     fn in_parts(
@@ -161,7 +185,7 @@ impl Target<'_> {
         source: Source<'_>,
         dump: &DatabaseDump,
         progress: &mut dyn Progress,
-    ) -> Result<Option<Result<Option<Rest>>>> {
+    ) -> Result<Option<Result<Option<Rest<'a>>>>> {
         let parts = source.parts(dump);
         let Some((first, others)) = parts.split_first() else { return Ok(None) };
         let path = source.path(&dump.dump);
@@ -185,7 +209,7 @@ impl Target<'_> {
         source: Source<'_>,
         dump: &DatabaseDump,
         progress: &mut dyn Progress,
-    ) -> Result<Result<Option<Rest>>> {
+    ) -> Result<Result<Option<Rest<'a>>>> {
         let mut content = source.open(&dump.dump)?.without_content();
         let loaded = match source.manifest.dump_format {
             BackupFormat::Custom => self.custom(&mut content, source, dump, progress),
@@ -206,13 +230,13 @@ impl Target<'_> {
         source: Source<'_>,
         dump: &DatabaseDump,
         progress: &mut dyn Progress,
-    ) -> Result<Option<Rest>> {
+    ) -> Result<Option<Rest<'a>>> {
         let mut content = BufReader::with_capacity(PIECE, content);
         let toc = Toc::read(&mut content)?;
         if toc.is_known() {
             return self.rows(content, toc, source, dump, &[], progress);
         }
-        let child = self.start(Part::Everything, None, HELPERS)?;
+        let child = self.start(Part::Everything, None, self.conninfo(HELPERS))?;
         let head = toc.bytes();
         let mut content = head.chain(content);
         feed(child, &mut content, progress, |piece, kept| {
@@ -232,25 +256,97 @@ impl Target<'_> {
         dump: &DatabaseDump,
         parts: &[(u64, archive::Part)],
         progress: &mut dyn Progress,
-    ) -> Result<Option<Rest>> {
+    ) -> Result<Option<Rest<'a>>> {
         let file = self.scratch.write(TOC, &toc.bytes())?;
-        self.start(Part::Definitions, Some((&file, 1)), 0)?.wait()?;
+        self.definitions(&toc, &file)?;
         let before = toc.before_rows();
         if !before.is_empty() {
-            self.start_listed(&before, 1, 0)?.wait()?;
+            self.start_listed(&before, 1, 0, None)?.wait()?;
         }
         let toc = toc.with_binary(&self.session.query(self.name, COLUMNS)?);
-        let made = Crew::new(self, source, dump, &toc, parts).work(content, progress)?;
-        Ok(Some(Rest(toc.after_rows().filter(|id| !made.contains(id)).collect())))
+        let (guarded, loaders) = self.guarded(&toc)?;
+        // Before any of their code runs, everything else is there.
+        let made = Crew::new(self, source, dump, &toc, &guarded, parts).work(content, progress)?;
+        let left = |id: &i32| !made.contains(id) && !guarded.later.contains_key(id);
+        Ok(Some(Rest { entries: toc.after_rows().filter(left).collect(), guarded, loaders }))
+    }
+
+    /// Makes what may hold rows.
+    fn definitions(&self, toc: &Toc, file: &Path) -> Result<()> {
+        let everything = || self.start(Part::Definitions, Some((file, 1)), self.conninfo(0))?.wait();
+        if self.authority == Authority::Superuser {
+            return everything();
+        }
+        if toc.calling_keys().next().is_some() {
+            let facts = Facts::find(self.session, self.name)?;
+            let keys = toc.calling_keys().filter(|(_, owner)| !facts.superusers.contains(*owner));
+            require_none("are in the keys", keys.map(|(name, _)| name).collect())?;
+        }
+        let Some((first, last)) = toc.evaluated_definitions() else { return everything() };
+        self.start_from_list(Part::ListedDefinitions, &first, 1, self.conninfo(0))?.wait()?;
+        let facts = Facts::find(self.session, self.name)?;
+        let mut evaluated = facts.keys;
+        if !facts.types.is_empty() {
+            evaluated.extend(toc.aggregates(|owner| !facts.superusers.contains(owner)));
+        }
+        let functions = format!("of the types {} are in the definitions", facts.types.join(", "));
+        require_none(&functions, evaluated)?;
+        self.start_from_list(Part::ListedDefinitions, &last, 1, self.conninfo(0))?.wait()
+    }
+
+    fn guarded(&self, toc: &Toc) -> Result<(Guarded, Option<Loaders<'a>>)> {
+        if self.authority == Authority::Superuser {
+            return Ok((Guarded::default(), None));
+        }
+        let facts = Facts::find(self.session, self.name)?;
+        let guarded = Guarded::new(toc, &facts);
+        if guarded.owners().is_empty() {
+            return Ok((guarded, None));
+        }
+        log::info!("with the rights of their owners: {}", guarded.names.join(", "));
+        let loaders = Loaders::make(self.session, self.name, self.scratch, &guarded, facts)?;
+        Ok((guarded, Some(loaders)))
+    }
+
+    /// Reads the dump once more, for the rows that were left out.
+    fn guarded_rows(&self, source: Source<'_>, dump: &DatabaseDump, rest: &Rest<'_>) -> Result<()> {
+        let Some(loaders) = &rest.loaders else { return Ok(()) };
+        loaders.with_logins(false, || {
+            let mut content = BufReader::with_capacity(PIECE, source.open(&dump.dump)?.without_content());
+            let toc = Toc::read(&mut content)?;
+            let mut body = Body::new(&mut content, &toc);
+            while let Some(rows) = body.next()? {
+                let Some(owner) = rest.guarded.rows.get(&rows.id) else {
+                    body.copy(rows, &toc, |_| interrupt::check())?;
+                    continue;
+                };
+                let mut feed = Feed::of(self.start_rows(Some(loaders.conninfo(owner)?))?)?;
+                let fed = feed.write(&toc.archive(&[rows.id], false)).and_then(|()| {
+                    body.copy(rows, &toc, |piece| interrupt::check().and_then(|()| feed.write(piece)))
+                });
+                feed.finish(fed)?;
+            }
+            source.require_same_file(&dump.dump, content.into_inner())
+        })
     }
 
     /// For rows that are to follow.
-    pub(super) fn start_rows(&self) -> Result<Child> {
-        self.start(Part::Rows, None, 0)
+    pub(super) fn start_rows(&self, conninfo: Option<String>) -> Result<Child> {
+        self.start(Part::Rows, None, conninfo.unwrap_or_else(|| self.conninfo(0)))
     }
 
-    fn rest(&self, rest: &Rest) -> Result<()> {
-        self.start_listed(&rest.0, jobs(), 0)?.wait()
+    /// What is guarded comes last: it may change what belongs to its owner.
+    fn rest(&self, rest: Rest<'_>) -> Result<()> {
+        self.start_listed(&rest.entries, jobs(), 0, None)?.wait()?;
+        let Some(loaders) = rest.loaders else { return Ok(()) };
+        if !rest.guarded.later.is_empty() {
+            loaders.with_logins(true, || {
+                rest.guarded.later.iter().try_for_each(|(entry, owner)| {
+                    self.start_listed(&[*entry], 1, 0, Some(loaders.conninfo(owner)?))?.wait()
+                })
+            })?;
+        }
+        loaders.finish()
     }
 
     /// What belongs to `database` in a dump in SQL.
@@ -275,8 +371,12 @@ impl Target<'_> {
         })
     }
 
-    fn start(&self, part: Part, file: Option<(&Path, usize)>, helpers: usize) -> Result<Child> {
-        self.start_on(Stdio::piped(), part, file, helpers)
+    fn conninfo(&self, helpers: usize) -> String {
+        self.session.connection.conninfo_for_loading(self.name, helpers)
+    }
+
+    fn start(&self, part: Part, file: Option<(&Path, usize)>, conninfo: String) -> Result<Child> {
+        self.start_on(Stdio::piped(), part, file, conninfo)
     }
 
     fn start_on(
@@ -284,17 +384,28 @@ impl Target<'_> {
         stdin: Stdio,
         part: Part,
         file: Option<(&Path, usize)>,
-        helpers: usize,
+        conninfo: String,
     ) -> Result<Child> {
-        let Session { runtime, major, connection } = self.session;
-        let call = pg_restore::restore(connection, self.name, part, file, helpers, self.tablespaces);
+        let Session { runtime, major, .. } = self.session;
+        let call = pg_restore::restore(conninfo, part, file, self.tablespaces);
         let mut command = runtime.command(*major, &call)?;
         command.stdin(stdin).stdout(Stdio::null());
         Child::spawn(command, "pg_restore")
     }
 
-    /// Makes these entries, which come after the rows, by so many connections with so many helpers each.
-    pub(super) fn start_listed(&self, entries: &[i32], jobs: usize, helpers: usize) -> Result<Child> {
+    /// Makes these entries, which come after the rows, by so many connections with so many helpers each, or over this one.
+    pub(super) fn start_listed(
+        &self,
+        entries: &[i32],
+        jobs: usize,
+        helpers: usize,
+        conninfo: Option<String>,
+    ) -> Result<Child> {
+        let conninfo = conninfo.unwrap_or_else(|| self.conninfo(helpers));
+        self.start_from_list(Part::Listed, entries, jobs, conninfo)
+    }
+
+    fn start_from_list(&self, part: Part, entries: &[i32], jobs: usize, conninfo: String) -> Result<Child> {
         let no_pipe = |error| Error::new(Kind::Program, "could not make a pipe").because(error);
         let (reader, mut writer) = std::io::pipe().map_err(no_pipe)?;
         // It is opened by its name, for which its owner is asked.
@@ -302,7 +413,7 @@ impl Target<'_> {
             fchown(&writer, Some(account.uid.as_raw()), Some(account.gid.as_raw())).map_err(no_pipe)?;
         }
         let file = self.scratch.path().join(TOC);
-        let child = self.start_on(reader.into(), Part::Listed, Some((&file, jobs)), helpers)?;
+        let child = self.start_on(reader.into(), part, Some((&file, jobs)), conninfo)?;
         let list = entries.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n") + "\n";
         // One that has ended already says why by its exit status.
         let _ = writer.write_all(list.as_bytes());
@@ -335,6 +446,21 @@ fn feed(
     match fed {
         Err(error) if error.kind() != Kind::Program => Err(error),
         fed => child.wait().and(fed),
+    }
+}
+
+/// What only a superuser could make, and would evaluate on the way.
+fn require_none(functions: &str, evaluated: Vec<String>) -> Result<()> {
+    match evaluated.is_empty() {
+        true => Ok(()),
+        false => Err(Error::new(
+            Kind::Config,
+            format!(
+                "functions of their owners {functions} of {}, which only the superuser could make",
+                evaluated.join(", ")
+            ),
+        )
+        .hint(format!("{TRUST}, if these functions may do whatever the superuser may"))),
     }
 }
 

@@ -18,6 +18,7 @@
 //! - [`making`]: the SQL that makes a database as it was
 //! - `custom`: pg_dump's custom format as a stream
 //! - [`load`]: one dump into one database
+//! - `guarded`, `loader`: what of it runs code of a table's owner, and a login that has his rights and no others
 //! - `crew`, `queue`: who loads its tables and builds its indexes, and when
 //! - [`compare`]: a restored database against the manifest
 //! - [`trial`]: restores a backup into a server made for that
@@ -32,7 +33,9 @@ mod custom;
 pub mod directory;
 pub mod encryption;
 pub mod globals;
+mod guarded;
 pub mod load;
+mod loader;
 pub mod making;
 pub mod manifest;
 pub mod name;

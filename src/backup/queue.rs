@@ -33,10 +33,11 @@ pub(super) struct Queue {
 
 impl Queue {
     /// Of a dump of which nothing is loaded yet.
-    pub(super) fn new(toc: &Toc) -> Self {
+    /// Keys that are not `wanted` are left out.
+    pub(super) fn new(toc: &Toc, wanted: impl Fn(&Key) -> bool) -> Self {
         Self {
             indexes: toc.with_rows().into_iter().map(|rows| (rows, toc.indexes_of(rows))).collect(),
-            keys: toc.keys(),
+            keys: toc.keys().into_iter().filter(wanted).collect(),
             ..Self::default()
         }
     }

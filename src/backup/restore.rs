@@ -12,14 +12,15 @@ use jiff::Timestamp;
 use super::catalogue::Entry;
 use super::compare::{Expected, differences};
 use super::globals::Globals;
-use super::load::{self, Source, Target};
+use super::load::{self, Authority, Source, Target};
+use super::loader;
 use super::making;
 use super::manifest::{DatabaseDump, Manifest};
 use super::scratch::{Need, Scratch, check_space};
 use crate::config::Settings;
 use crate::error::{Error, Kind, Result};
 use crate::postgres::pg_restore::Tablespaces;
-use crate::postgres::{self, Connection, Major, Session, identifier, literal, vacuumdb};
+use crate::postgres::{self, Connection, Database, Major, Session, identifier, literal, vacuumdb};
 use crate::report::Progress;
 use crate::runtime::{Child, Guard, Runtime, interrupt, tool};
 use crate::systemd::{Inhibitor, Manager, Stopped, inhibit};
@@ -45,8 +46,13 @@ const WITHOUT_ONE_TIME_KEYS: &str = "DO $$ DECLARE keys pg_catalog.regclass; BEG
 END $$;";
 
 /// Only superusers come in, whoever owns it: what is being looked at stays as it is.
-fn closed(name: &str) -> String {
+pub(super) fn closed(name: &str) -> String {
     format!("ALTER DATABASE {} CONNECTION LIMIT 0;\n", identifier(name))
+}
+
+/// Others may come in, too.
+pub(super) fn opened(name: &str) -> String {
+    format!("ALTER DATABASE {} CONNECTION LIMIT -1;\n", identifier(name))
 }
 
 /// PostgreSQL's error code of a database that somebody is connected to (appendix "Error Codes").
@@ -63,6 +69,8 @@ pub struct Wish<'a> {
     pub new_name: Option<&'a str>,
     /// The private key of an encrypted backup.
     pub identity: Option<&'a Path>,
+    /// With whose rights rows are loaded.
+    pub authority: Authority,
 }
 
 /// What a restore does.
@@ -179,7 +187,8 @@ pub fn carry_out(
     let scratch = Scratch::make_for(&plan.scratch, runtime.account())?;
     work.check_space()?;
     work.drop_unfinished()?;
-    let done = work.restore(&scratch, source, progress).and_then(|()| {
+    loader::remove_left(&work.session())?;
+    let done = work.restore(&scratch, source, wish.authority, progress).and_then(|()| {
         let loaded = clock.elapsed();
         progress.begin(&format!("comparing {}", plan.name), None);
         let rows = work.compare()?;
@@ -276,6 +285,11 @@ impl<'a> Work<'a> {
         Session { runtime: self.runtime, major: self.major, connection: &self.connection }
     }
 
+    /// Until it has been compared the database is ours: its owner could let himself in.
+    fn ours(&self) -> Database {
+        Database { owner: self.connection.user.clone(), ..self.plan.dump.database.clone() }
+    }
+
     fn check_space(&self) -> Result<()> {
         let size = self.plan.dump.database.size;
         check_space(&[Need { path: self.settings.data_directory.clone(), bytes: size + size / 5 }])
@@ -302,14 +316,21 @@ impl<'a> Work<'a> {
         Ok(())
     }
 
-    fn restore(&self, scratch: &Scratch, source: Source<'_>, progress: &mut dyn Progress) -> Result<()> {
+    fn restore(
+        &self,
+        scratch: &Scratch,
+        source: Source<'_>,
+        authority: Authority,
+        progress: &mut dyn Progress,
+    ) -> Result<()> {
         let Plan { dump, unfinished: name, .. } = self.plan;
         let session = self.session();
         // One script, so that psql comes to the mark even when we are killed in between.
-        let create = making::create(name, &dump.database, &dump.properties, self.major);
+        let create = making::create(name, &self.ours(), &dump.properties, self.major);
         let mark = format!("COMMENT ON DATABASE {} IS {};\n", identifier(name), literal(UNFINISHED));
         session.execute("postgres", &(create + &mark + &closed(name)))?;
-        let target = Target { session: &session, name, tablespaces: Tablespaces::AsDumped, scratch };
+        let target =
+            Target { session: &session, name, tablespaces: Tablespaces::AsDumped, scratch, authority };
         load::load(&target, source, dump, progress)?;
         interrupt::check()?;
         progress.begin(&format!("gathering statistics of {}", self.plan.name), None);
@@ -332,7 +353,8 @@ impl<'a> Work<'a> {
         };
         let session = self.session();
         let extensions = &dump.properties.extensions;
-        let expected = Expected { database: Some(&dump.database), contents, extensions };
+        let database = self.ours();
+        let expected = Expected { database: Some(&database), contents, extensions };
         let found = differences(&session, name, &expected)?;
         if !found.is_empty() {
             let message = format!("the restored database is not what was backed up: {}", found.join("; "));
@@ -340,8 +362,10 @@ impl<'a> Work<'a> {
         }
         // A one-time key that is used twice breaks encrypted conversations (Synapse's documentation, "Backups").
         session.execute(name, WITHOUT_ONE_TIME_KEYS)?;
+        let owner =
+            format!("ALTER DATABASE {} OWNER TO {};\n", identifier(name), identifier(&dump.database.owner));
         let dress = making::dress(name, &dump.database, &dump.properties);
-        session.execute("postgres", &(dress + &closed(name)))?;
+        session.execute("postgres", &(owner + &dress + &closed(name)))?;
         Ok(contents.rows())
     }
 
@@ -383,12 +407,12 @@ impl<'a> Work<'a> {
             None => "NULL".to_owned(),
         };
         let mut script = String::from("\\set VERBOSITY verbose\nBEGIN;\n");
-        let mut disconnect = String::new();
+        let disconnect = format!(
+            "SELECT pg_catalog.pg_terminate_backend(pid) FROM pg_catalog.pg_stat_activity WHERE datname IN ({}, {});\n",
+            literal(name),
+            literal(unfinished)
+        );
         if let Some(kept) = kept {
-            disconnect = format!(
-                "SELECT pg_catalog.pg_terminate_backend(pid) FROM pg_catalog.pg_stat_activity WHERE datname = {};\n",
-                literal(name)
-            );
             // Writing to a String cannot fail.
             let _ = writeln!(script, "ALTER DATABASE {} RENAME TO {};", identifier(name), identifier(kept));
         }

@@ -1,8 +1,10 @@
 //! A directory for what is thrown away: unpacked dumps, and trial servers with their sockets.
 
-use std::fs::{DirBuilder, File, Permissions};
+use std::fs::{DirBuilder, File, OpenOptions, Permissions};
 use std::io::{ErrorKind, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _, fchown};
+use std::os::unix::fs::{
+    DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _, fchown,
+};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -79,6 +81,22 @@ impl Scratch {
         file.write_all(content).at("write", &path)?;
         if let Some(account) = &self.account {
             share(&file, account, 0o640).at("change the group of", &path)?;
+        }
+        Ok(path)
+    }
+
+    /// Writes a file that belongs to whom the programs run as, and is closed to everybody else; returns where.
+    ///
+    /// # Errors
+    /// [`Kind::File`] or [`Kind::NoSpace`].
+    pub fn write_secret(&self, name: &str, content: &[u8]) -> Result<PathBuf> {
+        let path = self.path.join(name);
+        let mut file =
+            OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path).at("create", &path)?;
+        file.write_all(content).at("write", &path)?;
+        if let Some(account) = &self.account {
+            let (uid, gid) = (account.uid.as_raw(), account.gid.as_raw());
+            fchown(&file, Some(uid), Some(gid)).at("change the owner of", &path)?;
         }
         Ok(path)
     }
@@ -235,6 +253,8 @@ mod tests {
         drop(Scratch::make(&parent).unwrap());
         let scratch = Scratch::make_for(&parent, Some(&Account::of(1234, 1235))).unwrap();
         let file = scratch.write("toc", b"x").unwrap();
+        let meta = scratch.write_secret("secret", b"x").unwrap().metadata().unwrap();
+        assert_eq!((meta.uid(), meta.gid(), meta.mode() & 0o777), (1234, 1235, 0o600));
         for (path, mode) in [(parent.as_path(), 0o710), (scratch.path(), 0o710), (&file, 0o640)] {
             let meta = path.metadata().unwrap();
             assert_eq!((meta.uid(), meta.gid(), meta.mode() & 0o777), (0, 1235, mode), "{}", path.display());

@@ -11,7 +11,7 @@ use nix::unistd::{getegid, geteuid};
 use super::catalogue::Entry;
 use super::compare::{Expected, differences};
 use super::globals::Globals;
-use super::load::{Source, Target};
+use super::load::{Authority, Source, Target};
 use super::manifest::{Manifest, Trial};
 use super::name::BackupName;
 use super::scratch::{Need, Scratch, check_space};
@@ -179,7 +179,13 @@ fn hold(
                     .with_kind(Kind::Damaged)
                     .context(format!("database {:?} could not be made as it was", dump.database.name))
             })?;
-        let target = Target { session: &session, name: &name, tablespaces: Tablespaces::Default, scratch };
+        let target = Target {
+            session: &session,
+            name: &name,
+            tablespaces: Tablespaces::Default,
+            scratch,
+            authority: Authority::Superuser,
+        };
         load::load(&target, source, dump, progress)?;
         let contents = dump.contents.clone().unwrap_or_default();
         let expected = Expected {

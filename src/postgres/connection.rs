@@ -83,6 +83,18 @@ impl Connection {
         self.with(database, &settings)
     }
 
+    /// The same for a login that has the rights of `role` and no others: a server takes the settings of a superuser from
+    /// superusers only. Its password is in `passfile`.
+    pub fn conninfo_for_loading_as(&self, database: &str, role: &str, passfile: &Path) -> String {
+        let settings: Vec<_> = settings_for(self.server)
+            .into_iter()
+            .chain(LOADING)
+            .filter(|(name, _)| *name != "role" && !OF_SUPERUSERS.contains(name))
+            .chain([("role", role)])
+            .collect();
+        self.string(database, &settings) + &format!(" passfile={}", value(&passfile.to_string_lossy()))
+    }
+
     /// The same for statistics of what was loaded.
     pub fn conninfo_for_analyzing(&self, database: &str) -> String {
         self.with(database, &ANALYZING)
@@ -98,17 +110,20 @@ impl Connection {
         written(&settings_for(server))
     }
 
+    fn with(&self, database: &str, more: &[(&str, &str)]) -> String {
+        self.string(database, &[&settings_for(self.server), more].concat())
+    }
+
     /// The database's name goes in quoted: given bare to `--dbname`, a name with `=` in it would be taken for a
     /// connection string itself.
-    fn with(&self, database: &str, more: &[(&str, &str)]) -> String {
-        let settings = [&settings_for(self.server), more].concat();
+    fn string(&self, database: &str, settings: &[Set<'_>]) -> String {
         format!(
             "host={} port={} user={} dbname={} application_name=matrix-postgres options={}",
             value(&self.socket_directory.to_string_lossy()),
             self.port,
             value(&self.user),
             value(database),
-            value(&written(&settings))
+            value(&written(settings))
         )
     }
 }
@@ -124,7 +139,7 @@ type Set<'a> = (&'a str, &'a str);
 
 /// In every session of ours. What programs such as pg_dump, and the scripts that it writes, set by themselves to read and
 /// write rows (`search_path`, too), they still do.
-const ALWAYS: [Set<'_>; 17] = [
+const ALWAYS: [Set<'_>; 18] = [
     // Names. A session's own temporary schema comes first unless it is named.
     ("search_path", "pg_catalog,pg_temp"),
     ("default_tablespace", ""),
@@ -135,6 +150,8 @@ const ALWAYS: [Set<'_>; 17] = [
     // Every row is read, or an error tells that it cannot be.
     ("row_security", "off"),
     ("session_replication_role", "origin"),
+    // No query is planned by what others have put into constraints.
+    ("constraint_exclusion", "off"),
     // Nothing ends us early, and nothing waits for transactions of others.
     ("statement_timeout", "0"),
     ("lock_timeout", "0"),
@@ -163,6 +180,10 @@ fn settings_for(server: Option<Major>) -> Vec<Set<'static>> {
     let newer = SINCE.into_iter().filter(|(since, _)| server.is_some_and(|server| server >= *since));
     ALWAYS.into_iter().chain(newer.map(|(_, setting)| setting)).collect()
 }
+
+/// Of these and of those for loading, what only superusers may set.
+const OF_SUPERUSERS: [&str; 4] =
+    ["session_preload_libraries", "session_replication_role", "event_triggers", "track_counts"];
 
 const COMPARING: [Set<'_>; 4] =
     [("TimeZone", "UTC"), ("DateStyle", "ISO,YMD"), ("jit", "off"), ("default_transaction_read_only", "on")];
@@ -247,6 +268,17 @@ mod tests {
         ] {
             assert!(text.contains("-c search_path=pg_catalog,pg_temp "), "{text}");
             assert!(text.contains(" -c role=none ") && text.contains(" -c event_triggers=off"), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_login_without_rights_of_its_own_sets_nothing_that_is_a_superusers() {
+        let connection = Connection::new(Path::new("/run/x"), 5432, "loader").to_server(Major(17));
+        let text = connection.conninfo_for_loading_as("d", "we ird", Path::new("/p"));
+        assert!(text.ends_with(r" -c role=we\\ ird' passfile='/p'"), "{text}");
+        assert!(text.contains("user='loader'") && text.contains(" -c transaction_timeout=0"), "{text}");
+        for setting in OF_SUPERUSERS.into_iter().chain(["role=none", "log_"]) {
+            assert!(!text.contains(&format!("-c {setting}")), "{setting}: {text}");
         }
     }
 

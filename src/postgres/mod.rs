@@ -18,6 +18,7 @@ pub mod pg_verifybackup;
 mod postmaster;
 mod psql;
 mod quote;
+pub mod scram;
 pub mod stamps;
 pub mod vacuumdb;
 mod version;
@@ -30,7 +31,8 @@ pub use connection::{Connection, HELPERS, STANDBY};
 pub use data_directory::{Contents, DataDirectory, Postmaster, is_whole, system_identifier};
 pub use postmaster::{PrivateServer, arguments as postgres_call};
 pub use psql::{
-    Session, identify_system, load as psql_load, restriction as psql_restriction, script as psql_script,
+    Session, identify_system, key, load as psql_load, restriction as psql_restriction, script as psql_script,
+    script_over as psql_script_over,
 };
 pub use quote::{identifier, literal};
 pub use version::Major;

@@ -31,32 +31,25 @@ pub enum Part {
     Rows,
     /// Values of sequences, indexes, constraints, triggers; those of them that a list on standard input names.
     Listed,
+    /// The same of definitions of what may hold rows.
+    ListedDefinitions,
 }
 
-/// Restores a part of a custom dump into `database`: of the one in `file`, by `jobs` connections at the same time,
-/// or of one on standard input. Each connection may have so many `helpers`. The first error ends it.
-pub fn restore(
-    connection: &Connection,
-    database: &str,
-    part: Part,
-    file: Option<(&Path, usize)>,
-    helpers: usize,
-    tablespaces: Tablespaces,
-) -> Call {
+/// Restores a part of a custom dump over a connection: of the one in `file`, by `jobs` connections at the same time, or of one
+/// on standard input. The first error ends it.
+pub fn restore(conninfo: String, part: Part, file: Option<(&Path, usize)>, tablespaces: Tablespaces) -> Call {
     let mut call = Call::new(
         "pg_restore",
-        [
-            "--exit-on-error".to_owned(),
-            "--no-password".to_owned(),
-            "--dbname".to_owned(),
-            connection.conninfo_for_loading(database, helpers),
-        ],
+        ["--exit-on-error".to_owned(), "--no-password".to_owned(), "--dbname".to_owned(), conninfo],
     );
     let mut add = |argument: &str| call.arguments.push(argument.into());
     match part {
         Part::Everything => {}
         Part::Definitions => add("--section=pre-data"),
         Part::Rows => add("--section=data"),
+        Part::ListedDefinitions => {
+            ["--section=pre-data", "--use-list=/dev/stdin"].into_iter().for_each(&mut add);
+        }
         Part::Listed => {
             ["--section=data", "--section=post-data", "--use-list=/dev/stdin"].into_iter().for_each(&mut add);
         }
@@ -109,7 +102,7 @@ mod tests {
     fn the_first_error_ends_a_restore() {
         let connection = Connection::new(Path::new("/s"), 1, "u");
         let file = Some((Path::new("/f"), 3));
-        let call = restore(&connection, "d", Part::Listed, file, 1, Tablespaces::Default);
+        let call = restore(connection.conninfo_for_loading("d", 1), Part::Listed, file, Tablespaces::Default);
         let text: Vec<_> = call.arguments.iter().map(|argument| argument.to_string_lossy()).collect();
         assert_eq!(text[..3], ["--exit-on-error", "--no-password", "--dbname"]);
         assert!(text[3].contains("synchronous_commit=off"), "{text:?}");

@@ -19,6 +19,11 @@ fn change(connection: &Connection, database: &str) -> Call {
     bare(&connection.conninfo_for_changing(database))
 }
 
+/// The same for a script on standard input over this connection.
+pub fn script_over(conninfo: &str) -> Call {
+    bare(conninfo)
+}
+
 fn bare(conninfo: &str) -> Call {
     Call::new(
         "psql",
@@ -94,7 +99,11 @@ fn restricts(version: &str) -> bool {
     major >= 18 || first.iter().any(|(of, since)| major == *of && minor >= *since)
 }
 
-fn key() -> Result<String> {
+/// As many random bytes as a key has, in hexadecimal digits.
+///
+/// # Errors
+/// [`Kind::File`].
+pub fn key() -> Result<String> {
     let source = Path::new("/dev/urandom");
     let mut bytes = [0; 16];
     std::fs::File::open(source).and_then(|mut file| file.read_exact(&mut bytes)).at("read", source)?;

@@ -4,6 +4,8 @@ use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::io::{self, Read};
 
+use memchr::{memchr, memmem};
+
 use super::binary::Columns;
 use super::toc::{WITH_ACCESS_METHOD, WITH_KIND};
 use super::{broken, get_int, put_int};
@@ -22,6 +24,11 @@ pub(super) struct Entry {
     pub(super) description: Vec<u8>,
     /// Schema and name.
     pub(super) name: (Option<Vec<u8>>, Vec<u8>),
+    pub(super) owner: String,
+    /// It makes the server look at all rows that are there.
+    pub(super) validates: bool,
+    /// A table whose partitions are told apart by an expression that calls what is not PostgreSQL's own.
+    pub(super) has_calling_key: bool,
     pub(super) dependencies: BTreeSet<i32>,
     /// It is as it was written, but for the statement in its middle.
     pub(super) before: Vec<u8>,
@@ -63,6 +70,14 @@ impl Entry {
 pub(super) fn bare(statement: &[u8]) -> &[u8] {
     let statement = statement.trim_ascii_end();
     statement.strip_suffix(b";").unwrap_or(statement)
+}
+
+/// What pg_dump writes with a schema is not PostgreSQL's own.
+fn has_calling_key(definition: &[u8]) -> bool {
+    let start = memmem::rfind(definition, b"\nPARTITION BY ");
+    let key = start
+        .and_then(|start| memchr(b'(', &definition[start..]).map(|open| &definition[start + open + 1..]));
+    key.is_some_and(|key| memchr(b'(', key).is_some() && memchr(b'.', key).is_some())
 }
 
 /// Reads fields, and remembers their bytes.
@@ -109,7 +124,7 @@ impl<R: Read> Recorder<R> {
         let tag = self.text()?.unwrap_or_default();
         let description = self.text()?.unwrap_or_default();
         let section = self.int()?;
-        self.text()?; // its definition
+        let definition = self.text()?.unwrap_or_default();
         self.text()?; // and how to drop it
         let before = self.take();
         let copy = self.text()?;
@@ -122,7 +137,7 @@ impl<R: Read> Recorder<R> {
         if version >= WITH_KIND {
             self.int()?;
         }
-        self.text()?; // the owner
+        let owner = self.text()?.unwrap_or_default();
         self.text()?; // no longer used
         let mut dependencies = BTreeSet::new();
         while let Some(text) = self.text()? {
@@ -143,6 +158,9 @@ impl<R: Read> Recorder<R> {
             section,
             description,
             name: (schema, tag),
+            owner: String::from_utf8_lossy(&owner).into_owned(),
+            has_calling_key: has_calling_key(&definition),
+            validates: !definition.trim_ascii_end().ends_with(b" NOT VALID;"),
             dependencies,
             before,
             copy,
@@ -150,5 +168,25 @@ impl<R: Read> Recorder<R> {
             columns: None,
             after: self.take(),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_an_expression_of_a_partitions_key_calls_anything() {
+        for (key, calls) in [
+            ("", false),
+            ("\nPARTITION BY RANGE (n)", false),
+            ("\nPARTITION BY RANGE (n COLLATE public.\"C\")", false),
+            ("\nPARTITION BY LIST (lower(n))", false),
+            ("\nPARTITION BY LIST (public.f(n))", true),
+            ("\nPARTITION BY RANGE (n, ((m OPERATOR(public.+) 1)))", true),
+        ] {
+            let definition = format!("CREATE TABLE public.t (\n    n int CHECK (public.f(n))\n){key};\n");
+            assert_eq!(has_calling_key(definition.as_bytes()), calls, "{key}");
+        }
     }
 }

@@ -101,8 +101,7 @@ impl Toc {
     /// definitions, with the types of their columns, by what a `COPY` says of them: `public.events (event_id, room_id)`.
     pub(in crate::backup) fn with_binary(mut self, tables: &BTreeMap<String, Vec<u32>>) -> Self {
         // Other encodings may have a backslash in a character.
-        let utf8 = |entry: &Entry| memmem::find(&entry.before, b"client_encoding = 'UTF8'").is_some();
-        if self.packed || !of_kind(self.entries(), b"ENCODING").any(utf8) {
+        if self.packed || !self.is_utf8() {
             return self;
         }
         for entry in self.entries.iter_mut().flatten().filter(|entry| entry.own.is_some()) {
@@ -178,6 +177,87 @@ impl Toc {
     /// Numbers of the entries whose rows are in the dump.
     pub(in crate::backup) fn with_rows(&self) -> BTreeSet<i32> {
         self.entries().iter().filter(|entry| entry.has_rows).map(|entry| entry.id).collect()
+    }
+
+    /// Whether names in it are as they are here; if not, only their ASCII characters are.
+    pub(in crate::backup) fn is_utf8(&self) -> bool {
+        let utf8 = |entry: &Entry| memmem::find(&entry.before, b"client_encoding = 'UTF8'").is_some();
+        of_kind(self.entries(), b"ENCODING").any(utf8)
+    }
+
+    /// The entries with rows of a table, by schema and name, for which `choice` has something.
+    pub(in crate::backup) fn rows_of<T>(
+        &self,
+        choice: impl Fn(&[u8], &[u8]) -> Option<T>,
+    ) -> BTreeMap<i32, T> {
+        let rows = self.entries().iter().filter(|entry| entry.has_rows && entry.description == b"TABLE DATA");
+        rows.filter_map(|entry| {
+            Some((entry.id, choice(entry.name.0.as_deref().unwrap_or_default(), &entry.name.1)?))
+        })
+        .collect()
+    }
+
+    /// The entries that come after the rows and make the server evaluate something as whoever makes them, with what belongs to
+    /// them: name and owner, of those owners that are `chosen`. pg_dump leaves a constraint until then whose function needs
+    /// the table itself. A key between tables may need casts, and to query these tables is to evaluate what is constant in
+    /// the expressions of their indexes, which are also compared with those of an index that they become a part of: where
+    /// there are functions for that.
+    pub(in crate::backup) fn evaluated_later(
+        &self,
+        functions: bool,
+        chosen: impl Fn(&str) -> bool,
+    ) -> BTreeMap<i32, (String, String)> {
+        let mut found: BTreeMap<i32, (String, String)> = BTreeMap::new();
+        for entry in self.later() {
+            let evaluates = match &entry.description[..] {
+                b"CHECK CONSTRAINT" => entry.validates,
+                b"FK CONSTRAINT" => functions && entry.validates,
+                b"INDEX ATTACH" => functions,
+                _ => false,
+            };
+            if evaluates && chosen(&entry.owner) {
+                found.insert(
+                    entry.id,
+                    (String::from_utf8_lossy(&entry.name.1).into_owned(), entry.owner.clone()),
+                );
+            } else if let Some(of) = entry.dependencies.iter().find_map(|id| found.get(id)).cloned() {
+                found.insert(entry.id, of);
+            }
+        }
+        found
+    }
+
+    /// The definitions of what may hold rows, but for those that make the server evaluate the constraints of a domain, and these
+    /// with all that needs them; nothing if there are none. The bounds of a partition may be of a domain, and so may the first
+    /// value of an aggregate.
+    pub(in crate::backup) fn evaluated_definitions(&self) -> Option<(Vec<i32>, Vec<i32>)> {
+        of_kind(self.entries(), b"DOMAIN").next()?;
+        let (mut first, mut last) = (Vec::new(), BTreeSet::new());
+        for entry in self.entries().iter().take_while(|entry| entry.section < DATA) {
+            let evaluates = entry.description == b"AGGREGATE" || entry.description == b"TABLE ATTACH";
+            match evaluates || !entry.dependencies.is_disjoint(&last) {
+                true => _ = last.insert(entry.id),
+                false => first.push(entry.id),
+            }
+        }
+        let in_order = |entry: &&Entry| last.contains(&entry.id);
+        let last: Vec<_> = self.entries().iter().filter(in_order).map(|entry| entry.id).collect();
+        (!last.is_empty()).then_some((first, last))
+    }
+
+    /// Name and owner of each table whose key calls what is not PostgreSQL's own: it is evaluated as whoever makes the table, as
+    /// far as it is constant.
+    pub(in crate::backup) fn calling_keys(&self) -> impl Iterator<Item = (String, &str)> {
+        let tables = of_kind(self.entries(), b"TABLE").filter(|entry| entry.has_calling_key);
+        tables.map(|entry| (String::from_utf8_lossy(&entry.name.1).into_owned(), entry.owner.as_str()))
+    }
+
+    /// Names of the aggregates whose owner is `chosen`.
+    pub(in crate::backup) fn aggregates(&self, chosen: impl Fn(&str) -> bool) -> Vec<String> {
+        of_kind(self.entries(), b"AGGREGATE")
+            .filter(|entry| chosen(&entry.owner))
+            .map(|entry| String::from_utf8_lossy(&entry.name.1).into_owned())
+            .collect()
     }
 
     /// The indexes, also those of constraints, of the table whose rows have this number; in order, and only those

@@ -6,6 +6,7 @@ use clap::Args;
 use jiff::Timestamp;
 use nix::unistd::geteuid;
 
+use crate::backup::load::Authority;
 use crate::backup::{catalogue, classic, restore};
 use crate::config::Settings;
 use crate::error::{Error, Kind, Result};
@@ -15,6 +16,7 @@ use crate::report;
 use crate::runtime::{Runtime as _, interrupt};
 
 #[derive(Debug, Args)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a flag")]
 pub(super) struct Arguments {
     /// The backup's name, see list; or the path of a file that pg_dump or pg_dumpall wrote: .sql or .dump, also packed as .gz or .zst
     name: String,
@@ -30,6 +32,9 @@ pub(super) struct Arguments {
     /// Private key of an encrypted backup: age's identity file, or for OpenPGP gpg's directory
     #[arg(long, value_name = "PATH")]
     identity: Option<PathBuf>,
+    /// Load all rows as the superuser, functions in the constraints of tables included: these may then do whatever he may
+    #[arg(long, conflicts_with = "globals")]
+    trust_owners: bool,
     /// Do not ask
     #[arg(long)]
     yes: bool,
@@ -73,6 +78,10 @@ pub(super) fn restore(settings: &Settings, arguments: &Arguments) -> Result<()> 
         database: arguments.database.as_deref(),
         new_name: arguments.new_name.as_deref(),
         identity: arguments.identity.as_deref(),
+        authority: match arguments.trust_owners {
+            true => Authority::Superuser,
+            false => Authority::Owner,
+        },
     };
     let now = Timestamp::now();
     let plan = restore::plan(settings, &wish, &existing, now)?;
