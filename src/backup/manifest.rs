@@ -12,7 +12,7 @@ use crate::archive::digest::Hasher;
 use crate::archive::{Method, Part, Stored};
 use crate::config::{BackupFormat, Compression};
 use crate::error::{Error, IoContext as _, Kind, Result};
-use crate::postgres::{Closed, Database, Properties, ServerFacts};
+use crate::postgres::{Closed, Database, Libraries, Properties, ServerFacts};
 
 /// The manifest's name in a backup's directory.
 pub const FILE: &str = "manifest.json";
@@ -33,6 +33,9 @@ pub struct Manifest {
     pub finished: Timestamp,
     /// The server it was taken from.
     pub server: ServerFacts,
+    /// What a server must load at its start in order to take what the databases hold.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub libraries: Libraries,
     /// What the dumps are.
     pub dump_format: BackupFormat,
     /// How they are packed.
@@ -194,6 +197,11 @@ pub struct Trial {
     pub damage: Option<String>,
 }
 
+/// What an older version does not know, and would not mind, is not written where it says nothing.
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}
+
 impl Manifest {
     /// Every file the manifest speaks of.
     pub fn files(&self) -> impl Iterator<Item = &File> {
@@ -315,6 +323,7 @@ pub(crate) mod tests {
                 system_identifier: "7381".into(),
                 data_checksums: true,
             },
+            libraries: Libraries::default(),
             dump_format: BackupFormat::Custom,
             compression: Compression::Zstd,
             encryption: None,

@@ -13,7 +13,7 @@ use serde::Deserialize;
 use super::journal::{Entry, Position};
 use crate::config::Settings;
 use crate::error::Result;
-use crate::postgres::{self, Connection, Session};
+use crate::postgres::{self, Connection, HOME, Session};
 use crate::runtime::Runtime;
 
 /// Rows that were inserted, changed or removed, by database and table; of older journals.
@@ -73,7 +73,7 @@ pub fn loss(settings: &Settings, runtime: &dyn Runtime, entry: &Entry) -> Loss {
 
 fn look(session: &Session<'_>, position: &Position, loss: &mut Loss) -> Result<()> {
     let xid: String = session.query(
-        "postgres",
+        HOME,
         "SELECT pg_catalog.to_json(pg_catalog.txid_snapshot_xmax(pg_catalog.txid_current_snapshot())::text);",
     )?;
     if xid == position.xid.to_string() {
@@ -97,7 +97,7 @@ fn look(session: &Session<'_>, position: &Position, loss: &mut Loss) -> Result<(
         }
     }
     for (what, of) in SHARED {
-        if changed(session, "postgres", of, &newer)? {
+        if changed(session, HOME, of, &newer)? {
             loss.others.push(what.to_owned());
         }
     }
