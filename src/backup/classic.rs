@@ -20,7 +20,7 @@ use super::section::{Found, Missing, Section};
 use crate::archive::{self, Codec, Digest, Stored, StoredReader};
 use crate::config::{BackupFormat, Compression};
 use crate::error::{Error, IoContext as _, Kind, Result};
-use crate::postgres::{Database, Properties, ServerFacts};
+use crate::postgres::{Database, Libraries, Properties, ServerFacts};
 use crate::report::Progress;
 use crate::runtime::Runtime;
 use crate::sql::Guard;
@@ -75,6 +75,7 @@ pub fn read(
         writer: "another tool".to_owned(),
         finished: begun,
         server,
+        libraries: Libraries::default(),
         dump_format: format,
         compression: match codec {
             Codec::Zstd { .. } => Compression::Zstd,

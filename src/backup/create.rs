@@ -16,7 +16,7 @@ use crate::archive::{self, Codec, Encrypted, FileSink, Packing, Part, Stored, St
 use crate::config::{Compression, Settings};
 use crate::error::{Error, IoContext as _, Kind, Result};
 use crate::files::sync_directory;
-use crate::postgres::{self, Connection, Session, pg_dump};
+use crate::postgres::{self, Connection, Libraries, Session, pg_dump};
 use crate::report::Progress;
 use crate::runtime::{Call, Child, Runtime, interrupt};
 
@@ -138,6 +138,9 @@ struct Writer<'a> {
 impl Writer<'_> {
     fn everything(&mut self) -> Result<Manifest> {
         let lock_timeout = self.settings.backup.lock_timeout;
+        let major = self.plan.server.major()?;
+        let session = Session { runtime: self.runtime, major, connection: self.connection };
+        let libraries = Libraries::gather(&session)?;
         self.progress.begin("dumping roles and tablespaces", None);
         let (globals, _, _) = self.dump(
             &pg_dump::globals(self.connection, lock_timeout),
@@ -154,6 +157,7 @@ impl Writer<'_> {
             writer: concat!("matrix-postgres ", env!("CARGO_PKG_VERSION")).to_owned(),
             finished: Timestamp::now(),
             server: self.plan.server.clone(),
+            libraries,
             dump_format: self.plan.format,
             compression: self.plan.compression,
             encryption: self.plan.encryption.as_ref().map(|encryption| manifest::Encrypted {

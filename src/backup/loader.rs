@@ -17,7 +17,7 @@ use super::guarded::{Facts, Guarded, Table};
 use super::restore::{closed, opened};
 use super::scratch::Scratch;
 use crate::error::{Error, Kind, Result};
-use crate::postgres::{Connection, Session, identifier, key, literal, psql_script_over, scram};
+use crate::postgres::{HOME, Session, identifier, key, literal, psql_script_over, scram};
 use crate::runtime::{interrupt, output};
 
 /// What our roles begin with, and what is noted of them: only such are ever dropped.
@@ -141,9 +141,9 @@ impl<'a> Loaders<'a> {
             owner = identifier(owner),
         );
         let passfile = scratch.write_secret(&role, format!("*:*:*:{role}:{password}\n").as_bytes())?;
-        let connection = Connection { user: role.clone(), ..self.session.connection.clone() };
+        let connection = self.session.connection.clone().as_role(&role);
         let conninfo = connection.conninfo_for_loading_as(self.database, owner, &passfile);
-        self.session.execute_foreign("postgres", &sql)?;
+        self.session.execute_foreign(HOME, &sql)?;
         self.logins.insert(owner.to_owned(), Login { role, conninfo });
         Ok(())
     }
@@ -173,12 +173,12 @@ impl<'a> Loaders<'a> {
     }
 
     fn open(&self) -> Result<()> {
-        self.session.execute("postgres", &opened(self.database))
+        self.session.execute(HOME, &opened(self.database))
     }
 
     /// Who is still there may have logged in with a password that one of the functions has set.
     fn close(&self) -> Result<()> {
-        self.session.execute("postgres", &closed(self.database))?;
+        self.session.execute(HOME, &closed(self.database))?;
         end_sessions(self.session, &format!("datname = {}", literal(self.database)))
     }
 
@@ -203,7 +203,7 @@ impl Drop for Loaders<'_> {
 /// [`Kind::Server`].
 pub(super) fn remove_left(session: &Session<'_>) -> Result<()> {
     let left: Vec<String> = session.query(
-        "postgres",
+        HOME,
         &format!(
             "SELECT coalesce(pg_catalog.json_agg(rolname), '[]') FROM pg_catalog.pg_roles
              WHERE pg_catalog.starts_with(rolname, {}) AND NOT rolsuper
@@ -214,7 +214,7 @@ pub(super) fn remove_left(session: &Session<'_>) -> Result<()> {
     )?;
     for role in left {
         log::warn!("dropping the role {role:?}, which a restore that was killed has left");
-        if let Err(error) = remove(session, "postgres", &role) {
+        if let Err(error) = remove(session, HOME, &role) {
             log::warn!("could not drop the role {role:?}: {}", error.report());
         }
     }
@@ -224,10 +224,10 @@ pub(super) fn remove_left(session: &Session<'_>) -> Result<()> {
 /// Nobody logs in as this role any more, and it owns nothing: not even what it has made where it was not expected.
 fn remove(session: &Session<'_>, database: &str, role: &str) -> Result<()> {
     let name = identifier(role);
-    session.execute("postgres", &format!("ALTER ROLE {name} NOLOGIN PASSWORD NULL;"))?;
+    session.execute(HOME, &format!("ALTER ROLE {name} NOLOGIN PASSWORD NULL;"))?;
     end_sessions(session, &format!("usename = {}", literal(role)))?;
     let mut databases: Vec<String> = session.query(
-        "postgres",
+        HOME,
         &format!(
             "SELECT coalesce(pg_catalog.json_agg(DISTINCT datname), '[]')
              FROM pg_catalog.pg_shdepend JOIN pg_catalog.pg_database d ON d.oid = dbid
@@ -240,13 +240,13 @@ fn remove(session: &Session<'_>, database: &str, role: &str) -> Result<()> {
     for database in databases {
         session.execute(&database, &format!("DROP OWNED BY {name};"))?;
     }
-    session.execute("postgres", &format!("DROP ROLE {name};"))
+    session.execute(HOME, &format!("DROP ROLE {name};"))
 }
 
 fn end_sessions(session: &Session<'_>, whose: &str) -> Result<()> {
     loop {
         let left: u64 = session.query(
-            "postgres",
+            HOME,
             &format!(
                 "SELECT pg_catalog.to_json(pg_catalog.count(pg_catalog.pg_terminate_backend(pid)))
                  FROM pg_catalog.pg_stat_activity WHERE {whose} AND pid <> pg_catalog.pg_backend_pid();"

@@ -13,7 +13,7 @@ use crate::archive::{Method, Part, Stored};
 use crate::config::{BackupFormat, Compression};
 use crate::error::{Error, IoContext as _, Kind, Result};
 use crate::files::beneath;
-use crate::postgres::{Closed, Database, Properties, ServerFacts};
+use crate::postgres::{Closed, Database, Libraries, Properties, ServerFacts};
 
 /// A longer one is none of ours: it has a line for each table.
 const LONGEST: u64 = 256 << 20;
@@ -37,6 +37,9 @@ pub struct Manifest {
     pub finished: Timestamp,
     /// The server it was taken from.
     pub server: ServerFacts,
+    /// What a server must load at its start in order to take what the databases hold.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub libraries: Libraries,
     /// What the dumps are.
     pub dump_format: BackupFormat,
     /// How they are packed.
@@ -198,6 +201,11 @@ pub struct Trial {
     pub damage: Option<String>,
 }
 
+/// What an older version does not know, and would not mind, is not written where it says nothing.
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}
+
 impl Manifest {
     /// Every file the manifest speaks of.
     pub fn files(&self) -> impl Iterator<Item = &File> {
@@ -319,6 +327,7 @@ pub(crate) mod tests {
                 system_identifier: "7381".into(),
                 data_checksums: true,
             },
+            libraries: Libraries::default(),
             dump_format: BackupFormat::Custom,
             compression: Compression::Zstd,
             encryption: None,

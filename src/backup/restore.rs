@@ -20,7 +20,7 @@ use super::scratch::{Need, Scratch, check_space};
 use crate::config::Settings;
 use crate::error::{Error, Kind, Result};
 use crate::postgres::pg_restore::Tablespaces;
-use crate::postgres::{self, Connection, Database, Major, Session, identifier, literal, vacuumdb};
+use crate::postgres::{self, Connection, Database, HOME, Major, Session, identifier, literal, vacuumdb};
 use crate::report::Progress;
 use crate::runtime::{Child, Guard, Runtime, interrupt, tool};
 use crate::systemd::{Inhibitor, Manager, Stopped, inhibit};
@@ -232,12 +232,13 @@ pub fn globals(
     let source = Source { directory: &entry.path, manifest: trusted(entry)?, identity };
     let globals = Globals::parse(&load::text(source, &source.manifest.globals)?)?;
     let Settings { socket_directory, server, .. } = settings;
-    let connection = Connection::new(socket_directory, server.port, &server.superuser);
+    let connection =
+        Connection::new(socket_directory, server.port, &server.superuser).with_database(&server.database);
     let newest = runtime.majors().last().copied().unwrap_or(Major(0));
     let session = Session { runtime, major: newest, connection: &connection };
     let (made, sql) = globals.missing(&postgres::roles(&session)?);
     session
-        .execute_foreign("postgres", &format!("BEGIN;\n{sql}COMMIT;\n"))
+        .execute_foreign(HOME, &format!("BEGIN;\n{sql}COMMIT;\n"))
         .map_err(|error| error.state("no role was made or changed"))?;
     Ok(Outcome(match made.is_empty() {
         true => "every role of the backup is there already".to_owned(),
@@ -264,7 +265,8 @@ struct Work<'a> {
 impl<'a> Work<'a> {
     fn new(settings: &'a Settings, runtime: &'a dyn Runtime, plan: &'a Plan) -> Result<Self> {
         let Settings { socket_directory, server, .. } = settings;
-        let connection = Connection::new(socket_directory, server.port, &server.superuser);
+        let connection =
+            Connection::new(socket_directory, server.port, &server.superuser).with_database(&server.database);
         let newest = runtime.majors().last().copied().unwrap_or(Major(0));
         let session = Session { runtime, major: newest, connection: &connection };
         let major = postgres::server_facts(&session)?.major()?;
@@ -298,7 +300,7 @@ impl<'a> Work<'a> {
     /// What killed restores left behind: the name must be ours, and the comment; or it has none yet, and is empty.
     fn drop_unfinished(&self) -> Result<()> {
         let names: Vec<String> = self.session().query(
-            "postgres",
+            HOME,
             &format!(
                 "SELECT coalesce(pg_catalog.json_agg(datname), '[]') FROM pg_catalog.pg_database d
                  WHERE datname ~ '_restoring_[0-9]{{8}}T[0-9]{{6}}Z$'
@@ -310,8 +312,7 @@ impl<'a> Work<'a> {
         )?;
         for name in names {
             log::warn!("dropping {name:?}, which a restore that was killed has left unfinished");
-            self.session()
-                .execute("postgres", &format!("DROP DATABASE {} WITH (FORCE);", identifier(&name)))?;
+            self.session().execute(HOME, &format!("DROP DATABASE {} WITH (FORCE);", identifier(&name)))?;
         }
         Ok(())
     }
@@ -328,7 +329,7 @@ impl<'a> Work<'a> {
         // One script, so that psql comes to the mark even when we are killed in between.
         let create = making::create(name, &self.ours(), &dump.properties, self.major);
         let mark = format!("COMMENT ON DATABASE {} IS {};\n", identifier(name), literal(UNFINISHED));
-        session.execute("postgres", &(create + &mark + &closed(name)))?;
+        session.execute(HOME, &(create + &mark + &closed(name)))?;
         let target =
             Target { session: &session, name, tablespaces: Tablespaces::AsDumped, scratch, authority };
         load::load(&target, source, dump, progress)?;
@@ -365,7 +366,7 @@ impl<'a> Work<'a> {
         let owner =
             format!("ALTER DATABASE {} OWNER TO {};\n", identifier(name), identifier(&dump.database.owner));
         let dress = making::dress(name, &dump.database, &dump.properties);
-        session.execute("postgres", &(owner + &dress + &closed(name)))?;
+        session.execute(HOME, &(owner + &dress + &closed(name)))?;
         Ok(contents.rows())
     }
 
@@ -428,7 +429,7 @@ impl<'a> Work<'a> {
         loop {
             tries += 1;
             // A client that is no unit of ours may come back in between.
-            match self.session().execute("postgres", &(disconnect.clone() + &script)) {
+            match self.session().execute(HOME, &(disconnect.clone() + &script)) {
                 Err(error) if tries < TRIES && error.report().contains(OBJECT_IN_USE) => {}
                 Err(error) => {
                     return Err(error
@@ -445,7 +446,7 @@ impl<'a> Work<'a> {
         // What was killed may not have noticed yet.
         let name = identifier(&self.plan.unfinished);
         let statement = format!("DROP DATABASE IF EXISTS {name} WITH (FORCE);");
-        if let Err(error) = self.session().execute("postgres", &statement) {
+        if let Err(error) = self.session().execute(HOME, &statement) {
             log::warn!("could not drop the unfinished {:?}: {}", self.plan.unfinished, error.report());
         }
     }

@@ -15,7 +15,7 @@ use crate::config::Settings;
 use crate::error::{Error, Kind, Result};
 use crate::files;
 use crate::lock::Lock;
-use crate::postgres::{self, Connection, Contents, DataDirectory, Session};
+use crate::postgres::{self, Connection, Contents, DataDirectory, HOME, Session};
 use crate::report::{Progress, event};
 use crate::runtime::Runtime;
 use crate::systemd::{Manager, Started};
@@ -178,14 +178,15 @@ struct Server<'a> {
 impl<'a> Server<'a> {
     fn new(settings: &'a Settings, runtime: &'a dyn Runtime) -> Self {
         let Settings { socket_directory, server, .. } = settings;
-        let connection = Connection::new(socket_directory, server.port, &server.superuser);
+        let connection =
+            Connection::new(socket_directory, server.port, &server.superuser).with_database(&server.database);
         Self { settings, runtime, connection, started: None }
     }
 
     /// A server that runs already.
     fn running(settings: &'a Settings, runtime: &'a dyn Runtime) -> Result<Self> {
         let server = Self::new(settings, runtime);
-        server.session()?.execute("postgres", "SELECT 1;")?;
+        server.session()?.execute(HOME, "SELECT 1;")?;
         Ok(server)
     }
 

@@ -12,15 +12,17 @@ use super::catalogue::Entry;
 use super::compare::{Expected, differences};
 use super::globals::Globals;
 use super::load::{Authority, Source, Target};
-use super::manifest::{Manifest, Trial};
+use super::manifest::{DatabaseDump, Manifest, Trial};
 use super::name::BackupName;
 use super::scratch::{Need, Scratch, check_space};
 use super::{load, making, read_back};
 use crate::account::Account;
 use crate::config::Settings;
-use crate::error::{Error, IoContext as _, Kind, Result};
+use crate::error::{Error, Kind, Result};
 use crate::postgres::pg_restore::Tablespaces;
-use crate::postgres::{self, Connection, Major, PrivateServer, Session, initdb};
+use crate::postgres::{
+    self, Connection, HOME, Libraries, Major, PrivateServer, Purpose, Session, Startup, initdb,
+};
 use crate::report::Progress;
 use crate::runtime::{Runtime, output};
 
@@ -146,11 +148,11 @@ fn hold(
     let data = scratch.path().join("data");
     let superuser = &settings.server.superuser;
     output(runtime.command(plan.major, &initdb::throw_away(&data, superuser))?, "initdb", &[])?;
-    let conf = data.join("postgresql.auto.conf");
-    std::fs::write(&conf, SETTINGS).at("write", &conf)?;
     let connection = Connection::new(scratch.path(), settings.server.port, superuser).to_server(plan.major);
     let account = Account::of(geteuid().as_raw(), getegid().as_raw());
-    let server = PrivateServer::start(runtime, plan.major, &data, &connection, &account, START)?;
+    let startup = Startup::new(Purpose::Trial, plan.major, &libraries(manifest));
+    let server = PrivateServer::start(runtime, plan.major, &data, &connection, &account, &startup, START)
+        .map_err(|error| without_libraries(error, runtime, plan.major, manifest))?;
     let session = Session { runtime, major: plan.major, connection: &connection };
     version.clone_from(&postgres::server_facts(&session)?.version);
     progress.end();
@@ -158,7 +160,7 @@ fn hold(
         Kind::Server => error.with_kind(Kind::Damaged).context("the roles could not be restored"),
         _ => error,
     };
-    session.execute_foreign("postgres", &globals.for_server(std::slice::from_ref(superuser))).map_err(bad)?;
+    session.execute_foreign(HOME, &globals.for_server(std::slice::from_ref(superuser))).map_err(bad)?;
     let roles = postgres::roles(&session)?;
     let mut found: Vec<_> = globals
         .role_names()
@@ -167,13 +169,10 @@ fn hold(
         .map(|role| format!("role {role:?} is missing"))
         .collect();
     for (number, dump) in manifest.databases.iter().enumerate() {
-        // `postgres` and `template1` are there already; names do not matter to what is in a database.
-        let name = format!("trial_{number}");
+        let name = trial_name(number);
         session
-            .execute("postgres", &making::create(&name, &dump.database, &dump.properties, plan.major))
-            .and_then(|()| {
-                session.execute("postgres", &making::dress(&name, &dump.database, &dump.properties))
-            })
+            .execute(HOME, &making::create(&name, &dump.database, &dump.properties, plan.major))
+            .and_then(|()| session.execute(HOME, &making::dress(&name, &dump.database, &dump.properties)))
             .map_err(|error| {
                 error
                     .with_kind(Kind::Damaged)
@@ -206,24 +205,40 @@ fn hold(
     }
 }
 
-/// Nothing of this server is to last, and nobody but us is there (chapter "Populating a Database"). Without
-/// `jit`, for a hardened unit may not write code; without huge pages, whose number it may not read.
-const SETTINGS: &str = "\
-fsync = off
-synchronous_commit = off
-full_page_writes = off
-autovacuum = off
-archive_mode = off
-wal_level = minimal
-max_wal_senders = 0
-max_wal_size = 1GB
-checkpoint_timeout = 1h
-shared_buffers = 256MB
-huge_pages = off
-jit = off
-logging_collector = off
-unix_socket_permissions = 0700
-";
+/// What the server loads: the databases have other names there.
+fn libraries(manifest: &Manifest) -> Libraries {
+    let mut libraries = manifest.libraries.clone().named_only();
+    for (name, value) in &mut libraries.settings {
+        let is_its = |dump: &DatabaseDump| dump.database.name == *value;
+        let names_one = name.contains("database") || name.contains("dbname");
+        if let Some(number) = manifest.databases.iter().position(is_its).filter(|_| names_one) {
+            *value = trial_name(number);
+        }
+    }
+    libraries
+}
+
+/// `postgres` and `template1` are there already; names do not matter to what is in a database.
+fn trial_name(number: usize) -> String {
+    format!("trial_{number}")
+}
+
+/// A server does not start without the libraries that it is to load.
+fn without_libraries(error: Error, runtime: &dyn Runtime, major: Major, manifest: &Manifest) -> Error {
+    let libraries = &manifest.libraries.made;
+    let missing: Vec<_> = libraries
+        .iter()
+        .filter(|library| runtime.has_library(major, library) == Some(false))
+        .cloned()
+        .collect();
+    match missing.is_empty() {
+        true => error,
+        false => error.hint(format!(
+            "install what is needed of PostgreSQL {major} for: {} (as the server has it that was backed up)",
+            missing.join(", ")
+        )),
+    }
+}
 
 #[cfg(test)]
 mod tests {

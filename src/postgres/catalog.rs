@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Major, Session};
+use super::{HOME, Major, Session};
 use crate::error::{Error, Kind, Result};
 
 /// The server as a whole.
@@ -54,7 +54,7 @@ pub struct Database {
 /// [`Kind::Server`].
 pub fn server_facts(session: &Session<'_>) -> Result<ServerFacts> {
     session.query(
-        "postgres",
+        HOME,
         "SELECT pg_catalog.json_build_object(
             'version', pg_catalog.current_setting('server_version'),
             'version_num', pg_catalog.current_setting('server_version_num')::int,
@@ -70,7 +70,7 @@ pub fn server_facts(session: &Session<'_>) -> Result<ServerFacts> {
 /// [`Kind::Server`].
 pub fn databases(session: &Session<'_>) -> Result<Vec<Database>> {
     session.query(
-        "postgres",
+        HOME,
         "SELECT coalesce(pg_catalog.json_agg(pg_catalog.json_build_object(
             'name', datname,
             'owner', pg_catalog.pg_get_userbyid(datdba),
@@ -107,7 +107,7 @@ impl std::fmt::Display for Closed {
 /// [`Kind::Server`].
 pub fn closed_databases(session: &Session<'_>) -> Result<Vec<(String, Closed)>> {
     session.query(
-        "postgres",
+        HOME,
         "SELECT coalesce(pg_catalog.json_agg(pg_catalog.json_build_array(datname, CASE
             WHEN datconnlimit = -2 THEN 'half-dropped' ELSE 'no-connections' END) ORDER BY datname), '[]')
          FROM pg_catalog.pg_database WHERE datname <> 'template0' AND (NOT datallowconn OR datconnlimit = -2);",
@@ -188,7 +188,7 @@ pub fn properties(session: &Session<'_>, database: &str) -> Result<Properties> {
 /// [`crate::Kind::Server`].
 pub fn roles(session: &Session<'_>) -> Result<Vec<String>> {
     session.query(
-        "postgres",
+        HOME,
         "SELECT coalesce(pg_catalog.json_agg(rolname ORDER BY rolname), '[]') FROM pg_catalog.pg_roles WHERE rolname !~ '^pg_';",
     )
 }

@@ -6,10 +6,15 @@
 //! session, let it fail, or change what is read from it and written to it.
 
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
 
 use nix::sys::sysinfo::sysinfo;
 
 use super::Major;
+
+/// The database in which a server is asked about itself, and whatever is done that belongs to no database. Whoever names it
+/// to a [`Connection`] gets the one of [`Connection::homes`] that lets us in.
+pub const HOME: &str = "postgres";
 
 /// A server's socket, and the role to log in as. There is no password: over the socket the system user is
 /// mapped to the role (chapter "User Name Maps").
@@ -24,18 +29,60 @@ pub struct Connection {
     /// The server's version. Until it is known, what only newer ones know is left as it is, and nobody looks into
     /// others' databases.
     pub server: Option<Major>,
+    /// A database that is there in any case, as far as is known.
+    also: Option<String>,
+    /// What stands in for [`HOME`], once that has not let us in. It can be dropped (chapter "Template Databases").
+    home: Arc<OnceLock<String>>,
 }
 
 impl Connection {
     /// A connection through the socket in `directory`.
     pub fn new(directory: &Path, port: u16, user: &str) -> Self {
-        Self { socket_directory: directory.to_owned(), port, user: user.to_owned(), server: None }
+        Self {
+            socket_directory: directory.to_owned(),
+            port,
+            user: user.to_owned(),
+            server: None,
+            also: None,
+            home: Arc::default(),
+        }
+    }
+
+    /// The same to a server that has this database.
+    #[must_use]
+    pub fn with_database(self, name: &str) -> Self {
+        Self { also: Some(name.to_owned()), ..self }
+    }
+
+    /// The databases in which a server can be asked about itself, the one that is meant for it first.
+    pub fn homes(&self) -> impl Iterator<Item = &str> {
+        [HOME, "template1"].into_iter().chain(self.also.as_deref())
+    }
+
+    /// The database of this name; for [`HOME`], what stands in for it.
+    pub fn resolve<'a>(&'a self, database: &'a str) -> &'a str {
+        match self.home.get() {
+            Some(home) if database == HOME => home,
+            _ => database,
+        }
+    }
+
+    /// From now on, for this connection and its likes, `database` stands in for [`HOME`].
+    pub fn stand_in(&self, database: &str) {
+        // Two who have found one at the same time are both right.
+        let _ = self.home.set(database.to_owned());
     }
 
     /// The same to a server of this version.
     #[must_use]
     pub fn to_server(self, major: Major) -> Self {
         Self { server: Some(major), ..self }
+    }
+
+    /// The same as another role.
+    #[must_use]
+    pub fn as_role(self, name: &str) -> Self {
+        Self { user: name.to_owned(), ..self }
     }
 
     /// The socket itself.
@@ -56,7 +103,7 @@ impl Connection {
 
     /// The same for changes of our own.
     pub fn conninfo_for_changing(&self, database: &str) -> String {
-        let settings = [&[("default_transaction_read_only", "off")], &DISCREET[..]].concat();
+        let settings = [&CHANGING[..], &DISCREET].concat();
         self.with(database, &settings) + " client_encoding=UTF8"
     }
 
@@ -66,6 +113,11 @@ impl Connection {
         let directory = value(&self.socket_directory.to_string_lossy());
         let (port, user) = (self.port, value(&self.user));
         format!("host={directory} port={port} user={user} application_name={STANDBY}")
+    }
+
+    /// The same for a program that makes an extension for its own use.
+    pub fn conninfo_for_extending(&self, database: &str) -> String {
+        self.with(database, &CHANGING)
     }
 
     /// The same for many rows at once: what a crash would lose is loaded again, and indexes get memory. A statement
@@ -122,7 +174,7 @@ impl Connection {
             value(&self.socket_directory.to_string_lossy()),
             self.port,
             value(&self.user),
-            value(database),
+            value(self.resolve(database)),
             value(&written(settings))
         )
     }
@@ -184,6 +236,10 @@ fn settings_for(server: Option<Major>) -> Vec<Set<'static>> {
 /// Of these and of those for loading, what only superusers may set.
 const OF_SUPERUSERS: [&str; 4] =
     ["session_preload_libraries", "session_replication_role", "event_triggers", "track_counts"];
+/// Nobody's trigger has a say in what is done for all of a cluster: neither one of a table, nor, before 17, where
+/// `event_triggers` turns them off, one that forbids DDL (ALTER TABLE, "ENABLE REPLICA TRIGGER"; ALTER EVENT TRIGGER).
+const CHANGING: [Set<'_>; 2] =
+    [("default_transaction_read_only", "off"), ("session_replication_role", "replica")];
 
 const COMPARING: [Set<'_>; 4] =
     [("TimeZone", "UTC"), ("DateStyle", "ISO,YMD"), ("jit", "off"), ("default_transaction_read_only", "on")];
@@ -243,6 +299,27 @@ mod tests {
         let expected = r"host='/run/x' port=5432 user='postgres' dbname='it\'s \\ a=b 🐘' application_name=matrix-postgres options='-c search_path=pg_catalog,pg_temp ";
         assert!(text.starts_with(expected), "{text}");
         assert!(text.contains(r" -c default_transaction_isolation=read\\ committed "), "{text}");
+    }
+
+    #[test]
+    fn where_the_usual_database_is_missing_another_stands_in_for_it() {
+        let connection = Connection::new(Path::new("/run/x"), 5432, "postgres").with_database("homeserver");
+        assert_eq!(connection.homes().collect::<Vec<_>>(), ["postgres", "template1", "homeserver"]);
+        let same = connection.clone().to_server(Major(17));
+        assert!(same.conninfo(HOME).contains("dbname='postgres'"));
+        connection.stand_in("template1");
+        assert!(same.conninfo(HOME).contains("dbname='template1'"));
+        assert!(same.conninfo("homeserver").contains("dbname='homeserver'"));
+    }
+
+    #[test]
+    fn no_trigger_has_a_say_in_changes_of_ours() {
+        let connection = Connection::new(Path::new("/run/x"), 5432, "postgres");
+        for text in [connection.conninfo_for_changing("d"), connection.conninfo_for_extending("d")] {
+            let last = text.rsplit("session_replication_role=").next().unwrap_or_default();
+            assert!(last.starts_with("replica"), "{text}");
+        }
+        assert!(!connection.conninfo_for_loading("d", 2).contains("=replica"));
     }
 
     #[test]

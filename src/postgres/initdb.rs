@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Major, Session};
+use super::{HOME, Major, Session};
 use crate::error::Result;
 use crate::runtime::Call;
 
@@ -81,7 +81,7 @@ pub struct Initialisation {
 /// [`crate::Kind::Server`].
 pub fn initialisation(session: &Session<'_>) -> Result<Initialisation> {
     session.query(
-        "postgres",
+        HOME,
         "WITH databases AS (SELECT datname::text AS name, pg_catalog.pg_encoding_to_char(encoding) AS encoding,
                 datcollate AS lc_collate, datctype AS lc_ctype, pg_catalog.to_jsonb(d)->>'datlocprovider' AS provider,
                 coalesce(pg_catalog.to_jsonb(d)->>'datlocale', pg_catalog.to_jsonb(d)->>'daticulocale') AS locale,

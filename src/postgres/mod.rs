@@ -16,6 +16,7 @@ pub mod pg_restore;
 pub mod pg_upgrade;
 pub mod pg_verifybackup;
 mod postmaster;
+mod private;
 mod psql;
 mod quote;
 pub mod scram;
@@ -27,9 +28,10 @@ pub use catalog::{
     Closed, Database, Grant, Properties, ServerFacts, Setting, closed_databases, databases, properties,
     roles, server_facts,
 };
-pub use connection::{Connection, HELPERS, STANDBY};
+pub use connection::{Connection, HELPERS, HOME, STANDBY};
 pub use data_directory::{Contents, DataDirectory, Postmaster, is_whole, system_identifier};
 pub use postmaster::{PrivateServer, arguments as postgres_call};
+pub use private::{Libraries, Purpose, Startup};
 pub use psql::{
     Session, identify_system, key, load as psql_load, restriction as psql_restriction, script as psql_script,
     script_over as psql_script_over,

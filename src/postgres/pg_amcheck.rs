@@ -1,6 +1,6 @@
 //! pg_amcheck(1), since PostgreSQL 14: whether tables and their indexes are what their structure says.
 
-use super::{Connection, HELPERS};
+use super::{Connection, HOME};
 use crate::runtime::Call;
 
 /// Checks all databases. It installs the extension `amcheck` where it is missing: only for a cluster that is thrown
@@ -14,7 +14,7 @@ pub fn all(connection: &Connection, jobs: usize) -> Call {
             "--no-strict-names".to_owned(),
             "--no-password".to_owned(),
             format!("--jobs={jobs}"),
-            format!("--maintenance-db={}", connection.conninfo_for_loading("postgres", HELPERS)),
+            format!("--maintenance-db={}", connection.conninfo_for_extending(HOME)),
         ],
     )
 }

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use super::Connection;
+use super::{Connection, HOME};
 use crate::config::BackupFormat;
 use crate::runtime::Call;
 
@@ -59,7 +59,7 @@ pub fn globals(connection: &Connection, lock_timeout: Duration) -> Call {
             "--no-password".to_owned(),
             format!("--lock-wait-timeout={}", lock_timeout.as_millis()),
             "--dbname".to_owned(),
-            connection.conninfo("postgres"),
+            connection.conninfo(HOME),
         ],
     )
 }
@@ -68,7 +68,7 @@ pub fn globals(connection: &Connection, lock_timeout: Duration) -> Call {
 pub fn globals_for_comparison(connection: &Connection) -> Call {
     Call::new(
         "pg_dumpall",
-        ["--globals-only", "--no-password", "--dbname", &connection.conninfo_for_comparison("postgres")],
+        ["--globals-only", "--no-password", "--dbname", &connection.conninfo_for_comparison(HOME)],
     )
 }
 

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::Signal;
 
 use super::data_directory::LOCK_FILE;
-use super::{Connection, Major};
+use super::{Connection, Major, Startup};
 use crate::account::Account;
 use crate::error::{Error, Kind, Result};
 use crate::files::beneath;
@@ -53,8 +53,8 @@ pub struct PrivateServer {
 }
 
 impl PrivateServer {
-    /// Starts the cluster in `data_directory` on the socket of `connection`, without TCP, and waits until
-    /// it accepts connections.
+    /// Starts the cluster in `data_directory` on the socket of `connection`, without TCP, with settings that hold whatever
+    /// the cluster's own files say, and waits until it accepts connections.
     ///
     /// # Errors
     /// [`Kind::Server`] if it ends by itself or is not ready in time, with its last words.
@@ -64,24 +64,10 @@ impl PrivateServer {
         data_directory: &Path,
         connection: &Connection,
         account: &Account,
+        startup: &Startup,
         deadline: Duration,
     ) -> Result<Self> {
-        Self::start_with(runtime, major, data_directory, connection, account, &[], deadline)
-    }
-
-    /// The same, with these settings, which hold whatever the cluster's own files say.
-    ///
-    /// # Errors
-    /// As [`PrivateServer::start`].
-    pub fn start_with(
-        runtime: &dyn Runtime,
-        major: Major,
-        data_directory: &Path,
-        connection: &Connection,
-        account: &Account,
-        settings: &[String],
-        deadline: Duration,
-    ) -> Result<Self> {
+        let settings = startup.settings();
         let mut call = arguments(data_directory, connection, &[]);
         call.arguments.extend(settings.iter().flat_map(|setting| ["-c".into(), setting.into()]));
         let mut command = runtime.command(major, &call)?;

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde::de::DeserializeOwned;
 
-use super::{Connection, HELPERS, Major};
+use super::{Connection, HELPERS, HOME, Major};
 use crate::error::{Error, IoContext as _, Kind, Result};
 use crate::runtime::{Call, Runtime, output};
 
@@ -126,7 +126,7 @@ impl Session<'_> {
     /// # Errors
     /// [`Kind::Server`] with the server's own words.
     pub fn execute(&self, database: &str, sql: &str) -> Result<()> {
-        self.carry_out(&change(self.connection, database), database, sql.as_bytes()).map(drop)
+        self.carry_out(|| change(self.connection, database), database, sql.as_bytes()).map(drop)
     }
 
     /// Runs statements that others wrote: psql does nothing of its own for them, and what they say is not part of an error.
@@ -134,10 +134,13 @@ impl Session<'_> {
     /// # Errors
     /// [`Kind::Server`] with the server's own words.
     pub fn execute_foreign(&self, database: &str, sql: &str) -> Result<()> {
-        let mut call = change(self.connection, database);
-        call.arguments.insert(0, "--set=VERBOSITY=terse".into());
+        let call = || {
+            let mut call = change(self.connection, database);
+            call.arguments.insert(0, "--set=VERBOSITY=terse".into());
+            call
+        };
         let script = restriction(self.runtime, self.major)? + sql;
-        self.carry_out(&call, database, script.as_bytes()).map(drop)
+        self.carry_out(call, database, script.as_bytes()).map(drop)
     }
 
     /// Runs a query that returns one JSON document: whatever names and values are made of, they arrive whole.
@@ -168,16 +171,43 @@ impl Session<'_> {
     }
 
     fn ask(&self, database: &str, sql: &str) -> Result<Vec<u8>> {
-        self.carry_out(&script(self.connection, database), database, sql.as_bytes())
+        self.carry_out(|| script(self.connection, database), database, sql.as_bytes())
     }
 
-    fn carry_out(&self, call: &Call, database: &str, sql: &[u8]) -> Result<Vec<u8>> {
-        let command = self.runtime.command(self.major, call)?;
-        let name = format!("psql on database {database:?}");
-        output(command, &name, sql).map_err(|error| match error.kind() {
+    fn carry_out(&self, call: impl Fn() -> Call, database: &str, sql: &[u8]) -> Result<Vec<u8>> {
+        let run = || {
+            let command = self.runtime.command(self.major, &call())?;
+            output(command, &format!("psql on database {:?}", self.connection.resolve(database)), sql)
+        };
+        let done = match run() {
+            Err(error) if database == HOME && was_not_let_in(&error) && self.find_home()? => run(),
+            done => done,
+        };
+        done.map_err(|error| match error.kind() {
+            Kind::Program if database == HOME && was_not_let_in(&error) => {
+                self.explain(error).hint("createdb postgres, as the superuser")
+            }
             Kind::Program => self.explain(error),
             _ => error,
         })
+    }
+
+    /// Looks for a database that lets us in where [`HOME`] does not.
+    fn find_home(&self) -> Result<bool> {
+        if self.connection.resolve(HOME) != HOME || !self.connection.socket().exists() {
+            return Ok(false);
+        }
+        for database in self.connection.homes() {
+            let command = self.runtime.command(self.major, &script(self.connection, database))?;
+            if output(command, "psql", b"SELECT 1;").is_ok() {
+                // A session that ended early for another reason has nothing to do with its database.
+                if database != HOME {
+                    self.connection.stand_in(database);
+                }
+                return Ok(database != HOME);
+            }
+        }
+        Ok(false)
     }
 
     fn explain(&self, error: Error) -> Error {
@@ -189,6 +219,11 @@ impl Session<'_> {
             false => error.with_kind(Kind::Server),
         }
     }
+}
+
+/// psql's exit status where there was no session (psql(1), "Exit Status").
+fn was_not_let_in(error: &Error) -> bool {
+    error.kind() == Kind::Program && error.to_string().ends_with("(exit status 2)")
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 //! it got its type, as `pg_attver`. Programs of an older minor version take that for an option of the user's, and
 //! servers of one refuse it: a pg_dump 18.6 of a server 17.12 cannot be restored on 18.6.
 
-use super::Session;
+use super::{HOME, Session};
 use crate::error::Result;
 
 /// The option's name.
@@ -21,7 +21,7 @@ pub fn are_in(session: &Session<'_>, database: &str) -> Result<bool> {
 /// # Errors
 /// [`crate::Kind::Server`].
 pub fn are_known(session: &Session<'_>) -> Result<bool> {
-    session.query("postgres", &query("<"))
+    session.query(HOME, &query("<"))
 }
 
 /// Removes them from a database of a server that is not used any more.

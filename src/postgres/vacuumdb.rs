@@ -1,6 +1,6 @@
 //! vacuumdb(1).
 
-use super::Connection;
+use super::{Connection, HOME};
 use crate::runtime::Call;
 
 /// Gathers the planner's statistics of a whole database, by `jobs` connections at the same time.
@@ -29,7 +29,7 @@ pub fn analyze_all(connection: &Connection, jobs: usize) -> Call {
             "--no-password".to_owned(),
             format!("--jobs={jobs}"),
             "--maintenance-db".to_owned(),
-            connection.conninfo_for_analyzing("postgres"),
+            connection.conninfo_for_analyzing(HOME),
         ],
     )
 }
@@ -46,7 +46,7 @@ pub fn analyze_in_stages(connection: &Connection, jobs: usize, missing_only: boo
             "--no-password".to_owned(),
             format!("--jobs={jobs}"),
             "--maintenance-db".to_owned(),
-            connection.conninfo_for_analyzing("postgres"),
+            connection.conninfo_for_analyzing(HOME),
         ],
     );
     call.arguments.extend(missing_only.then(|| "--missing-stats-only".into()));

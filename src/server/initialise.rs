@@ -13,7 +13,9 @@ use crate::account::Account;
 use crate::config::Settings;
 use crate::error::{IoContext as _, Result};
 use crate::files::directories;
-use crate::postgres::{Connection, Major, PrivateServer, Session, identifier, initdb, literal};
+use crate::postgres::{
+    Connection, HOME, Libraries, Major, PrivateServer, Purpose, Session, Startup, identifier, initdb, literal,
+};
 use crate::runtime::{Runtime, output};
 use crate::upgrade::cluster::make_directory;
 
@@ -139,9 +141,10 @@ fn create_database(
     })?;
     let connection =
         Connection::new(sockets.path(), settings.server.port, &settings.server.superuser).to_server(major);
-    let server = PrivateServer::start(runtime, major, cluster, &connection, account, START)?;
+    let startup = Startup::new(Purpose::Initialisation, major, &Libraries::default());
+    let server = PrivateServer::start(runtime, major, cluster, &connection, account, &startup, START)?;
     let session = Session { runtime, major, connection: &connection };
-    session.execute("postgres", &first_script(settings, password))?;
+    session.execute(HOME, &first_script(settings, password))?;
     server.stop()
 }
 

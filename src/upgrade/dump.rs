@@ -13,7 +13,7 @@ use super::work::Work;
 use super::written::Census;
 use crate::config::Depth;
 use crate::error::{Error, Kind, Result};
-use crate::postgres::{self, Session};
+use crate::postgres::{self, HOME, Session};
 use crate::report::{Progress, Silent};
 
 /// Everything until the new cluster is whole, equal to the old one, and on the disk.
@@ -23,8 +23,6 @@ use crate::report::{Progress, Silent};
 pub fn build(work: &mut Work<'_>, plan: &Plan) -> Result<()> {
     let (settings, runtime) = (work.settings, work.runtime);
     let account = work.account.clone();
-    // The only role that there is in a new cluster.
-    let superuser = plan.initialisation.superuser.as_str();
 
     work.step(Step::Preparing)?;
     let files = match plan.way {
@@ -33,13 +31,12 @@ pub fn build(work: &mut Work<'_>, plan: &Plan) -> Result<()> {
     };
     cluster::make(runtime, &account, plan)?;
     let sockets = Sockets::make(&settings.socket_directory, &account)?;
-    let new =
-        Private::start(runtime, &account, &sockets, superuser, (Side::New, &plan.beside, plan.to), plan.to)?;
+    let new = Private::start(runtime, &account, &sockets, plan, (Side::New, &plan.beside, plan.to))?;
 
     stop_clients(work)?;
     stop_server(work, plan)?;
     let old = (Side::Old, plan.data_directory.as_path(), plan.from);
-    let old = Private::start(runtime, &account, &sockets, superuser, old, plan.to)?;
+    let old = Private::start(runtime, &account, &sockets, plan, old)?;
     require_nothing_left_behind(&old.session())?;
 
     work.step(Step::Transferring)?;
@@ -64,7 +61,7 @@ pub fn build(work: &mut Work<'_>, plan: &Plan) -> Result<()> {
 /// [`Kind::NotWell`].
 pub fn require_nothing_left_behind(old: &Session<'_>) -> Result<()> {
     let refuse = |message: String, hint: &str| Err(Error::new(Kind::NotWell, message).hint(hint));
-    let (prepared, tablespaces): (Vec<String>, Vec<String>) = old.query("postgres", LEFT_BEHIND)?;
+    let (prepared, tablespaces): (Vec<String>, Vec<String>) = old.query(HOME, LEFT_BEHIND)?;
     if !prepared.is_empty() {
         return refuse(
             format!("prepared transactions are not ended: {}", prepared.join(", ")),

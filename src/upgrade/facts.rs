@@ -17,7 +17,9 @@ use crate::backup::catalogue;
 use crate::config::{Method, Settings};
 use crate::error::{Error, IoContext as _, Kind, Result};
 use crate::postgres::initdb::{self, Initialisation};
-use crate::postgres::{self, Connection, Contents, DataDirectory, Database, Major, ServerFacts};
+use crate::postgres::{
+    self, Connection, Contents, DataDirectory, Database, HOME, Libraries, Major, ServerFacts,
+};
 use crate::runtime::{AsUser, Runtime, output};
 
 /// Everything that the check looks at.
@@ -82,6 +84,8 @@ pub struct Cluster {
     pub contents: Vec<(String, Contained)>,
     /// What initdb decided.
     pub initialisation: Initialisation,
+    /// What it loads at its start for what the databases hold.
+    pub libraries: Libraries,
 }
 
 /// What belongs to the cluster and not to one of its databases.
@@ -265,7 +269,8 @@ pub fn gather(settings: &Settings, runtime: &dyn Runtime, to: Option<Major>) -> 
 /// What the server says, if one listens on our socket.
 fn cluster(settings: &Settings, runtime: &dyn Runtime, installed: &[Major]) -> Result<Option<Cluster>> {
     let Settings { socket_directory, server, .. } = settings;
-    let connection = Connection::new(socket_directory, server.port, &server.superuser);
+    let connection =
+        Connection::new(socket_directory, server.port, &server.superuser).with_database(&server.database);
     let Some(&major) = installed.last().filter(|_| connection.socket().exists()) else { return Ok(None) };
     let session = postgres::Session { runtime, major, connection: &connection };
     let server = postgres::server_facts(&session)?;
@@ -280,7 +285,8 @@ fn cluster(settings: &Settings, runtime: &dyn Runtime, installed: &[Major]) -> R
     Ok(Some(Cluster {
         server,
         initialisation: initdb::initialisation(&session)?,
-        shared: session.query("postgres", SHARED)?,
+        libraries: Libraries::gather(&session)?,
+        shared: session.query(HOME, SHARED)?,
         databases,
         contents,
     }))
@@ -302,7 +308,8 @@ fn replication_refused(
     owner: &Account,
 ) -> Result<Option<String>> {
     let Settings { socket_directory, server, .. } = settings;
-    let connection = Connection::new(socket_directory, server.port, &server.superuser);
+    let connection =
+        Connection::new(socket_directory, server.port, &server.superuser).with_database(&server.database);
     let call = postgres::identify_system(&connection);
     let command = AsUser { runtime, account: owner }.command(target, &call)?;
     match output(command, "psql for replication", &[]) {

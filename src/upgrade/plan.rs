@@ -14,7 +14,7 @@ use super::transfer::Way;
 use crate::config::{Method, Settings};
 use crate::error::{Error, Kind, Result};
 use crate::postgres::initdb::Initialisation;
-use crate::postgres::{Contents, Major};
+use crate::postgres::{Contents, Libraries, Major};
 
 /// What an upgrade will do.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,6 +53,8 @@ pub struct Plan {
     pub server_unit: String,
     /// What the new cluster is made like.
     pub initialisation: Initialisation,
+    /// What servers of ours load for what the databases hold.
+    pub libraries: Libraries,
 }
 
 /// The plan: pure. `newest_backup` is when the newest verified backup was begun.
@@ -99,6 +101,7 @@ pub fn plan(
         clients: facts.units.as_ref().map_or_else(|_| Vec::new(), |units| units.clients.clone()),
         server_unit: settings.server.unit.clone(),
         initialisation: cluster.initialisation.clone(),
+        libraries: cluster.libraries.clone(),
         id,
         from,
         to,

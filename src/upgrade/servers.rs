@@ -8,12 +8,13 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 use nix::unistd::{Uid, chown};
 
+use super::plan::Plan;
 use super::transfer;
 use crate::account::Account;
 use crate::error::{Error, IoContext as _, Kind, Result};
 use crate::files::beneath::Directory;
 use crate::files::directories;
-use crate::postgres::{Connection, Major, Postmaster, PrivateServer, Session};
+use crate::postgres::{Connection, Libraries, Major, Postmaster, PrivateServer, Purpose, Session, Startup};
 use crate::runtime::{AsUser, Process, Runtime};
 
 /// How long a server may take to start: an old one may have to recover first.
@@ -38,6 +39,14 @@ pub enum Side {
 
 impl Side {
     const ALL: [Self; 3] = [Self::Old, Self::New, Self::Copy];
+
+    fn purpose(self) -> Purpose {
+        match self {
+            Self::Old => Purpose::Old,
+            Self::New => Purpose::New,
+            Self::Copy => Purpose::Copy,
+        }
+    }
 
     /// The name of its socket's directory.
     fn name(self) -> &'static str {
@@ -79,7 +88,7 @@ impl Sockets {
         Ok(Self { directory })
     }
 
-    /// What [`Sockets::settings`] names is below it.
+    /// What [`Sockets::startup`] names is below it.
     fn directory(socket_directory: &Path) -> PathBuf {
         let mut name = socket_directory.as_os_str().to_owned();
         name.push("-upgrade");
@@ -104,15 +113,13 @@ impl Sockets {
         &self.directory
     }
 
-    /// What holds for all of them, whatever the administrator's files say.
-    pub fn settings(&self) -> Vec<String> {
+    /// What one of them is started with, whatever the administrator's files say.
+    pub fn startup(&self, purpose: Purpose, major: Major, libraries: &Libraries) -> Startup {
         let path = |name: &str| self.directory.join(name).display().to_string();
-        let mut settings = vec![
+        Startup::new(purpose, major, libraries).with([
             format!("hba_file={}", path("pg_hba.conf")),
             format!("ident_file={}", path("pg_ident.conf")),
-        ];
-        settings.extend(QUIET.map(str::to_owned));
-        settings
+        ])
     }
 }
 
@@ -120,72 +127,6 @@ impl Drop for Sockets {
     fn drop(&mut self) {
         let _ = directories::remove(&self.directory);
     }
-}
-
-/// Messages come to us; nobody waits for a standby; nothing is done that nobody asked for.
-const QUIET: [&str; 9] = [
-    "logging_collector=off",
-    "log_destination=stderr",
-    "log_min_messages=warning",
-    "log_statement=none",
-    "external_pid_file=",
-    "synchronous_standby_names=",
-    "archive_mode=off",
-    "ssl=off",
-    "autovacuum=off",
-];
-
-/// Of the old server: it is read.
-const READ_ONLY: [&str; 1] = ["default_transaction_read_only=on"];
-
-/// Of the new one, which is written to the disk as a whole before anybody relies on it (chapter "Populating a
-/// Database"; `wal_level=minimal` lets COPY into a new table do without a log).
-const BULK: [&str; 10] = [
-    "fsync=off",
-    "full_page_writes=off",
-    "synchronous_commit=off",
-    "wal_level=minimal",
-    "max_wal_senders=0",
-    "max_wal_size=8GB",
-    "checkpoint_timeout=1h",
-    "maintenance_work_mem=256MB",
-    "shared_buffers=256MB",
-    "huge_pages=off",
-];
-
-/// Of a copy that follows the old one (chapter "Log-Shipping Standby Servers"). It has memory of its own beside that of
-/// the server that it follows, and is written to the disk as a whole before anybody relies on it. Commands that a
-/// postgresql.conf has for the day when its server is a standby would clear away another one's archive.
-const STANDBY: [&str; 19] = [
-    "hot_standby=on",
-    "fsync=off",
-    "shared_buffers=128MB",
-    "huge_pages=off",
-    "max_wal_size=8GB",
-    "checkpoint_timeout=1h",
-    "restore_command=",
-    "archive_cleanup_command=",
-    "recovery_end_command=",
-    "recovery_target=",
-    "recovery_target_name=",
-    "recovery_target_time=",
-    "recovery_target_xid=",
-    "recovery_target_lsn=",
-    "recovery_target_timeline=latest",
-    "recovery_min_apply_delay=0",
-    "primary_slot_name=",
-    "max_standby_streaming_delay=-1",
-    // It says how far it is, or it would be taken for one that does not follow.
-    "wal_receiver_status_interval=1",
-];
-
-/// Settings that other versions do not know.
-fn of_some_versions(side: Side, major: Major) -> impl Iterator<Item = &'static str> {
-    // It needs a log of more than `minimal`.
-    let new = (side == Side::New && major.0 >= 17).then_some("summarize_wal=off");
-    // The file that promotes a standby.
-    let copy = (side == Side::Copy && major.0 < 16).then_some("promote_trigger_file=");
-    new.into_iter().chain(copy)
 }
 
 /// A private server, and the programs that talk to it.
@@ -197,8 +138,7 @@ pub struct Private<'a> {
 }
 
 impl<'a> Private<'a> {
-    /// Starts the cluster of version `major` in `data_directory`; `programs` is the version of the programs that talk
-    /// to it.
+    /// Starts the cluster of version `major` in `data_directory`, for the upgrade of `plan`.
     ///
     /// # Errors
     /// As [`PrivateServer::start`].
@@ -206,11 +146,10 @@ impl<'a> Private<'a> {
         runtime: &'a dyn Runtime,
         account: &'a Account,
         sockets: &Sockets,
-        superuser: &str,
-        (side, data_directory, major): (Side, &Path, Major),
-        programs: Major,
+        plan: &Plan,
+        cluster: (Side, &Path, Major),
     ) -> Result<Self> {
-        Self::start_with(runtime, account, sockets, superuser, (side, data_directory, major), programs, &[])
+        Self::start_with(runtime, account, sockets, plan, cluster, Vec::new())
     }
 
     /// The same, with further settings.
@@ -221,32 +160,18 @@ impl<'a> Private<'a> {
         runtime: &'a dyn Runtime,
         account: &'a Account,
         sockets: &Sockets,
-        superuser: &str,
+        plan: &Plan,
         (side, data_directory, major): (Side, &Path, Major),
-        programs: Major,
-        more: &[String],
+        more: Vec<String>,
     ) -> Result<Self> {
-        let connection = sockets.connection(side, superuser).to_server(major);
-        let mut settings = sockets.settings();
+        let connection = sockets.connection(side, &plan.initialisation.superuser).to_server(major);
         // A postgresql.conf may name another directory than its own.
-        settings.push(format!("data_directory={}", data_directory.display()));
-        match side {
-            Side::Old => settings.extend(READ_ONLY.map(str::to_owned)),
-            Side::New => settings.extend(BULK.map(str::to_owned)),
-            Side::Copy => settings.extend(STANDBY.map(str::to_owned)),
-        }
-        settings.extend(of_some_versions(side, major).map(str::to_owned));
-        settings.extend_from_slice(more);
-        let server = PrivateServer::start_with(
-            runtime,
-            major,
-            data_directory,
-            &connection,
-            account,
-            &settings,
-            START,
-        )?;
-        Ok(Self { runtime: AsUser { runtime, account }, major: programs, connection, server })
+        let place = format!("data_directory={}", data_directory.display());
+        let startup = sockets.startup(side.purpose(), major, &plan.libraries);
+        let startup = startup.with([place]).with(more);
+        let server =
+            PrivateServer::start(runtime, major, data_directory, &connection, account, &startup, START)?;
+        Ok(Self { runtime: AsUser { runtime, account }, major: plan.to, connection, server })
     }
 
     /// To ask it for things.

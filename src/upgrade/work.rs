@@ -11,7 +11,7 @@ use super::login;
 use crate::account::Account;
 use crate::config::Settings;
 use crate::error::{Error, Kind, Result};
-use crate::postgres::{self, Connection, DataDirectory, Major, Postmaster, Session, pg_controldata};
+use crate::postgres::{self, Connection, DataDirectory, HOME, Major, Postmaster, Session, pg_controldata};
 use crate::report::Progress;
 use crate::runtime::{AsUser, Process, Runtime};
 use crate::systemd::{Manager, notify};
@@ -169,7 +169,7 @@ impl<'a> Work<'a> {
         let deadline = Instant::now() + RELOAD;
         let sql = "SELECT pg_catalog.to_json(pg_catalog.pg_conf_load_time()::text);";
         loop {
-            match self.live_session(&connection).query::<String>("postgres", sql) {
+            match self.live_session(&connection).query::<String>(HOME, sql) {
                 Ok(now) if now != read => return Ok(()),
                 Ok(_) if Instant::now() < deadline => {}
                 Ok(_) => log::warn!("the server has not read its login rules again yet"),
@@ -189,7 +189,7 @@ impl<'a> Work<'a> {
     pub fn position(&self) -> Result<(Position, String)> {
         let connection = self.live_connection();
         let (lsn, xid, read): (String, String, String) = self.live_session(&connection).query(
-            "postgres",
+            HOME,
             "SELECT pg_catalog.json_build_array(pg_catalog.pg_current_wal_lsn(), pg_catalog.txid_snapshot_xmax(pg_catalog.txid_current_snapshot())::text,
                 pg_catalog.pg_conf_load_time()::text);",
         )?;
@@ -222,7 +222,7 @@ impl<'a> Work<'a> {
     /// How to reach the server of the unit.
     pub fn live_connection(&self) -> Connection {
         let Settings { socket_directory, server, .. } = self.settings;
-        Connection::new(socket_directory, server.port, &server.superuser)
+        Connection::new(socket_directory, server.port, &server.superuser).with_database(&server.database)
     }
 
     /// To ask it for things.

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::journal::{Entry, Position};
 use crate::config::Settings;
 use crate::error::{Error, Kind, Result};
-use crate::postgres::{self, Connection, Session};
+use crate::postgres::{self, Connection, HOME, Session};
 use crate::runtime::Runtime;
 
 /// Rows that were inserted, changed or removed, by database and table; of older journals.
@@ -50,7 +50,7 @@ impl Census {
     /// # Errors
     /// [`Kind::Server`].
     pub fn take(session: &Session<'_>) -> Result<Self> {
-        let shared = session.query("postgres", COUNTED)?;
+        let shared = session.query(HOME, COUNTED)?;
         let names = postgres::databases(session)?.into_iter().map(|database| database.name);
         let databases = names.map(|name| session.query(&name, COUNTS).map(|counts| (name, counts)));
         Ok(Self { shared, databases: databases.collect::<Result<_>>()? })
@@ -152,7 +152,7 @@ pub fn loss(settings: &Settings, runtime: &dyn Runtime, entry: &Entry) -> Loss {
 
 fn look(session: &Session<'_>, position: &Position, census: Option<&Census>, loss: &mut Loss) -> Result<()> {
     let xid: String = session.query(
-        "postgres",
+        HOME,
         "SELECT pg_catalog.to_json(pg_catalog.txid_snapshot_xmax(pg_catalog.txid_current_snapshot())::text);",
     )?;
     if xid == position.xid.to_string() {
@@ -176,7 +176,7 @@ fn look(session: &Session<'_>, position: &Position, census: Option<&Census>, los
         }
     }
     for (what, of) in SHARED {
-        if changed(session, "postgres", of, &newer)? {
+        if changed(session, HOME, of, &newer)? {
             loss.others.push(what.to_owned());
         }
     }

@@ -11,6 +11,8 @@ packages=(
     systemd systemd-sysv libpam-systemd dbus polkitd procps iproute2
     # what matrix-postgres is installed beside
     postgresql-17 postgresql-15 postgresql-13
+    # libraries that a server must load at its start
+    postgresql-17-cron postgresql-15-cron postgresql-17-pgaudit
     zstd pigz age gnupg
     # what tests use
     ca-certificates curl less man-db python3-venv python3-psycopg2

@@ -57,7 +57,8 @@ pub(super) fn restore(settings: &Settings, arguments: &Arguments) -> Result<()> 
     }
     let host = crate::cli::host(settings);
     let server = &settings.server;
-    let connection = Connection::new(&settings.socket_directory, server.port, &server.superuser);
+    let connection = Connection::new(&settings.socket_directory, server.port, &server.superuser)
+        .with_database(&server.database);
     let major = host.majors().last().copied().unwrap_or(Major(0));
     let session = Session { runtime: &host, major, connection: &connection };
     let databases = postgres::databases(&session)?;

@@ -2,7 +2,7 @@ use std::path::PathBuf;
 
 use super::*;
 use crate::postgres::initdb::Initialisation;
-use crate::postgres::{DataDirectory, ServerFacts};
+use crate::postgres::{DataDirectory, Libraries, ServerFacts};
 use crate::upgrade::configuration::Foreseen;
 use crate::upgrade::facts::{CatalogSetting, Cluster, Contained, Shared};
 use crate::upgrade::rehearsal::tests::rehearsal;
@@ -37,6 +37,7 @@ fn facts() -> Facts {
                 Contained { extensions: vec!["plpgsql".into()], ..Contained::default() },
             )],
             initialisation: Initialisation::default(),
+            libraries: Libraries::default(),
         }),
         target_extensions: ["plpgsql".to_owned()].into(),
         configuration: vec![],

@@ -6,7 +6,7 @@ use crate::account::Account;
 use crate::error::{Error, Kind, Result};
 use crate::files::beneath;
 use crate::postgres::pg_upgrade::{self, Cluster, Mode};
-use crate::postgres::{self, Connection, Major, Session, stamps};
+use crate::postgres::{self, Connection, Major, Purpose, Session, stamps};
 use crate::runtime::{AsUser, Runtime, Sandbox, run_and_quote};
 use crate::upgrade::plan::Plan;
 use crate::upgrade::servers::{Private, Side, Sockets};
@@ -58,10 +58,9 @@ impl Conversion<'_> {
         if stamped.is_empty() {
             return Ok(stamped);
         }
-        let Plan { to, beside, initialisation, .. } = self.plan;
+        let Plan { to, beside, .. } = self.plan;
         let new = (Side::New, beside.as_path(), *to);
-        let new =
-            Private::start(self.runtime, self.account, self.sockets, &initialisation.superuser, new, *to)?;
+        let new = Private::start(self.runtime, self.account, self.sockets, self.plan, new)?;
         if stamps::are_known(&new.session())? {
             stamped.clear();
         }
@@ -73,11 +72,11 @@ impl Conversion<'_> {
     /// # Errors
     /// [`Kind::Program`] with its words.
     pub fn carry_out(&self) -> Result<()> {
-        let mut settings = self.sockets.settings();
-        settings.push(format!("data_directory={}", self.plan.copy.display()));
-        settings.extend(["shared_buffers=128MB".to_owned(), "huge_pages=off".to_owned()]);
-        let old = (self.plan.copy.as_path(), PORT);
-        self.call(Mode::Share, old, self.sockets.directory_of_owner(), &settings)
+        let Plan { from, copy, libraries, .. } = self.plan;
+        let startup = self.sockets.startup(Purpose::ConvertedFrom, *from, libraries);
+        let startup = startup.with([format!("data_directory={}", copy.display())]);
+        let old = (copy.as_path(), PORT);
+        self.call(Mode::Share, old, self.sockets.directory_of_owner(), startup.settings())
     }
 
     fn call(
@@ -90,14 +89,13 @@ impl Conversion<'_> {
         let Plan { from, to, beside, initialisation, .. } = self.plan;
         let (old_programs, new_programs) = (self.programs(*from)?, self.programs(*to)?);
         let old = Cluster { major: *from, programs: &old_programs, data_directory, port, settings };
-        let mut new_settings = self.sockets.settings();
-        new_settings.extend(["shared_buffers=128MB".to_owned(), "huge_pages=off".to_owned()]);
+        let startup = self.sockets.startup(Purpose::ConvertedTo, *to, &self.plan.libraries);
         let new = Cluster {
             major: *to,
             programs: &new_programs,
             data_directory: beside,
             port: PORT + 1,
-            settings: &new_settings,
+            settings: startup.settings(),
         };
         let call = pg_upgrade::call(mode, old, new, &initialisation.superuser, sockets, jobs());
         let mut command = AsUser { runtime: self.runtime, account: self.account }.command(*to, &call)?;

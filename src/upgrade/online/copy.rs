@@ -11,7 +11,7 @@ use crate::account::Account;
 use crate::error::{Error, IoContext as _, Kind, Result};
 use crate::files;
 use crate::postgres::pg_controldata::{self, Control};
-use crate::postgres::{Connection, Major, STANDBY, Session, literal, pg_basebackup, pg_verifybackup};
+use crate::postgres::{Connection, HOME, Major, STANDBY, Session, literal, pg_basebackup, pg_verifybackup};
 use crate::report::Progress;
 use crate::runtime::{AsUser, Call, Child, Runtime, bare, interrupt, output, tool};
 use crate::upgrade::cluster;
@@ -64,7 +64,7 @@ impl Source<'_> {
 
     /// Writes what the server holds in memory to the disk, so that its stop has less to do.
     pub(super) fn checkpoint(&self) -> Result<()> {
-        self.session().execute("postgres", "CHECKPOINT;")
+        self.session().execute(HOME, "CHECKPOINT;")
     }
 }
 
@@ -126,7 +126,7 @@ fn wait(child: &mut Child, source: &Source<'_>, directory: &Path, progress: &mut
         if asked.elapsed() > 10 * TICK && source.from >= MANIFESTS {
             let sql = "SELECT pg_catalog.to_json(coalesce(pg_catalog.max(backup_streamed), 0))
                 FROM pg_catalog.pg_stat_progress_basebackup;";
-            if let Ok(done) = source.session().query("postgres", sql) {
+            if let Ok(done) = source.session().query(HOME, sql) {
                 progress.advance(done);
             }
             asked = Instant::now();
@@ -176,7 +176,7 @@ fn full_disk(error: Error, directory: &Path) -> Error {
 /// may say something else: what waits for a restart, or is overridden by an argument of the server's.
 fn limits(source: &Source<'_>) -> Result<Vec<String>> {
     source.session().query(
-        "postgres",
+        HOME,
         "SELECT pg_catalog.json_agg(pg_catalog.format('%s=%s', name, setting)) FROM pg_catalog.pg_settings
             WHERE name IN ('max_connections',
             'max_worker_processes', 'max_wal_senders', 'max_prepared_transactions', 'max_locks_per_transaction');",
@@ -203,10 +203,8 @@ impl<'a> Follower<'a> {
             settings.push("wal_receiver_create_temp_slot=on".to_owned());
         }
         settings.extend(limits(source)?);
-        let superuser = &plan.initialisation.superuser;
         let cluster = (Side::Copy, plan.copy.as_path(), plan.from);
-        let server =
-            Private::start_with(source.runtime, owner, sockets, superuser, cluster, plan.to, &settings)?;
+        let server = Private::start_with(source.runtime, owner, sockets, plan, cluster, settings)?;
         let Taken { log, tablespaces } = taken;
         let mut follower = Self { server, directory: plan.copy.clone(), _tablespaces: tablespaces };
         follower.until(source, |behind| behind.is_some())?;
@@ -239,7 +237,7 @@ impl<'a> Follower<'a> {
         loop {
             interrupt::check()?;
             require_room(&self.directory)?;
-            let behind: Option<i64> = source.session().query("postgres", &sql)?;
+            let behind: Option<i64> = source.session().query(HOME, &sql)?;
             if enough(behind) {
                 return Ok(());
             }
@@ -259,7 +257,7 @@ impl<'a> Follower<'a> {
     }
 
     fn checkpoint(&self) -> Result<()> {
-        self.server.session().execute("postgres", "CHECKPOINT;")
+        self.server.session().execute(HOME, "CHECKPOINT;")
     }
 
     /// Makes sure that the copy has everything that the old cluster has, which must have been stopped: both stand at the
@@ -282,7 +280,7 @@ impl<'a> Follower<'a> {
             literal(&old.checkpoint)
         );
         let deadline = Instant::now() + PATIENCE;
-        while !self.server.session().query::<bool>("postgres", &sql)? {
+        while !self.server.session().query::<bool>(HOME, &sql)? {
             if Instant::now() > deadline {
                 break;
             }
@@ -308,7 +306,7 @@ impl<'a> Follower<'a> {
     /// [`Kind::Server`].
     pub fn promote(self) -> Result<Private<'a>> {
         let sql = format!("SELECT pg_catalog.to_json(pg_catalog.pg_promote(true, {}));", PATIENCE.as_secs());
-        match self.server.session().query::<bool>("postgres", &sql)? {
+        match self.server.session().query::<bool>(HOME, &sql)? {
             true => Ok(self.server),
             false => Err(Error::new(Kind::Server, "the copy could not be promoted")),
         }

@@ -5,7 +5,7 @@ use std::process::{ChildStdin, Stdio};
 
 use super::copy::Source;
 use crate::error::{Error, Kind, Result};
-use crate::postgres::{literal, psql_script};
+use crate::postgres::{HOME, literal, psql_script};
 use crate::runtime::Child;
 
 /// What a session says when it has what it is to hold.
@@ -39,7 +39,7 @@ impl Held {
     }
 
     fn open(source: &Source<'_>, sql: &str) -> Result<Self> {
-        let call = psql_script(&source.connection, "postgres");
+        let call = psql_script(&source.connection, HOME);
         let mut command = source.runtime.command(source.programs, &call)?;
         command.stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut session = Child::spawn(command, "psql")?;

@@ -75,9 +75,8 @@ pub fn build(work: &mut Work<'_>, plan: &Plan) -> Result<()> {
     work.step(Step::Upgrading)?;
     conversion.carry_out()?;
     work.step(Step::Comparing)?;
-    let superuser = &plan.initialisation.superuser;
     let new = (Side::New, plan.beside.as_path(), plan.to);
-    let new = Private::start(runtime, &account, &sockets, superuser, new, plan.to)?;
+    let new = Private::start(runtime, &account, &sockets, plan, new)?;
     let session = new.session();
     let (found, census) =
         Census::beside(&session, || Snapshot::take(&session, Depth::Files, jobs(), &mut Silent));

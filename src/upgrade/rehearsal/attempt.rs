@@ -89,8 +89,7 @@ pub(super) fn attempt(
     follower.catch_up(&source)?;
     cluster::sync_file_system(&plan.copy)?;
     let start = |side, directory: &Path, major| {
-        let superuser = &plan.initialisation.superuser;
-        Private::start(runtime, account, &sockets, superuser, (side, directory, major), plan.to)
+        Private::start(runtime, account, &sockets, plan, (side, directory, major))
     };
     match plan.method {
         Method::Dump => {
