@@ -12,7 +12,7 @@ use nix::fcntl::RenameFlags;
 use crate::account::Account;
 use crate::config::Settings;
 use crate::error::{IoContext as _, Result};
-use crate::files::directories;
+use crate::files::{self, directories};
 use crate::postgres::{
     Connection, HOME, Libraries, Major, PrivateServer, Purpose, Session, Startup, identifier, initdb, literal,
 };
@@ -71,7 +71,7 @@ impl Staging {
         directories::rename(&self.path, data, RenameFlags::empty())?
             .at("put the new cluster in place at", data)?;
         self.path = PathBuf::new();
-        crate::files::sync_directory(data.parent().unwrap_or(data))
+        files::sync_directory(data.parent().unwrap_or(data))
     }
 }
 
@@ -90,8 +90,7 @@ fn write_login_rules(cluster: &Path, account: &Account, settings: &Settings) -> 
         [("pg_hba.conf", pg_hba(settings)), ("pg_ident.conf", pg_ident(&account.name, settings))]
     {
         let file = cluster.join(name);
-        // initdb has made it with the right owner and mode, which writing keeps.
-        account.with_files(|| std::fs::write(&file, text).at("write", &file))?;
+        account.with_files(|| files::replace(&file, &text))?;
     }
     Ok(())
 }
@@ -198,7 +197,7 @@ fn save_database_block(parent: &Path, text: &str, now: Timestamp) -> Result<Path
         std::fs::rename(&file, &kept).at("rename", &file)?;
         log::warn!("an older {} was there; it is now {}", file.display(), kept.display());
     }
-    crate::files::replace(&file, text)?;
+    files::replace(&file, text)?;
     Ok(file)
 }
 

@@ -66,11 +66,15 @@ pub fn recover(
         Err(error) if error.kind() == Kind::Locked => return Ok(Recovered::UnderWay(error.to_string())),
         Err(error) => return Err(error),
     };
-    rehearsal::clear_abandoned(settings)?;
+    let cleared = rehearsal::clear_abandoned(settings);
     // Who held the lock may have ended it.
     let Some(journal) = open(Journal::usable(&settings.state_directory)?) else {
-        return Ok(Recovered::Nothing);
+        return cleared.map(|()| Recovered::Nothing);
     };
+    // It is no reason to keep a homeserver down.
+    if let Err(error) = cleared {
+        log::error!("{}", error.report());
+    }
     let manager = Manager::connect()?;
     go_on(settings, runtime, &manager, journal, progress, at_boot, pause)
 }

@@ -1,19 +1,19 @@
 //! The old and the new server while data moves: on private sockets, where nobody else reaches them.
 
-use std::fs::{DirBuilder, Permissions};
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _};
+use std::fs::DirBuilder;
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
-use nix::unistd::{Uid, chown};
+use nix::unistd::Uid;
 
 use super::plan::Plan;
-use super::transfer;
+use super::{cluster, transfer};
 use crate::account::Account;
 use crate::error::{Error, IoContext as _, Kind, Result};
 use crate::files::beneath::Directory;
-use crate::files::directories;
+use crate::files::{self, directories};
 use crate::postgres::{Connection, Libraries, Major, Postmaster, PrivateServer, Purpose, Session, Startup};
 use crate::runtime::{AsUser, Process, Runtime};
 
@@ -72,19 +72,14 @@ impl Sockets {
     pub fn make(socket_directory: &Path, account: &Account) -> Result<Self> {
         Self::remove_abandoned(socket_directory)?;
         let directory = Self::directory(socket_directory);
-        let own =
-            |path: &Path| chown(path, Some(account.uid), Some(account.gid)).at("change the owner of", path);
-        let places = Side::ALL.map(|side| directory.join(side.name()));
-        for path in std::iter::once(&directory).chain(&places) {
-            DirBuilder::new().mode(0o700).create(path).at("create", path)?;
-        }
-        let (hba, ident) = (directory.join("pg_hba.conf"), directory.join("pg_ident.conf"));
-        std::fs::write(&hba, LOGIN_RULES).at("write", &hba)?;
-        std::fs::write(&ident, "").at("write", &ident)?;
-        for path in [&hba, &ident] {
-            std::fs::set_permissions(path, Permissions::from_mode(0o600)).at("change the mode of", path)?;
-        }
-        places.iter().chain([&hba, &ident, &directory]).try_for_each(|path| own(path))?;
+        cluster::make_directory(&directory, account)?;
+        account.with_files(|| {
+            for path in Side::ALL.map(|side| directory.join(side.name())) {
+                DirBuilder::new().mode(0o700).create(&path).at("create", &path)?;
+            }
+            files::replace(&directory.join("pg_hba.conf"), LOGIN_RULES)?;
+            files::replace(&directory.join("pg_ident.conf"), "")
+        })?;
         Ok(Self { directory })
     }
 

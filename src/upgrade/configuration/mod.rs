@@ -141,7 +141,7 @@ pub fn unknown_settings(
         let known = names.iter().filter(|name| !name.contains('.') && !unknown.contains(*name));
         // Names are looked at before values, so that any will do.
         let lines: Vec<_> = known.map(|name| format!("{name} = ''\n")).collect();
-        account.with_files(|| std::fs::write(&file, lines.concat()).at("write", &file))?;
+        account.with_files(|| files::replace(&file, &lines.concat()))?;
         let before = unknown.len();
         for refusal in refusals(runtime, major, trial.path(), account)? {
             if let Refusal::Unknown { name, .. } = refusal {

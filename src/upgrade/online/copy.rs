@@ -8,7 +8,7 @@ use indicatif::DecimalBytes;
 
 use super::held::Held;
 use crate::account::Account;
-use crate::error::{Error, IoContext as _, Kind, Result};
+use crate::error::{Error, Kind, Result};
 use crate::files;
 use crate::postgres::pg_controldata::{self, Control};
 use crate::postgres::{Connection, HOME, Major, STANDBY, Session, literal, pg_basebackup, pg_verifybackup};
@@ -197,7 +197,7 @@ impl<'a> Follower<'a> {
     /// [`Kind::Server`] with what it said at last.
     pub fn start(source: &Source<'a>, sockets: &Sockets, plan: &Plan, taken: Taken) -> Result<Self> {
         let (signal, owner) = (plan.copy.join("standby.signal"), source.account);
-        owner.with_files(|| std::fs::write(&signal, "").at("write", &signal))?;
+        owner.with_files(|| files::replace(&signal, ""))?;
         let mut settings = vec![format!("primary_conninfo={}", source.connection.conninfo_for_replication())];
         if source.from >= Major(13) {
             settings.push("wal_receiver_create_temp_slot=on".to_owned());

@@ -63,10 +63,16 @@ impl Unlogged {
     pub(super) fn bring(account: &Account, old: &Path, copy: &Path) -> Result<Self> {
         let base = old.join("base");
         let mut brought = Self { bytes: 0 };
-        for database in std::fs::read_dir(&base).at("read", &base)? {
-            let database = database.at("read", &base)?;
-            let files = files_of(&database.path())?;
-            let to = copy.join("base").join(database.file_name());
+        let found = account.with_files(|| {
+            let databases = std::fs::read_dir(&base).at("read", &base)?;
+            let files = |database: std::io::Result<std::fs::DirEntry>| {
+                let database = database.at("read", &base)?;
+                Ok((database.file_name(), files_of(&database.path())?))
+            };
+            databases.map(files).collect::<Result<Vec<_>>>()
+        })?;
+        for (database, files) in found {
+            let to = copy.join("base").join(database);
             for some in files.chunks(AT_ONCE) {
                 brought.bytes += some.iter().filter(|file| file.is_main).map(|file| file.bytes).sum::<u64>();
                 let mut command = bare(&tool("cp", "coreutils")?);

@@ -316,8 +316,9 @@ pub fn clear_abandoned(settings: &Settings) -> Result<()> {
     for error in &failed {
         log::error!("{}", error.report());
     }
+    // What is being removed has another name.
     let still: Vec<_> =
-        left.iter().filter(|path| exists(path)).map(|path| path.display().to_string()).collect();
+        self::left(&settings.data_directory)?.iter().map(|path| path.display().to_string()).collect();
     Err(match still.is_empty() {
         true => first,
         false => first.context(format!("what a rehearsal has left is still there: {}", still.join(", "))),
