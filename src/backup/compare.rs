@@ -11,7 +11,7 @@ use serde::Deserialize;
 use super::load::jobs;
 use super::rows::Contents;
 use crate::error::{Error, Kind, Result};
-use crate::postgres::{Database, Session, literal, psql_script};
+use crate::postgres::{Database, PLANNING_CALLS, Session, literal, psql_script};
 use crate::runtime::{Child, interrupt};
 
 /// So many tables are counted by one query.
@@ -160,11 +160,14 @@ fn rows(session: &Session<'_>, name: &str, contents: &Contents) -> Result<BTreeM
     tables.sort_by_key(|(_, rows)| Reverse(**rows));
     let count = |part: usize| {
         let tables = || tables.iter().skip(part).step_by(jobs()).map(|(table, _)| *table);
-        let mut counted = each(session, name, tables(), &format!("{TABLES} AND NOT {CALLING}"), |table| {
-            format!("(SELECT pg_catalog.count(*) FROM ONLY {table})")
-        })?;
+        let mut counted =
+            each(session, name, tables(), &format!("{TABLES} AND NOT {PLANNING_CALLS}"), |table| {
+                format!("(SELECT pg_catalog.count(*) FROM ONLY {table})")
+            })?;
         let calling: BTreeMap<String, bool> =
-            each(session, name, tables(), &format!("relkind = 'r' AND {CALLING}"), |_| "true".to_owned())?;
+            each(session, name, tables(), &format!("relkind = 'r' AND {PLANNING_CALLS}"), |_| {
+                "true".to_owned()
+            })?;
         for (table, _) in calling {
             let rows = copied(session, name, &table)?;
             counted.insert(table, rows);
@@ -204,14 +207,6 @@ fn copied(session: &Session<'_>, database: &str, table: &str) -> Result<u64> {
 
 const SEQUENCES: &str = "relkind = 'S'";
 const TABLES: &str = "relkind IN ('r', 'p', 'f')";
-
-/// Whether to plan a query of it may be to call a function of somebody who is no superuser: what is constant in the expressions
-/// of indexes and of statistics is evaluated then, by whoever asks.
-const CALLING: &str = "((EXISTS (SELECT FROM pg_catalog.pg_index
-        WHERE indrelid = c.oid AND (indexprs IS NOT NULL OR indpred IS NOT NULL))
-    OR EXISTS (SELECT FROM pg_catalog.pg_statistic_ext WHERE stxrelid = c.oid))
-    AND EXISTS (SELECT FROM pg_catalog.pg_proc JOIN pg_catalog.pg_roles r ON r.oid = proowner
-        WHERE provolatile = 'i' AND NOT rolsuper))";
 
 /// One value for each relation of this kind that exists, by its name as the dump writes it.
 fn each<'a, T: serde::de::DeserializeOwned>(

@@ -17,7 +17,7 @@ use super::loader;
 use super::making;
 use super::manifest::{DatabaseDump, Manifest};
 use super::scratch::{Need, Scratch, check_space};
-use crate::config::Settings;
+use crate::config::{BackupFormat, Settings};
 use crate::error::{Error, Kind, Result};
 use crate::postgres::pg_restore::Tablespaces;
 use crate::postgres::{self, Connection, Database, HOME, Major, Session, identifier, literal, vacuumdb};
@@ -90,6 +90,8 @@ pub struct Plan {
     pub scratch: PathBuf,
     /// Whether clients are stopped for the exchange.
     pub stops_clients: bool,
+    /// Whether all rows are loaded as the superuser.
+    pub as_superuser: bool,
 }
 
 /// The plan: pure in the backup, the names of the databases that there are, and the time.
@@ -114,6 +116,8 @@ pub fn plan(settings: &Settings, wish: &Wish<'_>, existing: &[String], now: Time
         kept: taken.then(|| format!("{name}_before_{stamp}")),
         scratch: scratch(settings),
         stops_clients: wish.new_name.is_none(),
+        // A script in SQL makes and fills its tables as it goes.
+        as_superuser: wish.authority == Authority::Superuser || manifest.dump_format == BackupFormat::Plain,
         dump,
         name,
     };
@@ -150,6 +154,12 @@ impl fmt::Display for Plan {
         let Self { backup, dump, name, kept, .. } = self;
         writeln!(f, "restore database {name:?} from {}", backup.join(&dump.dump.file).display())?;
         writeln!(f, "  load it into a new database, {:?}, while everything runs", self.unfinished)?;
+        if self.as_superuser {
+            writeln!(
+                f,
+                "  as the superuser, so that functions in constraints of its tables may do whatever he may"
+            )?;
+        }
         writeln!(
             f,
             "  compare its checksums, every table's rows and every sequence with the backup's manifest"

@@ -192,3 +192,10 @@ pub fn roles(session: &Session<'_>) -> Result<Vec<String>> {
         "SELECT coalesce(pg_catalog.json_agg(rolname ORDER BY rolname), '[]') FROM pg_catalog.pg_roles WHERE rolname !~ '^pg_';",
     )
 }
+/// Whether to plan a query of the table `c`, a `pg_class`, may be to call a function of somebody who is no superuser: what is
+/// constant in the expressions of indexes and of statistics is evaluated then, by whoever asks.
+pub const PLANNING_CALLS: &str = "((EXISTS (SELECT FROM pg_catalog.pg_index
+        WHERE indrelid = c.oid AND (indexprs IS NOT NULL OR indpred IS NOT NULL))
+    OR EXISTS (SELECT FROM pg_catalog.pg_statistic_ext WHERE stxrelid = c.oid))
+    AND EXISTS (SELECT FROM pg_catalog.pg_proc JOIN pg_catalog.pg_roles r ON r.oid = proowner
+        WHERE provolatile = 'i' AND NOT rolsuper))";

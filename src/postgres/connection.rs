@@ -73,6 +73,12 @@ impl Connection {
         let _ = self.home.set(database.to_owned());
     }
 
+    /// The same where each database is meant by its own name, and none stands in for another.
+    #[must_use]
+    pub fn literally(&self) -> Self {
+        Self { home: Arc::default(), ..self.clone() }
+    }
+
     /// The same to a server of this version.
     #[must_use]
     pub fn to_server(self, major: Major) -> Self {

@@ -174,7 +174,7 @@ fn by_files(
     let call = pg_dump::directory(old.connection, &database.name, jobs(), &dump);
     run(old, &call, format!("pg_dump of {:?}", database.name), None, progress)?;
     let (way, replace) = by_way_of(database);
-    let call = pg_restore::create(new.connection, way, Some(&dump), jobs(), replace);
+    let call = pg_restore::create(&new.connection.literally(), way, Some(&dump), jobs(), replace);
     run(new, &call, format!("pg_restore of {:?}", database.name), Some(new), progress)
         .map_err(|error| explain(error, &database.name))?;
     remove(&dump)
@@ -192,8 +192,8 @@ fn by_stream(
     command.stdin(Stdio::null()).stdout(Stdio::piped());
     let mut dump = Child::spawn(command, format!("pg_dump of {:?}", database.name))?;
     let (way, replace) = by_way_of(database);
-    let mut command =
-        new.runtime.command(new.major, &pg_restore::create(new.connection, way, None, 1, replace))?;
+    let call = pg_restore::create(&new.connection.literally(), way, None, 1, replace);
+    let mut command = new.runtime.command(new.major, &call)?;
     command.stdin(dump.stdout().map_or_else(Stdio::null, Stdio::from)).stdout(Stdio::null());
     let restore = Child::spawn(command, format!("pg_restore of {:?}", database.name))?;
     let restored = watch(restore, Some(new), progress).map_err(|error| explain(error, &database.name));

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::journal::{Entry, Position};
 use crate::config::Settings;
 use crate::error::{Error, Kind, Result};
-use crate::postgres::{self, Connection, HOME, Session};
+use crate::postgres::{self, Connection, HOME, PLANNING_CALLS, Session};
 use crate::runtime::Runtime;
 
 /// Rows that were inserted, changed or removed, by database and table; of older journals.
@@ -162,7 +162,7 @@ fn look(session: &Session<'_>, position: &Position, census: Option<&Census>, los
     let newer = newer(position.xid);
     let begun = Instant::now();
     for database in postgres::databases(session)?.into_iter().map(|database| database.name) {
-        let found: Vec<Found> = session.query(&database, TABLES)?;
+        let found: Vec<Found> = session.query(&database, &tables())?;
         let counted = count(session, &database, &found, &newer, begun);
         for (Found { name, removed, .. }, rows) in found.into_iter().zip(counted) {
             if rows != Some(0) || removed > 0 {
@@ -202,7 +202,8 @@ fn changed(session: &Session<'_>, database: &str, of: &str, newer: &str) -> Resu
     )
 }
 
-/// Rows of each table that are newer. Small ones at once; of the others, nothing of one that takes too long, or is locked.
+/// Rows of each table that are newer. Small ones at once; of the others, nothing of one that takes too long, or is locked, or
+/// could not be asked without calling functions of its owner's.
 fn count(
     session: &Session<'_>,
     database: &str,
@@ -214,7 +215,7 @@ fn count(
         format!("SELECT pg_catalog.to_json(pg_catalog.count(*)) FROM ONLY {} WHERE {newer};\n", table.name)
     };
     let limits = format!("SET statement_timeout = '{}s'; SET lock_timeout = '1s';\n", EACH.as_secs());
-    let small: Vec<_> = tables.iter().filter(|table| table.bytes < SMALL).collect();
+    let small: Vec<_> = tables.iter().filter(|table| table.bytes < SMALL && !table.calls).collect();
     let script: String = small.iter().map(|table| of(table)).collect();
     let at_once: Option<Vec<u64>> = session.answers(database, &format!("{limits}{script}")).ok();
     let mut at_once = at_once.filter(|counts| counts.len() == small.len()).map(Vec::into_iter);
@@ -223,6 +224,7 @@ fn count(
         (begun.elapsed() < BUDGET).then(|| session.query(database, &sql).ok()).flatten()
     };
     let one = |table: &Found| match &mut at_once {
+        _ if table.calls => None,
         Some(counts) if table.bytes < SMALL => counts.next(),
         _ => alone(table),
     };
@@ -235,18 +237,21 @@ struct Found {
     name: String,
     bytes: u64,
     removed: u64,
+    /// Nobody but its owner can ask it without calling functions of his.
+    calls: bool,
 }
 
 /// Smaller ones are read in no time.
 const SMALL: u64 = 16 << 20;
 
-const TABLES: &str =
-    "SELECT coalesce(pg_catalog.json_agg(pg_catalog.json_build_object('name', pg_catalog.format('%I.%I', n.nspname, c.relname),
-        'bytes', coalesce(pg_catalog.pg_relation_size(c.oid), 0), 'removed', coalesce(s.n_tup_del, 0))
+fn tables() -> String {
+    format!("SELECT coalesce(pg_catalog.json_agg(pg_catalog.json_build_object('name', pg_catalog.format('%I.%I', n.nspname, c.relname),
+        'bytes', coalesce(pg_catalog.pg_relation_size(c.oid), 0), 'removed', coalesce(s.n_tup_del, 0), 'calls', {PLANNING_CALLS})
         ORDER BY c.oid), '[]')
     FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
     LEFT JOIN pg_catalog.pg_stat_user_tables s ON s.relid = c.oid
-    WHERE c.relkind = 'r' AND n.nspname <> 'information_schema' AND n.nspname !~ '^pg_';";
+    WHERE c.relkind = 'r' AND n.nspname <> 'information_schema' AND n.nspname !~ '^pg_';")
+}
 
 /// Removed ones show in a [`Census`] only. Indexes are built anew by an upgrade itself.
 const DEFINITIONS: [(&str, &str); 5] = [

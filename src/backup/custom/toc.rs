@@ -399,6 +399,42 @@ mod tests {
     }
 
     #[test]
+    fn what_is_evaluated_as_whoever_makes_it_is_found() {
+        let mut made = entries();
+        made.extend([
+            Made(20, "t whole", "CHECK CONSTRAINT", None, &["1"]),
+            Made(21, "CONSTRAINT whole ON t", "COMMENT", None, &["20"]),
+            Made(22, "i", "INDEX ATTACH", None, &["6"]),
+        ]);
+        let toc = Toc::read(&dump(16, &made)[..]).unwrap();
+        let found = |functions, owner: &str| {
+            let found = toc.evaluated_later(functions, |other| other == owner);
+            found.into_keys().collect::<Vec<_>>()
+        };
+        assert_eq!(found(false, "synapse"), [20, 21]);
+        assert_eq!(found(true, "synapse"), [7, 10, 20, 21, 22]);
+        assert!(found(true, "postgres").is_empty());
+        assert_eq!(toc.evaluated_definitions(), None);
+        assert_eq!(
+            toc.rows_of(|schema, name| (schema == b"public" && name == b"config").then_some(())),
+            [(4, ())].into()
+        );
+    }
+
+    #[test]
+    fn partitions_and_aggregates_wait_for_the_domains() {
+        let made = [
+            Made(1, "d", "DOMAIN", None, &[]),
+            Made(2, "a", "AGGREGATE", None, &["1"]),
+            Made(3, "v", "VIEW", None, &["2"]),
+            Made(4, "t", "TABLE", None, &[]),
+        ];
+        let toc = Toc::read(&dump(16, &made)[..]).unwrap();
+        assert_eq!(toc.evaluated_definitions(), Some((vec![1, 4], vec![2, 3])));
+        assert_eq!(toc.aggregates(|owner| owner == "synapse"), ["a"]);
+    }
+
+    #[test]
     fn what_can_be_made_when_follows_from_what_it_needs() {
         let toc = Toc::read(&dump(16, &entries())[..]).unwrap();
         assert_eq!(toc.with_rows(), [3, 4].into());
