@@ -29,10 +29,11 @@ mod world;
 use std::fmt;
 use std::io::Write as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Mutex;
+use std::sync::{Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use steps::Step;
+use world::{Cradle, World};
 
 /// The steps to come.
 #[derive(Clone)]
@@ -41,6 +42,21 @@ struct Course {
     name: String,
     major: u16,
     steps: Vec<Step>,
+}
+
+/// What lives begin with, by version; each is made when the first life needs it.
+#[derive(Default)]
+struct Cradles {
+    of_13: OnceLock<Option<Cradle>>,
+    of_15: OnceLock<Option<Cradle>>,
+}
+
+impl Cradles {
+    /// Nothing where machines are left out.
+    fn of(&self, major: u16) -> Option<&Cradle> {
+        let cradle = if major == 13 { &self.of_13 } else { &self.of_15 };
+        cradle.get_or_init(|| Cradle::make(major)).as_ref()
+    }
 }
 
 /// How a life went.
@@ -75,13 +91,14 @@ fn nothing_goes_wrong_in_a_life() {
     let deadline = Instant::now() + Duration::from_secs(60 * number("LIFE_MINUTES", 60));
     let courses = Mutex::new(courses());
     let table = Mutex::new(Vec::new());
+    let cradles = Cradles::default();
     std::thread::scope(|scope| {
         for _ in 0..number("LIFE_PARALLEL", 1).max(1) {
             scope.spawn(|| {
                 loop {
                     let next = courses.lock().unwrap().next();
                     let Some(course) = next.filter(|_| Instant::now() < deadline) else { return };
-                    let Some(line) = one(&course) else { return };
+                    let Some(line) = one(&cradles, &course) else { return };
                     table.lock().unwrap().push(line);
                 }
             });
@@ -117,7 +134,7 @@ fn courses() -> Box<dyn Iterator<Item = Course> + Send> {
 }
 
 /// Whether it went well, and a line of the table; nothing where machines are left out.
-fn one(course: &Course) -> Option<(bool, String)> {
+fn one(cradles: &Cradles, course: &Course) -> Option<(bool, String)> {
     let chosen = std::env::var("STEPS").ok();
     let chosen: Option<Vec<usize>> =
         chosen.map(|list| list.split(',').filter_map(|word| word.trim().parse().ok()).collect());
@@ -126,12 +143,12 @@ fn one(course: &Course) -> Option<(bool, String)> {
         _ => usize::MAX,
     };
     let chosen = chosen.unwrap_or_else(|| (0..course.steps.len()).collect());
-    let life = live_through(course, &chosen, enough)?;
+    let life = live_through(cradles, course, &chosen, enough)?;
     let mut line = format!("{:>16} {life}", course.name);
     if let Outcome::Wrong(step, what) = &life.result {
         let kept: Vec<usize> = chosen.iter().copied().take_while(|index| index <= step).collect();
         say(&format!("{line}\n    {}", again(course, &kept)));
-        let kept = shortened(course, kept, kind(what), number("LIFE_SHRINK", 0));
+        let kept = shortened(cradles, course, kept, kind(what), number("LIFE_SHRINK", 0));
         line = format!("{line}\n    {}", again(course, &kept));
     }
     if let Some(file) = std::env::var_os("LIFE_FIGURES") {
@@ -153,7 +170,13 @@ fn kind(what: &str) -> &str {
 }
 
 /// Leaves out what is not needed for the same to go wrong at the same step: halves, then quarters, down to single steps.
-fn shortened(course: &Course, mut kept: Vec<usize>, kind: &str, mut attempts: u64) -> Vec<usize> {
+fn shortened(
+    cradles: &Cradles,
+    course: &Course,
+    mut kept: Vec<usize>,
+    kind: &str,
+    mut attempts: u64,
+) -> Vec<usize> {
     let mut size = kept.len() / 2;
     while size > 0 {
         let mut from = 0;
@@ -164,7 +187,7 @@ fn shortened(course: &Course, mut kept: Vec<usize>, kind: &str, mut attempts: u6
             attempts -= 1;
             let until = (from + size).min(kept.len() - 1);
             let fewer: Vec<usize> = kept[..from].iter().chain(&kept[until..]).copied().collect();
-            let same = live_through(course, &fewer, usize::MAX).is_some_and(
+            let same = live_through(cradles, course, &fewer, usize::MAX).is_some_and(
                 |life| matches!(&life.result, Outcome::Wrong(_, what) if self::kind(what) == kind),
             );
             match same {
@@ -177,16 +200,18 @@ fn shortened(course: &Course, mut kept: Vec<usize>, kind: &str, mut attempts: u6
     kept
 }
 
+const JOURNAL: &str = "journalctl --no-pager --output=short --boot --unit='matrix-postgres*' --lines=60";
+
 /// Nothing where machines are left out.
-fn live_through(course: &Course, chosen: &[usize], enough: usize) -> Option<Life> {
+fn live_through(cradles: &Cradles, course: &Course, chosen: &[usize], enough: usize) -> Option<Life> {
+    let cradle = cradles.of(course.major)?;
     let begun = Instant::now();
-    let machine = machine::for_test("life")?;
     let mut life = Life { happened: 0, skipped: 0, seconds: 0, result: Outcome::Unfinished };
-    let world = caught(|| world::World::begin(&machine, course.major));
-    let mut world = match world {
+    let machine = cradle.machine.boot_copy("life").expect("the machine should boot");
+    let mut world = match caught(|| World::begin(&machine, cradle)) {
         Ok(world) => world,
         Err(what) => {
-            life.result = Outcome::Wrong(0, format!("no homeserver could be set up\n{what}"));
+            life.result = Outcome::Wrong(0, what);
             return Some(life);
         }
     };
@@ -220,7 +245,8 @@ fn live_through(course: &Course, chosen: &[usize], enough: usize) -> Option<Life
             }
             Ok((false, _)) => life.skipped += 1,
             Err(what) => {
-                life.result = Outcome::Wrong(index, format!("{what}\n({step:?})"));
+                let heard = caught(|| Ok(machine.run(JOURNAL).stdout)).unwrap_or_default();
+                life.result = Outcome::Wrong(index, format!("{what}\n({step:?})\n{heard}"));
                 break;
             }
         }

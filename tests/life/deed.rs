@@ -42,6 +42,12 @@ impl Deed {
         self.backup.as_deref().filter(|_| matches!(self.verb, Some(Verb::Restore(_))))
     }
 
+    /// To its end.
+    pub fn has_restored(&self) -> bool {
+        let ended = self.output.as_ref().is_some_and(|output| output.status == 0);
+        ended && matches!(self.verb, Some(Verb::Restore(_) | Verb::RestoreAs(_)))
+    }
+
     pub fn goes_back(&self) -> bool {
         self.verb == Some(Verb::Rollback)
     }

@@ -205,14 +205,14 @@ pub fn tour(name: &str) -> Option<(u16, Vec<Step>)> {
             ],
         ),
         "troubles" => {
-            let verbs = [Verb::Backup, Verb::Rehearse, Verb::Upgrade(Method::Online, Target::Newest)];
-            let troubles = [Trouble::BackupsFull, Trouble::StateFull, Trouble::StateReadOnly];
+            let upgrade = Verb::Upgrade(Method::Online, Target::Newest);
             let mut steps = vec![backup];
-            steps
-                .extend(troubles.iter().flat_map(|trouble| verbs.iter().map(|verb| During(*trouble, *verb))));
-            steps.extend(
-                [Trouble::StateFull, Trouble::StateReadOnly].map(|trouble| During(trouble, Verb::Rollback)),
-            );
+            for trouble in [Trouble::StateFull, Trouble::StateReadOnly, Trouble::BackupsFull] {
+                let verbs = [Verb::Backup, Verb::BackupByHand, Verb::Rehearse, Verb::Restore(0), upgrade];
+                steps.extend(verbs.map(|verb| During(trouble, verb)));
+            }
+            let troubles = [Trouble::StateFull, Trouble::StateReadOnly, Trouble::BackupsFull];
+            steps.extend(troubles.map(|trouble| During(trouble, Verb::Rollback)));
             (15, steps)
         }
         "packages" => (

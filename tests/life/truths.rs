@@ -13,11 +13,16 @@ const KNOWN_PROBLEMS: [&str; 4] = [
     "is not in the newest backup",
 ];
 
-pub fn hold(before: &Facts, now: &Facts) -> Result<(), String> {
-    match now.left.first() {
-        Some(_) => Err(format!("something is left lying about\n{}", now.left.join("\n"))),
-        None => upgrades(now),
-    }?;
+/// What a restore that was killed leaves; the next one removes it.
+const OF_A_RESTORE: &str = "/var/tmp/matrix-postgres-restore/scratch-";
+
+pub fn hold(before: &Facts, now: &Facts, has_restored: bool) -> Result<(), String> {
+    let left = now.left.iter().filter(|path| has_restored || !path.starts_with(OF_A_RESTORE));
+    let left: Vec<_> = left.map(String::as_str).collect();
+    if !left.is_empty() {
+        return Err(format!("something is left lying about\n{}", left.join("\n")));
+    }
+    upgrades(now)?;
     let newest = before.backups.iter().rev().find(|(_, backup)| backup.verified);
     if let Some((name, _)) = newest.filter(|(name, _)| !now.backups.contains_key(*name))
         && !now.backups.iter().any(|(other, backup)| backup.verified && other > name)

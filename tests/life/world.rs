@@ -51,16 +51,33 @@ pub struct World<'a> {
     pub seen: Facts,
 }
 
-impl<'a> World<'a> {
-    pub fn begin(machine: &'a Machine, major: u16) -> Result<Self, String> {
-        let (user, room) = crate::machine::upgrade::prepare(machine, major, "auto");
+/// A homeserver before its life, in a machine that is off: each life begins with a copy of it.
+pub struct Cradle {
+    pub machine: Machine,
+    token: String,
+    room: String,
+}
+
+impl Cradle {
+    /// Nothing where machines are left out.
+    pub fn make(major: u16) -> Option<Self> {
+        let machine = crate::machine::for_test("life")?;
+        let (user, room) = crate::machine::upgrade::prepare(&machine, major, "auto");
+        crate::machine::Synapse::of(&machine).settle();
         machine.ok(STRANGERS);
         machine.write("/root/writer.py", include_str!("writer.py"));
         machine.write("/root/look.py", include_str!("look.py"));
+        machine.power_off();
+        Some(Self { machine, token: user.token, room })
+    }
+}
+
+impl<'a> World<'a> {
+    pub fn begin(machine: &'a Machine, cradle: &Cradle) -> Result<Self, String> {
         let mut world = Self {
             machine,
-            token: user.token,
-            room,
+            token: cradle.token.clone(),
+            room: cradle.room.clone(),
             messages: vec!["before the upgrade".into()],
             acknowledged: 0,
             given_up_rows: BTreeSet::new(),
@@ -105,7 +122,7 @@ impl<'a> World<'a> {
         self.keep_books(deed, &facts, before)?;
         self.nothing_is_lost(&facts)?;
         deed.is_accounted_for(&self.seen, &facts)?;
-        super::truths::hold(&self.seen, &facts)?;
+        super::truths::hold(&self.seen, &facts, deed.has_restored())?;
         self.owners(&facts)?;
         self.seen = facts;
         Ok(())
