@@ -134,8 +134,9 @@ impl<'a> World<'a> {
         let exchanged = now.restored().iter().any(|name| !self.seen.databases.contains(*name));
         if exchanged && let Some(mark) = deed.restored_from().and_then(|name| self.backups.get(name)).copied()
         {
+            let aside: BTreeSet<_> = now.aside.iter().chain(&self.given_up_rows).copied().collect();
             self.give_up(mark, now)?;
-            if let Some(row) = now.missing.iter().find(|n| **n > mark.row && !now.aside.contains(n)) {
+            if let Some(row) = now.missing.iter().find(|n| **n > mark.row && !aside.contains(n)) {
                 return Err(format!("rows are neither restored nor put aside\nfrom {row} on"));
             }
         }
