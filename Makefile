@@ -22,11 +22,11 @@ check:
 test: setup
 	tests/run-all
 
-# One random life of a homeserver after the other, for so many hours, from seed SEED on.
+# Random lives of a homeserver, one after the other or LIFE_PARALLEL at a time, for so many hours, from seed SEED on.
 HOURS ?= 1
 soak: setup deb
-	MATRIX_POSTGRES_TESTS=all LIFE_MINUTES=$$(($(HOURS) * 60)) LIFE_SEEDS=1000000 LIFE_SHRINK=1 \
-		$(CARGO) test --test life -- --nocapture
+	MATRIX_POSTGRES_TESTS=all LIFE_MINUTES=$$(($(HOURS) * 60)) LIFE_SEEDS=1000000 LIFE_SHRINK=$${LIFE_SHRINK:-12} \
+		$(CARGO) test --test life nothing_goes -- --nocapture
 
 # The main job on a throw-away machine; installs what it needs.
 demo: setup deb

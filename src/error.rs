@@ -65,6 +65,31 @@ impl Kind {
     pub fn exit_status(self) -> u8 {
         self as u8
     }
+
+    /// What to do next where nobody who knew more has said so.
+    fn hint(self) -> &'static str {
+        match self {
+            Self::Bug => {
+                "please report it, with what this shows: journalctl --boot --unit='matrix-postgres*'"
+            }
+            Self::Damaged | Self::NoBackup => "matrix-postgres-backup list shows which backups there are",
+            Self::Config => "every key is explained in /usr/share/doc/matrix-postgres/config.toml.example",
+            Self::File | Self::Program => {
+                "what happened around it: journalctl --boot --unit='matrix-postgres*'"
+            }
+            Self::NoSpace => "see which file system is full: df -h",
+            Self::NotInstalled => "apt-get install postgresql",
+            Self::DataDirectory | Self::Locked => "matrix-postgres-upgrade status says where things stand",
+            Self::Server => "what the server says: journalctl --unit=matrix-postgres.service",
+            Self::NoUnit | Self::UnitJob => "systemctl status 'matrix-*'",
+            Self::UnitRefused => "run it as root",
+            Self::NoBus => "systemctl is-system-running",
+            Self::NotWell => "matrix-postgres-backup status",
+            Self::Interrupted => "begin it again",
+            Self::NotDelivered => "[notify] in /etc/matrix-postgres/config.toml says whom to tell, and how",
+            Self::NoKey => "name the private key: --identity",
+        }
+    }
 }
 
 /// A failure as the administrator gets to see it.
@@ -146,6 +171,15 @@ impl Error {
         self.0.hint.as_deref()
     }
 
+    /// As [`Error::report`], and never without a hint: for whoever is told last.
+    pub fn told(&self) -> String {
+        let report = self.report();
+        match self.0.hint {
+            Some(_) => report,
+            None => format!("{report}\nHINT: {}", self.0.kind.hint()),
+        }
+    }
+
     /// Everything an administrator needs, a line each: message, causes behind ` -> `, state, `HINT:`.
     pub fn report(&self) -> String {
         use fmt::Write as _;
@@ -215,6 +249,16 @@ mod tests {
     fn the_innermost_hint_is_kept() {
         let error = Error::new(Kind::Server, "x").hint("near").context("y").hint("far");
         assert_eq!(error.hint_text(), Some("near"));
+    }
+
+    #[test]
+    fn whoever_is_told_last_is_told_what_to_do() {
+        let error = Error::new(Kind::Server, "x").state("y");
+        assert_eq!(
+            error.told(),
+            "x\ny\nHINT: what the server says: journalctl --unit=matrix-postgres.service"
+        );
+        assert_eq!(error.hint("z").told(), "x\ny\nHINT: z");
     }
 
     #[test]

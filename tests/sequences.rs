@@ -196,6 +196,16 @@ fn a_fault_that_passes_is_outlived() {
 }
 
 #[test]
+fn whoever_kills_all_of_an_upgrade_leaves_no_homeserver_down() {
+    let Some(machine) = machine::for_test("killed-whole") else { return };
+    let (_, room) = prepare(&machine, 15, "dump");
+    pause_at(&machine, "transferring");
+    // As `systemctl kill` does it, and who kills for want of memory: what is started after the program, too.
+    machine.ok("systemctl kill --signal=KILL matrix-postgres-upgrade.service");
+    comes_up(&machine, "transferring", &room);
+}
+
+#[test]
 fn the_backups_user_starts_and_stops_the_server_and_nothing_of_roots() {
     let Some(machine) = machine::for_test("polkit") else { return };
     machine.ok("systemctl start matrix-postgres.service");

@@ -38,7 +38,7 @@ pub fn failure(error: &Error) -> ExitCode {
     if error.kind() == Kind::Damaged {
         return failure_of(error, event::DAMAGED);
     }
-    log::error!(EXIT_STATUS = status, ERROR_KIND:debug = error.kind(); "{}", error.report());
+    log::error!(EXIT_STATUS = status, ERROR_KIND:debug = error.kind(); "{}", error.told());
     ExitCode::from(status)
 }
 
@@ -48,7 +48,7 @@ pub fn failure_of(error: &Error, id: &str) -> ExitCode {
     let id = if error.kind() == Kind::Damaged { event::DAMAGED } else { id };
     log::error!(
         MESSAGE_ID = id, EXIT_STATUS = status, ERROR_KIND:debug = error.kind();
-        "{}", error.report()
+        "{}", error.told()
     );
     ExitCode::from(status)
 }

@@ -1,4 +1,4 @@
-//! What happens in a life: a seed becomes a list of steps, and nothing else has a say in it.
+//! What happens in a life: a seed, or the name of a tour, becomes a list of steps, and nothing else has a say in it.
 
 /// What an administrator or a timer asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -7,11 +7,12 @@ pub enum Verb {
     BackupByHand,
     Trial,
     Verify,
-    Restore,
-    RestoreAs,
+    /// Of the newest backup but so many.
+    Restore(usize),
+    RestoreAs(usize),
     Rehearse,
-    Upgrade(Method),
-    UpgradeByHand(Method),
+    Upgrade(Method, Target),
+    UpgradeByHand(Method, Target),
     Rollback,
     Prune,
 }
@@ -22,6 +23,13 @@ pub enum Method {
     Online,
 }
 
+/// Of the versions that are newer than the present one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Target {
+    Next,
+    Newest,
+}
+
 /// A directory that is not usable for a while.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Trouble {
@@ -30,19 +38,30 @@ pub enum Trouble {
     StateReadOnly,
 }
 
+/// Of the configuration: made, or, where it has been made, undone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Change {
     Compression,
     Keep,
     Listen,
+    Content,
+}
+
+/// Whom SIGKILL takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Victim {
+    /// The program alone.
+    Main,
+    /// Of a unit, everything: the programs that it has started, too.
+    All,
 }
 
 /// Where something happens in the middle of a verb, it is so many milliseconds after its begin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Step {
     Do(Verb),
-    /// Every program of ours is killed; the server's is not.
-    Killed(Verb, u64),
+    /// Programs of ours are killed; the homeserver's own server is not.
+    Killed(Verb, Victim, u64),
     PowerCut(Option<(Verb, u64)>),
     /// The timer of the backup fires.
     BackupInside(Verb, u64),
@@ -72,8 +91,8 @@ impl Random {
     }
 }
 
-/// How many steps a life has: more than the 25 that must happen, because some find nothing to do.
-pub const STEPS: usize = 34;
+/// How many steps a seed has: more than happen in a life, because some find nothing to do.
+const STEPS: usize = 70;
 
 /// The version that a life begins with, and its steps.
 pub fn generate(seed: u64) -> (u16, Vec<Step>) {
@@ -85,46 +104,158 @@ pub fn generate(seed: u64) -> (u16, Vec<Step>) {
 }
 
 fn step(random: &mut Random) -> Step {
-    let delay = |random: &mut Random| 50 + random.below(6000);
     match random.below(100) {
         0..48 => Step::Do(verb(random)),
-        48..58 => Step::Killed(verb(random), delay(random)),
-        58..61 => Step::PowerCut(None),
-        61..67 => Step::PowerCut(Some((verb(random), delay(random)))),
-        67..75 => Step::BackupInside(verb(random), delay(random)),
-        75..77 => Step::BackendCrashes(None),
-        77..81 => Step::BackendCrashes(Some((verb(random), delay(random)))),
-        81..86 => Step::Reboot,
-        86..89 => Step::Reinstall,
-        89..91 => Step::FromPrevious,
-        91..96 => {
+        48..59 => {
+            let (verb, delay) = amid(random);
+            Step::Killed(verb, random.one_of(&[Victim::Main, Victim::Main, Victim::All]), delay)
+        }
+        59..61 => Step::PowerCut(None),
+        61..67 => Step::PowerCut(Some(amid(random))),
+        67..74 => {
+            let (verb, delay) = amid(random);
+            Step::BackupInside(verb, delay)
+        }
+        74..76 => Step::BackendCrashes(None),
+        76..80 => Step::BackendCrashes(Some(amid(random))),
+        80..84 => Step::Reboot,
+        84..87 => Step::Reinstall,
+        87..90 => Step::FromPrevious,
+        90..96 => {
             let trouble = random.one_of(&[Trouble::BackupsFull, Trouble::StateFull, Trouble::StateReadOnly]);
             Step::During(trouble, verb(random))
         }
-        _ => Step::Configure(random.one_of(&[Change::Compression, Change::Keep, Change::Listen])),
+        _ => {
+            let changes = [Change::Compression, Change::Keep, Change::Listen, Change::Content];
+            Step::Configure(random.one_of(&changes))
+        }
     }
+}
+
+/// A verb, and an instant while it is probably under way.
+fn amid(random: &mut Random) -> (Verb, u64) {
+    let verb = verb(random);
+    let lasts = match verb {
+        Verb::Prune => 300,
+        Verb::Backup | Verb::BackupByHand | Verb::Verify => 2000,
+        Verb::Trial | Verb::Restore(_) | Verb::RestoreAs(_) | Verb::Rollback => 5000,
+        Verb::Rehearse | Verb::Upgrade(..) | Verb::UpgradeByHand(..) => 12_000,
+    };
+    (verb, 30 + random.below(lasts))
 }
 
 fn verb(random: &mut Random) -> Verb {
     let method = random.one_of(&[Method::Dump, Method::Online]);
+    let target = random.one_of(&[Target::Next, Target::Newest]);
+    let back = usize::try_from(random.below(3)).unwrap_or_default();
     match random.below(100) {
-        0..20 => Verb::Backup,
-        20..32 => Verb::BackupByHand,
-        32..38 => Verb::Trial,
-        38..44 => Verb::Verify,
-        44..52 => Verb::Restore,
-        52..58 => Verb::RestoreAs,
-        58..66 => Verb::Rehearse,
-        66..78 => Verb::Upgrade(method),
-        78..84 => Verb::UpgradeByHand(method),
-        84..94 => Verb::Rollback,
+        0..16 => Verb::Backup,
+        16..26 => Verb::BackupByHand,
+        26..32 => Verb::Trial,
+        32..37 => Verb::Verify,
+        37..45 => Verb::Restore(back),
+        45..50 => Verb::RestoreAs(back),
+        50..58 => Verb::Rehearse,
+        58..72 => Verb::Upgrade(method, target),
+        72..80 => Verb::UpgradeByHand(method, target),
+        80..94 => Verb::Rollback,
         _ => Verb::Prune,
     }
+}
+
+/// Fixed lists of steps, in which everything happens once.
+pub const TOURS: [&str; 5] = ["way-back", "restores", "troubles", "packages", "crashes"];
+
+/// A list of this name.
+pub fn tour(name: &str) -> Option<(u16, Vec<Step>)> {
+    use Step::{
+        BackendCrashes, BackupInside, Configure, Do, During, FromPrevious, Killed, PowerCut, Reboot,
+        Reinstall,
+    };
+    let backup = Do(Verb::Backup);
+    Some(match name {
+        "way-back" => (
+            13,
+            vec![
+                Do(Verb::Rehearse),
+                Do(Verb::Upgrade(Method::Online, Target::Next)),
+                Do(Verb::Rehearse),
+                Do(Verb::Upgrade(Method::Dump, Target::Next)),
+                backup,
+                Do(Verb::Rollback),
+                Do(Verb::UpgradeByHand(Method::Online, Target::Newest)),
+                Reboot,
+                Do(Verb::Rollback),
+                backup,
+            ],
+        ),
+        "restores" => (
+            15,
+            vec![
+                backup,
+                Do(Verb::Verify),
+                Do(Verb::Trial),
+                Do(Verb::RestoreAs(0)),
+                Do(Verb::Restore(0)),
+                Configure(Change::Keep),
+                Do(Verb::BackupByHand),
+                backup,
+                Do(Verb::Prune),
+                Do(Verb::Restore(1)),
+            ],
+        ),
+        "troubles" => {
+            let upgrade = Verb::Upgrade(Method::Online, Target::Newest);
+            let mut steps = vec![backup];
+            for trouble in [Trouble::StateFull, Trouble::StateReadOnly, Trouble::BackupsFull] {
+                let verbs = [Verb::Backup, Verb::BackupByHand, Verb::Rehearse, Verb::Restore(0), upgrade];
+                steps.extend(verbs.map(|verb| During(trouble, verb)));
+            }
+            let troubles = [Trouble::StateFull, Trouble::StateReadOnly, Trouble::BackupsFull];
+            steps.extend(troubles.map(|trouble| During(trouble, Verb::Rollback)));
+            (15, steps)
+        }
+        "packages" => (
+            15,
+            vec![
+                backup,
+                Reinstall,
+                FromPrevious,
+                Configure(Change::Compression),
+                Configure(Change::Listen),
+                Configure(Change::Content),
+                backup,
+                Do(Verb::Upgrade(Method::Dump, Target::Newest)),
+                Configure(Change::Listen),
+                FromPrevious,
+                Do(Verb::Rollback),
+                Reboot,
+            ],
+        ),
+        "crashes" => (
+            13,
+            vec![
+                backup,
+                BackendCrashes(None),
+                BackendCrashes(Some((Verb::Backup, 500))),
+                Killed(Verb::Backup, Victim::Main, 500),
+                Killed(Verb::Rehearse, Victim::Main, 5000),
+                BackupInside(Verb::UpgradeByHand(Method::Dump, Target::Next), 3000),
+                Killed(Verb::Rollback, Victim::Main, 2000),
+                Killed(Verb::Upgrade(Method::Online, Target::Next), Victim::All, 6000),
+                PowerCut(None),
+                PowerCut(Some((Verb::Restore(0), 2000))),
+                BackendCrashes(Some((Verb::Rollback, 1000))),
+            ],
+        ),
+        _ => return None,
+    })
 }
 
 #[test]
 fn a_seed_is_a_life_and_each_another() {
     assert_eq!(generate(7), generate(7));
     assert_ne!(generate(7), generate(8));
-    assert!(generate(7).1.len() >= 25);
+    assert_eq!(generate(7).1.len(), STEPS);
+    assert!(TOURS.iter().all(|name| tour(name).is_some()));
 }

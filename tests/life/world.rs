@@ -2,244 +2,199 @@
 //! acknowledged, but for those that a verb said to give up.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::time::Duration;
 
-use crate::machine::upgrade::sql;
-use crate::machine::{Machine, Synapse};
+use serde_json::json;
+
+use super::deed::Deed;
+use super::facts::Facts;
+use crate::machine::{Machine, synapse::quote};
 
 /// Root's state directory, which holds the upgrade's journal.
 pub const STATE: &str = "/var/lib/matrix-postgres-upgrade";
 pub const BACKUPS: &str = "/var/backups/matrix-postgres";
-pub const PATIENCE: Duration = Duration::from_secs(300);
+/// Seconds until the homeserver must run, and answer.
+const PATIENCE: u64 = 300;
 
-/// Every number is used once; what the server has acknowledged is noted down outside of the database.
-const WRITER: &str = "
-import os, psycopg2, re, time
-password = re.search(r'password: \"?([^\"\\s]+)', open('/etc/matrix-synapse/database.yaml').read()).group(1)
-try:
-    n = int(open('/var/tmp/life/last').read() or 0)
-except FileNotFoundError:
-    n = 0
-acknowledged = open('/var/tmp/life/acknowledged', 'a', buffering=1)
-while True:
-    try:
-        connection = psycopg2.connect(host='/run/matrix-postgres', user='synapse', password=password, dbname='homeserver')
-        connection.autocommit = True
-        cursor = connection.cursor()
-        cursor.execute('CREATE TABLE IF NOT EXISTS life (n bigint PRIMARY KEY)')
-        while True:
-            n += 1
-            with open('/var/tmp/life/next', 'w') as last:
-                last.write(str(n))
-            os.replace('/var/tmp/life/next', '/var/tmp/life/last')
-            cursor.execute('INSERT INTO life VALUES (%s)', (n,))
-            acknowledged.write(f'{n}\\n')
-            time.sleep(0.02)
-    except psycopg2.Error:
-        time.sleep(0.02)
-";
+/// Not by a unit, so that nothing stops it; a reboot ends it.
+const START_WRITER: &str = "setsid --fork python3 /root/writer.py </dev/null >/var/tmp/life/writer.log 2>&1";
+
+/// Files of others, where verbs come by.
+const STRANGERS: &str = "\
+mkdir -p /matrix/others /root/notes /etc/matrix-postgres/others /var/tmp/life
+for directory in /matrix/others /root/notes /etc/matrix-postgres/others /var/lib/matrix-synapse /matrix; do
+    echo mine >$directory/of-nobody && chmod 0604 $directory/of-nobody && chown nobody:games $directory/of-nobody
+done
+chown nobody:games /matrix/others && chmod 0711 /matrix/others && ln -s /root/notes /matrix/others/link
+systemctl disable --quiet --now postgresql.service 'postgresql@*' 2>/dev/null || true
+systemctl enable --quiet matrix-postgres.service matrix-synapse.service";
 
 /// How far rows and messages have come.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Mark {
-    pub row: u64,
-    pub message: usize,
+    row: u64,
+    message: usize,
 }
 
 pub struct World<'a> {
     pub machine: &'a Machine,
+    token: String,
     room: String,
     messages: Vec<String>,
-    given_up_rows: Vec<(u64, u64)>,
+    acknowledged: u64,
+    given_up_rows: BTreeSet<u64>,
     given_up_messages: BTreeSet<usize>,
-    /// Of each backup, what it has at least.
-    pub backups: BTreeMap<String, Mark>,
-    /// What the kept data directory has at least.
-    pub kept: Option<Mark>,
+    /// Of each backup, and of each data directory that is kept, what it has at least.
+    backups: BTreeMap<String, Mark>,
+    kept: BTreeMap<String, Mark>,
     owners: BTreeMap<String, String>,
+    /// After the step before.
+    pub seen: Facts,
+}
+
+/// A homeserver before its life, in a machine that is off: each life begins with a copy of it.
+pub struct Cradle {
+    pub machine: Machine,
+    token: String,
+    room: String,
+}
+
+impl Cradle {
+    /// Nothing where machines are left out.
+    pub fn make(major: u16) -> Option<Self> {
+        let machine = crate::machine::for_test("life")?;
+        let (user, room) = crate::machine::upgrade::prepare(&machine, major, "auto");
+        crate::machine::Synapse::of(&machine).settle();
+        machine.ok(STRANGERS);
+        machine.write("/root/writer.py", include_str!("writer.py"));
+        machine.write("/root/look.py", include_str!("look.py"));
+        machine.power_off();
+        Some(Self { machine, token: user.token, room })
+    }
 }
 
 impl<'a> World<'a> {
-    pub fn begin(machine: &'a Machine, major: u16) -> Self {
-        let (_, room) = crate::machine::upgrade::prepare(machine, major, "auto");
-        machine.ok(
-            "systemctl enable --quiet matrix-postgres.service matrix-synapse.service; mkdir -p /var/tmp/life",
-        );
-        machine.write("/root/writer.py", WRITER);
+    pub fn begin(machine: &'a Machine, cradle: &Cradle) -> Result<Self, String> {
         let mut world = Self {
             machine,
-            room,
+            token: cradle.token.clone(),
+            room: cradle.room.clone(),
             messages: vec!["before the upgrade".into()],
-            given_up_rows: Vec::new(),
+            acknowledged: 0,
+            given_up_rows: BTreeSet::new(),
             given_up_messages: BTreeSet::new(),
             backups: BTreeMap::new(),
-            kept: None,
+            kept: BTreeMap::new(),
             owners: BTreeMap::new(),
+            seen: Facts::default(),
         };
         world.start_writer();
-        world.owners = world.owners_now();
-        world
+        world.look("at the beginning", &Deed::nothing())?;
+        Ok(world)
     }
 
-    /// Not by a unit, so that nothing stops it; a reboot ends it.
     pub fn start_writer(&self) {
-        self.machine.ok("setsid --fork python3 /root/writer.py </dev/null >/var/tmp/life/writer.log 2>&1");
+        self.machine.ok(START_WRITER);
     }
 
-    pub fn mark(&self) -> Mark {
-        let row = self.machine.run("tail -n 1 /var/tmp/life/acknowledged").stdout;
-        Mark { row: row.trim().parse().unwrap_or(0), message: self.messages.len() }
-    }
-
-    /// What came after this mark, and until now, was announced to be missed.
-    pub fn give_up_since(&mut self, mark: Mark) {
-        // Numbers that were given out and not acknowledged may be, until now.
-        let last = self.machine.run("cat /var/tmp/life/last").stdout.trim().parse().unwrap_or(u64::MAX);
-        self.given_up_rows.push((mark.row, last));
-        self.given_up_messages.extend(mark.message..self.messages.len());
+    fn mark(&self) -> Mark {
+        Mark { row: self.acknowledged, message: self.messages.len() }
     }
 
     /// Nothing is on its way any more, and the homeserver answers.
-    pub fn settle(&self) -> Result<(), String> {
-        let calm = "! systemctl list-jobs --no-legend | grep -q matrix && \
-            ! systemctl list-units --all --plain --no-legend 'matrix-*' | grep -Eq ' (activating|deactivating|reloading) ' && \
-            systemctl is-active --quiet matrix-postgres.service matrix-synapse.service && \
-            curl --silent --fail --max-time 10 http://localhost:8008/health";
-        self.until("the homeserver does not run", calm)
+    pub fn settle(&self) -> Result<Facts, String> {
+        self.facts(json!({"patience": PATIENCE}))
     }
 
-    fn until(&self, what: &str, script: &str) -> Result<(), String> {
-        let deadline = std::time::Instant::now() + PATIENCE;
-        while self.machine.run(script).status != 0 {
-            if std::time::Instant::now() > deadline {
-                let said = self.machine.run(
-                    "systemctl list-units --all --plain --no-legend 'matrix-*'; \
-                     journalctl --no-pager --output=short --boot --unit='matrix-postgres*' --lines=40",
-                );
-                return Err(format!("{what}\n{}", said.stdout));
-            }
-            std::thread::sleep(Duration::from_millis(200));
+    fn facts(&self, asked: serde_json::Value) -> Result<Facts, String> {
+        let output = self.machine.run(&format!("python3 /root/look.py {}", quote(&asked.to_string())));
+        match output.status {
+            0 => Facts::parse(&output.stdout),
+            _ => Err(format!("nothing is to be seen in the machine\n{output}")),
         }
+    }
+
+    /// What must be the case after every step, and after this deed.
+    pub fn look(&mut self, message: &str, deed: &Deed) -> Result<(), String> {
+        let before = self.mark();
+        self.messages.push(message.to_owned());
+        let asked = json!({"patience": PATIENCE, "message": message, "token": self.token, "room": self.room});
+        let facts = self.facts(asked)?;
+        self.keep_books(deed, &facts, before)?;
+        self.nothing_is_lost(&facts)?;
+        deed.is_accounted_for(&self.seen, &facts)?;
+        super::truths::hold(&self.seen, &facts, deed.has_restored())?;
+        self.owners(&facts)?;
+        self.seen = facts;
         Ok(())
     }
 
-    /// What must be the case after every step.
-    pub fn look(&mut self, step: usize, killed: bool) -> Result<(), String> {
-        self.settle()?;
-        let message = format!("after step {step}");
-        self.messages.push(message.clone());
-        let said = self.talk(&message)?;
-        let lost = self
-            .messages
-            .iter()
-            .enumerate()
-            .find(|(index, text)| !self.given_up_messages.contains(index) && !said.contains(*text));
-        if let Some((_, text)) = lost {
-            return Err(format!("an acknowledged message is lost: {text:?}"));
-        }
-        self.rows()?;
-        self.failed_units(killed)?;
-        self.statuses()?;
-        self.owners()
-    }
-
-    /// Logs in, says something, and hears what was said. After a crash of the server Synapse finds its connections dead one
-    /// by one, and refuses a request for each.
-    fn talk(&self, message: &str) -> Result<BTreeSet<String>, String> {
-        let synapse = Synapse::of(self.machine);
-        let deadline = std::time::Instant::now() + PATIENCE;
-        loop {
-            let heard = catch_unwind(AssertUnwindSafe(|| {
-                let ada = synapse.log_in("ada");
-                synapse.send(&ada, &self.room, message);
-                synapse.messages(&ada, &self.room).into_iter().map(|(_, text)| text).collect()
-            }));
-            match heard {
-                Ok(heard) => return Ok(heard),
-                Err(_) if std::time::Instant::now() > deadline => {
-                    return Err("the homeserver runs, and answers no request".into());
-                }
-                Err(_) => std::thread::sleep(Duration::from_millis(200)),
-            }
-        }
-    }
-
-    fn rows(&self) -> Result<(), String> {
-        let before = self.mark().row;
-        let more = format!("test \"$(tail -n 1 /var/tmp/life/acknowledged)\" -gt {before}");
-        self.until("the writer gets nowhere", &more)?;
-        let acknowledged = self.machine.ok("cat /var/tmp/life/acknowledged");
-        let rows = sql(self.machine, "homeserver", "SELECT n FROM life");
-        let rows: BTreeSet<u64> = rows.lines().filter_map(|line| line.parse().ok()).collect();
-        let lost: Vec<u64> = acknowledged
-            .lines()
-            .filter_map(|line| line.parse().ok())
-            .filter(|n| !rows.contains(n))
-            .filter(|n| !self.given_up_rows.iter().any(|(after, last)| n > after && n <= last))
-            .collect();
-        match lost.first() {
-            None => Ok(()),
-            Some(first) => Err(format!("{} acknowledged rows are lost, from {first} on", lost.len())),
-        }
-    }
-
-    /// A unit that has failed has told why, in the form of our errors; one that was killed cannot.
-    fn failed_units(&self, killed: bool) -> Result<(), String> {
-        let failed =
-            self.machine.ok("systemctl list-units --failed --plain --no-legend 'matrix-*' | cut -d ' ' -f 1");
-        for unit in failed.lines().filter(|_| !killed) {
-            let said = self
-                .machine
-                .run(&format!("journalctl --no-pager --output=cat --boot --unit={unit} --lines=60"))
-                .stdout;
-            if !said.contains("HINT:") {
-                return Err(format!("{unit} has failed and does not say why:\n{said}"));
-            }
-        }
-        self.machine.ok("systemctl reset-failed");
-        Ok(())
-    }
-
-    fn statuses(&self) -> Result<(), String> {
-        let asked = self.machine.run("matrix-postgres-upgrade status --json");
-        let upgrade: serde_json::Value = serde_json::from_str(&asked.stdout)
-            .map_err(|error| format!("the upgrade's status: {error}: {asked}"))?;
-        if upgrade["open"] != false {
-            return Err(format!("nothing is under way, and the upgrade's status says: {asked}"));
-        }
-        let asked = self.machine.run("matrix-postgres-backup status --json");
-        let backup: serde_json::Value = serde_json::from_str(&asked.stdout)
-            .map_err(|error| format!("the backup's status: {error}: {asked}"))?;
-        let newest = self.machine.run(&format!("ls {BACKUPS} | tail -n 1")).stdout;
-        let named = backup["newest"]["name"].as_str().unwrap_or_default();
-        let well = backup["well"] == true;
-        if well != (asked.status == 0)
-            || named != newest
-            || (well && backup["newest_verified"] != newest.as_str())
+    /// Notes what backups and kept directories hold, and gives up what a restore or a way back has taken: only if there was
+    /// one, only what came after the mark, and only in one piece.
+    fn keep_books(&mut self, deed: &Deed, now: &Facts, before: Mark) -> Result<(), String> {
+        let exchanged = now.restored().iter().any(|name| !self.seen.databases.contains(*name));
+        if exchanged && let Some(mark) = deed.restored_from().and_then(|name| self.backups.get(name)).copied()
         {
-            return Err(format!("the newest backup is {newest:?}, and the backup's status says: {asked}"));
+            let aside: BTreeSet<_> = now.aside.iter().chain(&self.given_up_rows).copied().collect();
+            self.give_up(mark, now)?;
+            if let Some(row) = now.missing.iter().find(|n| **n > mark.row && !aside.contains(n)) {
+                return Err(format!("rows are neither restored nor put aside\nfrom {row} on"));
+            }
         }
+        let back = self.seen.way_back().filter(|_| deed.goes_back() && now.major < self.seen.major);
+        if let Some(mark) = back.and_then(|path| self.kept.get(path)).copied() {
+            self.give_up(mark, now)?;
+        }
+        self.backups.retain(|name, _| now.backups.contains_key(name));
+        for name in now.backups.keys() {
+            self.backups.entry(name.clone()).or_insert(before);
+        }
+        if now.major > self.seen.major
+            && let Some(path) = now.way_back()
+        {
+            self.kept.insert(path.to_owned(), before);
+        }
+        self.acknowledged = now.acknowledged;
         Ok(())
     }
 
-    fn owners_now(&self) -> BTreeMap<String, String> {
-        let found = self.machine.ok(&format!(
-            "find /root /etc {STATE} /var/lib/matrix-synapse /matrix -maxdepth 3 -not -path '/matrix/*/*/*' \
-             -printf '%p\\t%u:%g\\n' 2>/dev/null || true"
-        ));
-        found
-            .lines()
-            .filter_map(|line| line.split_once('\t'))
-            .map(|(path, owner)| (path.into(), owner.into()))
-            .collect()
+    fn give_up(&mut self, mark: Mark, now: &Facts) -> Result<(), String> {
+        let gone: BTreeSet<u64> = now.missing.iter().copied().filter(|n| *n > mark.row).collect();
+        if let (Some(first), Some(last)) = (gone.first().copied(), gone.last().copied()) {
+            let kept = now.rows.iter().find(|n| (first..last).contains(n) && !self.given_up_rows.contains(n));
+            if let Some(kept) = kept {
+                return Err(format!("rows are given up with gaps\n{first} to {last}, but not {kept}"));
+            }
+        }
+        self.given_up_rows.extend(gone);
+        let said = |text: &String| now.messages.contains(text);
+        let last = self.messages.len() - 1;
+        let silent = (mark.message..last).filter(|index| !said(&self.messages[*index]));
+        self.given_up_messages.extend(silent.collect::<Vec<_>>());
+        Ok(())
     }
 
-    fn owners(&mut self) -> Result<(), String> {
-        for (path, owner) in self.owners_now() {
+    fn nothing_is_lost(&self, now: &Facts) -> Result<(), String> {
+        let lost =
+            self.messages.iter().enumerate().find(|(index, text)| {
+                !self.given_up_messages.contains(index) && !now.messages.contains(*text)
+            });
+        if let Some((_, text)) = lost {
+            return Err(format!("an acknowledged message is lost\n{text:?}"));
+        }
+        let lost: Vec<_> = now.missing.iter().filter(|n| !self.given_up_rows.contains(n)).collect();
+        match (lost.first(), lost.last()) {
+            (Some(first), Some(last)) => {
+                Err(format!("acknowledged rows are lost\n{} of them, {first} to {last}", lost.len()))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn owners(&mut self, now: &Facts) -> Result<(), String> {
+        for (path, owner) in &now.owners {
             let before = self.owners.entry(path.clone()).or_insert_with(|| owner.clone());
-            if *before != owner {
-                return Err(format!("{path} was {before}'s and is {owner}'s"));
+            if before != owner {
+                return Err(format!("a file has changed its owner or mode\n{path}: {before}, now {owner}"));
             }
         }
         Ok(())
