@@ -58,6 +58,8 @@ pub enum Kind {
     NotDelivered = 42,
     /// What is encrypted cannot be read: no private key was named, or it is of nobody it was encrypted to.
     NoKey = 43,
+    /// A server does not take something that a whole backup holds: it is not damaged, and no other backup will do.
+    NotTaken = 44,
 }
 
 impl Kind {
@@ -222,7 +224,7 @@ mod tests {
         let documented = include_str!("../docs/exit-statuses.md")
             .lines()
             .filter_map(|line| line.strip_prefix("| ")?.split(' ').next()?.parse::<u8>().ok());
-        assert!(documented.eq(Kind::Bug.exit_status()..=Kind::NoKey.exit_status()));
+        assert!(documented.eq(Kind::Bug.exit_status()..=Kind::NotTaken.exit_status()));
     }
 
     #[test]

@@ -13,7 +13,7 @@ use std::thread::{ScopedJoinHandle, sleep};
 use std::time::Duration;
 
 use super::custom::{Body, Rows, Size, Toc};
-use super::load::{Source, Target, jobs};
+use super::load::{Missing, Source, Target, finish_listed, jobs};
 use super::manifest::DatabaseDump;
 use super::queue::{Queue, Task};
 use crate::archive::{self, Part};
@@ -52,6 +52,8 @@ pub(super) struct Crew<'a> {
     stopped: AtomicBool,
     /// The first error.
     failed: Mutex<Option<Error>>,
+    /// What the server has not taken, and can be missed.
+    missing: Mutex<Vec<Missing>>,
 }
 
 impl<'a> Crew<'a> {
@@ -77,11 +79,12 @@ impl<'a> Crew<'a> {
             bytes: AtomicU64::new(0),
             stopped: AtomicBool::new(false),
             failed: Mutex::default(),
+            missing: Mutex::default(),
         }
     }
 
     /// Loads what comes after the table of contents in `first`, which is read to its end, and all parts; returns the
-    /// entries that have been made besides.
+    /// entries that have been made besides, or tried, and those of them that the server has not taken.
     ///
     /// # Errors
     /// The first one that anybody comes upon. What is loaded is then of no use.
@@ -89,7 +92,7 @@ impl<'a> Crew<'a> {
         self,
         first: impl BufRead + Send,
         progress: &mut dyn Progress,
-    ) -> Result<BTreeSet<i32>> {
+    ) -> Result<(BTreeSet<i32>, Vec<Missing>)> {
         // More than processors, for one or the other waits for the disk most of the time.
         let others = lock(&self.parts).len().min(jobs()).min(LOADERS - 1);
         let builders = jobs() + 1 - others;
@@ -130,7 +133,8 @@ impl<'a> Crew<'a> {
         if let Some(missing) = self.toc.with_rows().difference(&seen).next() {
             return Err(Error::new(Kind::Damaged, format!("the rows of its entry {missing} are missing")));
         }
-        Ok(self.queue.into_inner().unwrap_or_else(PoisonError::into_inner).into_taken())
+        let taken = self.queue.into_inner().unwrap_or_else(PoisonError::into_inner).into_taken();
+        Ok((taken, self.missing.into_inner().unwrap_or_else(PoisonError::into_inner)))
     }
 
     fn load_parts(&self) -> Result<()> {
@@ -146,6 +150,10 @@ impl<'a> Crew<'a> {
         let mut batch = Batch::default();
         while let Some(rows) = body.next()? {
             self.check()?;
+            if self.toc.is_apart(rows.id) {
+                body.copy(rows, self.toc, |_| self.check())?;
+                continue;
+            }
             if !wanted.contains(&rows.id) || !lock(&self.seen).insert(rows.id) {
                 return Err(Error::new(Kind::Damaged, format!("it has rows of no entry, {}", rows.id)));
             }
@@ -245,7 +253,10 @@ impl<'a> Crew<'a> {
             self.check()?;
             sleep(TICK);
         }
-        child.wait()
+        let mut missing = Vec::new();
+        finish_listed(child, self.toc, &mut missing)?;
+        lock(&self.missing).extend(missing);
+        Ok(())
     }
 
     fn try_to(&self, work: impl FnOnce() -> Result<()>) {

@@ -17,7 +17,7 @@ use crate::archive::{self, StoredReader};
 use crate::config::BackupFormat;
 use crate::error::{Error, Kind, Result};
 use crate::postgres::pg_restore::{self, Part, Tablespaces};
-use crate::postgres::{HELPERS, Session, psql_load, psql_restriction};
+use crate::postgres::{Apart, HELPERS, Session, psql_load, psql_restriction, refusals};
 use crate::report::Progress;
 use crate::runtime::{Child, interrupt};
 use crate::sql::Guard;
@@ -98,17 +98,18 @@ pub fn text(source: Source<'_>, file: &File) -> Result<String> {
 }
 
 /// Loads a dump into the empty database `name`, and compares on the way the file that was read with its digest. After an
-/// error, and so after any difference, the database is of no use.
+/// error, and so after any difference, the database is of no use. Returns the indexes, and the views that cannot be
+/// refreshed, that the server does not take: all else is there.
 ///
 /// # Errors
-/// [`Kind::Damaged`] if the dump is not what was written or the server does not take it, [`Kind::NoSpace`] if it
-/// has no room for it.
+/// [`Kind::Damaged`] if the dump is not what was written, [`Kind::NotTaken`] if the server does not take something of it
+/// that cannot be missed, [`Kind::NoSpace`] if it has no room for it.
 pub fn load(
     target: &Target<'_>,
     source: Source<'_>,
     dump: &DatabaseDump,
     progress: &mut dyn Progress,
-) -> Result<()> {
+) -> Result<Vec<Missing>> {
     let shown = &dump.database.name;
     let explain = |error| explain(error, shown);
     progress.begin(&format!("restoring {shown}"), Some(dump.dump.content_bytes));
@@ -117,12 +118,31 @@ pub fn load(
         None => target.whole(source, dump, progress)?,
     };
     progress.end();
-    if let Some(rest) = loaded.map_err(explain)? {
-        progress.begin(&format!("finishing {shown}"), None);
-        target.rest(&rest).map_err(explain)?;
-        progress.end();
-    }
-    Ok(())
+    let Some(mut rest) = loaded.map_err(explain)? else { return Ok(Vec::new()) };
+    progress.begin(&format!("finishing {shown}"), None);
+    target.rest(&mut rest).map_err(explain)?;
+    progress.end();
+    Ok(rest.missing)
+}
+
+/// What the server does not take, and can be missed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Missing {
+    id: i32,
+    /// What it is: `index public.t_f_idx`.
+    pub what: String,
+    /// The server's error.
+    pub why: String,
+    /// What an administrator does about it.
+    pub remedy: String,
+}
+
+/// In a sentence: which objects of a database are missing, and why.
+pub fn told(missing: &[Missing]) -> Option<Error> {
+    let first = missing.first()?;
+    let list: Vec<_> = missing.iter().map(|Missing { what, why, .. }| format!("{what} ({why})")).collect();
+    let message = format!("the server does not take {}", list.join(", "));
+    Some(Error::new(Kind::NotTaken, message).hint(first.remedy.clone()))
 }
 
 /// Where a dump is loaded.
@@ -135,6 +155,8 @@ pub struct Target<'a> {
     pub tablespaces: Tablespaces,
     /// A directory for a small file.
     pub scratch: &'a Scratch,
+    /// Extensions that are left out, for they cannot be made in a database of this name.
+    pub without: &'a [Apart],
 }
 
 /// A file of definitions only.
@@ -150,8 +172,15 @@ const COLUMNS: &str = "SELECT coalesce(pg_catalog.json_object_agg(name, types), 
     WHERE relkind = 'r' AND nspname <> 'pg_catalog' AND attnum > 0 AND NOT attisdropped AND attgenerated = ''
     GROUP BY c.oid, nspname, relname) AS tables;";
 
-/// Entries of a dump that are still to be restored, in order.
-struct Rest(Vec<i32>);
+/// Entries of a dump that are still to be restored, in order, and those that the server has not taken.
+struct Rest {
+    toc: Toc,
+    entries: Vec<i32>,
+    missing: Vec<Missing>,
+}
+
+/// Of what pg_restore says of single entries: some lines for each of many.
+const LINES: usize = 10_000;
 
 impl Target<'_> {
     /// Loads a dump that can be entered in several places, and meanwhile takes the digest of its file; nothing if it is
@@ -233,15 +262,22 @@ impl Target<'_> {
         parts: &[(u64, archive::Part)],
         progress: &mut dyn Progress,
     ) -> Result<Option<Rest>> {
+        let mut toc = toc;
+        for Apart { extension, schema, .. } in self.without {
+            if toc.take_apart(extension, schema) {
+                log::warn!("extension {extension:?} is left out, with what is in its schema {schema:?}");
+            }
+        }
         let file = self.scratch.write(TOC, &toc.bytes())?;
         self.start(Part::Definitions, Some((&file, 1)), 0)?.wait()?;
         let before = toc.before_rows();
         if !before.is_empty() {
-            self.start_listed(&before, 1, 0)?.wait()?;
+            finish_listed(self.start_listed(&before, 1, 0)?, &toc, &mut Vec::new())?;
         }
         let toc = toc.with_binary(&self.session.query(self.name, COLUMNS)?);
-        let made = Crew::new(self, source, dump, &toc, parts).work(content, progress)?;
-        Ok(Some(Rest(toc.after_rows().filter(|id| !made.contains(id)).collect())))
+        let (made, missing) = Crew::new(self, source, dump, &toc, parts).work(content, progress)?;
+        let entries = toc.after_rows().filter(|id| !made.contains(id)).collect();
+        Ok(Some(Rest { toc, entries, missing }))
     }
 
     /// For rows that are to follow.
@@ -249,8 +285,37 @@ impl Target<'_> {
         self.start(Part::Rows, None, 0)
     }
 
-    fn rest(&self, rest: &Rest) -> Result<()> {
-        self.start_listed(&rest.0, jobs(), 0)?.wait()
+    /// Makes what was left out of a dump, in a database in which it can be made. Nothing if it was not.
+    ///
+    /// # Errors
+    /// [`Kind::NotTaken`] if the server does not take it.
+    pub fn bring_apart(&self, source: Source<'_>, dump: &DatabaseDump, apart: &[Apart]) -> Result<()> {
+        let mut content = BufReader::with_capacity(PIECE, source.open(&dump.dump)?);
+        let mut toc = Toc::read(&mut content)?;
+        let head = toc.bytes();
+        let mut found = false;
+        for Apart { extension, schema, .. } in apart {
+            found |= toc.take_apart(extension, schema);
+        }
+        if !found {
+            return Ok(());
+        }
+        let list = toc.apart().iter().map(ToString::to_string).collect::<Vec<_>>().join("\n") + "\n";
+        let list = self.scratch.write("list", list.as_bytes())?;
+        let Session { runtime, major, connection } = self.session;
+        let mut command = runtime.command(*major, &pg_restore::listed(connection, self.name, &list))?;
+        command.stdin(Stdio::piped()).stdout(Stdio::null());
+        let child = Child::spawn(command, "pg_restore")?;
+        feed(child, &mut head.chain(content), &mut Silent, |piece, kept| {
+            kept.extend_from_slice(piece);
+            Ok(())
+        })
+        .map_err(|error| explain(error, self.name))
+    }
+
+    fn rest(&self, rest: &mut Rest) -> Result<()> {
+        let child = self.start_listed(&rest.entries, jobs(), 0)?;
+        finish_listed(child, &rest.toc, &mut rest.missing)
     }
 
     /// What belongs to `database` in a dump in SQL.
@@ -290,7 +355,10 @@ impl Target<'_> {
         let call = pg_restore::restore(connection, self.name, part, file, helpers, self.tablespaces);
         let mut command = runtime.command(*major, &call)?;
         command.stdin(stdin).stdout(Stdio::null());
-        Child::spawn(command, "pg_restore")
+        match part {
+            Part::Listed => Child::spawn_that_says(command, "pg_restore", LINES),
+            _ => Child::spawn(command, "pg_restore"),
+        }
     }
 
     /// Makes these entries, which come after the rows, by so many connections with so many helpers each.
@@ -308,6 +376,38 @@ impl Target<'_> {
         let _ = writer.write_all(list.as_bytes());
         Ok(child)
     }
+}
+
+/// Waits for the end of what [`Target::start_listed`] began, and adds to `missing` what the server has not taken and can be
+/// missed.
+///
+/// # Errors
+/// [`Kind::Program`] with the last words, if it is anything else.
+pub(super) fn finish_listed(child: Child, toc: &Toc, missing: &mut Vec<Missing>) -> Result<()> {
+    let (status, said) = child.wait_status()?;
+    if status.success() {
+        return Ok(());
+    }
+    interrupt::check()?;
+    let failed = |said: &str| {
+        let lines: Vec<_> = said.lines().collect();
+        let last = lines[lines.len().saturating_sub(12)..].join("\n");
+        Error::new(Kind::Program, format!("pg_restore failed ({status})")).because(last)
+    };
+    let refused =
+        refusals::refusals(&said).filter(|refused| !refused.is_empty()).ok_or_else(|| failed(&said))?;
+    for refusal in refused {
+        let gone = missing.iter().map(|one| one.id).collect();
+        let header = format!("{}\n{}", refusal.header, refusal.said);
+        if refusals::verdict(&refusal.said) != Kind::NotTaken || !toc.can_be_missed(refusal.entry, &gone) {
+            return Err(failed(&header));
+        }
+        let what = toc.shown(refusal.entry).unwrap_or(refusal.header);
+        log::warn!("the server does not take {what}: {}", refusal.error);
+        let remedy = refusals::remedy(&refusal.said);
+        missing.push(Missing { id: refusal.entry, what, why: refusal.error, remedy });
+    }
+    Ok(())
 }
 
 /// Sends content to a program, or what `section` appends of it.
@@ -338,21 +438,13 @@ fn feed(
     }
 }
 
-/// Whose fault it is: the machine's, or the dump's.
+/// Whose fault it is: the machine's, the dump's, or that of what was dumped.
 fn explain(error: Error, database: &str) -> Error {
     if error.kind() != Kind::Program {
         return error;
     }
-    let report = error.report();
-    let kind = match report.contains("No space left on device") {
-        true => Kind::NoSpace,
-        false
-            if report.contains("terminating connection")
-                || report.contains("server closed the connection") =>
-        {
-            Kind::Server
-        }
-        false => Kind::Damaged,
-    };
-    error.with_kind(kind).context(format!("database {database:?} could not be restored"))
+    let said = error.report();
+    let kind = refusals::verdict(&said);
+    let error = error.with_kind(kind).context(format!("database {database:?} could not be restored"));
+    if kind == Kind::NotTaken { error.hint(refusals::remedy(&said)) } else { error }
 }

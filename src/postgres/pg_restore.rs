@@ -34,7 +34,8 @@ pub enum Part {
 }
 
 /// Restores a part of a custom dump into `database`: of the one in `file`, by `jobs` connections at the same time,
-/// or of one on standard input. Each connection may have so many `helpers`. The first error ends it.
+/// or of one on standard input. Each connection may have so many `helpers`. The first error ends it, but where single
+/// entries are listed: then the others are restored.
 pub fn restore(
     connection: &Connection,
     database: &str,
@@ -46,13 +47,15 @@ pub fn restore(
     let mut call = Call::new(
         "pg_restore",
         [
-            "--exit-on-error".to_owned(),
             "--no-password".to_owned(),
             "--dbname".to_owned(),
             connection.conninfo_for_loading(database, helpers),
         ],
     );
     let mut add = |argument: &str| call.arguments.push(argument.into());
+    if part != Part::Listed {
+        add("--exit-on-error");
+    }
     match part {
         Part::Everything => {}
         Part::Definitions => add("--section=pre-data"),
@@ -68,6 +71,22 @@ pub fn restore(
         add(&format!("--jobs={jobs}"));
         call.arguments.push(file.into());
     }
+    call
+}
+
+/// Restores those entries of the custom dump on standard input that the list in `list` names. The first error ends it.
+pub fn listed(connection: &Connection, database: &str, list: &Path) -> Call {
+    let mut call = Call::new(
+        "pg_restore",
+        [
+            "--exit-on-error",
+            "--no-password",
+            "--dbname",
+            &connection.conninfo_for_loading(database, HELPERS),
+            "--use-list",
+        ],
+    );
+    call.arguments.push(list.into());
     call
 }
 
@@ -106,15 +125,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_first_error_ends_a_restore() {
+    fn the_first_error_ends_a_restore_but_not_that_of_single_entries() {
         let connection = Connection::new(Path::new("/s"), 1, "u");
         let file = Some((Path::new("/f"), 3));
+        for part in [Part::Everything, Part::Definitions, Part::Rows] {
+            let call = restore(&connection, "d", part, file, 1, Tablespaces::Default);
+            assert!(call.arguments.contains(&"--exit-on-error".into()), "{part:?}");
+        }
         let call = restore(&connection, "d", Part::Listed, file, 1, Tablespaces::Default);
         let text: Vec<_> = call.arguments.iter().map(|argument| argument.to_string_lossy()).collect();
-        assert_eq!(text[..3], ["--exit-on-error", "--no-password", "--dbname"]);
-        assert!(text[3].contains("synchronous_commit=off"), "{text:?}");
+        assert_eq!(text[..2], ["--no-password", "--dbname"]);
+        assert!(text[2].contains("synchronous_commit=off"), "{text:?}");
         assert_eq!(
-            text[4..],
+            text[3..],
             [
                 "--section=data",
                 "--section=post-data",

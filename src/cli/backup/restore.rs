@@ -10,7 +10,7 @@ use crate::backup::{catalogue, classic, restore};
 use crate::config::Settings;
 use crate::error::{Error, Kind, Result};
 use crate::lock::Lock;
-use crate::postgres::{self, Connection, Major, Session};
+use crate::postgres::{self, Apart, Connection, Major, Session};
 use crate::report;
 use crate::runtime::{Runtime as _, interrupt};
 
@@ -74,6 +74,7 @@ pub(super) fn restore(settings: &Settings, arguments: &Arguments) -> Result<()> 
         database: arguments.database.as_deref(),
         new_name: arguments.new_name.as_deref(),
         identity: arguments.identity.as_deref(),
+        apart: &Apart::gather(&session)?,
     };
     let now = Timestamp::now();
     let plan = restore::plan(settings, &wish, &existing, now)?;
