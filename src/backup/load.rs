@@ -180,7 +180,7 @@ struct Rest {
 }
 
 /// Of what pg_restore says of single entries: some lines for each of many.
-const LINES: usize = 10_000;
+const LINES: usize = 100_000;
 
 impl Target<'_> {
     /// Loads a dump that can be entered in several places, and meanwhile takes the digest of its file; nothing if it is
@@ -390,7 +390,11 @@ pub(super) fn finish_listed(child: Child, toc: &Toc, missing: &mut Vec<Missing>)
     }
     interrupt::check()?;
     let failed = |said: &str| {
-        let lines: Vec<_> = said.lines().collect();
+        let is_told = |line: &&str| match line.strip_prefix("pg_restore: ") {
+            Some(message) => message.starts_with("error: ") || message.starts_with("from TOC entry "),
+            None => true,
+        };
+        let lines: Vec<_> = said.lines().filter(is_told).collect();
         let last = lines[lines.len().saturating_sub(12)..].join("\n");
         Error::new(Kind::Program, format!("pg_restore failed ({status})")).because(last)
     };

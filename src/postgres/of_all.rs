@@ -15,7 +15,7 @@ const LISTS: [&str; 6] = [
     "unix_socket_directories",
 ];
 
-/// The settings of all roles, in the order of their names.
+/// The settings of all roles, in the order in which they were made.
 ///
 /// # Errors
 /// [`crate::Kind::Server`].
@@ -24,8 +24,9 @@ pub fn settings_of_all(session: &Session<'_>) -> Result<Vec<Setting>> {
         HOME,
         "SELECT coalesce(pg_catalog.json_agg(pg_catalog.json_build_object(
             'name', pg_catalog.split_part(line, '=', 1),
-            'value', pg_catalog.substr(line, pg_catalog.strpos(line, '=') + 1)) ORDER BY line), '[]')
-         FROM pg_catalog.pg_db_role_setting, pg_catalog.unnest(setconfig) AS line WHERE setdatabase = 0 AND setrole = 0;",
+            'value', pg_catalog.substr(line, pg_catalog.strpos(line, '=') + 1)) ORDER BY at), '[]')
+         FROM pg_catalog.pg_db_role_setting, pg_catalog.unnest(setconfig) WITH ORDINALITY AS lines (line, at)
+         WHERE setdatabase = 0 AND setrole = 0;",
     )
 }
 

@@ -53,8 +53,10 @@ pub fn restore(
         ],
     );
     let mut add = |argument: &str| call.arguments.push(argument.into());
-    if part != Part::Listed {
-        add("--exit-on-error");
+    match part {
+        // Which entry failed, it says in its verbose messages only.
+        Part::Listed => add("--verbose"),
+        _ => add("--exit-on-error"),
     }
     match part {
         Part::Everything => {}
@@ -139,6 +141,7 @@ mod tests {
         assert_eq!(
             text[3..],
             [
+                "--verbose",
                 "--section=data",
                 "--section=post-data",
                 "--use-list=/dev/stdin",

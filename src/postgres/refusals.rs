@@ -16,11 +16,17 @@ pub struct Refusal {
     pub said: String,
 }
 
-/// What the server has refused, in order; nothing if it cannot be told, or if something failed that is no entry's.
+/// What pg_restore says first, if it says much.
+const FIRST: &str = "pg_restore: connecting to database for restore";
+
+/// What the server has refused, in order, by all that pg_restore said with `--verbose`; nothing if that is not all of it, or
+/// if something failed that is no entry's. Its own count of errors is too large where it works by several processes.
 pub fn refusals(stderr: &str) -> Option<Vec<Refusal>> {
     let mut found: Vec<Refusal> = Vec::new();
     let mut header = None;
-    let mut ignored = None;
+    if !stderr.starts_with(FIRST) {
+        return None;
+    }
     for line in stderr.lines() {
         let Some(message) = line.strip_prefix("pg_restore: ") else {
             if let Some(last) = found.last_mut() {
@@ -36,14 +42,16 @@ pub fn refusals(stderr: &str) -> Option<Vec<Refusal>> {
             header = Some((number.parse().ok()?, rest.to_owned()));
         } else if let Some(error) = message.strip_prefix("error: could not execute query: ") {
             let (entry, header) = header.clone()?;
+            // Of several at the same time, it cannot be told whose error it is.
+            if found.iter().any(|one| one.entry == entry) {
+                return None;
+            }
             found.push(Refusal { entry, header, error: error.to_owned(), said: error.to_owned() });
-        } else if let Some(count) = message.strip_prefix("warning: errors ignored on restore: ") {
-            ignored = count.parse::<usize>().ok();
         } else if message.starts_with("error: ") {
             return None;
         }
     }
-    (ignored == Some(found.len())).then_some(found)
+    Some(found)
 }
 
 /// Rows that contradict each other, or are no values: the database that was dumped is damaged itself.
@@ -116,7 +124,9 @@ fn function_named(line: &str) -> Option<String> {
 mod tests {
     use super::*;
 
-    const TWO: &str = "pg_restore: while PROCESSING TOC:
+    const TWO: &str = "pg_restore: connecting to database for restore
+pg_restore: creating INDEX \"public.t_f_idx\"
+pg_restore: while PROCESSING TOC:
 pg_restore: from TOC entry 3360; 1259 16395 INDEX t_f_idx postgres
 pg_restore: error: could not execute query: ERROR:  function unaccent(text) does not exist
 LINE 2:  select unaccent($1)
@@ -129,7 +139,7 @@ Command was: CREATE INDEX t_f_idx ON public.t USING btree (public.f_unaccent(v))
 pg_restore: from TOC entry 3361; 0 16396 MATERIALIZED VIEW DATA m postgres
 pg_restore: error: could not execute query: ERROR:  relation \"t\" does not exist
 CONTEXT:  PL/pgSQL function public.cnt() line 1 at RETURN
-pg_restore: warning: errors ignored on restore: 2
+pg_restore: warning: errors ignored on restore: 7
 ";
 
     #[test]

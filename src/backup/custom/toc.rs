@@ -243,7 +243,8 @@ impl Toc {
     pub(in crate::backup) fn can_be_missed(&self, id: i32, missing: &BTreeSet<i32>) -> bool {
         self.entries().iter().find(|entry| entry.id == id).is_some_and(|entry| {
             [&b"INDEX"[..], b"INDEX ATTACH", b"MATERIALIZED VIEW DATA"].contains(&&*entry.description)
-                || (entry.section > DATA && !entry.dependencies.is_disjoint(missing))
+                // Comments are of no section.
+                || (![DEFINITIONS, DATA].contains(&entry.section) && !entry.dependencies.is_disjoint(missing))
         })
     }
 
