@@ -58,6 +58,8 @@ pub enum Kind {
     NotDelivered = 42,
     /// What is encrypted cannot be read: no private key was named, or it is of nobody it was encrypted to.
     NoKey = 43,
+    /// A server does not take something that a whole backup holds: it is not damaged, and no other backup will do.
+    NotTaken = 44,
 }
 
 impl Kind {
@@ -88,6 +90,7 @@ impl Kind {
             Self::Interrupted => "begin it again",
             Self::NotDelivered => "[notify] in /etc/matrix-postgres/config.toml says whom to tell, and how",
             Self::NoKey => "name the private key: --identity",
+            Self::NotTaken => "change what it names in the live database, and make a new backup of that",
         }
     }
 }
@@ -266,7 +269,7 @@ mod tests {
         let documented = include_str!("../docs/exit-statuses.md")
             .lines()
             .filter_map(|line| line.strip_prefix("| ")?.split(' ').next()?.parse::<u8>().ok());
-        assert!(documented.eq(Kind::Bug.exit_status()..=Kind::NoKey.exit_status()));
+        assert!(documented.eq(Kind::Bug.exit_status()..=Kind::NotTaken.exit_status()));
     }
 
     #[test]

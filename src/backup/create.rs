@@ -1,5 +1,6 @@
 //! The run: dump everything into a hidden directory, sync it, give it its name, read it back.
 
+use std::io::{Cursor, Read as _};
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -142,8 +143,10 @@ impl Writer<'_> {
         let session = Session { runtime: self.runtime, major, connection: self.connection };
         let libraries = Libraries::gather(&session)?;
         self.progress.begin("dumping roles and tablespaces", None);
+        let for_all = postgres::set_for_all(&postgres::settings_of_all(&session)?);
         let (globals, _, _) = self.dump(
             &pg_dump::globals(self.connection, lock_timeout),
+            for_all,
             &self.plan.globals_file,
             "roles and tablespaces",
             |content, _| read_back::read_through(content, &mut Silent).map(|stored| (stored, Ok(()))),
@@ -191,7 +194,9 @@ impl Writer<'_> {
             Counting { format: self.plan.format, major: self.plan.server.major()?, runtime: self.runtime };
         let what = format!("database {:?}", database.name);
         let (dump, parts, contents) = self
-            .dump(&call, file, &what, |content, path| counting.count(content, path, &mut Silent))
+            .dump(&call, String::new(), file, &what, |content, path| {
+                counting.count(content, path, &mut Silent)
+            })
             .map_err(|error| if waited_for_lock(&error) { error.hint(WHO_HOLDS_LOCKS) } else { error })?;
         self.progress.end();
         let milliseconds = u64::try_from(clock.elapsed().as_millis()).unwrap_or(u64::MAX);
@@ -215,11 +220,12 @@ impl Writer<'_> {
         })
     }
 
-    /// One program's standard output into one file. Whole only if the program says so, too, and, if it is encrypted,
+    /// One program's standard output, and `more` after it, into one file. Whole only if the program says so, too, and, if it is encrypted,
     /// only if `read`, which gets the content while it is written, says so as well.
     fn dump<T: Send>(
         &mut self,
         call: &Call,
+        more: String,
         file: &str,
         what: &str,
         read: impl FnOnce(StoredReader, &Path) -> Result<(Stored, Result<T>)> + Send,
@@ -232,6 +238,7 @@ impl Writer<'_> {
             return Err(Error::new(Kind::Bug, "a dump was started without its pipe"));
         };
         archive::enlarge_pipe(&stdout);
+        let stdout = stdout.chain(Cursor::new(more));
         let path = self.directory.join(file);
         let packing = packing(&self.settings.backup);
         let progress = &mut *self.progress;

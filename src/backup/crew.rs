@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use super::custom::{Body, Rows, Size, Toc};
 use super::guarded::Guarded;
-use super::load::{Source, Target, jobs};
+use super::load::{Missing, Source, Target, finish_listed, jobs};
 use super::manifest::DatabaseDump;
 use super::queue::{Queue, Task};
 use crate::archive::{self, Part};
@@ -54,6 +54,8 @@ pub(super) struct Crew<'a> {
     stopped: AtomicBool,
     /// The first error.
     failed: Mutex<Option<Error>>,
+    /// What the server has not taken, and can be missed.
+    missing: Mutex<Vec<Missing>>,
 }
 
 impl<'a> Crew<'a> {
@@ -81,11 +83,12 @@ impl<'a> Crew<'a> {
             bytes: AtomicU64::new(0),
             stopped: AtomicBool::new(false),
             failed: Mutex::default(),
+            missing: Mutex::default(),
         }
     }
 
     /// Loads what comes after the table of contents in `first`, which is read to its end, and all parts, but for what is
-    /// guarded; returns the entries that have been made besides.
+    /// guarded; returns the entries that have been made besides, or tried, and those of them that the server has not taken.
     ///
     /// # Errors
     /// The first one that anybody comes upon. What is loaded is then of no use.
@@ -93,7 +96,7 @@ impl<'a> Crew<'a> {
         self,
         first: impl BufRead + Send,
         progress: &mut dyn Progress,
-    ) -> Result<BTreeSet<i32>> {
+    ) -> Result<(BTreeSet<i32>, Vec<Missing>)> {
         // More than processors, for one or the other waits for the disk most of the time.
         let others = lock(&self.parts).len().min(jobs()).min(LOADERS - 1);
         let builders = jobs() + 1 - others;
@@ -134,7 +137,8 @@ impl<'a> Crew<'a> {
         if let Some(missing) = self.toc.with_rows().difference(&seen).next() {
             return Err(Error::new(Kind::Damaged, format!("the rows of its entry {missing} are missing")));
         }
-        Ok(self.queue.into_inner().unwrap_or_else(PoisonError::into_inner).into_taken())
+        let taken = self.queue.into_inner().unwrap_or_else(PoisonError::into_inner).into_taken();
+        Ok((taken, self.missing.into_inner().unwrap_or_else(PoisonError::into_inner)))
     }
 
     fn load_parts(&self) -> Result<()> {
@@ -150,6 +154,10 @@ impl<'a> Crew<'a> {
         let mut batch = Batch::default();
         while let Some(rows) = body.next()? {
             self.check()?;
+            if self.toc.is_apart(rows.id) {
+                body.copy(rows, self.toc, |_| self.check())?;
+                continue;
+            }
             if !wanted.contains(&rows.id) || !lock(&self.seen).insert(rows.id) {
                 return Err(Error::new(Kind::Damaged, format!("it has rows of no entry, {}", rows.id)));
             }
@@ -252,7 +260,10 @@ impl<'a> Crew<'a> {
             self.check()?;
             sleep(TICK);
         }
-        child.wait()
+        let mut missing = Vec::new();
+        finish_listed(child, self.toc, &mut missing)?;
+        lock(&self.missing).extend(missing);
+        Ok(())
     }
 
     fn try_to(&self, work: impl FnOnce() -> Result<()>) {

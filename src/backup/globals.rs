@@ -1,6 +1,7 @@
 //! The statements of `pg_dumpall --globals-only`: roles, and tablespaces, which a restore leaves alone.
 
 use crate::error::{Error, Kind, Result};
+use crate::postgres::{FOR_ALL, Setting};
 use crate::sql::{Event, Guard, Lexer};
 
 /// What the file says, a statement each, without comments and without tablespaces.
@@ -47,6 +48,23 @@ impl Globals {
     pub fn for_server(&self, existing: &[String]) -> String {
         let there = |role: &str| existing.contains(&unquoted(role));
         self.0.iter().filter(|statement| !created(statement).is_some_and(there)).map(String::as_str).collect()
+    }
+
+    /// What sets for all roles what is not among `existing`, and the names of that.
+    pub fn missing_for_all(&self, existing: &[Setting]) -> (Vec<String>, String) {
+        let mut names = Vec::new();
+        let missing = self.0.iter().filter(|statement| {
+            let name = statement.strip_prefix(FOR_ALL).and_then(|rest| rest.split(" TO ").next());
+            let Some(name) = name.map(|name| name.split('.').map(unquoted).collect::<Vec<_>>().join("."))
+            else {
+                return false;
+            };
+            let is_missing = existing.iter().all(|setting| setting.name != name);
+            names.extend(is_missing.then_some(name));
+            is_missing
+        });
+        let sql = missing.map(String::as_str).collect();
+        (names, sql)
     }
 
     /// What makes the roles that are not there, and nothing that changes one that is.
@@ -110,6 +128,22 @@ mod tests {
         let sql = globals.for_server(&["postgres".into()]);
         assert!(sql.starts_with("ALTER ROLE postgres") && sql.contains("'a;\nb''s';\n"), "{sql}");
         assert!(!sql.contains("TABLESPACE"), "{sql}");
+    }
+
+    #[test]
+    fn what_holds_for_all_roles_is_set_where_it_is_not() {
+        let text = format!(
+            "{TEXT}ALTER ROLE ALL SET \"work_mem\" TO '9MB';\nALTER ROLE ALL SET \"my\".\"own\" TO 'a; TO b';\n"
+        );
+        let globals = Globals::parse(&text).unwrap();
+        let set = Setting { role: None, name: "work_mem".into(), value: "1MB".into() };
+        let (names, sql) = globals.missing_for_all(&[set]);
+        assert_eq!(names, ["my.own"]);
+        assert_eq!(sql, "ALTER ROLE ALL SET \"my\".\"own\" TO 'a; TO b';\n");
+        assert!(
+            globals.for_server(&[]).contains("work_mem") && globals.missing(&[]).1.find("work_mem").is_none()
+        );
+        assert_eq!(globals.missing_for_all(&[]).0, ["work_mem", "my.own"]);
     }
 
     #[test]

@@ -19,7 +19,7 @@ use crate::archive::{self, StoredReader};
 use crate::config::BackupFormat;
 use crate::error::{Error, Kind, Result};
 use crate::postgres::pg_restore::{self, Part, Tablespaces};
-use crate::postgres::{HELPERS, Session, psql_load, psql_restriction};
+use crate::postgres::{Apart, HELPERS, Session, psql_load, psql_restriction, refusals};
 use crate::report::Progress;
 use crate::runtime::{Child, interrupt};
 use crate::sql::Guard;
@@ -100,17 +100,18 @@ pub fn text(source: Source<'_>, file: &File) -> Result<String> {
 }
 
 /// Loads a dump into the empty database `name`, and compares on the way the file that was read with its digest. After an
-/// error, and so after any difference, the database is of no use.
+/// error, and so after any difference, the database is of no use. Returns the indexes, and the views that cannot be
+/// refreshed, that the server does not take: all else is there.
 ///
 /// # Errors
-/// [`Kind::Damaged`] if the dump is not what was written or the server does not take it, [`Kind::NoSpace`] if it
-/// has no room for it.
+/// [`Kind::Damaged`] if the dump is not what was written, [`Kind::NotTaken`] if the server does not take something of it
+/// that cannot be missed, [`Kind::NoSpace`] if it has no room for it.
 pub fn load(
     target: &Target<'_>,
     source: Source<'_>,
     dump: &DatabaseDump,
     progress: &mut dyn Progress,
-) -> Result<()> {
+) -> Result<Vec<Missing>> {
     let shown = &dump.database.name;
     let explain = |error| explain(error, shown);
     progress.begin(&format!("restoring {shown}"), Some(dump.dump.content_bytes));
@@ -119,17 +120,36 @@ pub fn load(
         None => target.whole(source, dump, progress)?,
     };
     progress.end();
-    if let Some(rest) = loaded.map_err(explain)? {
-        if !rest.guarded.rows.is_empty() {
-            progress.begin(&format!("loading what runs code of its owners into {shown}"), None);
-            target.guarded_rows(source, dump, &rest).map_err(explain)?;
-            progress.end();
-        }
-        progress.begin(&format!("finishing {shown}"), None);
-        target.rest(rest).map_err(explain)?;
+    let Some(mut rest) = loaded.map_err(explain)? else { return Ok(Vec::new()) };
+    if !rest.guarded.rows.is_empty() {
+        progress.begin(&format!("loading what runs code of its owners into {shown}"), None);
+        target.guarded_rows(source, dump, &rest).map_err(explain)?;
         progress.end();
     }
-    Ok(())
+    progress.begin(&format!("finishing {shown}"), None);
+    target.rest(&mut rest).map_err(explain)?;
+    progress.end();
+    Ok(rest.missing)
+}
+
+/// What the server does not take, and can be missed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Missing {
+    id: i32,
+    /// What it is: `index public.t_f_idx`.
+    pub what: String,
+    /// The server's error.
+    pub why: String,
+    /// What an administrator does about it.
+    pub remedy: String,
+}
+
+/// In a sentence: which objects of a database are missing, and why.
+pub fn told(missing: &[Missing]) -> Option<Error> {
+    let first = missing.first()?;
+    let list: Vec<_> = missing.iter().map(|Missing { what, why, .. }| format!("{what} ({why})")).collect();
+    let message = format!("the server does not take {}", list.join(", "));
+    Some(Error::new(Kind::NotTaken, message).hint(first.remedy.clone()))
 }
 
 /// Where a dump is loaded.
@@ -144,6 +164,8 @@ pub struct Target<'a> {
     pub scratch: &'a Scratch,
     /// With whose rights rows are loaded.
     pub authority: Authority,
+    /// Extensions that are left out, for they cannot be made in a database of this name.
+    pub without: &'a [Apart],
 }
 
 /// With whose rights a table's rows are loaded, where loading them runs code of its owner.
@@ -170,12 +192,18 @@ const COLUMNS: &str = "SELECT coalesce(pg_catalog.json_object_agg(name, types), 
 
 /// What of a dump is still to be restored.
 struct Rest<'a> {
+    toc: Toc,
     /// Entries, in order.
     entries: Vec<i32>,
     guarded: Guarded,
     /// Where anything is guarded.
     loaders: Option<Loaders<'a>>,
+    /// What the server has not taken.
+    missing: Vec<Missing>,
 }
+
+/// Of what pg_restore says of single entries: some lines for each of many.
+const LINES: usize = 100_000;
 
 impl<'a> Target<'a> {
     /// Loads a dump that can be entered in several places, and meanwhile takes the digest of its file; nothing if it is
@@ -257,18 +285,25 @@ impl<'a> Target<'a> {
         parts: &[(u64, archive::Part)],
         progress: &mut dyn Progress,
     ) -> Result<Option<Rest<'a>>> {
+        let mut toc = toc;
+        for Apart { extension, schema, .. } in self.without {
+            if toc.take_apart(extension, schema) {
+                log::warn!("extension {extension:?} is left out, with what is in its schema {schema:?}");
+            }
+        }
         let file = self.scratch.write(TOC, &toc.bytes())?;
         self.definitions(&toc, &file)?;
         let before = toc.before_rows();
         if !before.is_empty() {
-            self.start_listed(&before, 1, 0, None)?.wait()?;
+            finish_listed(self.start_listed(&before, 1, 0, None)?, &toc, &mut Vec::new())?;
         }
         let toc = toc.with_binary(&self.session.query(self.name, COLUMNS)?);
         let (guarded, loaders) = self.guarded(&toc)?;
         // Before any of their code runs, everything else is there.
-        let made = Crew::new(self, source, dump, &toc, &guarded, parts).work(content, progress)?;
+        let (made, missing) = Crew::new(self, source, dump, &toc, &guarded, parts).work(content, progress)?;
         let left = |id: &i32| !made.contains(id) && !guarded.later.contains_key(id);
-        Ok(Some(Rest { entries: toc.after_rows().filter(left).collect(), guarded, loaders }))
+        let entries = toc.after_rows().filter(left).collect();
+        Ok(Some(Rest { toc, entries, guarded, loaders, missing }))
     }
 
     /// Makes what may hold rows.
@@ -335,14 +370,44 @@ impl<'a> Target<'a> {
         self.start(Part::Rows, None, conninfo.unwrap_or_else(|| self.conninfo(0)))
     }
 
+    /// Makes what was left out of a dump, in a database in which it can be made. Nothing if it was not.
+    ///
+    /// # Errors
+    /// [`Kind::NotTaken`] if the server does not take it.
+    pub fn bring_apart(&self, source: Source<'_>, dump: &DatabaseDump, apart: &[Apart]) -> Result<()> {
+        let mut content = BufReader::with_capacity(PIECE, source.open(&dump.dump)?);
+        let mut toc = Toc::read(&mut content)?;
+        let head = toc.bytes();
+        let mut found = false;
+        for Apart { extension, schema, .. } in apart {
+            found |= toc.take_apart(extension, schema);
+        }
+        if !found {
+            return Ok(());
+        }
+        let list = toc.apart().iter().map(ToString::to_string).collect::<Vec<_>>().join("\n") + "\n";
+        let list = self.scratch.write("list", list.as_bytes())?;
+        let Session { runtime, major, connection } = self.session;
+        let mut command = runtime.command(*major, &pg_restore::listed(connection, self.name, &list))?;
+        command.stdin(Stdio::piped()).stdout(Stdio::null());
+        let child = Child::spawn(command, "pg_restore")?;
+        feed(child, &mut head.chain(content), &mut Silent, |piece, kept| {
+            kept.extend_from_slice(piece);
+            Ok(())
+        })
+        .map_err(|error| explain(error, self.name))
+    }
+
     /// What is guarded comes last: it may change what belongs to its owner.
-    fn rest(&self, rest: Rest<'_>) -> Result<()> {
-        self.start_listed(&rest.entries, jobs(), 0, None)?.wait()?;
-        let Some(loaders) = rest.loaders else { return Ok(()) };
-        if !rest.guarded.later.is_empty() {
+    fn rest(&self, rest: &mut Rest<'_>) -> Result<()> {
+        let Rest { toc, entries, guarded, loaders, missing } = rest;
+        finish_listed(self.start_listed(entries, jobs(), 0, None)?, toc, missing)?;
+        let Some(loaders) = loaders.take() else { return Ok(()) };
+        if !guarded.later.is_empty() {
             loaders.with_logins(true, || {
-                rest.guarded.later.iter().try_for_each(|(entry, owner)| {
-                    self.start_listed(&[*entry], 1, 0, Some(loaders.conninfo(owner)?))?.wait()
+                guarded.later.iter().try_for_each(|(entry, owner)| {
+                    let child = self.start_listed(&[*entry], 1, 0, Some(loaders.conninfo(owner)?))?;
+                    finish_listed(child, toc, missing)
                 })
             })?;
         }
@@ -390,7 +455,10 @@ impl<'a> Target<'a> {
         let call = pg_restore::restore(conninfo, part, file, self.tablespaces);
         let mut command = runtime.command(*major, &call)?;
         command.stdin(stdin).stdout(Stdio::null());
-        Child::spawn(command, "pg_restore")
+        match part {
+            Part::Listed => Child::spawn_that_says(command, "pg_restore", LINES),
+            _ => Child::spawn(command, "pg_restore"),
+        }
     }
 
     /// Makes these entries, which come after the rows, by so many connections with so many helpers each, or over this one.
@@ -419,6 +487,42 @@ impl<'a> Target<'a> {
         let _ = writer.write_all(list.as_bytes());
         Ok(child)
     }
+}
+
+/// Waits for the end of what [`Target::start_listed`] began, and adds to `missing` what the server has not taken and can be
+/// missed.
+///
+/// # Errors
+/// [`Kind::Program`] with the last words, if it is anything else.
+pub(super) fn finish_listed(child: Child, toc: &Toc, missing: &mut Vec<Missing>) -> Result<()> {
+    let (status, said) = child.wait_status()?;
+    if status.success() {
+        return Ok(());
+    }
+    interrupt::check()?;
+    let failed = |said: &str| {
+        let is_told = |line: &&str| match line.strip_prefix("pg_restore: ") {
+            Some(message) => message.starts_with("error: ") || message.starts_with("from TOC entry "),
+            None => true,
+        };
+        let lines: Vec<_> = said.lines().filter(is_told).collect();
+        let last = lines[lines.len().saturating_sub(12)..].join("\n");
+        Error::new(Kind::Program, format!("pg_restore failed ({status})")).because(last)
+    };
+    let refused =
+        refusals::refusals(&said).filter(|refused| !refused.is_empty()).ok_or_else(|| failed(&said))?;
+    for refusal in refused {
+        let gone = missing.iter().map(|one| one.id).collect();
+        let header = format!("{}\n{}", refusal.header, refusal.said);
+        if refusals::verdict(&refusal.said) != Kind::NotTaken || !toc.can_be_missed(refusal.entry, &gone) {
+            return Err(failed(&header));
+        }
+        let what = toc.shown(refusal.entry).unwrap_or(refusal.header);
+        log::warn!("the server does not take {what}: {}", refusal.error);
+        let remedy = refusals::remedy(&refusal.said);
+        missing.push(Missing { id: refusal.entry, what, why: refusal.error, remedy });
+    }
+    Ok(())
 }
 
 /// Sends content to a program, or what `section` appends of it.
@@ -464,21 +568,13 @@ fn require_none(functions: &str, evaluated: Vec<String>) -> Result<()> {
     }
 }
 
-/// Whose fault it is: the machine's, or the dump's.
+/// Whose fault it is: the machine's, the dump's, or that of what was dumped.
 fn explain(error: Error, database: &str) -> Error {
     if error.kind() != Kind::Program {
         return error;
     }
-    let report = error.report();
-    let kind = match report.contains("No space left on device") {
-        true => Kind::NoSpace,
-        false
-            if report.contains("terminating connection")
-                || report.contains("server closed the connection") =>
-        {
-            Kind::Server
-        }
-        false => Kind::Damaged,
-    };
-    error.with_kind(kind).context(format!("database {database:?} could not be restored"))
+    let said = error.report();
+    let kind = refusals::verdict(&said);
+    let error = error.with_kind(kind).context(format!("database {database:?} could not be restored"));
+    if kind == Kind::NotTaken { error.hint(refusals::remedy(&said)) } else { error }
 }

@@ -199,6 +199,9 @@ pub struct Trial {
     pub server_version: String,
     /// What was found to be wrong; nothing if all is well.
     pub damage: Option<String>,
+    /// What a server does not take of it though nothing is damaged: another backup would have the same.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub not_taken: Option<String>,
 }
 
 /// What an older version does not know, and would not mind, is not written where it says nothing.

@@ -20,7 +20,9 @@ use super::scratch::{Need, Scratch, check_space};
 use crate::config::{BackupFormat, Settings};
 use crate::error::{Error, Kind, Result};
 use crate::postgres::pg_restore::Tablespaces;
-use crate::postgres::{self, Connection, Database, HOME, Major, Session, identifier, literal, vacuumdb};
+use crate::postgres::{
+    self, Apart, Connection, Database, HOME, Major, Session, identifier, literal, vacuumdb,
+};
 use crate::report::Progress;
 use crate::runtime::{Child, Guard, Runtime, interrupt, tool};
 use crate::systemd::{Inhibitor, Manager, Stopped, inhibit};
@@ -71,6 +73,8 @@ pub struct Wish<'a> {
     pub identity: Option<&'a Path>,
     /// With whose rights rows are loaded.
     pub authority: Authority,
+    /// Extensions that the live server can make in one of its databases only.
+    pub apart: &'a [Apart],
 }
 
 /// What a restore does.
@@ -92,6 +96,8 @@ pub struct Plan {
     pub stops_clients: bool,
     /// Whether all rows are loaded as the superuser.
     pub as_superuser: bool,
+    /// Extensions that cannot be made in a database of another name. They are made when it has its own, or not at all.
+    pub apart: Vec<Apart>,
 }
 
 /// The plan: pure in the backup, the names of the databases that there are, and the time.
@@ -118,6 +124,11 @@ pub fn plan(settings: &Settings, wish: &Wish<'_>, existing: &[String], now: Time
         stops_clients: wish.new_name.is_none(),
         // A script in SQL makes and fills its tables as it goes.
         as_superuser: wish.authority == Authority::Superuser || manifest.dump_format == BackupFormat::Plain,
+        // A script in SQL is loaded as a whole.
+        apart: match manifest.dump_format {
+            BackupFormat::Custom => wish.apart.to_vec(),
+            BackupFormat::Plain => Vec::new(),
+        },
         dump,
         name,
     };
@@ -149,6 +160,27 @@ fn find<'a>(manifest: &'a Manifest, database: &str) -> Result<&'a DatabaseDump> 
     })
 }
 
+impl Plan {
+    /// Those of the extensions that are made once the database has its name, or those that are not made at all.
+    fn apart(&self, made: bool) -> Vec<Apart> {
+        let is = |apart: &&Apart| (apart.database.as_deref() == Some(&*self.name)) == made;
+        self.apart.iter().filter(is).cloned().collect()
+    }
+
+    /// A sentence for each that the backup has and that will be missing.
+    fn left_out(&self) -> Vec<String> {
+        let there = |apart: &Apart| self.dump.properties.extensions.contains(&apart.extension);
+        let told = |Apart { extension, schema, database }: Apart| {
+            let why = match database {
+                Some(database) => format!("this server can make it in database {database:?} only"),
+                None => "this server does not load its library (shared_preload_libraries)".to_owned(),
+            };
+            format!("extension {extension:?} is left out, with what is in its schema {schema:?}: {why}")
+        };
+        self.apart(false).into_iter().filter(there).map(told).collect()
+    }
+}
+
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { backup, dump, name, kept, .. } = self;
@@ -164,6 +196,9 @@ impl fmt::Display for Plan {
             f,
             "  compare its checksums, every table's rows and every sequence with the backup's manifest"
         )?;
+        for sentence in self.left_out() {
+            writeln!(f, "  {sentence}")?;
+        }
         if self.stops_clients {
             writeln!(f, "  stop the units of clients that run, and start them again afterwards")?;
         }
@@ -184,6 +219,7 @@ pub struct Outcome(pub String);
 ///
 /// # Errors
 /// Every kind. Until the exchange, the databases that there were are as they were; the new one is dropped.
+/// [`Kind::NotTaken`] also once it is in place, without an index or the rows of a view.
 pub fn carry_out(
     settings: &Settings,
     runtime: &dyn Runtime,
@@ -198,35 +234,43 @@ pub fn carry_out(
     work.check_space()?;
     work.drop_unfinished()?;
     loader::remove_left(&work.session())?;
-    let done = work.restore(&scratch, source, wish.authority, progress).and_then(|()| {
+    let done = work.restore(&scratch, source, wish.authority, progress).and_then(|missing| {
         let loaded = clock.elapsed();
         progress.begin(&format!("comparing {}", plan.name), None);
         let rows = work.compare()?;
         progress.end();
-        Ok((rows, loaded))
+        Ok((rows, loaded, missing))
     });
-    let (rows, loaded) = done.inspect_err(|_| work.clean_up()).map_err(|error| {
+    let (rows, loaded, missing) = done.inspect_err(|_| work.clean_up()).map_err(|error| {
         error.state(match &plan.kept {
             Some(_) => format!("database {:?} is as it was, and its clients were not stopped", plan.name),
             None => format!("there is still no database {:?}, and nothing else was changed", plan.name),
         })
     })?;
-    drop(scratch);
     let compared = clock.elapsed().saturating_sub(loaded);
     let clock = Instant::now();
     work.exchange().inspect_err(|_| work.clean_up())?;
+    let brought = work.bring_apart(&scratch, source);
+    drop(scratch);
     let kept = match &plan.kept {
         Some(kept) => format!("; the one that was there is now {kept:?}"),
         None => String::new(),
     };
-    Ok(Outcome(format!(
+    let mut said = format!(
         "database {:?} is restored, with {} rows: loaded in {:.1} s, compared in {:.1} s, put in place in {:.1} s{kept}",
         plan.name,
         HumanCount(rows),
         loaded.as_secs_f64(),
         compared.as_secs_f64(),
         clock.elapsed().as_secs_f64(),
-    )))
+    );
+    for sentence in plan.left_out() {
+        let _ = write!(said, "; {sentence}");
+    }
+    match load::told(&missing).or(brought.err()) {
+        None => Ok(Outcome(said)),
+        Some(error) => Err(error.context("not all of the backup could be restored").state(said)),
+    }
 }
 
 /// Brings back the roles of a backup that are not there; those that are stay as they are.
@@ -247,13 +291,18 @@ pub fn globals(
     let newest = runtime.majors().last().copied().unwrap_or(Major(0));
     let session = Session { runtime, major: newest, connection: &connection };
     let (made, sql) = globals.missing(&postgres::roles(&session)?);
+    let (set, for_all) = globals.missing_for_all(&postgres::settings_of_all(&session)?);
     session
-        .execute_foreign(HOME, &format!("BEGIN;\n{sql}COMMIT;\n"))
-        .map_err(|error| error.state("no role was made or changed"))?;
-    Ok(Outcome(match made.is_empty() {
+        .execute_foreign(HOME, &format!("BEGIN;\n{sql}{for_all}COMMIT;\n"))
+        .map_err(|error| error.state("no role was made or changed, and nothing was set"))?;
+    let mut said = match made.is_empty() {
         true => "every role of the backup is there already".to_owned(),
         false => format!("made the roles {}; those that were there are as they were", made.join(", ")),
-    }))
+    };
+    if !set.is_empty() {
+        let _ = write!(said, "; set for all roles: {}", set.join(", "));
+    }
+    Ok(Outcome(said))
 }
 
 fn trusted(entry: &Entry) -> Result<&Manifest> {
@@ -333,16 +382,22 @@ impl<'a> Work<'a> {
         source: Source<'_>,
         authority: Authority,
         progress: &mut dyn Progress,
-    ) -> Result<()> {
+    ) -> Result<Vec<load::Missing>> {
         let Plan { dump, unfinished: name, .. } = self.plan;
         let session = self.session();
         // One script, so that psql comes to the mark even when we are killed in between.
         let create = making::create(name, &self.ours(), &dump.properties, self.major);
         let mark = format!("COMMENT ON DATABASE {} IS {};\n", identifier(name), literal(UNFINISHED));
         session.execute(HOME, &(create + &mark + &closed(name)))?;
-        let target =
-            Target { session: &session, name, tablespaces: Tablespaces::AsDumped, scratch, authority };
-        load::load(&target, source, dump, progress)?;
+        let target = Target {
+            session: &session,
+            name,
+            tablespaces: Tablespaces::AsDumped,
+            scratch,
+            authority,
+            without: &self.plan.apart,
+        };
+        let missing = load::load(&target, source, dump, progress)?;
         interrupt::check()?;
         progress.begin(&format!("gathering statistics of {}", self.plan.name), None);
         let mut command =
@@ -350,7 +405,27 @@ impl<'a> Work<'a> {
         command.stdin(Stdio::null()).stdout(Stdio::null());
         Child::spawn(command, "vacuumdb")?.wait()?;
         progress.end();
-        Ok(())
+        Ok(missing)
+    }
+
+    /// What could not be made in a database of another name than its own.
+    fn bring_apart(&self, scratch: &Scratch, source: Source<'_>) -> Result<()> {
+        let Plan { dump, name, .. } = self.plan;
+        let apart = self.plan.apart(true);
+        if apart.is_empty() {
+            return Ok(());
+        }
+        let session = self.session();
+        let target = Target {
+            session: &session,
+            name,
+            tablespaces: Tablespaces::AsDumped,
+            scratch,
+            // Only what extensions of the superuser's own have made.
+            authority: Authority::Superuser,
+            without: &[],
+        };
+        target.bring_apart(source, dump, &apart)
     }
 
     fn compare(&self) -> Result<u64> {
@@ -363,9 +438,16 @@ impl<'a> Work<'a> {
             .hint("matrix-postgres-backup verify reads it back"));
         };
         let session = self.session();
-        let extensions = &dump.properties.extensions;
+        let mut extensions = dump.properties.extensions.clone();
+        let mut contents = contents.clone();
+        for apart in &self.plan.apart {
+            extensions.retain(|extension| *extension != apart.extension);
+            contents.tables.retain(|name, _| !apart.has(name));
+            contents.sequences.retain(|name, _| !apart.has(name));
+        }
+        let contents = &contents;
         let database = self.ours();
-        let expected = Expected { database: Some(&database), contents, extensions };
+        let expected = Expected { database: Some(&database), contents, extensions: &extensions };
         let found = differences(&session, name, &expected)?;
         if !found.is_empty() {
             let message = format!("the restored database is not what was backed up: {}", found.join("; "));

@@ -153,6 +153,11 @@ pub fn judge(
         problems.extend(missed);
         hint = hint.or_else(|| Some(EXCLUDE.to_owned()));
     }
+    let newest_trial = newest_trial(past);
+    if let Some(problem) = not_taken(newest_trial.as_ref()) {
+        problems.push(problem);
+        hint = hint.or_else(|| Some(SEARCH_PATH.to_owned()));
+    }
     let bytes = newest.and_then(|entry| entry.manifest.as_ref().ok()).map(Manifest::bytes);
     if let (Some(free), Some(bytes)) = (free, bytes)
         && free < bytes
@@ -185,10 +190,7 @@ pub fn judge(
             .and_then(|entry| entry.manifest.as_ref().ok()?.read_back.as_ref())
             .map(|read_back| read_back.at),
         free_bytes: free,
-        newest_trial: past
-            .iter()
-            .rev()
-            .find_map(|entry| Some((entry.name, entry.manifest.as_ref().ok()?.trial.clone()?))),
+        newest_trial,
         next_run: match timer {
             Timer::Next(time) => Some(*time),
             _ => None,
@@ -215,6 +217,21 @@ fn of_the_future(future: &[Entry], settings: &Backup) -> Option<(String, String)
         ),
     ))
 }
+
+fn newest_trial(entries: &[Entry]) -> Option<(BackupName, Trial)> {
+    let of = |entry: &Entry| Some((entry.name, entry.manifest.as_ref().ok()?.trial.clone()?));
+    entries.iter().rev().find_map(of)
+}
+
+/// No other backup would do.
+fn not_taken(trial: Option<&(BackupName, Trial)>) -> Option<String> {
+    let (name, trial) = trial?;
+    let reason = trial.not_taken.as_ref()?;
+    Some(format!("backup {name} is whole, and cannot be restored as it is: {reason}"))
+}
+
+const SEARCH_PATH: &str = "what it names is to be changed in the live database, such as by ALTER FUNCTION ... SET search_path; \
+    then make a backup: systemctl start matrix-postgres-backup.service";
 
 const EXCLUDE: &str = "backup.exclude_databases in /etc/matrix-postgres/config.toml names the databases that need no \
     backup; ALTER DATABASE ... ALLOW_CONNECTIONS true lets one be backed up";

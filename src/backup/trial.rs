@@ -93,7 +93,7 @@ impl fmt::Display for Plan {
 /// Carries the trial out and records the result, good or bad, in the backup's manifest.
 ///
 /// # Errors
-/// [`Kind::Damaged`], once that is recorded; others when the trial could not be held, and nothing is recorded.
+/// [`Kind::Damaged`] and [`Kind::NotTaken`], once that is recorded; others when the trial could not be held, and nothing is recorded.
 pub fn carry_out(
     settings: &Settings,
     runtime: &dyn Runtime,
@@ -107,22 +107,26 @@ pub fn carry_out(
     let mut version = format!("{}", plan.major);
     let result = hold(settings, runtime, plan, source, &scratch, &mut version, progress);
     drop(scratch);
-    let damage = match &result {
-        Ok(()) => None,
-        Err(error) if error.kind() == Kind::Damaged => Some(reason(error)),
+    let (damage, not_taken) = match &result {
+        Ok(()) => (None, None),
+        Err(error) if error.kind() == Kind::Damaged => (Some(reason(error)), None),
+        Err(error) if error.kind() == Kind::NotTaken => (None, Some(reason(error))),
         Err(_) => return Err(result.err().unwrap_or_else(|| Error::new(Kind::Bug, "no error"))),
     };
-    let trial =
-        Trial { at: Timestamp::now(), seconds: clock.elapsed().as_secs(), server_version: version, damage };
+    let seconds = clock.elapsed().as_secs();
+    let trial = Trial { at: Timestamp::now(), seconds, server_version: version, damage, not_taken };
     // It may have been read back meanwhile.
     let mut manifest = Manifest::load(&plan.backup)?;
     manifest.trial = Some(trial.clone());
     manifest.save(&plan.backup)?;
-    result.map(|()| trial).map_err(|error| {
-        error
+    result.map(|()| trial).map_err(|error| match error.kind() {
+        Kind::NotTaken => error
+            .context(format!("backup {} is whole, and cannot be restored as it is", plan.name))
+            .state("this is recorded in the backup, which stays as good as any other; so would be a new one"),
+        _ => error
             .context(format!("backup {} failed its trial restore", plan.name))
             .state("this is recorded in the backup; older ones, and the server, are as they were")
-            .hint("make a new one: systemctl start matrix-postgres-backup.service")
+            .hint("make a new one: systemctl start matrix-postgres-backup.service"),
     })
 }
 
@@ -157,7 +161,7 @@ fn hold(
     version.clone_from(&postgres::server_facts(&session)?.version);
     progress.end();
     let bad = |error: Error| match error.kind() {
-        Kind::Server => error.with_kind(Kind::Damaged).context("the roles could not be restored"),
+        Kind::Server => error.with_kind(Kind::NotTaken).context("the roles could not be restored"),
         _ => error,
     };
     session.execute_foreign(HOME, &globals.for_server(std::slice::from_ref(superuser))).map_err(bad)?;
@@ -168,6 +172,7 @@ fn hold(
         .filter(|role| !roles.contains(role))
         .map(|role| format!("role {role:?} is missing"))
         .collect();
+    let mut not_taken = Vec::new();
     for (number, dump) in manifest.databases.iter().enumerate() {
         let name = trial_name(number);
         session
@@ -175,7 +180,7 @@ fn hold(
             .and_then(|()| session.execute(HOME, &making::dress(&name, &dump.database, &dump.properties)))
             .map_err(|error| {
                 error
-                    .with_kind(Kind::Damaged)
+                    .with_kind(Kind::NotTaken)
                     .context(format!("database {:?} could not be made as it was", dump.database.name))
             })?;
         let target = Target {
@@ -184,8 +189,21 @@ fn hold(
             tablespaces: Tablespaces::Default,
             scratch,
             authority: Authority::Superuser,
+            without: &[],
         };
-        load::load(&target, source, dump, progress)?;
+        match load::load(&target, source, dump, progress) {
+            Ok(missing) => {
+                let told = load::told(&missing);
+                not_taken
+                    .extend(told.map(|error| error.context(format!("database {:?}", dump.database.name))));
+            }
+            Err(error) if error.kind() == Kind::NotTaken => {
+                progress.end();
+                not_taken.push(error);
+                continue;
+            }
+            Err(error) => return Err(error),
+        }
         let contents = dump.contents.clone().unwrap_or_default();
         let expected = Expected {
             database: Some(&dump.database),
@@ -199,10 +217,13 @@ fn hold(
             .extend(differences.into_iter().map(|text| format!("database {:?}: {text}", dump.database.name)));
     }
     server.stop()?;
-    match found.is_empty() {
-        true => Ok(()),
-        false => Err(Error::new(Kind::Damaged, found.join("; "))),
+    if !found.is_empty() {
+        return Err(Error::new(Kind::Damaged, found.join("; ")));
     }
+    let mut not_taken = not_taken.into_iter();
+    let Some(first) = not_taken.next() else { return Ok(()) };
+    not_taken.for_each(|other| log::error!("{}", other.report()));
+    Err(first)
 }
 
 /// What the server loads: the databases have other names there.

@@ -138,6 +138,7 @@ pub struct Properties {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Setting {
     /// For this role only.
+    #[serde(default)]
     pub role: Option<String>,
     /// Its name.
     pub name: String,

@@ -266,7 +266,9 @@ const DISCREET: [Set<'_>; 4] = [
 /// Settings of a session that loads many rows. Nothing is durable before the commit of a later, ordinary
 /// session, which flushes everything that was written before it (chapter "Asynchronous Commit"). Rows are not
 /// counted as changes: autovacuum would gather statistics meanwhile, and they are gathered when all is there.
-const LOADING: [Set<'_>; 4] = [
+const LOADING: [Set<'_>; 5] = [
+    // What a server says is read by us, too.
+    ("lc_messages", "C"),
     ("synchronous_commit", "off"),
     ("track_counts", "off"),
     ("jit", "off"),

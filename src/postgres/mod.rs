@@ -7,6 +7,7 @@ mod catalog;
 mod connection;
 mod data_directory;
 pub mod initdb;
+mod of_all;
 pub mod pg_amcheck;
 pub mod pg_basebackup;
 pub mod pg_checksums;
@@ -19,6 +20,7 @@ mod postmaster;
 mod private;
 mod psql;
 mod quote;
+pub mod refusals;
 pub mod scram;
 pub mod stamps;
 pub mod vacuumdb;
@@ -30,8 +32,9 @@ pub use catalog::{
 };
 pub use connection::{Connection, HELPERS, HOME, STANDBY};
 pub use data_directory::{Contents, DataDirectory, Postmaster, is_whole, system_identifier};
+pub use of_all::{FOR_ALL, set_for_all, settings_of_all};
 pub use postmaster::{PrivateServer, arguments as postgres_call};
-pub use private::{Libraries, Purpose, Startup};
+pub use private::{Apart, Libraries, Purpose, Startup};
 pub use psql::{
     Session, identify_system, key, load as psql_load, restriction as psql_restriction, script as psql_script,
     script_over as psql_script_over,

@@ -52,7 +52,7 @@ pub fn directory(connection: &Connection, database: &str, jobs: usize, target: &
 
 /// Roles with their passwords, memberships and settings, and tablespaces, as SQL to standard output.
 pub fn globals(connection: &Connection, lock_timeout: Duration) -> Call {
-    Call::new(
+    let call = Call::new(
         "pg_dumpall",
         [
             "--globals-only".to_owned(),
@@ -61,15 +61,24 @@ pub fn globals(connection: &Connection, lock_timeout: Duration) -> Call {
             "--dbname".to_owned(),
             connection.conninfo(HOME),
         ],
-    )
+    );
+    by_way_of_home(call, connection)
+}
+
+/// By itself it tries `postgres` and `template1` only.
+fn by_way_of_home(mut call: Call, connection: &Connection) -> Call {
+    let home = connection.resolve(HOME);
+    call.arguments.extend((home != HOME).then(|| format!("--database={home}").into()));
+    call
 }
 
 /// The same of a server that is compared with another one.
 pub fn globals_for_comparison(connection: &Connection) -> Call {
-    Call::new(
+    let call = Call::new(
         "pg_dumpall",
         ["--globals-only", "--no-password", "--dbname", &connection.conninfo_for_comparison(HOME)],
-    )
+    );
+    by_way_of_home(call, connection)
 }
 
 /// One database as a whole and all that it holds but rows, as SQL to standard output, to be compared with that of
@@ -95,6 +104,15 @@ mod tests {
 
     fn text(call: &Call) -> String {
         call.arguments.iter().map(|a| a.to_string_lossy()).collect::<Vec<_>>().join(" ")
+    }
+
+    #[test]
+    fn what_is_of_no_database_is_dumped_by_way_of_one_that_is_there() {
+        let connection = Connection::new(Path::new("/s"), 5432, "postgres");
+        let call = || text(&globals(&connection, Duration::from_secs(2)));
+        assert!(!call().contains("--database="), "{}", call());
+        connection.stand_in("homeserver");
+        assert!(call().ends_with("--database=homeserver"), "{}", call());
     }
 
     #[test]

@@ -36,13 +36,15 @@ pub enum Part {
 }
 
 /// Restores a part of a custom dump over a connection: of the one in `file`, by `jobs` connections at the same time, or of one
-/// on standard input. The first error ends it.
+/// on standard input. The first error ends it, but where single entries are listed: then the others are restored.
 pub fn restore(conninfo: String, part: Part, file: Option<(&Path, usize)>, tablespaces: Tablespaces) -> Call {
-    let mut call = Call::new(
-        "pg_restore",
-        ["--exit-on-error".to_owned(), "--no-password".to_owned(), "--dbname".to_owned(), conninfo],
-    );
+    let mut call = Call::new("pg_restore", ["--no-password".to_owned(), "--dbname".to_owned(), conninfo]);
     let mut add = |argument: &str| call.arguments.push(argument.into());
+    match part {
+        // Which entry failed, it says in its verbose messages only.
+        Part::Listed => add("--verbose"),
+        _ => add("--exit-on-error"),
+    }
     match part {
         Part::Everything => {}
         Part::Definitions => add("--section=pre-data"),
@@ -61,6 +63,22 @@ pub fn restore(conninfo: String, part: Part, file: Option<(&Path, usize)>, table
         add(&format!("--jobs={jobs}"));
         call.arguments.push(file.into());
     }
+    call
+}
+
+/// Restores those entries of the custom dump on standard input that the list in `list` names. The first error ends it.
+pub fn listed(connection: &Connection, database: &str, list: &Path) -> Call {
+    let mut call = Call::new(
+        "pg_restore",
+        [
+            "--exit-on-error",
+            "--no-password",
+            "--dbname",
+            &connection.conninfo_for_loading(database, HELPERS),
+            "--use-list",
+        ],
+    );
+    call.arguments.push(list.into());
     call
 }
 
@@ -99,16 +117,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_first_error_ends_a_restore() {
+    fn the_first_error_ends_a_restore_but_not_that_of_single_entries() {
         let connection = Connection::new(Path::new("/s"), 1, "u");
         let file = Some((Path::new("/f"), 3));
-        let call = restore(connection.conninfo_for_loading("d", 1), Part::Listed, file, Tablespaces::Default);
+        let conninfo = || connection.conninfo_for_loading("d", 1);
+        for part in [Part::Everything, Part::Definitions, Part::ListedDefinitions, Part::Rows] {
+            let call = restore(conninfo(), part, file, Tablespaces::Default);
+            assert!(call.arguments.contains(&"--exit-on-error".into()), "{part:?}");
+        }
+        let call = restore(conninfo(), Part::Listed, file, Tablespaces::Default);
         let text: Vec<_> = call.arguments.iter().map(|argument| argument.to_string_lossy()).collect();
-        assert_eq!(text[..3], ["--exit-on-error", "--no-password", "--dbname"]);
-        assert!(text[3].contains("synchronous_commit=off"), "{text:?}");
+        assert_eq!(text[..2], ["--no-password", "--dbname"]);
+        assert!(text[2].contains("synchronous_commit=off"), "{text:?}");
         assert_eq!(
-            text[4..],
+            text[3..],
             [
+                "--verbose",
                 "--section=data",
                 "--section=post-data",
                 "--use-list=/dev/stdin",

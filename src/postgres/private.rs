@@ -247,13 +247,6 @@ impl Libraries {
         self
     }
 
-    /// The setting that names the only database in which an extension can be made, if it is one of those, and its value.
-    pub fn only_database(&self, extension: &str) -> Option<(&'static str, &str)> {
-        let (_, setting, default) = ONLY_IN.into_iter().find(|(of, ..)| *of == extension)?;
-        let is_known = self.made.iter().any(|library| library == extension);
-        is_known.then(|| (setting, self.settings.get(setting).map_or(default, String::as_str)))
-    }
-
     fn loaded(&self, purpose: Purpose) -> &[String] {
         match purpose {
             Purpose::Initialisation => &[],
@@ -263,8 +256,47 @@ impl Libraries {
     }
 }
 
-/// Extensions that can be made in one database only, the setting that names it, and its default.
-const ONLY_IN: [(&str, &str, &str); 1] = [("pg_cron", "cron.database_name", "postgres")];
+/// Extensions that can be made in one database only, the setting that names it, its default, and the schema that they make.
+const ONLY_IN: [(&str, &str, &str, &str); 1] = [("pg_cron", "cron.database_name", "postgres", "cron")];
+
+/// An extension that can be made in one database of a server only.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Apart {
+    /// Its name.
+    pub extension: String,
+    /// The schema that it makes, with all that is in it.
+    pub schema: String,
+    /// The database; nothing where the server has not loaded what it needs.
+    pub database: Option<String>,
+}
+
+impl Apart {
+    /// Asks a server for all that are known.
+    ///
+    /// # Errors
+    /// [`crate::Kind::Server`].
+    pub fn gather(session: &Session<'_>) -> Result<Vec<Self>> {
+        Ok(Self::all(&session.query(super::HOME, SERVER)?))
+    }
+
+    fn all(server: &Server) -> Vec<Self> {
+        let preloaded = list(&server.preloaded);
+        let of = |(extension, setting, default, schema): (&str, &str, &str, &str)| Self {
+            database: preloaded
+                .iter()
+                .any(|library| library == extension)
+                .then(|| server.settings.get(setting).map_or(default, String::as_str).to_owned()),
+            extension: extension.to_owned(),
+            schema: schema.to_owned(),
+        };
+        ONLY_IN.into_iter().map(of).collect()
+    }
+
+    /// Whether a table or sequence, as it is quoted in SQL, is in its schema.
+    pub fn has(&self, name: &str) -> bool {
+        name.strip_prefix(&*self.schema).is_some_and(|rest| rest.starts_with('.'))
+    }
+}
 
 /// Whether the file of a function, or the name of an extension, is of a library: some load another one of their version.
 fn is_of(file: &str, library: &str) -> bool {
@@ -437,8 +469,14 @@ mod tests {
 
     #[test]
     fn an_extension_that_can_be_made_in_one_database_only_is_known() {
-        assert_eq!(libraries().only_database("pg_cron"), Some(("cron.database_name", "homeserver")));
-        assert_eq!(libraries().only_database("pgaudit"), None);
-        assert_eq!(Libraries::default().only_database("pg_cron"), None);
+        let server = |preloaded: &str, settings: &[(&str, &str)]| Server {
+            preloaded: preloaded.to_owned(),
+            settings: settings.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect(),
+        };
+        let place = |server: &Server| Apart::all(server).remove(0).database;
+        let named = server("pgaudit,pg_cron", &[("cron.database_name", "homeserver")]);
+        assert_eq!(place(&named).as_deref(), Some("homeserver"));
+        assert_eq!(place(&server("pg_cron", &[])).as_deref(), Some("postgres"));
+        assert_eq!(place(&server("pgaudit", &[])), None);
     }
 }

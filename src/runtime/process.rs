@@ -36,14 +36,22 @@ impl Child {
     ///
     /// # Errors
     /// [`Kind::Program`] if it cannot be started.
-    pub fn spawn(mut command: Command, name: impl Into<String>) -> Result<Self> {
+    pub fn spawn(command: Command, name: impl Into<String>) -> Result<Self> {
+        Self::spawn_that_says(command, name, TAIL_LINES)
+    }
+
+    /// The same of one of whose standard error so many lines are kept.
+    ///
+    /// # Errors
+    /// As [`Child::spawn`].
+    pub fn spawn_that_says(mut command: Command, name: impl Into<String>, lines: usize) -> Result<Self> {
         let name = name.into();
         let mut child = command.stderr(Stdio::piped()).spawn().map_err(|error| {
             let file = command.get_program().display();
             Error::new(Kind::Program, format!("could not start {name} ({file})")).because(error)
         })?;
         interrupt::watch(child.id());
-        let stderr = child.stderr.take().map(Tail::follow);
+        let stderr = child.stderr.take().map(|stderr| Tail::follow(stderr, lines));
         Ok(Self { name, process: child, stderr, watched: true })
     }
 
@@ -148,14 +156,14 @@ struct Tail {
 }
 
 impl Tail {
-    fn follow(stderr: ChildStderr) -> Self {
+    fn follow(stderr: ChildStderr, most: usize) -> Self {
         let lines = Arc::new(Mutex::new(VecDeque::with_capacity(TAIL_LINES + 1)));
         let (sender, ended) = mpsc::channel::<()>();
         let tail = Self { lines: Arc::clone(&lines), ended };
         std::thread::spawn(move || {
             // Dropped at the end, which is what is waited for.
             let _sender = sender;
-            read_lines(stderr, &lines);
+            read_lines(stderr, &lines, most);
         });
         tail
     }
@@ -166,7 +174,7 @@ impl Tail {
     }
 }
 
-fn read_lines(stderr: impl Read, lines: &Mutex<VecDeque<String>>) {
+fn read_lines(stderr: impl Read, lines: &Mutex<VecDeque<String>>, most: usize) {
     let mut reader = BufReader::new(stderr);
     let mut line = Vec::new();
     // A line without end is cut, so that a talkative program cannot fill our memory.
@@ -176,7 +184,7 @@ fn read_lines(stderr: impl Read, lines: &Mutex<VecDeque<String>>) {
         if !text.is_empty() {
             let mut lines = lines.lock().unwrap_or_else(PoisonError::into_inner);
             lines.push_back(text);
-            if lines.len() > TAIL_LINES {
+            if lines.len() > most {
                 lines.pop_front();
             }
         }
@@ -230,7 +238,7 @@ pub fn run_and_quote(mut command: Command, name: &str) -> Result<()> {
     let mut child = Child::spawn(command, name)?;
     let lines = Mutex::new(VecDeque::new());
     if let Some(stdout) = child.stdout() {
-        read_lines(stdout, &lines);
+        read_lines(stdout, &lines, TAIL_LINES);
     }
     let (status, stderr) = child.wait_status()?;
     if status.success() {

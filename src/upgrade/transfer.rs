@@ -10,7 +10,7 @@ use crate::account::Account;
 use crate::backup::globals::Globals;
 use crate::error::{Error, IoContext as _, Kind, Result};
 use crate::files::directories;
-use crate::postgres::{self, Database, Session, pg_dump, pg_restore, stamps, vacuumdb};
+use crate::postgres::{self, Database, Session, pg_dump, pg_restore, refusals, stamps, vacuumdb};
 use crate::report::Progress;
 use crate::runtime::{Call, Child, interrupt, output};
 
@@ -131,6 +131,7 @@ fn globals(old: &Session<'_>, new: &Session<'_>) -> Result<()> {
     let text = String::from_utf8(text)
         .map_err(|error| Error::new(Kind::Damaged, "a role's name or setting is not UTF-8").because(error))?;
     let sql = Globals::parse(&text)?.for_server(&postgres::roles(new)?);
+    let sql = sql + &postgres::set_for_all(&postgres::settings_of_all(old)?);
     new.execute_foreign("postgres", &sql)
         .map_err(|error| error.context("the roles could not be carried over"))
 }
@@ -234,9 +235,10 @@ fn explain(error: Error, database: &str) -> Error {
     if error.kind() != Kind::Program {
         return error;
     }
-    let kind = match error.report().contains("No space left on device") {
-        true => Kind::NoSpace,
-        false => Kind::Damaged,
-    };
-    error.with_kind(kind).context(format!("the new server does not take what database {database:?} holds"))
+    let said = error.report();
+    let kind = refusals::verdict(&said);
+    let error = error
+        .with_kind(kind)
+        .context(format!("the new server does not take what database {database:?} holds"));
+    if kind == Kind::NotTaken { error.hint(refusals::remedy(&said)) } else { error }
 }

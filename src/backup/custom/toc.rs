@@ -40,6 +40,8 @@ pub(in crate::backup) struct Toc {
     packed: bool,
     /// Nothing, if a newer pg_dump wrote it than is known here: pg_restore then has to do with it as it is.
     entries: Option<Vec<Entry>>,
+    /// Entries that are not restored with the others.
+    apart: BTreeSet<i32>,
 }
 
 /// A key between two tables.
@@ -66,7 +68,13 @@ impl Toc {
             return Err(Error::new(Kind::Damaged, "it is no dump in the custom format"));
         }
         if major != 1 || !VERSIONS.contains(&version) || !(4..=8).contains(&int) {
-            return Ok(Self { int: 4, head: source.take(), packed: true, entries: None });
+            return Ok(Self {
+                int: 4,
+                head: source.take(),
+                packed: true,
+                entries: None,
+                apart: BTreeSet::new(),
+            });
         }
         source.int = usize::from(int);
         let packed = match version >= WITH_ALGORITHM {
@@ -85,7 +93,7 @@ impl Toc {
         let mut entries =
             (0..count).map(|_| source.entry(version, usize::from(offset))).collect::<Result<Vec<_>>>()?;
         find_own(&mut entries);
-        Ok(Self { int: source.int, head, packed, entries: Some(entries) })
+        Ok(Self { int: source.int, head, packed, entries: Some(entries), apart: BTreeSet::new() })
     }
 
     /// Whether it is of a version that is known here.
@@ -95,6 +103,48 @@ impl Toc {
 
     fn entries(&self) -> &[Entry] {
         self.entries.as_deref().unwrap_or_default()
+    }
+
+    /// Takes an extension, all that is in its schema, and all that needs either, out of what is restored; whether there was
+    /// any of it.
+    pub(in crate::backup) fn take_apart(&mut self, extension: &str, schema: &str) -> bool {
+        let names = [format!("EXTENSION {extension}"), format!("SCHEMA {schema}")];
+        let before = self.apart.len();
+        let mut apart = std::mem::take(&mut self.apart);
+        let is_its = |entry: &Entry| {
+            let Entry { description, name: (of, name), .. } = entry;
+            let is = |text: &[u8], other: &str| text == other.as_bytes();
+            (is(description, "EXTENSION") && is(name, extension))
+                || (is(description, "SCHEMA") && is(name, schema))
+                || of.as_deref().is_some_and(|of| is(of, schema))
+                || names.iter().any(|whole| is(name, whole))
+        };
+        apart.extend(self.entries().iter().filter(|entry| is_its(entry)).map(|entry| entry.id));
+        if apart.len() == before {
+            self.apart = apart;
+            return false;
+        }
+        loop {
+            let needs =
+                |entry: &&Entry| !entry.dependencies.is_disjoint(&apart) && !apart.contains(&entry.id);
+            let more: Vec<_> = self.entries().iter().filter(needs).map(|entry| entry.id).collect();
+            if more.is_empty() {
+                break;
+            }
+            apart.extend(more);
+        }
+        self.apart = apart;
+        true
+    }
+
+    /// What [`Self::take_apart`] has taken out, in order.
+    pub(in crate::backup) fn apart(&self) -> Vec<i32> {
+        self.entries().iter().map(|entry| entry.id).filter(|id| self.is_apart(*id)).collect()
+    }
+
+    /// Whether an entry was taken out.
+    pub(in crate::backup) fn is_apart(&self, id: i32) -> bool {
+        self.apart.contains(&id)
     }
 
     /// Lets rows be sent in binary where that is possible. `tables` are those of the database that has been made by the
@@ -138,6 +188,7 @@ impl Toc {
         wanted: impl Fn(&&Entry) -> bool,
         statement: impl Fn(&'a Entry) -> Option<Cow<'a, [u8]>>,
     ) -> Vec<u8> {
+        let wanted = |entry: &&Entry| wanted(entry) && !self.is_apart(entry.id);
         let mut bytes = self.head.clone();
         let count = self.entries().iter().filter(&wanted).count();
         put_int(&mut bytes, i32::try_from(count).unwrap_or(i32::MAX), self.int);
@@ -171,12 +222,35 @@ impl Toc {
 
     fn later(&self) -> impl Iterator<Item = &Entry> {
         let definitions = |entry: &&Entry| entry.section < DATA;
-        self.entries().iter().skip_while(definitions).filter(|entry| !entry.has_rows)
+        let of_all = |entry: &&Entry| !entry.has_rows && !self.is_apart(entry.id);
+        self.entries().iter().skip_while(definitions).filter(of_all)
+    }
+
+    /// What an entry is, and its name: `index public.t_f_idx`.
+    pub(in crate::backup) fn shown(&self, id: i32) -> Option<String> {
+        let Entry { description, name: (schema, name), .. } =
+            self.entries().iter().find(|entry| entry.id == id)?;
+        let kind = String::from_utf8_lossy(description).to_lowercase();
+        let kind = kind.strip_suffix(" data").unwrap_or(&kind);
+        let schema = schema
+            .as_deref()
+            .map_or_else(String::new, |schema| format!("{}.", String::from_utf8_lossy(schema)));
+        Some(format!("{kind} {schema}{}", String::from_utf8_lossy(name)))
+    }
+
+    /// Whether what is missing without this entry is an index, or what a view had gathered: rows are not.
+    pub(in crate::backup) fn can_be_missed(&self, id: i32, missing: &BTreeSet<i32>) -> bool {
+        self.entries().iter().find(|entry| entry.id == id).is_some_and(|entry| {
+            [&b"INDEX"[..], b"INDEX ATTACH", b"MATERIALIZED VIEW DATA"].contains(&&*entry.description)
+                // Comments are of no section.
+                || (![DEFINITIONS, DATA].contains(&entry.section) && !entry.dependencies.is_disjoint(missing))
+        })
     }
 
     /// Numbers of the entries whose rows are in the dump.
     pub(in crate::backup) fn with_rows(&self) -> BTreeSet<i32> {
-        self.entries().iter().filter(|entry| entry.has_rows).map(|entry| entry.id).collect()
+        let ids = self.entries().iter().filter(|entry| entry.has_rows).map(|entry| entry.id);
+        ids.filter(|id| !self.is_apart(*id)).collect()
     }
 
     /// Whether names in it are as they are here; if not, only their ASCII characters are.
@@ -272,6 +346,7 @@ impl Toc {
             (entry.description == b"INDEX" || entry.description == b"CONSTRAINT")
                 && entry.dependencies.contains(&table)
                 && entry.dependencies.is_disjoint(&late)
+                && !self.is_apart(entry.id)
         });
         indexes.map(|entry| entry.id).collect()
     }
@@ -299,7 +374,8 @@ impl Toc {
             let possible = entry.dependencies.intersection(&late).all(|late| needs.contains(late));
             possible.then_some(Key { id: entry.id, rows, needs })
         };
-        of_kind(self.entries(), b"FK CONSTRAINT").filter_map(key).collect()
+        let keys = of_kind(self.entries(), b"FK CONSTRAINT").filter(|entry| !self.is_apart(entry.id));
+        keys.filter_map(key).collect()
     }
 }
 
@@ -443,6 +519,21 @@ mod tests {
         assert_eq!(toc.indexes_of(3), [5, 6]);
         assert!(toc.indexes_of(4).is_empty() && toc.indexes_of(99).is_empty());
         assert_eq!(toc.keys(), [Key { id: 7, rows: 3, needs: [3, 5, 6].into() }]);
+    }
+
+    #[test]
+    fn an_extension_is_taken_apart_with_all_that_needs_it() {
+        let mut made = entries();
+        made.push(Made(20, "pg_cron", "EXTENSION", None, &[]));
+        made.push(Made(21, "EXTENSION pg_cron", "COMMENT", None, &["20"]));
+        made.push(Made(22, "of_jobs", "VIEW", None, &["20"]));
+        let mut toc = Toc::read(&dump(16, &made)[..]).unwrap();
+        assert!(!toc.take_apart("other", "other"));
+        assert!(toc.take_apart("pg_cron", "cron"));
+        assert_eq!(toc.apart(), [20, 21, 22]);
+        assert!(toc.bytes() == expected(16, &entries()));
+        assert_eq!(toc.with_rows(), [3, 4].into());
+        assert_eq!(toc.after_rows().collect::<Vec<_>>(), [9, 5, 6, 8, 7, 10]);
     }
 
     #[test]

@@ -11,7 +11,7 @@ use crate::backup::{catalogue, classic, restore};
 use crate::config::Settings;
 use crate::error::{Error, Kind, Result};
 use crate::lock::Lock;
-use crate::postgres::{self, Connection, Major, Session};
+use crate::postgres::{self, Apart, Connection, Major, Session};
 use crate::report;
 use crate::runtime::{Runtime as _, interrupt};
 
@@ -83,6 +83,7 @@ pub(super) fn restore(settings: &Settings, arguments: &Arguments) -> Result<()> 
             true => Authority::Superuser,
             false => Authority::Owner,
         },
+        apart: &Apart::gather(&session)?,
     };
     let now = Timestamp::now();
     let plan = restore::plan(settings, &wish, &existing, now)?;

@@ -98,7 +98,11 @@ fn describe(status: &Status, zone: &TimeZone) -> String {
         line("free space", DecimalBytes(free).to_string());
     }
     if let Some((name, trial)) = &status.newest_trial {
-        let how = if trial.damage.is_none() { "passed" } else { "FAILED" };
+        let how = match (&trial.damage, &trial.not_taken) {
+            (Some(_), _) => "FAILED",
+            (None, Some(_)) => "is whole, and was not taken as it is,",
+            (None, None) => "passed",
+        };
         line("last trial", format!("{name} {how} on {}, in {} s", local(trial.at), trial.seconds));
     }
     for Omitted { name, reason } in &status.omitted {

@@ -33,7 +33,13 @@ pub fn differences(old: &Snapshot, new: &Snapshot) -> Vec<Difference> {
         found.serious(format!("database {name:?} is missing"));
     }
     for name in &news - &olds {
-        found.serious(format!("database {name:?} is there, and was not before"));
+        let message = format!("database {name:?} is there, and was not before");
+        // Every new cluster has these two, and they can be dropped.
+        let is_initdbs = ["postgres", "template1"].contains(&name);
+        match is_initdbs && new.databases.get(name).is_some_and(|database| database.relations.is_empty()) {
+            true => found.note(message),
+            false => found.serious(message),
+        }
     }
     if old.closed != new.closed {
         found.serious(format!(

@@ -220,6 +220,17 @@ GRANT ALL ON TABLESPACE fast TO auditor;
     }
 
     #[test]
+    fn what_is_set_for_all_roles_is_compared() {
+        let set = |value: &str| {
+            parse(&format!("{FIFTEEN}\nALTER ROLE ALL SET \"work_mem\" TO '{value}';\n")).unwrap()
+        };
+        assert_ne!(parse(FIFTEEN).unwrap(), set("9MB"));
+        assert_ne!(set("9MB"), set("8MB"));
+        let gone = set("9MB").statements.into_iter().find(|statement| statement.shown.contains("ROLE ALL"));
+        assert!(gone.is_some_and(|gone| !gone.shown.contains("9MB")));
+    }
+
+    #[test]
     fn everything_else_is_a_statement() {
         let globals = parse(FIFTEEN).unwrap();
         let shown: Vec<_> = globals.statements.iter().map(|statement| statement.shown.as_str()).collect();

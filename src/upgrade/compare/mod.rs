@@ -297,7 +297,9 @@ fn carry_out<'a>(session: &Session<'_>, task: &Task<'a>, depth: Depth) -> Result
     Ok(match task {
         Task::Globals => {
             let call = pg_dump::globals_for_comparison(session.connection);
-            Part::Globals(dumped(session, &call, "pg_dumpall", globals::parse)?)
+            let for_all = postgres::set_for_all(&postgres::settings_of_all(session)?);
+            let parse = |text: &str| globals::parse(&format!("{text}\n{for_all}"));
+            Part::Globals(dumped(session, &call, "pg_dumpall", parse)?)
         }
         Task::Schema(name) => {
             let call = pg_dump::schema_for_comparison(session.connection, name);

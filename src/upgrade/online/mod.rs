@@ -29,7 +29,7 @@ use super::work::Work;
 use super::written::Census;
 use crate::config::Depth;
 use crate::error::Result;
-use crate::postgres::{Session, stamps};
+use crate::postgres::{self, HOME, Session, Setting, stamps};
 use crate::report::Silent;
 use crate::runtime::interrupt;
 
@@ -70,6 +70,7 @@ pub fn build(work: &mut Work<'_>, plan: &Plan) -> Result<()> {
     require_nothing_left_behind(&promoted.session())?;
     remove_stamps(&promoted.session(), &stamped)?;
     let old = Snapshot::take(&promoted.session(), Depth::Files, jobs(), &mut Silent)?;
+    let for_all = postgres::settings_of_all(&promoted.session())?;
     promoted.stop()?;
     let unlogged = Unlogged::bring(&account, &plan.data_directory, &plan.copy)?;
     work.step(Step::Upgrading)?;
@@ -78,6 +79,7 @@ pub fn build(work: &mut Work<'_>, plan: &Plan) -> Result<()> {
     let new = (Side::New, plan.beside.as_path(), plan.to);
     let new = Private::start(runtime, &account, &sockets, plan, new)?;
     let session = new.session();
+    set_for_all(&session, &for_all)?;
     let (found, census) =
         Census::beside(&session, || Snapshot::take(&session, Depth::Files, jobs(), &mut Silent));
     require_equal(&old, &found?)?;
@@ -87,6 +89,19 @@ pub fn build(work: &mut Work<'_>, plan: &Plan) -> Result<()> {
     log::info!("old and new are equal: {} tables", old.tables());
     work.step(Step::Syncing)?;
     cluster::sync_file_system(&plan.beside)
+}
+
+/// Sets in the new cluster what pg_upgrade has left behind.
+///
+/// # Errors
+/// [`crate::Kind::Server`].
+pub fn set_for_all(new: &Session<'_>, settings: &[Setting]) -> Result<()> {
+    let sql = postgres::set_for_all(settings);
+    if sql.is_empty() {
+        return Ok(());
+    }
+    new.execute_foreign(HOME, &sql)
+        .map_err(|error| error.context("what is set for all roles could not be carried over"))
 }
 
 /// Removes from the copy what the new version does not know: see [`Conversion::stamped`].

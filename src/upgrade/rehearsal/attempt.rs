@@ -16,7 +16,7 @@ use crate::upgrade::exchange::exists;
 use crate::upgrade::journal::Step;
 use crate::upgrade::online::conversion::Conversion;
 use crate::upgrade::online::copy::{self, Follower, Source};
-use crate::upgrade::online::remove_stamps;
+use crate::upgrade::online::{remove_stamps, set_for_all};
 use crate::upgrade::plan::Plan;
 use crate::upgrade::servers::{Private, Side, Sockets};
 use crate::upgrade::transfer::{DumpDirectory, Way, jobs, transfer};
@@ -119,11 +119,13 @@ pub(super) fn attempt(
             let old = Snapshot::take(&promoted.session(), settings.upgrade.compare, jobs(), progress)?;
             parts.begin(Step::Promoting)?;
             let old_files = Snapshot::take(&promoted.session(), Depth::Files, jobs(), &mut Silent)?;
+            let for_all = postgres::settings_of_all(&promoted.session())?;
             promoted.stop()?;
             parts.begin(Step::Upgrading)?;
             conversion.carry_out()?;
             parts.begin(Step::Comparing)?;
             let new = start(Side::New, &plan.beside, plan.to)?;
+            set_for_all(&new.session(), &for_all)?;
             require_equal(&old_files, &Snapshot::take(&new.session(), Depth::Files, jobs(), &mut Silent)?)?;
             parts.end();
             require_equal(
