@@ -207,6 +207,7 @@ impl Writer<'_> {
             started,
             milliseconds,
             without_rows_of: backup.exclude_table_data.clone(),
+            foreign: None,
             contents,
         })
     }

@@ -20,7 +20,6 @@ use crate::postgres::pg_restore::{self, Part, Tablespaces};
 use crate::postgres::{HELPERS, Session, psql_load, psql_restriction};
 use crate::report::Progress;
 use crate::runtime::{Child, interrupt};
-use crate::sql::Guard;
 
 /// How much is read at a time.
 pub(super) const PIECE: usize = 512 * 1024;
@@ -109,8 +108,8 @@ pub fn load(
     dump: &DatabaseDump,
     progress: &mut dyn Progress,
 ) -> Result<()> {
-    let shown = &dump.database.name;
-    let explain = |error| explain(error, shown);
+    let shown = target.shown;
+    let explain = |error| explain(error, shown, dump.foreign.is_some());
     progress.begin(&format!("restoring {shown}"), Some(dump.dump.content_bytes));
     let loaded = match target.in_parts(source, dump, progress)? {
         Some(loaded) => loaded,
@@ -131,6 +130,8 @@ pub struct Target<'a> {
     pub session: &'a Session<'a>,
     /// The empty database.
     pub name: &'a str,
+    /// What it is called in messages.
+    pub shown: &'a str,
     /// Where its tables may lie.
     pub tablespaces: Tablespaces,
     /// A directory for a small file.
@@ -189,7 +190,7 @@ impl Target<'_> {
         let mut content = source.open(&dump.dump)?.without_content();
         let loaded = match source.manifest.dump_format {
             BackupFormat::Custom => self.custom(&mut content, source, dump, progress),
-            BackupFormat::Plain => self.script(&mut content, &dump.database.name, progress).map(|()| None),
+            BackupFormat::Plain => self.script(&mut content, dump, progress).map(|()| None),
         };
         interrupt::check()?;
         // A damaged dump is damaged, whatever the server says of it.
@@ -254,19 +255,26 @@ impl Target<'_> {
     }
 
     /// What belongs to `database` in a dump in SQL.
-    fn script(&self, content: &mut StoredReader, database: &str, progress: &mut dyn Progress) -> Result<()> {
+    fn script(
+        &self,
+        content: &mut StoredReader,
+        dump: &DatabaseDump,
+        progress: &mut dyn Progress,
+    ) -> Result<()> {
         let Session { runtime, major, connection } = self.session;
         let mut command = runtime.command(*major, &psql_load(connection, self.name))?;
         command.stdin(Stdio::piped()).stdout(Stdio::null());
-        let (mut section, mut guard) = (Section::new(database), Guard::default());
-        let (mut restriction, mut part) = (psql_restriction(*runtime, *major)?.into_bytes(), Vec::new());
+        let mut section = Section::new(&dump.database.name);
+        let mut restriction = psql_restriction(*runtime, *major)?.into_bytes();
+        if dump.foreign.is_some() {
+            // What somebody has written in front of it is meant for a session without settings of ours.
+            restriction.extend_from_slice(b"SET search_path = public;\n");
+        }
         let child = Child::spawn(command, "psql with the dump")?;
         feed(child, content, progress, |piece, kept| {
             kept.append(&mut restriction);
-            part.clear();
-            section.feed(piece, &mut part);
-            guard.feed(&part, kept);
-            match guard.refused() {
+            section.feed(piece, kept);
+            match section.refused() {
                 Some((_, refusal)) => {
                     Err(Error::new(Kind::Damaged, format!("the dump is not loaded: {refusal}")))
                 }
@@ -338,8 +346,9 @@ fn feed(
     }
 }
 
-/// Whose fault it is: the machine's, or the dump's.
-fn explain(error: Error, database: &str) -> Error {
+/// Whose fault it is: the machine's, or the dump's. Of a dump that another tool wrote it is not known whether any server
+/// would take it.
+fn explain(error: Error, database: &str, foreign: bool) -> Error {
     if error.kind() != Kind::Program {
         return error;
     }
@@ -352,6 +361,7 @@ fn explain(error: Error, database: &str) -> Error {
         {
             Kind::Server
         }
+        false if foreign => Kind::Server,
         false => Kind::Damaged,
     };
     error.with_kind(kind).context(format!("database {database:?} could not be restored"))

@@ -15,6 +15,8 @@ use super::globals::Globals;
 use super::load::{self, Source, Target};
 use super::making;
 use super::manifest::{DatabaseDump, Manifest};
+use super::ownership;
+use super::rows::Contents;
 use super::scratch::{Need, Scratch, check_space};
 use crate::config::Settings;
 use crate::error::{Error, Kind, Result};
@@ -144,7 +146,11 @@ impl fmt::Display for Plan {
         writeln!(f, "  load it into a new database, {:?}, while everything runs", self.unfinished)?;
         writeln!(
             f,
-            "  compare its checksums, every table's rows and every sequence with the backup's manifest"
+            "  compare {}",
+            match dump.foreign {
+                Some(_) => "every table's rows and every sequence with what is in the file",
+                None => "its checksums, every table's rows and every sequence with the backup's manifest",
+            }
         )?;
         if self.stops_clients {
             writeln!(f, "  stop the units of clients that run, and start them again afterwards")?;
@@ -182,9 +188,9 @@ pub fn carry_out(
     let done = work.restore(&scratch, source, progress).and_then(|()| {
         let loaded = clock.elapsed();
         progress.begin(&format!("comparing {}", plan.name), None);
-        let rows = work.compare()?;
+        let contents = work.compare()?;
         progress.end();
-        Ok((rows, loaded))
+        Ok((rows_of(contents), loaded))
     });
     let (rows, loaded) = done.inspect_err(|_| work.clean_up()).map_err(|error| {
         error.state(match &plan.kept {
@@ -201,9 +207,8 @@ pub fn carry_out(
         None => String::new(),
     };
     Ok(Outcome(format!(
-        "database {:?} is restored, with {} rows: loaded in {:.1} s, compared in {:.1} s, put in place in {:.1} s{kept}",
+        "database {:?} is restored, with {rows}: loaded in {:.1} s, compared in {:.1} s, put in place in {:.1} s{kept}",
         plan.name,
-        HumanCount(rows),
         loaded.as_secs_f64(),
         compared.as_secs_f64(),
         clock.elapsed().as_secs_f64(),
@@ -309,8 +314,19 @@ impl<'a> Work<'a> {
         let create = making::create(name, &dump.database, &dump.properties, self.major);
         let mark = format!("COMMENT ON DATABASE {} IS {};\n", identifier(name), literal(UNFINISHED));
         session.execute("postgres", &(create + &mark + &closed(name)))?;
-        let target = Target { session: &session, name, tablespaces: Tablespaces::AsDumped, scratch };
+        let target = Target {
+            session: &session,
+            name,
+            shown: &self.plan.name,
+            tablespaces: Tablespaces::AsDumped,
+            scratch,
+        };
         load::load(&target, source, dump, progress)?;
+        if dump.foreign.is_some_and(|foreign| foreign.gives_owner) {
+            session.execute(name, &ownership::give(&dump.database.owner)).map_err(|error| {
+                error.context(format!("could not give what is in it to {:?}", dump.database.owner))
+            })?;
+        }
         interrupt::check()?;
         progress.begin(&format!("gathering statistics of {}", self.plan.name), None);
         let mut command =
@@ -321,7 +337,7 @@ impl<'a> Work<'a> {
         Ok(())
     }
 
-    fn compare(&self) -> Result<u64> {
+    fn compare(&self) -> Result<&'a Contents> {
         let Plan { dump, unfinished: name, .. } = self.plan;
         let Some(contents) = &dump.contents else {
             return Err(Error::new(
@@ -335,14 +351,15 @@ impl<'a> Work<'a> {
         let expected = Expected { database: Some(&dump.database), contents, extensions };
         let found = differences(&session, name, &expected)?;
         if !found.is_empty() {
-            let message = format!("the restored database is not what was backed up: {}", found.join("; "));
+            let what = if dump.foreign.is_some() { "what is in the file" } else { "what was backed up" };
+            let message = format!("the restored database is not {what}: {}", found.join("; "));
             return Err(Error::new(Kind::Damaged, message));
         }
         // A one-time key that is used twice breaks encrypted conversations (Synapse's documentation, "Backups").
         session.execute(name, WITHOUT_ONE_TIME_KEYS)?;
         let dress = making::dress(name, &dump.database, &dump.properties);
         session.execute("postgres", &(dress + &closed(name)))?;
-        Ok(contents.rows())
+        Ok(contents)
     }
 
     /// Both renames are one transaction: after a kill at any instant the name belongs to the old database or to
@@ -424,6 +441,17 @@ impl<'a> Work<'a> {
         if let Err(error) = self.session().execute("postgres", &statement) {
             log::warn!("could not drop the unfinished {:?}: {}", self.plan.unfinished, error.report());
         }
+    }
+}
+
+/// How many rows there are, as far as they were counted.
+fn rows_of(contents: &Contents) -> String {
+    let counted = HumanCount(contents.rows());
+    match (contents.not_counted, contents.tables.is_empty()) {
+        (0, _) => format!("{counted} rows"),
+        (_, true) => "rows that were not counted".to_owned(),
+        (1, false) => format!("{counted} rows and those of 1 statement that were not counted"),
+        (others, false) => format!("{counted} rows and those of {others} statements that were not counted"),
     }
 }
 

@@ -179,7 +179,13 @@ fn hold(
                     .with_kind(Kind::Damaged)
                     .context(format!("database {:?} could not be made as it was", dump.database.name))
             })?;
-        let target = Target { session: &session, name: &name, tablespaces: Tablespaces::Default, scratch };
+        let target = Target {
+            session: &session,
+            name: &name,
+            shown: &dump.database.name,
+            tablespaces: Tablespaces::Default,
+            scratch,
+        };
         load::load(&target, source, dump, progress)?;
         let contents = dump.contents.clone().unwrap_or_default();
         let expected = Expected {

@@ -23,8 +23,8 @@ pub mod vacuumdb;
 mod version;
 
 pub use catalog::{
-    Closed, Database, Grant, Properties, ServerFacts, Setting, closed_databases, databases, properties,
-    roles, server_facts,
+    Closed, Database, Grant, Properties, ServerFacts, Setting, all_roles, closed_databases, databases,
+    properties, roles, server_facts,
 };
 pub use connection::{Connection, HELPERS, STANDBY};
 pub use data_directory::{Contents, DataDirectory, Postmaster, is_whole, system_identifier};
