@@ -26,7 +26,7 @@ pub enum Kind {
     Damaged = 26,
     /// The configuration cannot be read or makes no sense.
     Config = 27,
-    /// A file or directory is missing, unreadable, of the wrong owner or of the wrong mode.
+    /// A file or directory is missing, unreadable, of the wrong owner or of the wrong mode, or no dump that is restored.
     File = 28,
     /// A file system has no room left.
     NoSpace = 29,

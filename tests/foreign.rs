@@ -210,3 +210,189 @@ fn an_apostrophe_in_a_roles_name_is_only_that() {
     sql(&machine, "DROP ROLE \"o'brien\"; ALTER ROLE \"a;b\" RENAME TO kept");
     machine.ok(&format!("! grep -rF 'SCRAM-SHA-256$4096' {BACKUPS}/*/manifest.json && ! journalctl --no-pager | grep -F 'SCRAM-SHA-256$4096'"));
 }
+
+/// A database with what dumps have trouble with, `one`, in which each row belongs to synapse.
+const ONE: &str = "
+CREATE TABLE t1 (a int, b text); INSERT INTO t1 SELECT n, 'x' || n FROM generate_series(1, 20) n;
+CREATE SEQUENCE s1 OWNED BY t1.a; SELECT nextval('s1');
+INSERT INTO t1 VALUES (0, E'q\\n--\\n-- PostgreSQL database dump complete\\n--\\n\\nw; ''(1), (2)');
+CREATE TABLE \"Ä b\" (\"ö\" text); INSERT INTO \"Ä b\" VALUES ('1');
+CREATE TYPE e AS ENUM ('a', 'b'); CREATE DOMAIN d AS int; CREATE TYPE c AS (a int);
+CREATE FUNCTION f() RETURNS int LANGUAGE sql AS 'SELECT 1'; CREATE VIEW v AS SELECT f(), a FROM t1;
+CREATE MATERIALIZED VIEW mv AS SELECT 1 AS a; CREATE SCHEMA other; CREATE TABLE other.t (a c, b d);
+CREATE AGGREGATE total (int) (SFUNC = int4pl, STYPE = int, INITCOND = 0); CREATE STATISTICS st ON a, b FROM t1;
+CREATE TABLE id (a int GENERATED ALWAYS AS IDENTITY);
+CREATE TABLE h (k e, v int) PARTITION BY HASH (k);
+CREATE TABLE h0 PARTITION OF h FOR VALUES WITH (MODULUS 2, REMAINDER 0);
+CREATE TABLE h1 PARTITION OF h FOR VALUES WITH (MODULUS 2, REMAINDER 1);
+INSERT INTO h SELECT CASE WHEN n % 3 = 0 THEN 'a' ELSE 'b' END::e, n FROM generate_series(1, 99) n;
+CREATE TABLE p (k int) PARTITION BY RANGE (k);
+CREATE TABLE p0 PARTITION OF p FOR VALUES FROM (0) TO (50);
+CREATE TABLE p1 PARTITION OF p FOR VALUES FROM (50) TO (200);
+INSERT INTO p SELECT generate_series(1, 100);
+SELECT lo_from_bytea(4711, 'one'); CREATE EXTENSION pgcrypto;";
+
+/// `t1`, `Ä b`, `h` and `p`.
+const ONES_ROWS: u32 = 21 + 1 + 99 + 100;
+
+/// A machine with that, and with a file that says where the server's programs are.
+fn with_one(name: &str) -> Option<Machine> {
+    let machine = machine::for_test(name)?;
+    start(&machine);
+    machine.ok("matrix-postgres-cli -XAtqc 'CREATE DATABASE one OWNER synapse'");
+    machine.write(
+        "/root/one.sql",
+        &format!("SET ROLE synapse; {}", ONE.replace("CREATE EXT", "RESET ROLE; CREATE EXT")),
+    );
+    machine.ok("chmod 711 /root && chmod 644 /root/one.sql && matrix-postgres-cli -d one -XAtqv ON_ERROR_STOP=1 </root/one.sql");
+    machine.write(
+        "/root/tools",
+        "export PGHOST=/run/matrix-postgres PGUSER=postgres PATH=/usr/lib/postgresql/17/bin:$PATH; cd /root\n",
+    );
+    Some(machine)
+}
+
+fn restore(machine: &Machine, file: &str, name: &str) -> machine::Output {
+    machine
+        .run(&format!("cd /root && matrix-postgres-backup restore {file} --database one --as {name} --yes"))
+}
+
+fn in_new(machine: &Machine, statement: &str) -> String {
+    machine.ok(&format!("matrix-postgres-cli -d new -XAtqc {}", machine::synapse::quote(statement)))
+}
+
+fn drop_new(machine: &Machine) {
+    machine.ok("matrix-postgres-cli -XAtqc 'DROP DATABASE new'");
+}
+
+/// However a dump was made, and whatever was done to its file without harm, every row is there and is counted.
+#[test]
+fn a_dump_is_restored_however_it_was_made() {
+    let Some(machine) = with_one("however-made") else { return };
+    for how in [
+        "pg_dump one",
+        "pg_dump -Fc one",
+        "pg_dump -n public -n other --large-objects one",
+        "pg_dump -Fc -n public -n other --large-objects one",
+        "pg_dump --load-via-partition-root one",
+        "pg_dump --load-via-partition-root -Fc one",
+        "pg_dump --inserts one",
+        "pg_dump --inserts -Fc one",
+        "pg_dump --column-inserts one",
+        "pg_dump --rows-per-insert=7 one",
+        "pg_dump --quote-all-identifiers one",
+        "pg_dump --clean --if-exists --create one",
+        "pg_dump --encoding=LATIN1 one",
+        "pg_dump --encoding=WIN1252 -Fc one",
+        "pg_dump --use-set-session-authorization one",
+        "pg_dumpall",
+        "pg_dumpall --quote-all-identifiers",
+        "pg_dumpall --clean --if-exists --inserts",
+        "(pg_dumpall -g; pg_dump one)",
+        "(pg_dumpall -g; pg_dump -C one)",
+        "(pg_dump one; pg_dumpall -g)",
+        "pg_dump one | sed 's/$/\\r/'",
+        "(printf '\\xef\\xbb\\xbf'; pg_dump one)",
+        "pg_dump one | gzip",
+        "pg_dump -Fc one | zstd -q",
+        "pg_dump --no-owner one",
+        "pg_dump --no-owner --no-privileges --inserts one",
+        "pg_dump -Fc --no-owner one",
+    ] {
+        machine.ok(&format!(". /root/tools; {how} >/root/x.bin"));
+        let done = restore(&machine, "x.bin", "new");
+        assert_eq!(done.status, 0, "{how}: {done}");
+        assert!(done.stderr.contains(&format!("with {ONES_ROWS} rows:")), "{how}: {done}");
+        assert!(!done.stdout.contains("manifest"), "{how}: {done}");
+        // Its programs log in as this role.
+        let rows = in_new(
+            &machine,
+            "SET ROLE synapse; SELECT (SELECT count(*) FROM t1) + (SELECT count(*) FROM \"Ä b\") + (SELECT count(*) FROM h) + (SELECT count(*) FROM p)",
+        );
+        assert_eq!(rows, ONES_ROWS.to_string(), "{how}");
+        let others = in_new(
+            &machine,
+            "SET ROLE synapse; DROP SCHEMA other CASCADE; DROP VIEW v; DROP MATERIALIZED VIEW mv; DROP FUNCTION f(); DROP AGGREGATE total (int); DROP STATISTICS st; DROP TABLE t1, \"Ä b\", h, p, id; DROP DOMAIN d; DROP TYPE c, e; SELECT lo_unlink(4711); RESET ROLE; SELECT count(*) FROM pg_proc WHERE proowner <> 10",
+        );
+        assert_eq!(others, "1\n0", "{how}");
+        drop_new(&machine);
+    }
+}
+
+/// What a restore does not carry out is told before anything is done, and what it is.
+#[test]
+fn what_is_not_restored_is_told_before_anything_is_done() {
+    let Some(machine) = with_one("not-restored") else { return };
+    machine.ok(". /root/tools; psql -qd one -c 'CREATE ROLE gone; CREATE ROLE \"Gone 2\"; CREATE ROLE gone3; CREATE TABLE t2 (a int); ALTER TABLE t2 OWNER TO gone; GRANT SELECT ON t1 TO \"Gone 2\"; GRANT SELECT ON t2 TO pg_read_all_data; CREATE POLICY p ON t2 TO gone3'
+        pg_dump one >gone.sql; pg_dump -Fc one >gone.dump
+        psql -qd one -c 'DROP TABLE t2; REVOKE ALL ON t1 FROM \"Gone 2\"; DROP ROLE gone, \"Gone 2\", gone3'
+        pg_dump one >one.sql; pg_dump -Ft one >x.tar; pg_dump -Fd -f x.directory one; iconv -t UTF-16 one.sql >utf16.sql
+        gzip <x.tar >x.tar.gz; gzip one.sql -c | gzip >twice; printf 'BZh91AY&SY' >x.bz2; printf '\\xfd7zXZ\\0' >x.xz
+        cat one.sql one.sql >two.sql; (cat one.sql; echo 'DROP TABLE t1;') >more.sql; echo 'CREATE TABLE x (a int);' >script.sql
+        pg_dumpall -g >roles.sql; (pg_dump one; pg_dumpall) >dump-and-all.sql; : >empty.sql
+        pg_dump --inserts one >i.sql; head -n $(grep -n 'dump complete' i.sql | head -n 1 | cut -d: -f1) i.sql >cut.sql
+        head -n $(($(grep -n 'dump complete' i.sql | head -n 1 | cut -d: -f1) + 6)) i.sql >cut2.sql
+        (echo 'CREATE ROLE x;'; cat one.sql) >role.sql; (echo 'DROP DATABASE postgres'; ) >unended; cat one.sql unended >unended.sql");
+    let before = machine.ok("matrix-postgres-cli -XAtc 'SELECT count(*) FROM pg_database'");
+    let roles = "not there: \"Gone 2\", gone, gone3";
+    for (file, status, said) in [
+        ("gone.sql", 32, roles),
+        ("gone.dump", 32, roles),
+        ("x.tar", 28, "HINT: make it readable, and restore that: pg_restore -f readable.sql x.tar"),
+        ("x.directory", 28, "pg_restore -f readable.sql x.directory"),
+        ("x.tar.gz", 28, "gzip -dc x.tar.gz | pg_restore -f readable.sql"),
+        ("utf16.sql", 28, "iconv -f UTF-16 -t UTF-8 utf16.sql >readable.sql"),
+        ("twice", 28, "packed more than once"),
+        ("x.bz2", 28, "bzip2 -dc x.bz2 >readable.sql"),
+        ("x.xz", 28, "xz -dc x.xz >readable.sql"),
+        ("two.sql", 28, "more than one dump"),
+        ("dump-and-all.sql", 28, "more than one dump"),
+        ("more.sql", 28, "behind the end of the dump"),
+        ("unended.sql", 26, "end marker is missing"),
+        ("script.sql", 28, "not written by pg_dump"),
+        ("role.sql", 28, "CREATE ROLE"),
+        ("roles.sql", 35, "has roles only, and no database"),
+        ("empty.sql", 26, "there is nothing in it"),
+        ("cut.sql", 26, "end marker is missing"),
+        ("cut2.sql", 26, "end marker is missing"),
+    ] {
+        let refused = restore(&machine, file, "new");
+        assert_eq!(refused.status, status, "{file}: {refused}");
+        assert!(
+            refused.stderr.contains(said) && refused.stderr.contains("nothing was changed"),
+            "{file}: {refused}"
+        );
+        assert_eq!(
+            machine.ok("matrix-postgres-cli -XAtc 'SELECT count(*) FROM pg_database'"),
+            before,
+            "{file}"
+        );
+    }
+    // The hints lead somewhere.
+    machine.ok(". /root/tools; pg_restore -f readable.sql x.tar; matrix-postgres-cli -c 'CREATE ROLE \"Gone 2\"; CREATE ROLE gone; CREATE ROLE gone3'");
+    for file in ["readable.sql", "gone.sql", "gone.dump"] {
+        let done = restore(&machine, file, "new");
+        assert_eq!(done.status, 0, "{done}");
+        drop_new(&machine);
+    }
+}
+
+/// What somebody has written in front of a dump is part of it, and what the server does not take is no damage.
+#[test]
+fn what_stands_in_front_is_kept_and_an_error_is_the_servers() {
+    let Some(machine) = with_one("in-front") else { return };
+    machine.ok(". /root/tools; (echo 'CREATE TABLE front (a int); INSERT INTO front VALUES (1), (2);'; pg_dump one) >front.sql
+        pg_dump one | sed 's/CREATE FUNCTION public.f()/CREATE FUNCTION public.g()/' >function.sql
+        pg_dump one | sed 's/EXTENSION IF NOT EXISTS pgcrypto/EXTENSION IF NOT EXISTS nocrypto/' >extension.sql
+        pg_dump -Fc one | sed 's/EXTENSION IF NOT EXISTS pgcrypto/EXTENSION IF NOT EXISTS nocrypto/' >extension.dump");
+    let done = restore(&machine, "front.sql", "new");
+    assert!(done.status == 0 && done.stderr.contains("1 statement that were not counted"), "{done}");
+    assert_eq!(in_new(&machine, "SET ROLE synapse; SELECT count(*) FROM front"), "2");
+    drop_new(&machine);
+    for file in ["function.sql", "extension.sql", "extension.dump"] {
+        let failed = restore(&machine, file, "new");
+        assert_eq!(failed.status, 32, "{file}: {failed}");
+        assert!(failed.stderr.contains("database \"new\" could not be restored"), "{file}: {failed}");
+        assert!(failed.stderr.contains("nothing else was changed"), "{file}: {failed}");
+    }
+}

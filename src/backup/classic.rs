@@ -1,5 +1,5 @@
 //! A dump that another tool wrote: one file of pg_dump, plain or custom, or of pg_dumpall, packed by gzip, zstd or not
-//! at all.
+//! at all, whatever its name.
 //!
 //! It has no manifest. It is read whole once, which finds one that was cut off, and what was counted then stands in
 //! for the manifest, so that the restore itself is that of any backup.
@@ -11,60 +11,60 @@ use std::path::Path;
 use jiff::Timestamp;
 
 use super::catalogue::Entry;
-use super::custom::{self, EntryBorders};
-use super::globals::unquoted;
-use super::manifest::{self, DatabaseDump, File, Manifest};
+use super::custom::{EntryBorders, Toc};
+use super::manifest::{self, DatabaseDump, File, Foreign, Manifest};
 use super::name::BackupName;
 use super::read_back::{Counting, copy, damaged};
+use super::rows::Contents;
 use super::section::{Found, Missing, Section};
-use crate::archive::{self, Codec, Digest, Stored, StoredReader};
+use super::wrapping::{self, FIRST, Other, Wrapping, quoted};
+use crate::archive::{self, Codec, Digest, Part, Stored};
 use crate::config::{BackupFormat, Compression};
 use crate::error::{Error, IoContext as _, Kind, Result};
-use crate::postgres::{Database, Libraries, Properties, ServerFacts};
+use crate::postgres::{Database, Libraries, Properties, ServerFacts, identifier};
 use crate::report::Progress;
 use crate::runtime::Runtime;
-use crate::sql::Guard;
 
-/// Reads the dump in `path` whole, to be restored as `database` of `owner` into `server`.
+/// Where a dump is to go.
+#[derive(Debug, Clone, Copy)]
+pub struct Goal<'a> {
+    /// The database in it.
+    pub database: &'a str,
+    /// Whose it will be.
+    pub owner: &'a str,
+    /// As whom it is loaded.
+    pub superuser: &'a str,
+    /// The server.
+    pub server: &'a ServerFacts,
+    /// All roles that there are.
+    pub roles: &'a [String],
+}
+
+/// Reads the dump in `path` whole, to be restored.
 ///
 /// # Errors
-/// [`Kind::Damaged`] if it was cut off or does not unpack, [`Kind::NoBackup`] if it has no such database,
-/// [`Kind::Server`] if roles are missing; nothing has been changed then.
+/// [`Kind::Damaged`] if it was cut off or does not unpack, [`Kind::File`] if it is of a kind that is not read or has
+/// statements that are not for one database, [`Kind::NoBackup`] if it has no such database, [`Kind::Server`] if roles are
+/// missing; nothing has been changed then.
 pub fn read(
     path: &Path,
-    database: &str,
-    owner: &str,
-    server: ServerFacts,
-    roles: &[String],
+    goal: Goal<'_>,
     runtime: &dyn Runtime,
     progress: &mut dyn Progress,
 ) -> Result<Entry> {
     let nothing_changed = |error: Error| error.state("nothing was changed");
     let file = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    let codec = Codec::of_file_name(&file);
-    let meta = path.metadata().at("read", path)?;
-    let format = format_of(path, codec).map_err(nothing_changed)?;
+    let meta = path.metadata().at("read", path).map_err(nothing_changed)?;
+    let (format, codec) = look(path, meta.is_dir()).map_err(nothing_changed)?;
     progress.begin(&format!("reading {file}"), None);
-    let content = archive::open_stored(path, codec)?;
-    let (stored, contents, parts) = match format {
-        BackupFormat::Custom => {
-            let counting = Counting { format, major: server.major()?, runtime };
-            let (stored, contents) = counting.count(content, path, progress)?;
-            let parts = match codec {
-                Codec::None => std::fs::File::open(path)
-                    .and_then(|file| archive::parts_of(file, &mut EntryBorders::default()))
-                    .at("read", path)?,
-                Codec::Zstd { .. } | Codec::Gzip { .. } => Vec::new(),
-            };
-            (stored, contents.map_err(cut_off)?, parts)
-        }
-        BackupFormat::Plain => {
-            let (stored, found) = section(content, path, database, progress)?;
-            check_owners(&found.owners, roles)?;
-            (stored, found.contents, Vec::new())
-        }
+    let read = match format {
+        BackupFormat::Custom => custom(path, codec, goal, runtime, progress),
+        BackupFormat::Plain => section(path, codec, goal.database, progress),
     };
     progress.end();
+    let Read { stored, contents, parts, roles, owners } = read.map_err(nothing_changed)?;
+    check_roles(&roles, goal.roles).map_err(nothing_changed)?;
+    let gives_owner = !owners.contains(goal.superuser) && goal.owner != goal.superuser;
     let begun =
         meta.modified().ok().and_then(|time| Timestamp::try_from(time).ok()).unwrap_or(Timestamp::UNIX_EPOCH);
     let name = BackupName::at(begun);
@@ -74,7 +74,7 @@ pub fn read(
         name,
         writer: "another tool".to_owned(),
         finished: begun,
-        server,
+        server: goal.server.clone(),
         libraries: Libraries::default(),
         dump_format: format,
         compression: match codec {
@@ -86,8 +86,8 @@ pub fn read(
         globals: File::new("", Stored { file: nothing.clone(), content: nothing }),
         databases: vec![DatabaseDump {
             database: Database {
-                name: database.to_owned(),
-                owner: owner.to_owned(),
+                name: goal.database.to_owned(),
+                owner: goal.owner.to_owned(),
                 encoding: "UTF8".to_owned(),
                 collate: "C".to_owned(),
                 ctype: "C".to_owned(),
@@ -101,6 +101,7 @@ pub fn read(
             milliseconds: 0,
             without_rows_of: Vec::new(),
             contents: Some(contents),
+            foreign: Some(Foreign { gives_owner }),
         }],
         omitted: Vec::new(),
         read_back: None,
@@ -109,71 +110,156 @@ pub fn read(
     Ok(Entry { name, path: path.parent().unwrap_or(Path::new("/")).to_owned(), manifest: Ok(manifest) })
 }
 
+/// What was found in a dump.
+struct Read {
+    stored: Stored,
+    contents: Contents,
+    parts: Vec<Part>,
+    roles: BTreeSet<String>,
+    owners: BTreeSet<String>,
+}
+
+/// What the file is, and how it is packed.
+fn look(path: &Path, is_directory: bool) -> Result<(BackupFormat, Codec)> {
+    if is_directory {
+        return Err(match path.join("toc.dat").exists() {
+            true => unreadable(path, Other::DumpDirectory, None),
+            false => Error::new(Kind::File, format!("{} is a directory, and no dump", path.display())),
+        });
+    }
+    let packed = wrapping::of(&first(path, Codec::None)?);
+    let (codec, unpack) = match packed {
+        Wrapping::Gzip => (Codec::GZIP, Some("gzip -dc")),
+        Wrapping::Zstd => (Codec::ZSTD, Some("zstd -dc")),
+        _ => (Codec::None, None),
+    };
+    let content = match unpack {
+        Some(_) => wrapping::of(&first(path, codec)?),
+        None => packed,
+    };
+    match content {
+        Wrapping::Custom => Ok((BackupFormat::Custom, codec)),
+        Wrapping::Text => Ok((BackupFormat::Plain, codec)),
+        Wrapping::Empty => Err(cut_off(damaged(path, "there is nothing in it"))),
+        Wrapping::Other(other) => Err(unreadable(path, other, unpack)),
+        Wrapping::Gzip | Wrapping::Zstd => {
+            Err(Error::new(Kind::File, format!("{} is packed more than once", path.display())).hint(format!(
+                "{} {} >unpacked",
+                unpack.unwrap_or_default(),
+                quoted(&path.to_string_lossy())
+            )))
+        }
+    }
+}
+
+fn first(path: &Path, codec: Codec) -> Result<Vec<u8>> {
+    let mut first = Vec::new();
+    archive::open_stored(path, codec)?
+        .take(FIRST as u64)
+        .read_to_end(&mut first)
+        .map_err(archive::into_error)?;
+    Ok(first)
+}
+
+fn unreadable(path: &Path, other: Other, unpack: Option<&str>) -> Error {
+    Error::new(Kind::File, format!("{} is {}, which is not read here", path.display(), other.name()))
+        .hint(format!("make it readable, and restore that: {}", other.command(path, unpack)))
+}
+
+/// What the archive holds.
+fn custom(
+    path: &Path,
+    codec: Codec,
+    goal: Goal<'_>,
+    runtime: &dyn Runtime,
+    progress: &mut dyn Progress,
+) -> Result<Read> {
+    let toc = Toc::read(archive::open_stored(path, codec)?)
+        .map_err(|error| cut_off(error.context(format!("{} is damaged", path.display()))))?;
+    let (roles, mut owners) = toc.roles();
+    if !toc.is_known() {
+        // Nor who is named in it.
+        owners.insert(goal.superuser.to_owned());
+    }
+    let counting = Counting { format: BackupFormat::Custom, major: goal.server.major()?, runtime };
+    let (stored, contents) = counting.count(archive::open_stored(path, codec)?, path, progress)?;
+    let parts = match codec {
+        Codec::None => std::fs::File::open(path)
+            .and_then(|file| archive::parts_of(file, &mut EntryBorders::default()))
+            .at("read", path)?,
+        Codec::Zstd { .. } | Codec::Gzip { .. } => Vec::new(),
+    };
+    Ok(Read { stored, contents: contents.map_err(cut_off)?, parts, roles, owners })
+}
+
 fn cut_off(error: Error) -> Error {
-    error
-        .state("nothing was changed")
-        .hint("it was not written to its end, or not kept whole: take another one")
+    error.hint("it was not written to its end, or not kept whole: take another one")
 }
 
 /// What the SQL holds of the wanted database.
-fn section(
-    mut content: StoredReader,
-    path: &Path,
-    database: &str,
-    progress: &mut dyn Progress,
-) -> Result<(Stored, Found)> {
-    let (mut section, mut guard) = (Section::new(database), Guard::default());
-    let (mut kept, mut loaded) = (Vec::new(), Vec::new());
+fn section(path: &Path, codec: Codec, database: &str, progress: &mut dyn Progress) -> Result<Read> {
+    let mut content = archive::open_stored(path, codec)?;
+    let (mut section, mut kept) = (Section::new(database), Vec::new());
     copy(&mut content, progress, |piece| {
         kept.clear();
-        loaded.clear();
         section.feed(piece, &mut kept);
-        // What will reach the server.
-        guard.feed(&kept, &mut loaded);
         Ok(())
-    })
-    .map_err(|error| error.state("nothing was changed"))?;
+    })?;
     let stored = content.finish()?;
-    let refused = |reason: String| {
+    let Found { contents, roles, owners } =
+        section.finish().map_err(|missing| explain(missing, path, database))?;
+    Ok(Read { stored, contents, parts: Vec::new(), roles, owners })
+}
+
+fn explain(missing: Missing, path: &Path, database: &str) -> Error {
+    let refused = |reason: &str| {
         Error::new(Kind::File, format!("{} is not restored: {reason}", path.display()))
-            .state("nothing was changed")
             .hint("take a file that pg_dump has written of this one database, or pg_dumpall of them all")
     };
-    if let Some((_, refusal)) = guard.finish() {
-        return Err(refused(refusal.to_string()));
-    }
-    match section.finish() {
-        Ok(found) => Ok((stored, found)),
-        Err(Missing::End(reason)) => Err(cut_off(damaged(path, reason))),
-        Err(Missing::Rows(reason)) => Err(cut_off(damaged(path, &reason))),
-        Err(Missing::One) => {
-            Err(refused("there is more than one dump in it; put each into a file of its own".into()))
+    match missing {
+        Missing::End(reason) => cut_off(damaged(path, reason)),
+        Missing::Rows(reason) => cut_off(damaged(path, &reason)),
+        Missing::One => {
+            refused("there is more than one dump of the database in it; put each into a file of its own")
         }
-        Err(Missing::Database(others)) => {
-            Err(Error::new(Kind::NoBackup, format!("{} has no database {database:?}", path.display()))
-                .state("nothing was changed")
-                .hint(format!("it has {}: --database", others.join(", "))))
+        Missing::Dump => refused("it was not written by pg_dump"),
+        Missing::Refused(line, refusal) => refused(&format!("line {line}: {refusal}")),
+        Missing::AnyDatabase => {
+            Error::new(Kind::NoBackup, format!("{} has roles only, and no database", path.display()))
+                .hint("take a file that pg_dump has written, or pg_dumpall without --globals-only")
+        }
+        Missing::Database(others) => {
+            let names: Vec<_> = others.iter().map(|name| quoted(name)).collect();
+            Error::new(Kind::NoBackup, format!("{} has no database {database:?}", path.display()))
+                .hint(format!("it has {}: --database", names.join(", ")))
         }
     }
 }
 
-fn check_owners(owners: &BTreeSet<String>, roles: &[String]) -> Result<()> {
-    let missing: Vec<_> = owners.iter().filter(|owner| !roles.contains(&unquoted(owner))).collect();
-    let Some(first) = missing.first() else { return Ok(()) };
-    let names = missing.iter().map(|name| name.as_str()).collect::<Vec<_>>().join(", ");
-    Err(Error::new(Kind::Server, format!("roles that own what is in the dump are not there: {names}"))
-        .state("nothing was changed")
-        .hint(format!("make them first: matrix-postgres-cli -c 'CREATE ROLE {first}'")))
-}
-
-fn format_of(path: &Path, codec: Codec) -> Result<BackupFormat> {
-    let mut start = Vec::new();
-    let content = archive::open_stored(path, codec)?;
-    content.take(256).read_to_end(&mut start).map_err(archive::into_error)?;
-    if start.starts_with(custom::MAGIC) {
-        return Ok(BackupFormat::Custom);
+/// All that are missing are named at once.
+fn check_roles(named: &BTreeSet<String>, existing: &[String]) -> Result<()> {
+    let missing: Vec<_> = named.iter().filter(|role| !existing.contains(role)).collect();
+    if missing.is_empty() {
+        return Ok(());
     }
-    Ok(BackupFormat::Plain)
+    let simple = |role: &str| {
+        role.starts_with(|c: char| c.is_ascii_lowercase() || c == '_')
+            && role.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_')
+    };
+    let written = |role: &&String| if simple(role) { (*role).clone() } else { identifier(role) };
+    let names: Vec<_> = missing.iter().map(written).collect();
+    let message = format!(
+        "roles that own what is in the dump, or have privileges on it, are not there: {}",
+        names.join(", ")
+    );
+    // Those are made by the server, and by a newer one only.
+    let (newer, make): (Vec<_>, Vec<_>) = names.into_iter().partition(|name| name.starts_with("pg_"));
+    let make: Vec<_> = make.iter().map(|name| format!("CREATE ROLE {name}")).collect();
+    let error = Error::new(Kind::Server, message);
+    Err(match newer.is_empty() {
+        true => error.hint(format!("make them first: matrix-postgres-cli -c {}", quoted(&make.join("; ")))),
+        false => error.hint(format!("a newer PostgreSQL has {}: restore it there", newer.join(", "))),
+    })
 }
 
 #[cfg(test)]
@@ -181,23 +267,48 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_role_that_is_missing_is_named() {
-        let owners = ["synapse", "\"we ird\""].map(str::to_owned).into();
-        check_owners(&owners, &["synapse".into(), "we ird".into()]).unwrap();
-        let error = check_owners(&owners, &["synapse".into()]).unwrap_err();
-        assert!(error.hint_text().unwrap().contains("'CREATE ROLE \"we ird\"'"), "{}", error.report());
+    fn all_roles_that_are_missing_are_named() {
+        let roles = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect::<Vec<_>>();
+        let named: BTreeSet<_> =
+            roles(&["synapse", "we ird", "o'brien", "pg_read_all_data"]).into_iter().collect();
+        check_roles(&named, &roles(&["synapse", "we ird", "o'brien", "pg_read_all_data"])).unwrap();
+        let error = check_roles(&named, &roles(&["synapse", "pg_read_all_data"])).unwrap_err();
+        assert_eq!(error.kind(), Kind::Server);
+        assert!(
+            error.hint_text().unwrap().ends_with(r#"-c 'CREATE ROLE "o'\''brien"; CREATE ROLE "we ird"'"#),
+            "{}",
+            error.report()
+        );
+        let error = check_roles(&named, &roles(&["synapse", "we ird", "o'brien"])).unwrap_err();
+        assert!(error.hint_text().unwrap().starts_with("a newer PostgreSQL has"), "{}", error.report());
     }
 
     #[test]
-    fn the_first_bytes_tell_what_it_is() {
+    fn what_a_file_is_does_not_depend_on_its_name() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("x.dump");
-        let kind = |text: &str| {
-            std::fs::write(&path, text).unwrap();
-            format_of(&path, Codec::None)
+        let kind = |bytes: &[u8]| {
+            std::fs::write(&path, bytes).unwrap();
+            look(&path, false)
         };
-        assert_eq!(kind("PGDMP\u{1}").unwrap(), BackupFormat::Custom);
-        assert_eq!(kind("--\n-- PostgreSQL database dump\n--\n").unwrap(), BackupFormat::Plain);
-        assert_eq!(kind("--\n-- PostgreSQL database cluster dump\n--\n").unwrap(), BackupFormat::Plain);
+        let zstd = |bytes: &[u8]| zstd::encode_all(bytes, 1).unwrap();
+        let text = b"--\n-- PostgreSQL database dump\n--\n";
+        assert_eq!(kind(b"PGDMP\x01").unwrap(), (BackupFormat::Custom, Codec::None));
+        assert_eq!(kind(text).unwrap(), (BackupFormat::Plain, Codec::None));
+        assert_eq!(kind(&zstd(text)).unwrap(), (BackupFormat::Plain, Codec::ZSTD));
+        assert_eq!(kind(&zstd(b"PGDMP\x01")).unwrap(), (BackupFormat::Custom, Codec::ZSTD));
+        let error = kind(&zstd(b"\xff\xfe-\0")).unwrap_err();
+        assert!(
+            error.kind() == Kind::File && error.hint_text().unwrap().contains("zstd -dc"),
+            "{}",
+            error.report()
+        );
+        assert_eq!(kind(&zstd(&zstd(text))).unwrap_err().kind(), Kind::File);
+        assert_eq!(kind(b"").unwrap_err().kind(), Kind::Damaged);
+        let error = look(directory.path(), true).unwrap_err();
+        assert!(error.report().contains("is a directory, and no dump"), "{}", error.report());
+        std::fs::write(directory.path().join("toc.dat"), "").unwrap();
+        let error = look(directory.path(), true).unwrap_err();
+        assert!(error.hint_text().unwrap().contains("pg_restore -f"), "{}", error.report());
     }
 }

@@ -158,12 +158,19 @@ const FACTS: &str = "SELECT pg_catalog.json_build_object(
 fn rows(session: &Session<'_>, name: &str, contents: &Contents) -> Result<BTreeMap<String, u64>> {
     let mut tables: Vec<_> = contents.tables.iter().collect();
     tables.sort_by_key(|(_, rows)| Reverse(**rows));
+    let loaded_through: BTreeMap<String, Vec<u32>> = partitioned(session, name, contents)?;
+    let value = |table: &str| match loaded_through.get(table) {
+        None => format!("(SELECT pg_catalog.count(*) FROM ONLY {table})"),
+        // Rows went by way of it into partitions that the dump does not name.
+        Some(named) => format!(
+            "(SELECT pg_catalog.count(*) FROM {table} WHERE tableoid <> ALL (ARRAY[{}]::oid[]))",
+            named.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+        ),
+    };
     let count = |part: usize| {
         let tables = || tables.iter().skip(part).step_by(jobs()).map(|(table, _)| *table);
         let mut counted =
-            each(session, name, tables(), &format!("{TABLES} AND NOT {PLANNING_CALLS}"), |table| {
-                format!("(SELECT pg_catalog.count(*) FROM ONLY {table})")
-            })?;
+            each(session, name, tables(), &format!("{TABLES} AND NOT {PLANNING_CALLS}"), value)?;
         let calling: BTreeMap<String, bool> =
             each(session, name, tables(), &format!("relkind = 'r' AND {PLANNING_CALLS}"), |_| {
                 "true".to_owned()
@@ -207,6 +214,32 @@ fn copied(session: &Session<'_>, database: &str, table: &str) -> Result<u64> {
 
 const SEQUENCES: &str = "relkind = 'S'";
 const TABLES: &str = "relkind IN ('r', 'p', 'f')";
+
+/// The partitioned tables that the dump has rows for (`pg_dump --load-via-partition-root`), and those of their partitions
+/// that it has rows for as well.
+fn partitioned(
+    session: &Session<'_>,
+    database: &str,
+    contents: &Contents,
+) -> Result<BTreeMap<String, Vec<u32>>> {
+    if contents.tables.is_empty() {
+        return Ok(BTreeMap::new());
+    }
+    let names: Vec<_> = contents.tables.keys().map(|name| literal(name)).collect();
+    session.query(
+        database,
+        &format!(
+            "SET jit = off;
+WITH named AS (SELECT name, pg_catalog.to_regclass(name) AS oid FROM pg_catalog.unnest(ARRAY[{}]) AS name)
+SELECT coalesce(pg_catalog.json_object_agg(name, partitions), '{{}}') FROM (
+    SELECT root.name, coalesce(
+        (SELECT pg_catalog.json_agg(tree.relid::bigint) FROM pg_catalog.pg_partition_tree(root.oid) AS tree
+            JOIN named ON named.oid = tree.relid WHERE tree.isleaf), '[]') AS partitions
+    FROM named AS root JOIN pg_catalog.pg_class ON pg_class.oid = root.oid WHERE relkind = 'p') AS roots;",
+            names.join(", ")
+        ),
+    )
+}
 
 /// One value for each relation of this kind that exists, by its name as the dump writes it.
 fn each<'a, T: serde::de::DeserializeOwned>(

@@ -216,6 +216,7 @@ impl Writer<'_> {
             started,
             milliseconds,
             without_rows_of: backup.exclude_table_data.clone(),
+            foreign: None,
             contents,
         })
     }

@@ -18,14 +18,14 @@ impl Globals {
         let mut kept = Vec::new();
         let mut guard = Guard::commands_only();
         guard.feed(text.as_bytes(), &mut kept);
-        if let Some((line, refusal)) = guard.finish() {
+        if let Err((line, refusal)) = guard.finish(&mut kept) {
             return Err(Error::new(Kind::Damaged, format!("the file of roles, line {line}: {refusal}")));
         }
         let (mut lexer, mut statements, mut start) = (Lexer::default(), Vec::new(), 0);
         lexer.feed(&kept, &mut |event, at, _| match event {
             Event::Begin => start = at,
             Event::End => statements.push(String::from_utf8_lossy(&kept[start..at]).into_owned() + "\n"),
-            Event::Command | Event::CommandEnd => {}
+            _ => {}
         });
         if !lexer.is_between_statements() {
             return Err(Error::new(Kind::Damaged, "the file of roles is cut off"));
@@ -104,7 +104,7 @@ fn is_about_a_tablespace(statement: &str) -> bool {
 }
 
 /// A role's name, from how it is written in SQL.
-pub(super) fn unquoted(role: &str) -> String {
+fn unquoted(role: &str) -> String {
     match role.strip_prefix('"').and_then(|role| role.strip_suffix('"')) {
         Some(inner) => inner.replace("\"\"", "\""),
         None => role.to_owned(),

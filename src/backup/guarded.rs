@@ -47,6 +47,11 @@ impl Facts {
     pub(super) fn find(session: &Session<'_>, database: &str) -> Result<Self> {
         session.query(database, FACTS)
     }
+
+    /// Whether what this role owns must not run as superuser. What nobody owns is of whoever makes it.
+    pub(super) fn is_foreign(&self, owner: &str) -> bool {
+        !owner.is_empty() && !self.superusers.contains(owner)
+    }
 }
 
 /// Which entries of a dump are left to whom.
@@ -74,7 +79,7 @@ impl Guarded {
             let table = tables.get(&key(schema, name))?;
             Some((format!("{}.{}", table.schema, table.name), table.owner.clone()))
         });
-        let later = toc.evaluated_later(facts.functions, |owner| !facts.superusers.contains(owner));
+        let later = toc.evaluated_later(facts.functions, |owner| facts.is_foreign(owner));
         let mut names: Vec<_> = rows.values().map(|(name, _)| name.clone()).collect();
         names.extend(later.values().map(|(name, _)| name.clone()));
         names.dedup();

@@ -22,7 +22,6 @@ use crate::postgres::pg_restore::{self, Part, Tablespaces};
 use crate::postgres::{Apart, HELPERS, Session, psql_load, psql_restriction, refusals};
 use crate::report::Progress;
 use crate::runtime::{Child, interrupt};
-use crate::sql::Guard;
 
 /// How much is read at a time.
 pub(super) const PIECE: usize = 512 * 1024;
@@ -112,8 +111,8 @@ pub fn load(
     dump: &DatabaseDump,
     progress: &mut dyn Progress,
 ) -> Result<Vec<Missing>> {
-    let shown = &dump.database.name;
-    let explain = |error| explain(error, shown);
+    let shown = target.shown;
+    let explain = |error| explain(error, shown, dump.foreign.is_some());
     progress.begin(&format!("restoring {shown}"), Some(dump.dump.content_bytes));
     let loaded = match target.in_parts(source, dump, progress)? {
         Some(loaded) => loaded,
@@ -158,6 +157,8 @@ pub struct Target<'a> {
     pub session: &'a Session<'a>,
     /// The empty database.
     pub name: &'a str,
+    /// What it is called in messages.
+    pub shown: &'a str,
     /// Where its tables may lie.
     pub tablespaces: Tablespaces,
     /// A directory for a small file.
@@ -241,7 +242,7 @@ impl<'a> Target<'a> {
         let mut content = source.open(&dump.dump)?.without_content();
         let loaded = match source.manifest.dump_format {
             BackupFormat::Custom => self.custom(&mut content, source, dump, progress),
-            BackupFormat::Plain => self.script(&mut content, &dump.database.name, progress).map(|()| None),
+            BackupFormat::Plain => self.script(&mut content, dump, progress).map(|()| None),
         };
         interrupt::check()?;
         // A damaged dump is damaged, whatever the server says of it.
@@ -314,15 +315,15 @@ impl<'a> Target<'a> {
         }
         if toc.calling_keys().next().is_some() {
             let facts = Facts::find(self.session, self.name)?;
-            let keys = toc.calling_keys().filter(|(_, owner)| !facts.superusers.contains(*owner));
+            let keys = toc.calling_keys().filter(|(_, owner)| facts.is_foreign(owner));
             require_none("are in the keys", keys.map(|(name, _)| name).collect())?;
         }
         let Some((first, last)) = toc.evaluated_definitions() else { return everything() };
         self.start_from_list(Part::ListedDefinitions, &first, 1, self.conninfo(0))?.wait()?;
         let facts = Facts::find(self.session, self.name)?;
-        let mut evaluated = facts.keys;
+        let mut evaluated = facts.keys.clone();
         if !facts.types.is_empty() {
-            evaluated.extend(toc.aggregates(|owner| !facts.superusers.contains(owner)));
+            evaluated.extend(toc.aggregates(|owner| facts.is_foreign(owner)));
         }
         let functions = format!("of the types {} are in the definitions", facts.types.join(", "));
         require_none(&functions, evaluated)?;
@@ -395,7 +396,7 @@ impl<'a> Target<'a> {
             kept.extend_from_slice(piece);
             Ok(())
         })
-        .map_err(|error| explain(error, self.name))
+        .map_err(|error| explain(error, self.name, dump.foreign.is_some()))
     }
 
     /// What is guarded comes last: it may change what belongs to its owner.
@@ -415,19 +416,26 @@ impl<'a> Target<'a> {
     }
 
     /// What belongs to `database` in a dump in SQL.
-    fn script(&self, content: &mut StoredReader, database: &str, progress: &mut dyn Progress) -> Result<()> {
+    fn script(
+        &self,
+        content: &mut StoredReader,
+        dump: &DatabaseDump,
+        progress: &mut dyn Progress,
+    ) -> Result<()> {
         let Session { runtime, major, connection } = self.session;
         let mut command = runtime.command(*major, &psql_load(connection, self.name))?;
         command.stdin(Stdio::piped()).stdout(Stdio::null());
-        let (mut section, mut guard) = (Section::new(database), Guard::default());
-        let (mut restriction, mut part) = (psql_restriction(*runtime, *major)?.into_bytes(), Vec::new());
+        let mut section = Section::new(&dump.database.name);
+        let mut restriction = psql_restriction(*runtime, *major)?.into_bytes();
+        if dump.foreign.is_some() {
+            // What somebody has written in front of it is meant for a session without settings of ours.
+            restriction.extend_from_slice(b"SET search_path = public;\n");
+        }
         let child = Child::spawn(command, "psql with the dump")?;
         feed(child, content, progress, |piece, kept| {
             kept.append(&mut restriction);
-            part.clear();
-            section.feed(piece, &mut part);
-            guard.feed(&part, kept);
-            match guard.refused() {
+            section.feed(piece, kept);
+            match section.refused() {
                 Some((_, refusal)) => {
                     Err(Error::new(Kind::Damaged, format!("the dump is not loaded: {refusal}")))
                 }
@@ -568,13 +576,18 @@ fn require_none(functions: &str, evaluated: Vec<String>) -> Result<()> {
     }
 }
 
-/// Whose fault it is: the machine's, the dump's, or that of what was dumped.
-fn explain(error: Error, database: &str) -> Error {
+/// Whose fault it is: the machine's, the dump's, or that of what was dumped. Of a dump that another tool wrote it is not known
+/// whether any server would take it.
+fn explain(error: Error, database: &str, foreign: bool) -> Error {
     if error.kind() != Kind::Program {
         return error;
     }
     let said = error.report();
-    let kind = refusals::verdict(&said);
+    let (kind, not_taken) = match refusals::verdict(&said) {
+        Kind::NotTaken if foreign => (Kind::Server, true),
+        Kind::Damaged if foreign => (Kind::Server, false),
+        kind => (kind, kind == Kind::NotTaken),
+    };
     let error = error.with_kind(kind).context(format!("database {database:?} could not be restored"));
-    if kind == Kind::NotTaken { error.hint(refusals::remedy(&said)) } else { error }
+    if not_taken { error.hint(refusals::remedy(&said)) } else { error }
 }

@@ -121,6 +121,16 @@ pub struct DatabaseDump {
     pub without_rows_of: Vec<String>,
     /// What was counted when it was read back.
     pub contents: Option<Contents>,
+    /// Of a dump that another tool wrote; no backup has it.
+    #[serde(skip)]
+    pub foreign: Option<Foreign>,
+}
+
+/// What a dump that another tool wrote needs besides.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Foreign {
+    /// What is the superuser's once it is loaded is to be that of the database's owner: the dump gave it to nobody.
+    pub gives_owner: bool,
 }
 
 /// A database that was left out.
@@ -350,6 +360,7 @@ pub(crate) mod tests {
                 started: name.time(),
                 milliseconds: 1500,
                 without_rows_of: vec![],
+                foreign: None,
                 contents: Some(Contents {
                     tables: [("public.events".to_owned(), 12)].into(),
                     ..Contents::default()

@@ -12,6 +12,9 @@
 //! - [`read_back`]: reads a backup whole and compares
 //! - [`retention`], [`prune`]: which ones go, and how
 //! - [`classic`]: a dump that another tool wrote
+//! - `wrapping`: what a file is, by its first bytes
+//! - `ownership`: to whom what nobody is named for belongs
+//! - `encoding`: how names in a dump are understood
 //! - [`restore`]: back into the server, beside what is there
 //! - [`scratch`]: room for what is thrown away
 //! - [`globals`]: the statements that make roles
@@ -31,6 +34,7 @@ pub mod create;
 mod crew;
 mod custom;
 pub mod directory;
+mod encoding;
 pub mod encryption;
 pub mod globals;
 mod guarded;
@@ -39,6 +43,7 @@ mod loader;
 pub mod making;
 pub mod manifest;
 pub mod name;
+mod ownership;
 pub mod plan;
 pub mod prune;
 mod queue;
@@ -51,3 +56,4 @@ pub mod scratch;
 mod section;
 pub mod status;
 pub mod trial;
+mod wrapping;

@@ -163,14 +163,16 @@ impl Counting<'_> {
                     counter.feed(piece);
                     Ok(())
                 })?;
-                let whole = match counter.has_end_marker() {
-                    true => Ok(()),
-                    false => Err(damaged(path, "pg_dump's end marker is missing")),
-                };
-                (content.finish()?, whole)
+                (content.finish()?, Ok(()))
             }
         };
-        let contents = read.and_then(|()| counter.finish().map_err(|reason| damaged(path, &reason)));
+        let contents = read.and_then(|()| match counter.finish() {
+            Ok((_, false)) if self.format == BackupFormat::Plain => {
+                Err(damaged(path, "pg_dump's end marker is missing"))
+            }
+            Ok((contents, _)) => Ok(contents),
+            Err(reason) => Err(damaged(path, &reason)),
+        });
         Ok((stored, contents))
     }
 

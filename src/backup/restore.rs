@@ -16,6 +16,8 @@ use super::load::{self, Authority, Source, Target};
 use super::loader;
 use super::making;
 use super::manifest::{DatabaseDump, Manifest};
+use super::ownership;
+use super::rows::Contents;
 use super::scratch::{Need, Scratch, check_space};
 use crate::config::{BackupFormat, Settings};
 use crate::error::{Error, Kind, Result};
@@ -194,7 +196,11 @@ impl fmt::Display for Plan {
         }
         writeln!(
             f,
-            "  compare its checksums, every table's rows and every sequence with the backup's manifest"
+            "  compare {}",
+            match dump.foreign {
+                Some(_) => "every table's rows and every sequence with what is in the file",
+                None => "its checksums, every table's rows and every sequence with the backup's manifest",
+            }
         )?;
         for sentence in self.left_out() {
             writeln!(f, "  {sentence}")?;
@@ -237,9 +243,9 @@ pub fn carry_out(
     let done = work.restore(&scratch, source, wish.authority, progress).and_then(|missing| {
         let loaded = clock.elapsed();
         progress.begin(&format!("comparing {}", plan.name), None);
-        let rows = work.compare()?;
+        let contents = work.compare()?;
         progress.end();
-        Ok((rows, loaded, missing))
+        Ok((rows_of(&contents), loaded, missing))
     });
     let (rows, loaded, missing) = done.inspect_err(|_| work.clean_up()).map_err(|error| {
         error.state(match &plan.kept {
@@ -257,9 +263,8 @@ pub fn carry_out(
         None => String::new(),
     };
     let mut said = format!(
-        "database {:?} is restored, with {} rows: loaded in {:.1} s, compared in {:.1} s, put in place in {:.1} s{kept}",
+        "database {:?} is restored, with {rows}: loaded in {:.1} s, compared in {:.1} s, put in place in {:.1} s{kept}",
         plan.name,
-        HumanCount(rows),
         loaded.as_secs_f64(),
         compared.as_secs_f64(),
         clock.elapsed().as_secs_f64(),
@@ -392,12 +397,18 @@ impl<'a> Work<'a> {
         let target = Target {
             session: &session,
             name,
+            shown: &self.plan.name,
             tablespaces: Tablespaces::AsDumped,
             scratch,
             authority,
             without: &self.plan.apart,
         };
         let missing = load::load(&target, source, dump, progress)?;
+        if dump.foreign.is_some_and(|foreign| foreign.gives_owner) {
+            session.execute(name, &ownership::give(&dump.database.owner)).map_err(|error| {
+                error.context(format!("could not give what is in it to {:?}", dump.database.owner))
+            })?;
+        }
         interrupt::check()?;
         progress.begin(&format!("gathering statistics of {}", self.plan.name), None);
         let mut command =
@@ -419,6 +430,7 @@ impl<'a> Work<'a> {
         let target = Target {
             session: &session,
             name,
+            shown: name,
             tablespaces: Tablespaces::AsDumped,
             scratch,
             // Only what extensions of the superuser's own have made.
@@ -428,7 +440,7 @@ impl<'a> Work<'a> {
         target.bring_apart(source, dump, &apart)
     }
 
-    fn compare(&self) -> Result<u64> {
+    fn compare(&self) -> Result<Contents> {
         let Plan { dump, unfinished: name, .. } = self.plan;
         let Some(contents) = &dump.contents else {
             return Err(Error::new(
@@ -445,12 +457,12 @@ impl<'a> Work<'a> {
             contents.tables.retain(|name, _| !apart.has(name));
             contents.sequences.retain(|name, _| !apart.has(name));
         }
-        let contents = &contents;
         let database = self.ours();
-        let expected = Expected { database: Some(&database), contents, extensions: &extensions };
+        let expected = Expected { database: Some(&database), contents: &contents, extensions: &extensions };
         let found = differences(&session, name, &expected)?;
         if !found.is_empty() {
-            let message = format!("the restored database is not what was backed up: {}", found.join("; "));
+            let what = if dump.foreign.is_some() { "what is in the file" } else { "what was backed up" };
+            let message = format!("the restored database is not {what}: {}", found.join("; "));
             return Err(Error::new(Kind::Damaged, message));
         }
         // A one-time key that is used twice breaks encrypted conversations (Synapse's documentation, "Backups").
@@ -459,7 +471,7 @@ impl<'a> Work<'a> {
             format!("ALTER DATABASE {} OWNER TO {};\n", identifier(name), identifier(&dump.database.owner));
         let dress = making::dress(name, &dump.database, &dump.properties);
         session.execute(HOME, &(owner + &dress + &closed(name)))?;
-        Ok(contents.rows())
+        Ok(contents)
     }
 
     /// Both renames are one transaction: after a kill at any instant the name belongs to the old database or to
@@ -541,6 +553,17 @@ impl<'a> Work<'a> {
         if let Err(error) = self.session().execute(HOME, &statement) {
             log::warn!("could not drop the unfinished {:?}: {}", self.plan.unfinished, error.report());
         }
+    }
+}
+
+/// How many rows there are, as far as they were counted.
+fn rows_of(contents: &Contents) -> String {
+    let counted = HumanCount(contents.rows());
+    match (contents.not_counted, contents.tables.is_empty()) {
+        (0, _) => format!("{counted} rows"),
+        (_, true) => "rows that were not counted".to_owned(),
+        (1, false) => format!("{counted} rows and those of 1 statement that were not counted"),
+        (others, false) => format!("{counted} rows and those of {others} statements that were not counted"),
     }
 }
 

@@ -186,6 +186,7 @@ fn hold(
         let target = Target {
             session: &session,
             name: &name,
+            shown: &dump.database.name,
             tablespaces: Tablespaces::Default,
             scratch,
             authority: Authority::Superuser,

@@ -183,6 +183,15 @@ pub fn properties(session: &Session<'_>, database: &str) -> Result<Properties> {
     )
 }
 
+/// All roles, those that PostgreSQL makes itself among them.
+///
+/// # Errors
+/// [`crate::Kind::Server`].
+pub fn all_roles(session: &Session<'_>) -> Result<Vec<String>> {
+    session
+        .query("postgres", "SELECT pg_catalog.json_agg(rolname ORDER BY rolname) FROM pg_catalog.pg_roles;")
+}
+
 /// The names of all roles but the server's own.
 ///
 /// # Errors

@@ -27,8 +27,8 @@ pub mod vacuumdb;
 mod version;
 
 pub use catalog::{
-    Closed, Database, Grant, PLANNING_CALLS, Properties, ServerFacts, Setting, closed_databases, databases,
-    properties, roles, server_facts,
+    Closed, Database, Grant, PLANNING_CALLS, Properties, ServerFacts, Setting, all_roles, closed_databases,
+    databases, properties, roles, server_facts,
 };
 pub use connection::{Connection, HELPERS, HOME, STANDBY};
 pub use data_directory::{Contents, DataDirectory, Postmaster, is_whole, system_identifier};

@@ -5,13 +5,11 @@
 
 use std::fmt;
 
-use super::lexer::{Event, Lexer};
+use super::script::{Item, Script, Visitor};
+use super::tokens::{Token, tokens};
 
 /// Of a command no more than its name is told.
 const LONGEST_NAME: usize = 16;
-
-/// More of a command is not needed to understand it.
-const LONGEST_COMMAND: usize = 256;
 
 /// Why a script is not loaded.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,6 +18,8 @@ pub enum Refusal {
     Command(String),
     /// It has a statement of this kind, such as `DROP DATABASE`.
     Statement(String),
+    /// It goes on behind the end of the dump.
+    Behind,
     /// Its encoding is one in which a backslash may be part of a character.
     Encoding,
 }
@@ -31,6 +31,7 @@ impl fmt::Display for Refusal {
             Self::Statement(kind) => {
                 write!(f, "it has a statement {kind}, which is not for a restore of one database")
             }
+            Self::Behind => write!(f, "there are statements behind the end of the dump"),
             Self::Encoding => {
                 write!(f, "its encoding is for clients only; pg_dump --encoding=UTF8 writes another")
             }
@@ -45,94 +46,188 @@ const CLIENT_ONLY: [&str; 8] =
 /// Fed with a script; hands on what is not psql's own.
 #[derive(Debug, Default)]
 pub struct Guard {
-    lexer: Lexer,
+    script: Script,
+    judge: Judge,
+}
+
+#[derive(Debug, Default)]
+struct Judge {
     /// Statements may be of any kind.
     commands_only: bool,
-    /// What was seen of the command that we are in.
-    command: Option<Vec<u8>>,
-    /// The first line of a script is the first.
-    line: usize,
+    /// Whether what comes is handed on.
+    keeps: bool,
+    /// What was left out last has left a line end.
+    left_out: bool,
+    kept: Vec<u8>,
+    /// How many line ends there have been.
+    lines: usize,
     refused: Option<(usize, Refusal)>,
 }
 
 impl Guard {
     /// One that minds only commands of psql's.
     pub fn commands_only() -> Self {
-        Self { commands_only: true, ..Self::default() }
+        Self { judge: Judge { commands_only: true, ..Judge::default() }, ..Self::default() }
     }
 
     /// Takes the next piece, and appends to `kept` what a server gets of it: all but `\restrict` and `\unrestrict`, by which
-    /// pg_dump protects those who load its scripts without us.
+    /// pg_dump protects those who load its scripts without us. A statement that is open is not handed on yet.
     pub fn feed(&mut self, piece: &[u8], kept: &mut Vec<u8>) {
-        let Self { lexer, commands_only, command, line, refused } = self;
-        let mut start = 0;
-        let mut note = |found: Option<Refusal>, line: usize, at: usize| {
-            if let (Some(found), None) = (found, &refused) {
-                *refused = Some((line + memchr::memchr_iter(b'\n', &piece[..at]).count() + 1, found));
+        self.script.feed(piece, &mut self.judge);
+        kept.append(&mut self.judge.kept);
+    }
+
+    /// What is left; or why the script must not be loaded, and in which line.
+    ///
+    /// # Errors
+    /// The first reason.
+    pub fn finish(mut self, kept: &mut Vec<u8>) -> Result<(), (usize, Refusal)> {
+        self.script.finish(&mut self.judge);
+        kept.append(&mut self.judge.kept);
+        self.judge.refused.map_or(Ok(()), Err)
+    }
+}
+
+impl Visitor for Judge {
+    fn item(&mut self, item: Item<'_>) {
+        let (refusal, keeps, bytes) = match item {
+            Item::Comment(_) | Item::Data => (None, true, &b""[..]),
+            Item::Command(text) => (refused_command(text), false, text),
+            Item::Statement { text, .. } if self.commands_only => (None, true, text),
+            Item::Statement { text, words, .. } => {
+                (refused_statement(words, &tokens(&String::from_utf8_lossy(beginning(text)))), true, text)
             }
+            Item::End(_) | Item::Rows(_) => return,
         };
-        lexer.feed(piece, &mut |event, at, lexer| match event {
-            Event::Begin => {}
-            Event::End if *commands_only => {}
-            Event::End => note(statement(lexer.words(), &piece[start.min(at)..at]), *line, at - 1),
-            Event::Command => {
-                kept.extend_from_slice(&piece[start..at]);
-                start = at;
-                *command = Some(Vec::new());
-            }
-            Event::CommandEnd => {
-                let mut text = command.take().unwrap_or_default();
-                append(&mut text, &piece[start..at]);
-                start = at;
-                note(refused_command(&text), *line, at - 1);
-            }
-        });
-        match command {
-            Some(text) => append(text, &piece[start..]),
-            None => kept.extend_from_slice(&piece[start..]),
+        self.keeps = keeps;
+        if let (Some(refusal), None) = (refusal, &self.refused) {
+            let inside = memchr::memchr_iter(b'\n', bytes.trim_ascii_end()).count();
+            self.refused = Some((self.lines + inside + 1, refusal));
         }
-        *line += memchr::memchr_iter(b'\n', piece).count();
     }
 
-    /// What must not be loaded, and in which line.
-    pub fn refused(&self) -> Option<&(usize, Refusal)> {
-        self.refused.as_ref()
-    }
-
-    /// Why the script must not be loaded, if so; a command without a line end is one, too.
-    pub fn finish(self) -> Option<(usize, Refusal)> {
-        let open =
-            self.command.and_then(|text| refused_command(&text)).map(|refusal| (self.line + 1, refusal));
-        self.refused.or(open)
+    fn bytes(&mut self, bytes: &[u8]) {
+        self.lines += memchr::memchr_iter(b'\n', bytes).count();
+        if self.keeps {
+            self.kept.extend_from_slice(bytes);
+            self.left_out = false;
+        } else if !self.left_out && memchr::memchr(b'\n', bytes).is_some() {
+            // What follows was not on the line of what came before: the rows of a COPY must not be.
+            self.kept.push(b'\n');
+            self.left_out = true;
+        }
     }
 }
 
-fn append(text: &mut Vec<u8>, piece: &[u8]) {
-    let room = LONGEST_COMMAND.saturating_sub(text.len());
-    text.extend_from_slice(&piece[..piece.len().min(room)]);
+/// More of a statement is not needed to know what it is about.
+const LONGEST_UNDERSTOOD: usize = 16 * 1024;
+
+/// So much of a statement as is needed to know what it is about.
+pub fn beginning(text: &[u8]) -> &[u8] {
+    &text[..text.len().min(LONGEST_UNDERSTOOD)]
 }
 
-fn statement(words: &[String], text: &[u8]) -> Option<Refusal> {
+/// What is shared by all databases.
+const SHARED: [&str; 7] = ["database", "role", "user", "group", "tablespace", "parameter", "system"];
+
+/// What a statement says of databases, roles and the like: `DROP DATABASE`, `GRANT … ON DATABASE`, `GRANT …` of a role.
+pub fn about_shared(tokens: &[Token]) -> Option<String> {
+    let word = |number: usize| {
+        tokens.get(number).map_or("", |token| match token {
+            Token::Word(word) => word.as_str(),
+            _ => "",
+        })
+    };
+    let shared = |number: usize| SHARED.contains(&word(number)).then(|| word(number));
+    let on = tokens.iter().position(|token| token.is("on"));
+    let (verb, found) = match word(0) {
+        verb @ ("create" | "alter" | "drop") if word(2) != "mapping" => {
+            (verb, shared(1).map(|kind| format!(" {kind}")))
+        }
+        verb @ "comment" => (verb, shared(2).map(|kind| format!(" on {kind}"))),
+        verb @ ("grant" | "revoke" | "security") => {
+            let found = match on {
+                Some(on) => shared(on + 1).map(|kind| format!(" on {kind}")),
+                None => Some(" of a role".to_owned()),
+            };
+            (verb, found)
+        }
+        verb @ "update" => {
+            let names = tokens.iter().skip(1).take_while(|token| !token.is("set"));
+            let is_shared =
+                names.filter_map(Token::name).any(|name| name == "pg_database" || name == "pg_authid");
+            (verb, is_shared.then(|| " of the catalog".to_owned()))
+        }
+        verb => (verb, None),
+    };
+    found.map(|found| format!("{verb}{found}").to_ascii_uppercase())
+}
+
+/// Why a statement is not carried out; its first words, as [`super::Lexer::words`], and its tokens.
+pub fn refused_statement(words: &[String], tokens: &[Token]) -> Option<Refusal> {
     let word = |number: usize| words.get(number).map_or("", String::as_str);
-    let kind = || Some(Refusal::Statement(format!("{} {}", word(0), word(1))));
+    if let Some(kind) = about_shared(tokens) {
+        return Some(Refusal::Statement(kind));
+    }
+    // In a long comment in front of it.
+    if let ("CREATE" | "ALTER" | "DROP", "DATABASE" | "ROLE" | "TABLESPACE" | "SYSTEM") = (word(0), word(1)) {
+        return Some(Refusal::Statement(format!("{} {}", word(0), word(1))));
+    }
+    // Where a string ends depends on this setting, and must be where the lexer takes it to end.
+    let of_strings = |token: &Token| match token {
+        Token::Word(name) | Token::Name(name) | Token::Text(name) => name == "standard_conforming_strings",
+        Token::Other(_) => false,
+    };
     match (word(0), word(1)) {
-        ("CREATE" | "ALTER" | "DROP", "DATABASE" | "ROLE" | "USER" | "GROUP" | "TABLESPACE")
-            if word(2) != "MAPPING" =>
-        {
-            kind()
+        ("ROLLBACK" | "ABORT" | "DISCARD", _) => return Some(Refusal::Statement(word(0).to_owned())),
+        // They reach what is shared.
+        ("DROP" | "REASSIGN", "OWNED") => {
+            return Some(Refusal::Statement(format!("{} OWNED", word(0))));
         }
-        ("ALTER", "SYSTEM") => kind(),
-        ("SET", "CLIENT_ENCODING") => {
-            let text = String::from_utf8_lossy(text).to_ascii_uppercase();
-            let client_only = CLIENT_ONLY.iter().any(|name| text.contains(&format!("'{name}'")));
+        ("RESET", "ALL") => return Some(Refusal::Statement("RESET ALL".to_owned())),
+        ("SELECT" | "RESET", _) if tokens.iter().any(of_strings) => {
+            return Some(Refusal::Statement(format!("{} standard_conforming_strings", word(0))));
+        }
+        ("SET", _) => {}
+        _ => return None,
+    }
+    match tokens.iter().filter_map(Token::name).nth(1) {
+        Some("client_encoding" | "names") => {
+            let client_only = tokens.iter().any(|token| match token {
+                Token::Word(text) | Token::Text(text) | Token::Name(text) => {
+                    CLIENT_ONLY.contains(&text.to_ascii_uppercase().as_str())
+                }
+                Token::Other(_) => false,
+            });
             client_only.then_some(Refusal::Encoding)
         }
+        Some(_) if is_plain_setting_of_strings(words) => None,
+        Some(_) => tokens
+            .iter()
+            .any(of_strings)
+            .then(|| Refusal::Statement("SET standard_conforming_strings".to_owned())),
         _ => None,
     }
 }
 
-fn refused_command(text: &[u8]) -> Option<Refusal> {
-    let text = String::from_utf8_lossy(text);
+/// `SET standard_conforming_strings = on`, as pg_dump writes it, and as the lexer understands it.
+pub fn is_plain_setting_of_strings(words: &[String]) -> bool {
+    match words {
+        [set, name, value] => {
+            set == "SET" && name == "STANDARD_CONFORMING_STRINGS" && (value == "ON" || value == "OFF")
+        }
+        _ => false,
+    }
+}
+
+/// The words of a command of psql's.
+pub fn command(text: &[u8]) -> String {
+    String::from_utf8_lossy(text).trim().to_owned()
+}
+
+/// Why a command is not left out; nothing, if it is pg_dump's own protection.
+pub fn refused_command(text: &[u8]) -> Option<Refusal> {
+    let text = command(text);
     let mut words = text.split_whitespace();
     let (name, key) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
     let is_key =
@@ -155,17 +250,24 @@ mod tests {
         for piece in text.as_bytes().chunks(size) {
             guard.feed(piece, &mut kept);
         }
-        (String::from_utf8(kept).unwrap(), guard.finish())
+        let refused = guard.finish(&mut kept).err();
+        (String::from_utf8(kept).unwrap(), refused)
     }
 
     #[test]
     fn what_pg_dump_writes_passes_but_for_its_own_protection() {
-        let text = "\\restrict aB3\n\nSET client_encoding = 'UTF8';\nCOPY public.t (a) FROM stdin;\n\\N\n\\.\n\nCREATE USER MAPPING FOR a SERVER b;\n\\unrestrict aB3\n";
+        let text = "\\restrict aB3\n\nSET client_encoding = 'UTF8';\nSET standard_conforming_strings = on;\nGRANT SELECT ON TABLE public.t TO a;\nCOPY public.t (a) FROM stdin;\n\\N\n\\.\n\nCREATE USER MAPPING FOR a SERVER b;\n\\unrestrict aB3\n";
         for size in [1, 7, 1000] {
             let (kept, refused) = guard(text, size);
             assert_eq!(refused, None);
-            assert_eq!(kept, text.replace("\\restrict aB3\n", "").replace("\\unrestrict aB3\n", ""));
+            assert_eq!(kept, text.replace("\\restrict aB3\n", "\n").replace("\n\\unrestrict aB3\n", "\n"));
         }
+    }
+
+    #[test]
+    fn what_is_left_out_moves_nothing_to_another_line() {
+        let text = "COPY t FROM stdin; \\restrict k\nDROP DATABASE live;\n\\.\n";
+        assert_eq!(guard(text, 5), ("COPY t FROM stdin;\nDROP DATABASE live;\n\\.\n".to_owned(), None));
     }
 
     #[test]
@@ -181,12 +283,31 @@ mod tests {
             ("CREATE ROLE x PASSWORD 'secret';", 1, Refusal::Statement("CREATE ROLE".into())),
             ("ALTER SYSTEM SET a = b;", 1, Refusal::Statement("ALTER SYSTEM".into())),
             ("SET client_encoding = 'sjis';", 1, Refusal::Encoding),
+            ("SET NAMES 'gbk';", 1, Refusal::Encoding),
+            // psql carries out what is left at the end.
+            ("SELECT 1;\nDROP DATABASE live", 2, Refusal::Statement("DROP DATABASE".into())),
+            ("GRANT postgres TO thief;", 1, Refusal::Statement("GRANT OF A ROLE".into())),
+            ("REVOKE ALL ON DATABASE live FROM PUBLIC;", 1, Refusal::Statement("REVOKE ON DATABASE".into())),
+            ("COMMENT ON ROLE x IS 'y';", 1, Refusal::Statement("COMMENT ON ROLE".into())),
+            (
+                "UPDATE pg_catalog.pg_database SET datistemplate = false;",
+                1,
+                Refusal::Statement("UPDATE OF THE CATALOG".into()),
+            ),
+            ("REASSIGN OWNED BY a TO b;", 1, Refusal::Statement("REASSIGN OWNED".into())),
+            ("BEGIN;ROLLBACK;", 1, Refusal::Statement("ROLLBACK".into())),
+            (
+                "SELECT set_config('standard_conforming_strings', 'off', false);",
+                1,
+                Refusal::Statement("SELECT standard_conforming_strings".into()),
+            ),
+            (
+                "SET standard_conforming_strings TO 'off'; SELECT 'a\\''; DROP DATABASE live; --'",
+                1,
+                Refusal::Statement("SET standard_conforming_strings".into()),
+            ),
         ] {
             for size in [1, 1000] {
-                // Words of an encoding are looked for in one piece only; dumps are fed in large ones.
-                if refusal == Refusal::Encoding && size == 1 {
-                    continue;
-                }
                 assert_eq!(guard(text, size).1, Some((line, refusal.clone())), "{text:?}, {size}");
             }
         }

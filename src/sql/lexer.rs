@@ -22,12 +22,21 @@ pub enum Event {
     Command,
     /// The byte after the line with the command.
     CommandEnd,
+    /// A comment to the line's end that stands between statements; the second dash.
+    Comment,
+    /// The byte after its line.
+    CommentEnd,
+    /// The first row of `COPY … FROM stdin`.
+    Rows,
+    /// The byte after the line that ends them; [`Lexer::rows`] is their number.
+    RowsEnd,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum State {
     Plain,
-    LineComment,
+    /// Whether it stands between statements.
+    LineComment(bool),
     /// How deep it is nested, and the byte before.
     BlockComment(usize, u8),
     /// Whether a backslash escapes, and whether the next byte is escaped.
@@ -43,6 +52,18 @@ enum State {
     Command,
     /// The start of the line, of which no more is needed than tells it from the end.
     Copy(Vec<u8>),
+}
+
+/// The rows that an INSERT names.
+#[derive(Debug, Clone, Copy, Default)]
+struct Values {
+    /// The word that is followed by them was seen last.
+    follow: bool,
+    /// The last word was DEFAULT.
+    default: bool,
+    rows: u64,
+    /// What it says besides may add rows, or keep some out.
+    more: bool,
 }
 
 /// Fed with a script from its beginning.
@@ -64,6 +85,9 @@ pub struct Lexer {
     is_from_stdin: bool,
     /// The rows of a COPY begin with the next line.
     rows_follow: bool,
+    rows: u64,
+    /// Of an INSERT.
+    values: Values,
     /// A string that may go on after a line end: whether backslashes escape in it, and whether there was a line end.
     may_go_on: Option<(bool, bool)>,
     standard_strings: bool,
@@ -82,6 +106,8 @@ impl Default for Lexer {
             is_from: false,
             is_from_stdin: false,
             rows_follow: false,
+            rows: 0,
+            values: Values::default(),
             may_go_on: None,
             standard_strings: true,
         }
@@ -96,7 +122,28 @@ impl Lexer {
 
     /// Whether nothing is open: no statement, comment, quote, and no rows.
     pub fn is_between_statements(&self) -> bool {
-        !self.is_statement && !self.rows_follow && matches!(self.state, State::Plain | State::LineComment)
+        !self.is_statement && !self.rows_follow && matches!(self.state, State::Plain | State::LineComment(_))
+    }
+
+    /// Whether a statement has begun, and has not ended.
+    pub fn is_in_statement(&self) -> bool {
+        self.is_statement
+    }
+
+    /// Whether the next line is a row, or the end of rows.
+    pub fn is_in_rows(&self) -> bool {
+        matches!(self.state, State::Copy(_))
+    }
+
+    /// How many rows there have been since the last COPY.
+    pub fn rows(&self) -> u64 {
+        self.rows
+    }
+
+    /// How many rows the INSERT names that has just ended, if it says nothing but that.
+    pub fn values(&self) -> Option<u64> {
+        let Values { rows, more, .. } = self.values;
+        (self.words.first().is_some_and(|word| word == "INSERT") && rows > 0 && !more).then_some(rows)
     }
 
     /// Takes the next piece, and tells what is in it.
@@ -109,12 +156,16 @@ impl Lexer {
                     self.plain(piece[at], at, event);
                     at += 1;
                 }
-                State::LineComment => match memchr(b'\n', rest) {
+                State::LineComment(between) => match memchr(b'\n', rest) {
                     // It is white space outside.
                     Some(end) => {
+                        let between = *between;
                         self.state = State::Plain;
                         self.previous = 0;
                         at += end;
+                        if between {
+                            event(Event::CommentEnd, at + 1, self);
+                        }
                     }
                     None => return,
                 },
@@ -160,13 +211,18 @@ impl Lexer {
                     Some(end) => {
                         at += end + 1;
                         self.state = State::Plain;
-                        self.begin_rows();
                         event(Event::CommandEnd, at, self);
+                        self.begin_rows(at, event);
                     }
                     None => return,
                 },
                 State::Copy(_) => match self.row(piece, at) {
-                    Some(next) => at = next,
+                    Some(next) => {
+                        at = next;
+                        if !self.is_in_rows() {
+                            event(Event::RowsEnd, at, self);
+                        }
+                    }
                     None => return,
                 },
             }
@@ -225,9 +281,12 @@ impl Lexer {
         let next = at + end? + 1;
         let is_end = start == br"\." || start == b"\\.\r";
         start.clear();
-        if is_end {
-            self.state = State::Plain;
-            self.previous = 0;
+        match is_end {
+            true => {
+                self.state = State::Plain;
+                self.previous = 0;
+            }
+            false => self.rows += 1,
         }
         Some(next)
     }
@@ -255,8 +314,13 @@ impl Lexer {
         }
         let word = self.end_word();
         match byte {
-            b'\n' => self.begin_rows(),
-            b'-' if previous == b'-' => self.state = State::LineComment,
+            b'\n' => self.begin_rows(at + 1, event),
+            b'-' if previous == b'-' => {
+                self.state = State::LineComment(!self.is_statement);
+                if !self.is_statement {
+                    event(Event::Comment, at, self);
+                }
+            }
             b'*' if previous == b'/' => self.state = State::BlockComment(1, 0),
             // White space; and what begins a comment, or is part of an operator, which follows something else.
             b' ' | b'\t' | b'\r' | 0x0b | 0x0c | b'-' | b'/' => {}
@@ -274,7 +338,10 @@ impl Lexer {
                     }
                     b'"' => self.state = State::Identifier,
                     b'$' => self.state = State::DollarOpening(vec![b'$']),
-                    b'(' => self.parentheses += 1,
+                    b'(' => {
+                        self.values.rows += u64::from(self.parentheses == 0 && self.values.follow);
+                        self.parentheses += 1;
+                    }
                     b')' => self.parentheses = self.parentheses.saturating_sub(1),
                     _ => {}
                 }
@@ -285,6 +352,7 @@ impl Lexer {
     fn begin(&mut self, at: usize, event: &mut impl FnMut(Event, usize, &Self)) {
         if !std::mem::replace(&mut self.is_statement, true) {
             self.words.clear();
+            self.values = Values::default();
             event(Event::Begin, at, self);
         }
     }
@@ -302,9 +370,11 @@ impl Lexer {
     }
 
     /// Those of a COPY begin with the line after its semicolon.
-    fn begin_rows(&mut self) {
+    fn begin_rows(&mut self, at: usize, event: &mut impl FnMut(Event, usize, &Self)) {
         if std::mem::take(&mut self.rows_follow) {
             self.state = State::Copy(Vec::new());
+            self.rows = 0;
+            event(Event::Rows, at, self);
         }
     }
 
@@ -312,6 +382,19 @@ impl Lexer {
         let word = std::mem::take(&mut self.word);
         if word.is_empty() {
             return word;
+        }
+        if self.parentheses == 0 {
+            let Values { follow, default, rows, more } = &mut self.values;
+            match word.as_str() {
+                // One row, of defaults.
+                "VALUES" if *default => *rows += 1,
+                "VALUES" => *follow = true,
+                _ => {
+                    *more |= *follow || matches!(word.as_str(), "ON" | "SELECT" | "TABLE" | "WITH" | "UNION");
+                    *follow = false;
+                }
+            }
+            *default = word == "DEFAULT";
         }
         self.is_from_stdin |= self.is_from && word == "STDIN";
         self.is_from = word == "FROM";
@@ -352,6 +435,7 @@ mod tests {
             lexer.feed(piece, &mut |event, at, _| match event {
                 Event::Begin | Event::Command => start = offset + at,
                 Event::End | Event::CommandEnd => found.push(text[start..offset + at].trim_end().to_owned()),
+                _ => {}
             });
             offset += piece.len();
         }
@@ -425,6 +509,32 @@ mod tests {
             }
         });
         assert_eq!(words, ["CREATE", "DATABASE", "OWNER", "C"]);
+    }
+
+    #[test]
+    fn rows_are_counted_wherever_they_are() {
+        let counted = |text: &str| {
+            let (mut lexer, mut found) = (Lexer::default(), Vec::new());
+            lexer.feed(text.as_bytes(), &mut |event, _, lexer| match event {
+                Event::End => found.push(lexer.values()),
+                Event::RowsEnd => found.push(Some(lexer.rows())),
+                _ => {}
+            });
+            found
+        };
+        assert_eq!(counted("COPY t FROM stdin;\na\n\n\\N\n\\.\n"), [None, Some(3)]);
+        for (text, rows) in [
+            ("INSERT INTO t (a, b) VALUES (1, f(2)), ('(', (3)), (4, 5);", Some(3)),
+            ("insert into t overriding system value values\n\t(1),\n\t(2);", Some(2)),
+            ("INSERT INTO t DEFAULT VALUES;", Some(1)),
+            ("INSERT INTO t VALUES (1) ON CONFLICT DO NOTHING;", None),
+            ("INSERT INTO t SELECT 1;", None),
+            ("INSERT INTO t VALUES (1) RETURNING (a);", None),
+            ("SELECT * FROM (VALUES (1)) AS v;", None),
+            ("VALUES (1);", None),
+        ] {
+            assert_eq!(counted(text), [rows], "{text}");
+        }
     }
 
     #[test]

@@ -1,10 +1,16 @@
 //! SQL that others wrote, taken apart as psql does it, and never by lines or by counting quotes.
 //!
 //! - [`lexer`]: where statements begin and end, and what is no statement
+//! - [`script`]: a whole script, part by part
+//! - [`tokens`]: one statement, and which roles it is about
 //! - [`guard`]: what may reach a server of a script that somebody else wrote
 
 pub mod guard;
 pub mod lexer;
+pub mod script;
+pub mod tokens;
 
 pub use guard::{Guard, Refusal};
 pub use lexer::{Event, Lexer};
+pub use script::{Item, Script, Visitor};
+pub use tokens::{Token, tokens};

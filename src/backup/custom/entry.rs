@@ -15,6 +15,14 @@ use crate::error::Result;
 pub(super) const NOWHERE: u8 = 1;
 pub(super) const SOMEWHERE: u8 = 2;
 
+/// Entries that name roles in their definitions.
+const PRIVILEGES: [&[u8]; 4] = [b"ACL", b"DEFAULT ACL", b"POLICY", b"USER MAPPING"];
+
+fn put_text(bytes: &mut Vec<u8>, text: &[u8], int: usize) {
+    put_int(bytes, i32::try_from(text.len()).unwrap_or(i32::MAX), int);
+    bytes.extend_from_slice(text);
+}
+
 #[derive(Debug)]
 pub(super) struct Entry {
     pub(super) id: i32,
@@ -24,6 +32,7 @@ pub(super) struct Entry {
     pub(super) description: Vec<u8>,
     /// Schema and name.
     pub(super) name: (Option<Vec<u8>>, Vec<u8>),
+    /// Empty where it says of nobody that he owns it: it is then of whoever makes it.
     pub(super) owner: String,
     /// It makes the server look at all rows that are there.
     pub(super) validates: bool,
@@ -35,6 +44,8 @@ pub(super) struct Entry {
     pub(super) copy: Option<Vec<u8>>,
     /// The table, as it is quoted in SQL, if the rows are of one that the dump makes.
     pub(super) own: Option<String>,
+    /// What it says of privileges.
+    pub(super) privileges: Option<Vec<u8>>,
     /// What is in its columns, if its rows are sent in binary.
     pub(super) columns: Option<Columns>,
     pub(super) after: Vec<u8>,
@@ -124,8 +135,15 @@ impl<R: Read> Recorder<R> {
         let tag = self.text()?.unwrap_or_default();
         let description = self.text()?.unwrap_or_default();
         let section = self.int()?;
+        let start = self.record.len();
         let definition = self.text()?.unwrap_or_default();
-        self.text()?; // and how to drop it
+        // Every database has one: pg_dump says this of it unless it was asked for this schema.
+        if description == b"SCHEMA" && tag == b"public" && definition.starts_with(b"CREATE SCHEMA ") {
+            self.record.truncate(start);
+            put_text(&mut self.record, b"-- *not* creating schema, since initdb creates it\n", self.int);
+        }
+        let privileges = PRIVILEGES.contains(&&description[..]).then(|| definition.clone());
+        self.text()?; // how to drop it
         let before = self.take();
         let copy = self.text()?;
         self.take();
@@ -165,6 +183,7 @@ impl<R: Read> Recorder<R> {
             before,
             copy,
             own: None,
+            privileges,
             columns: None,
             after: self.take(),
         })

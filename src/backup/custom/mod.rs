@@ -23,7 +23,7 @@ use std::io::{self, Read};
 
 pub(super) use body::{Body, Rows, Size};
 pub(super) use borders::EntryBorders;
-pub(super) use toc::{Key, MAGIC, Toc};
+pub(super) use toc::{Key, Toc};
 
 use crate::error::{Error, Kind, Result};
 

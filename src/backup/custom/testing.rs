@@ -52,6 +52,8 @@ pub(super) fn dump(version: u8, entries: &[Made<'_>]) -> Vec<u8> {
         put_int(&mut bytes, section, 4);
         let definition = match *description {
             "ENCODING" => "SET client_encoding = 'UTF8';\n",
+            "SCHEMA" => "CREATE SCHEMA public;\n",
+            "ACL" => "REVOKE ALL ON TABLE t FROM PUBLIC;\nGRANT SELECT ON TABLE t TO gone, \"Gone 2\";\n",
             _ => "DEFINITION",
         };
         text(&mut bytes, Some(definition));

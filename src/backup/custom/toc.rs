@@ -11,6 +11,7 @@ use super::entry::{Entry, Recorder, bare};
 use super::put_int;
 use crate::backup::rows::copied_table;
 use crate::error::{Error, Kind, Result};
+use crate::sql::{Event, Lexer, tokens};
 
 /// The first bytes of every dump in this format.
 pub(in crate::backup) const MAGIC: &[u8] = b"PGDMP";
@@ -145,6 +146,32 @@ impl Toc {
     /// Whether an entry was taken out.
     pub(in crate::backup) fn is_apart(&self, id: i32) -> bool {
         self.apart.contains(&id)
+    }
+
+    /// The roles that own something in it or have privileges on it, and those that own something.
+    pub(in crate::backup) fn roles(&self) -> (BTreeSet<String>, BTreeSet<String>) {
+        // Those of the database as a whole are not restored.
+        let of_database = |entry: &&Entry| {
+            entry.description.starts_with(b"DATABASE") || entry.name.1.starts_with(b"DATABASE ")
+        };
+        let entries = || self.entries().iter().filter(|entry| !of_database(entry));
+        let owners: BTreeSet<_> =
+            entries().filter(|entry| !entry.owner.is_empty()).map(|entry| entry.owner.clone()).collect();
+        let mut roles = owners.clone();
+        for privileges in entries().filter_map(|entry| entry.privileges.as_ref()) {
+            let (mut lexer, mut start) = (Lexer::default(), 0);
+            lexer.feed(privileges, &mut |event, at, _| match event {
+                Event::Begin => start = at,
+                Event::End => {
+                    let statement = String::from_utf8_lossy(&privileges[start..at]);
+                    roles.extend(crate::sql::tokens::roles(&tokens(&statement)));
+                }
+                _ => {}
+            });
+        }
+        // Names in other encodings are not understood.
+        roles.retain(|role| !role.contains('\u{fffd}'));
+        (roles, owners)
     }
 
     /// Lets rows be sent in binary where that is possible. `tables` are those of the database that has been made by the
@@ -386,7 +413,8 @@ fn find_own(entries: &mut [Entry]) {
         let own = entry.description == b"TABLE DATA" && tables.contains(&entry.name);
         let Some(copy) = entry.copy.as_ref().filter(|_| own) else { continue };
         // A partition's rows may go to the table that it is a part of.
-        entry.own = copied_table(copy.trim_ascii_end()).filter(|table| is_named(table, &entry.name.1));
+        let copied = std::str::from_utf8(copy.trim_ascii_end()).ok().and_then(copied_table);
+        entry.own = copied.filter(|table| is_named(table, &entry.name.1));
     }
 }
 
@@ -534,6 +562,25 @@ mod tests {
         assert!(toc.bytes() == expected(16, &entries()));
         assert_eq!(toc.with_rows(), [3, 4].into());
         assert_eq!(toc.after_rows().collect::<Vec<_>>(), [9, 5, 6, 8, 7, 10]);
+    }
+
+    #[test]
+    fn roles_are_known_and_the_schema_that_every_database_has_is_not_made() {
+        let made = |number: i32, name| Made(number, name, "SCHEMA", None, &[]);
+        for version in VERSIONS {
+            let entries = [made(1, "public"), made(2, "other"), Made(3, "TABLE t", "ACL", None, &[])];
+            let toc = Toc::read(&dump(version, &entries)[..]).unwrap();
+            let (roles, owners) = toc.roles();
+            assert_eq!(owners, ["synapse".to_owned()].into());
+            assert_eq!(roles, ["synapse", "gone", "Gone 2"].map(str::to_owned).into());
+            let bytes = toc.bytes();
+            let count = |what: &[u8]| memmem::find_iter(&bytes, what).count();
+            assert_eq!((count(b"CREATE SCHEMA public"), count(b"-- *not* creating schema")), (1, 1));
+            // It is a table of contents still.
+            assert_eq!(Toc::read(&bytes[..]).unwrap().bytes(), bytes);
+            let of_database = [Made(1, "DATABASE x", "ACL", None, &[]), Made(2, "x", "DATABASE", None, &[])];
+            assert!(Toc::read(&dump(version, &of_database)[..]).unwrap().roles().0.is_empty());
+        }
     }
 
     #[test]

@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use nix::unistd::geteuid;
 
 use crate::backup::load::Authority;
+use crate::backup::name::BackupName;
 use crate::backup::{catalogue, classic, restore};
 use crate::config::Settings;
 use crate::error::{Error, Kind, Result};
@@ -18,7 +19,9 @@ use crate::runtime::{Runtime as _, interrupt};
 #[derive(Debug, Args)]
 #[allow(clippy::struct_excessive_bools, reason = "each is a flag")]
 pub(super) struct Arguments {
-    /// The backup's name, see list; or the path of a file that pg_dump or pg_dumpall wrote: .sql or .dump, also packed as .gz or .zst
+    /// The backup's name, see list; or a file that pg_dump (plain or custom format) or pg_dumpall wrote, whatever its
+    /// name, also packed by gzip or zstd. Roles that it names must be there; what it names no owner for is the owner's of
+    /// the database
     name: String,
     /// The database in it; by default that of the homeserver
     #[arg(long, value_name = "DATABASE")]
@@ -63,13 +66,19 @@ pub(super) fn restore(settings: &Settings, arguments: &Arguments) -> Result<()> 
     let session = Session { runtime: &host, major, connection: &connection };
     let databases = postgres::databases(&session)?;
     let mut progress = report::progress(crate::cli::on_terminal());
-    let entry = if arguments.name.contains('/') {
+    let entry = if is_file(&arguments.name) {
         let name = arguments.database.as_ref().unwrap_or(&server.database);
         let owner = databases.iter().find(|database| database.name == *name);
         let owner = owner.map_or(&server.role, |database| &database.owner);
         let facts = postgres::server_facts(&session)?;
-        let roles = postgres::roles(&session)?;
-        classic::read(Path::new(&arguments.name), name, owner, facts, &roles, &host, progress.as_mut())?
+        let goal = classic::Goal {
+            database: name,
+            owner,
+            superuser: &server.superuser,
+            server: &facts,
+            roles: &postgres::all_roles(&session)?,
+        };
+        classic::read(Path::new(&arguments.name), goal, &host, progress.as_mut())?
     } else {
         catalogue::find(&settings.backup.directory, Some(&arguments.name), Timestamp::now())?
     };
@@ -99,6 +108,11 @@ pub(super) fn restore(settings: &Settings, arguments: &Arguments) -> Result<()> 
     let outcome = restore::carry_out(settings, &host, &plan, &wish, progress.as_mut())?;
     log::info!("{}", outcome.0);
     Ok(())
+}
+
+/// Whether it is a file, and no backup's name.
+fn is_file(name: &str) -> bool {
+    name.contains('/') || (name.parse::<BackupName>().is_err() && Path::new(name).exists())
 }
 
 fn roles(settings: &Settings, arguments: &Arguments) -> Result<()> {
