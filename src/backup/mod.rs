@@ -19,6 +19,7 @@
 //! - `custom`: pg_dump's custom format as a stream
 //! - [`load`]: one dump into one database
 //! - `crew`, `queue`: who loads its tables and builds its indexes, and when
+//! - [`leftovers`]: the databases that restores have replaced
 //! - [`compare`]: a restored database against the manifest
 //! - [`trial`]: restores a backup into a server made for that
 //! - [`status`]: is all well?
@@ -32,6 +33,7 @@ mod custom;
 pub mod directory;
 pub mod encryption;
 pub mod globals;
+pub mod leftovers;
 pub mod load;
 pub mod making;
 pub mod manifest;

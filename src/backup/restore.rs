@@ -12,6 +12,7 @@ use jiff::Timestamp;
 use super::catalogue::Entry;
 use super::compare::{Expected, differences};
 use super::globals::Globals;
+use super::leftovers;
 use super::load::{self, Source, Target};
 use super::making;
 use super::manifest::{DatabaseDump, Manifest};
@@ -103,7 +104,7 @@ pub fn plan(settings: &Settings, wish: &Wish<'_>, existing: &[String], now: Time
     let plan = Plan {
         backup: wish.entry.path.clone(),
         unfinished: format!("{name}_restoring_{stamp}"),
-        kept: taken.then(|| format!("{name}_before_{stamp}")),
+        kept: taken.then(|| leftovers::name(&name, now)),
         scratch: scratch(settings),
         stops_clients: wish.new_name.is_none(),
         dump,
@@ -391,6 +392,7 @@ impl<'a> Work<'a> {
             );
             // Writing to a String cannot fail.
             let _ = writeln!(script, "ALTER DATABASE {} RENAME TO {};", identifier(name), identifier(kept));
+            script.push_str(&leftovers::mark(kept));
         }
         let _ = writeln!(
             script,
