@@ -6,7 +6,7 @@ mod machine;
 use std::time::Duration;
 
 use machine::Machine;
-use machine::upgrade::sql;
+use machine::upgrade::{NOT_WELL, sql};
 
 const PATIENCE: Duration = Duration::from_secs(120);
 
@@ -14,7 +14,7 @@ const PATIENCE: Duration = Duration::from_secs(120);
 fn connect(machine: &Machine, name: &str, how: &str, properties: &str) {
     machine.ok(&format!(
         "systemd-run --quiet --unit={name} {properties} \
-         psql 'dbname=postgres application_name={name} {how}' -XAtqc 'SELECT pg_catalog.pg_sleep(3600)'"
+         psql 'port=5433 dbname=postgres application_name={name} {how}' -XAtqc 'SELECT pg_catalog.pg_sleep(3600)'"
     ));
     let asked = format!("SELECT 1 FROM pg_catalog.pg_stat_activity WHERE application_name = '{name}'");
     machine.wait_for(&format!("matrix-postgres-cli -XAtqc \"{asked}\" | grep 1"), PATIENCE);
@@ -41,7 +41,7 @@ fn units_that_are_connected_are_told_by_hand_and_by_the_unit() {
     machine.ok("mkdir -p /etc/matrix-postgres");
     machine.write(
         "/etc/matrix-postgres/config.toml",
-        "[server]\nversion = 15\nlisten = [\"127.0.0.1\"]\n[upgrade]\nbackup_within = \"never\"\n",
+        "[server]\nversion = 15\nport = 5433\nlisten = [\"127.0.0.1\"]\n[upgrade]\nbackup_within = \"never\"\n",
     );
     machine.ok("systemctl start matrix-postgres.service");
     sql(&machine, "postgres", "CREATE ROLE bot LOGIN");
@@ -79,6 +79,62 @@ fn units_that_are_connected_are_told_by_hand_and_by_the_unit() {
 
     machine.ok("systemctl stop dbus.socket dbus.service");
     let report = machine.run("matrix-postgres-upgrade check");
-    assert_eq!(report.status, machine::upgrade::NOT_WELL, "{report}");
+    assert_eq!(report.status, NOT_WELL, "{report}");
     assert!(report.stdout.contains("BLOCKER  systemd cannot be asked which units there are"), "{report}");
+}
+
+#[test]
+fn what_is_left_over_is_told_with_size_and_age_and_goes_by_one_command() {
+    let Some(machine) = machine::for_test("left-over") else { return };
+    machine.ok("systemctl start matrix-postgres.service matrix-postgres-backup.service");
+    sql(&machine, "postgres", "COMMENT ON DATABASE homeserver IS 'of the administrator'");
+    sql(&machine, "postgres", "CREATE DATABASE \"x_before_20261124T030000Z\"");
+    sql(&machine, "postgres", "CREATE DATABASE x_before_y");
+    let name = machine.ok("ls /var/backups/matrix-postgres | tail -n 1");
+    machine.ok(&format!("matrix-postgres-backup restore --yes {name} 2>&1"));
+    let named = "SELECT datname FROM pg_catalog.pg_database WHERE datname ~ '_before_' ORDER BY 1";
+    let databases = || sql(&machine, "postgres", named);
+    let kept = databases().lines().next().unwrap_or_default().to_owned();
+    assert!(kept.starts_with("homeserver_before_"), "{kept}");
+    let comment = sql(
+        &machine,
+        "postgres",
+        &format!(
+            "SELECT pg_catalog.shobj_description(oid, 'pg_database') FROM pg_catalog.pg_database WHERE datname = '{kept}'"
+        ),
+    );
+    assert_eq!(comment, "matrix-postgres: replaced by a restore\nof the administrator");
+    let said = machine.ok("matrix-postgres-backup status");
+    assert!(said.contains(&format!("database \"{kept}\", which a restore has replaced, ")), "{said}");
+    assert!(said.contains("(0 days): matrix-postgres-backup clean") && !said.contains("x_before"), "{said}");
+    let json = machine.ok("matrix-postgres-backup status --json");
+    assert!(json.contains(&format!("\"database\": \"{kept}\"")), "{json}");
+    assert_ne!(machine.run("matrix-postgres-backup clean </dev/null").status, 0);
+    machine.ok("matrix-postgres-backup clean --dry-run");
+    assert_eq!(databases().lines().count(), 3);
+    machine.ok("matrix-postgres-backup clean --yes");
+    assert_eq!(databases(), "x_before_20261124T030000Z\nx_before_y");
+    assert!(!machine.ok("matrix-postgres-backup status").contains("left over"));
+
+    let state = "/var/lib/matrix-postgres-upgrade/upgrade";
+    machine.ok(&format!(
+        "install -d -m 0700 {state} && install -m 0600 /dev/null {state}/journal.json.unusable-20261124T030000Z
+         cd /matrix/postgres && mkdir data.upgrade-20261124T030000Z data.upgrade-mine data.rehearsal-20261124T030000Z-copy"
+    ));
+    let said = machine.ok("matrix-postgres-upgrade status");
+    for expected in [
+        "left over: /matrix/postgres/data.upgrade-20261124T030000Z, of an upgrade that is not under way, ",
+        "left over: /matrix/postgres/data.rehearsal-20261124T030000Z-copy, of a rehearsal that is not under way, ",
+        "journal.json.unusable-20261124T030000Z, no journal of an upgrade, and set aside, 0 B, since 2026-11-24",
+        "\nmatrix-postgres-upgrade clean removes what is left over",
+    ] {
+        assert!(said.contains(expected), "{expected}: {said}");
+    }
+    assert!(machine.ok("matrix-postgres-upgrade status --json").contains("\"what\": \"rehearsal\""));
+    let cleaned = machine.run("matrix-postgres-upgrade clean --yes");
+    assert_eq!(cleaned.status, 0, "{cleaned}");
+    let said = machine.ok("matrix-postgres-upgrade status");
+    assert!(!said.contains("left over"), "{said}: {cleaned}");
+    assert_eq!(machine.ok("cd /matrix/postgres && ls -d data?*"), "data.upgrade-mine");
+    machine.ok("systemctl restart matrix-postgres.service");
 }

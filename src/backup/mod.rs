@@ -23,6 +23,7 @@
 //! - [`load`]: one dump into one database
 //! - `guarded`, `loader`: what of it runs code of a table's owner, and a login that has his rights and no others
 //! - `crew`, `queue`: who loads its tables and builds its indexes, and when
+//! - [`leftovers`]: the databases that restores have replaced
 //! - [`compare`]: a restored database against the manifest
 //! - [`trial`]: restores a backup into a server made for that
 //! - [`status`]: is all well?
@@ -38,6 +39,7 @@ mod encoding;
 pub mod encryption;
 pub mod globals;
 mod guarded;
+pub mod leftovers;
 pub mod load;
 mod loader;
 pub mod making;

@@ -12,6 +12,7 @@ use jiff::Timestamp;
 use super::catalogue::Entry;
 use super::compare::{Expected, differences};
 use super::globals::Globals;
+use super::leftovers;
 use super::load::{self, Authority, Source, Target};
 use super::loader;
 use super::making;
@@ -121,7 +122,7 @@ pub fn plan(settings: &Settings, wish: &Wish<'_>, existing: &[String], now: Time
     let plan = Plan {
         backup: wish.entry.path.clone(),
         unfinished: format!("{name}_restoring_{stamp}"),
-        kept: taken.then(|| format!("{name}_before_{stamp}")),
+        kept: taken.then(|| leftovers::name(&name, now)),
         scratch: scratch(settings),
         stops_clients: wish.new_name.is_none(),
         // A script in SQL makes and fills its tables as it goes.
@@ -520,6 +521,7 @@ impl<'a> Work<'a> {
         if let Some(kept) = kept {
             // Writing to a String cannot fail.
             let _ = writeln!(script, "ALTER DATABASE {} RENAME TO {};", identifier(name), identifier(kept));
+            script.push_str(&leftovers::mark(kept));
         }
         let _ = writeln!(
             script,

@@ -5,6 +5,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use super::catalogue::{self, Entry};
+use super::leftovers::Leftover;
 use super::manifest::{Manifest, Omission, Omitted, Trial};
 use super::name::BackupName;
 use crate::config::{Backup, Settings};
@@ -47,6 +48,10 @@ pub struct Status {
     pub next_run: Option<Timestamp>,
     /// The databases that are not in the newest backup.
     pub omitted: Vec<Omitted>,
+    /// The databases that restores have replaced, and that are still there.
+    pub leftovers: Vec<Leftover>,
+    /// Why it is not known whether there are such.
+    pub leftovers_unknown: Option<String>,
     /// What is not well, a sentence each.
     pub problems: Vec<String>,
     /// The one next command.
@@ -84,6 +89,17 @@ impl Newest {
             milliseconds: manifest
                 .map(|manifest| manifest.databases.iter().map(|dump| dump.milliseconds).sum()),
             verified: entry.is_verified(),
+        }
+    }
+}
+
+impl Status {
+    /// The same, with the databases that restores have replaced, or why it is not known whether there are such.
+    #[must_use]
+    pub fn with_leftovers(self, found: Result<Vec<Leftover>, String>) -> Self {
+        match found {
+            Ok(leftovers) => Self { leftovers, ..self },
+            Err(reason) => Self { leftovers_unknown: Some(reason), ..self },
         }
     }
 }
@@ -196,6 +212,8 @@ pub fn judge(
             _ => None,
         },
         omitted: omitted.to_vec(),
+        leftovers: Vec::new(),
+        leftovers_unknown: None,
         problems,
         hint,
     }

@@ -24,6 +24,7 @@
 //! - [`journal`], [`recover`]: after any death
 //! - [`written`]: whether a return would lose anything
 //! - [`status`]: where things stand
+//! - [`leftovers`]: what may go
 
 pub mod back;
 pub mod check;
@@ -38,6 +39,7 @@ pub mod finish;
 pub mod journal;
 pub mod keep;
 pub mod kept;
+pub mod leftovers;
 pub mod login;
 pub mod online;
 pub mod plan;

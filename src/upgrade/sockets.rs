@@ -4,7 +4,6 @@
 //! does, with the machine's view and no rights but those to look. It prints what [`Clients::parse`] reads.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt::Write as _;
 use std::net::IpAddr;
 use std::path::Path;
 use std::time::Duration;
@@ -16,7 +15,7 @@ use crate::runtime::{bare, output_in_silence, output_within, tool};
 /// What looks must not take longer; a machine under load takes its time to start it.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-const SS: [&str; 5] = ["--unix", "--tcp", "--processes", "--numeric", "--no-header"];
+const SS: [&str; 3] = ["--processes", "--numeric", "--no-header"];
 
 /// The verb that [`ask`] has carried out, see [`look`].
 pub const VERB: &str = "connections";
@@ -37,7 +36,7 @@ pub(super) fn ask() -> Result<Clients> {
 fn arguments(program: &Path) -> Vec<std::ffi::OsString> {
     let properties = [
         "RuntimeMaxSec=30",
-        "CapabilityBoundingSet=CAP_SYS_PTRACE CAP_DAC_READ_SEARCH",
+        "CapabilityBoundingSet=CAP_SYS_PTRACE CAP_DAC_READ_SEARCH CAP_SYS_ADMIN",
         "NoNewPrivileges=yes",
         "ProtectSystem=strict",
     ];
@@ -50,44 +49,44 @@ fn arguments(program: &Path) -> Vec<std::ffi::OsString> {
         .collect()
 }
 
-/// What there is to see from here, as text: what ss prints, and whose the other ends are that it cannot know.
+/// What there is to see from here, as text: what ss prints of this machine's network, and of Unix sockets in all others.
+///
+/// A connection by a Unix socket belongs, at both ends, to the network of whoever has connected: such as that of a unit with
+/// `PrivateNetwork=`.
 ///
 /// # Errors
 /// [`Kind::Program`], [`Kind::NotInstalled`], [`Kind::File`].
 pub fn look() -> Result<String> {
-    let mut command = bare(&tool("ss", "iproute2")?);
-    command.args(SS);
+    let ss = tool("ss", "iproute2")?;
+    let mut command = bare(&ss);
+    command.args(["--tcp", "--unix"]).args(SS);
     // Where it is refused something, it says so, prints what it has, and ends with 0.
-    let mut text = String::from_utf8_lossy(&output_in_silence(command, "ss")?).into_owned();
-    // A client with a network of its own is not in the list of this one.
-    let strangers = Clients::parse(&text).strangers();
-    for (number, pid) in holders(Path::new("/proc"), &strangers)? {
-        let _ = writeln!(text, "fd {number} {pid}");
+    let mut text = output_in_silence(command, "ss")?;
+    let nsenter = tool("nsenter", "util-linux")?;
+    for pid in networks(Path::new("/proc"))? {
+        let mut command = bare(&nsenter);
+        command.arg("--net").arg(format!("--target={pid}")).arg(&ss).arg("--unix").args(SS);
+        match output_in_silence(command, "ss in another network") {
+            Ok(more) => text.extend(more),
+            // It has ended meanwhile, and so have its connections.
+            Err(error) => log::debug!("{}", error.report()),
+        }
     }
-    Ok(text)
+    Ok(String::from_utf8_lossy(&text).into_owned())
 }
 
-/// Which processes have these sockets open.
-fn holders(proc: &Path, numbers: &BTreeSet<u64>) -> Result<Vec<(u64, u32)>> {
+/// A process of each network but ours.
+fn networks(proc: &Path) -> Result<Vec<u32>> {
+    let network = |process: &Path| std::fs::read_link(process.join("ns/net")).ok();
+    let mut known: BTreeSet<_> = network(&proc.join("self")).into_iter().collect();
     let mut found = Vec::new();
-    if numbers.is_empty() {
-        return Ok(found);
-    }
     for process in std::fs::read_dir(proc).at("read", proc)?.flatten() {
         let Some(pid) = process.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
-        // Who has ended meanwhile has none.
-        let Ok(files) = std::fs::read_dir(process.path().join("fd")) else { continue };
-        let targets = files.flatten().filter_map(|file| std::fs::read_link(file.path()).ok());
-        let sockets: BTreeSet<_> = targets.filter_map(|target| socket(&target)).collect();
-        found.extend(sockets.intersection(numbers).map(|number| (*number, pid)));
+        if network(&process.path()).is_some_and(|network| known.insert(network)) {
+            found.push(pid);
+        }
     }
-    found.sort_unstable();
     Ok(found)
-}
-
-/// `socket:[20870]`
-fn socket(target: &Path) -> Option<u64> {
-    target.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok()
 }
 
 /// Both ends of the connections of this machine.
@@ -102,8 +101,7 @@ pub(super) struct Clients {
 }
 
 impl Clients {
-    /// Takes apart what ss prints: kind, state, two lengths of queues, the two ends, and who has the first of them; and
-    /// lines `fd NUMBER PID`.
+    /// Takes apart what ss prints: kind, state, two lengths of queues, the two ends, and who has the first of them.
     pub(super) fn parse(text: &str) -> Self {
         let mut clients = Self::default();
         for line in text.lines() {
@@ -115,11 +113,6 @@ impl Clients {
                 .collect();
             let words: Vec<_> = ends.split_whitespace().collect();
             match words.as_slice() {
-                ["fd", number, pid] => {
-                    if let (Ok(number), Ok(pid)) = (number.parse(), pid.parse()) {
-                        clients.sockets.entry(number).or_default().push(pid);
-                    }
-                }
                 // Path (or *), number, then the same of the other end. A path may have spaces in it.
                 ["u_str", _, _, _, path @ .., number, _, peer] => {
                     if let (Ok(number), Ok(peer)) = (number.parse(), peer.parse()) {
@@ -153,12 +146,6 @@ impl Clients {
         };
         found.map_or(&[], Vec::as_slice)
     }
-
-    /// The numbers of sockets that are connected to PostgreSQL's, and are nobody's that is known.
-    fn strangers(&self) -> BTreeSet<u64> {
-        let unknown = |peer: &u64| self.sockets.get(peer).is_none_or(Vec::is_empty);
-        self.peers.values().flatten().copied().filter(unknown).collect()
-    }
 }
 
 /// `127.0.0.1:5432`, `[::1]:5432`, `[fe80::1]%eth0:5432`
@@ -185,7 +172,7 @@ tcp   ESTAB 0      0                   127.0.0.1:5432    127.0.0.1:40000 users:(
 tcp   ESTAB 0      0                   127.0.0.1:40000   127.0.0.1:5432  users:((\"mautrix-signal\",pid=999,fd=7))
 tcp   ESTAB 0      0          [::ffff:127.0.0.1]:40001   [::ffff:127.0.0.1]:5432  users:((\"java\",pid=1000,fd=7))
 tcp   ESTAB 0      0                        [::1]:40002   [::1]:5432  users:((\"go\",pid=1001,fd=7))
-fd 20880 890
+u_str ESTAB 0      0                                  * 20880 * 20881 users:((\"hidden\",pid=890,fd=3))
 ";
 
     #[test]
@@ -206,22 +193,20 @@ fd 20880 890
         // Somebody else's, of another machine.
         assert!(tcp("192.0.2.1", 40000).is_empty());
         assert!(tcp("127.0.0.1", 1).is_empty());
-        assert_eq!(clients.strangers(), [20890].into());
+        assert!(local(781).is_empty());
     }
 
     #[test]
-    fn who_has_a_socket_open_is_found_whatever_network_he_is_in() {
+    fn each_network_but_ours_is_looked_at_once() {
         let proc = tempfile::tempdir().unwrap();
-        for (pid, target) in
-            [("7", "socket:[20890]"), ("8", "socket:[1]"), ("9", "/dev/null"), ("self", "socket:[20890]")]
-        {
-            let fd = proc.path().join(pid).join("fd");
-            std::fs::create_dir_all(&fd).unwrap();
-            std::os::unix::fs::symlink(target, fd.join("3")).unwrap();
-            std::os::unix::fs::symlink(target, fd.join("4")).unwrap();
+        for (pid, network) in [("self", 1), ("1", 1), ("7", 2), ("8", 2), ("x", 3)] {
+            let namespaces = proc.path().join(pid).join("ns");
+            std::fs::create_dir_all(&namespaces).unwrap();
+            std::os::unix::fs::symlink(format!("net:[{network}]"), namespaces.join("net")).unwrap();
         }
-        std::fs::create_dir(proc.path().join("10")).unwrap();
-        assert_eq!(holders(proc.path(), &[20890, 5].into()).unwrap(), [(20890, 7)]);
+        std::fs::create_dir(proc.path().join("9")).unwrap();
+        let found = networks(proc.path()).unwrap();
+        assert!(found == [7] || found == [8], "{found:?}");
     }
 
     #[test]

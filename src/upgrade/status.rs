@@ -10,6 +10,7 @@ use serde::Serialize;
 use super::exchange::exists;
 use super::facts::size_of;
 use super::journal::{Entry, Journal, Outcome};
+use super::leftovers::{self, CLEAN, Leftover};
 use super::rehearsal::{Aim, Rehearsal};
 use crate::config::Settings;
 use crate::error::Result;
@@ -37,6 +38,8 @@ pub struct Status {
     pub rehearsal_outdated: Option<String>,
     /// Files that are no journals, and tell nothing of an upgrade.
     pub unusable: Vec<PathBuf>,
+    /// What upgrades and rehearsals have left.
+    pub leftovers: Vec<Leftover>,
 }
 
 /// An old data directory that is kept.
@@ -66,7 +69,8 @@ pub fn status(settings: &Settings, runtime: &dyn Runtime, now: Timestamp) -> Res
     let unusable = Journal::unusable(state_directory)?;
     let outdated = |rehearsal: &Rehearsal| rehearsal.outdated(&aim(settings, runtime), now);
     let rehearsal_outdated = rehearsal.as_ref().and_then(outdated);
-    Ok(Status { rehearsal, rehearsal_outdated, unusable, ..judge(all.into_iter().next(), kept) })
+    let leftovers = leftovers::find(settings, now)?;
+    Ok(Status { rehearsal, rehearsal_outdated, unusable, leftovers, ..judge(all.into_iter().next(), kept) })
 }
 
 /// As far as it is known without asking the server.
@@ -134,6 +138,7 @@ fn judge(latest: Option<Entry>, kept: Vec<Kept>) -> Status {
         rehearsal: None,
         rehearsal_outdated: None,
         unusable: Vec::new(),
+        leftovers: Vec::new(),
     }
 }
 
@@ -158,8 +163,15 @@ impl fmt::Display for Status {
                 write!(f, "; this does not count any more: {reason}")?;
             }
         }
-        for file in &self.unusable {
+        let told = |file: &&PathBuf| self.leftovers.iter().all(|leftover| leftover.path != **file);
+        for file in self.unusable.iter().filter(told) {
             write!(f, "\nno journal of an upgrade, and not used: {}", file.display())?;
+        }
+        for leftover in &self.leftovers {
+            write!(f, "\nleft over: {leftover}")?;
+        }
+        if !self.leftovers.is_empty() {
+            write!(f, "\n{CLEAN} removes what is left over")?;
         }
         if let Some(hint) = &self.hint {
             write!(f, "\nHINT: {hint}")?;

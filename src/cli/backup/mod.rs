@@ -1,5 +1,6 @@
 //! `matrix-postgres-backup`
 
+mod clean;
 mod list;
 mod notify;
 mod prune;
@@ -82,6 +83,15 @@ enum Verb {
         #[arg(long)]
         dry_run: bool,
     },
+    /// Remove the databases that restores have replaced, see status
+    Clean {
+        /// Do not ask
+        #[arg(long)]
+        yes: bool,
+        /// Print which ones, and remove nothing
+        #[arg(long)]
+        dry_run: bool,
+    },
     /// Tell the administrator how a unit ended (for matrix-postgres-notify@.service)
     #[command(hide = true)]
     Notify {
@@ -118,6 +128,7 @@ pub fn run(arguments: Arguments) -> Result<ExitCode> {
                 return Ok(crate::cli::failure_of(&error, event::FAILED));
             }
         }
+        Verb::Clean { yes, dry_run } => clean::clean(&settings, yes, dry_run)?,
         Verb::List { json } => list::list(&settings, json)?,
         Verb::Restore(arguments) => restore::restore(&settings, &arguments)?,
         Verb::Notify { unit } => notify::notify(&settings, &unit)?,

@@ -7,9 +7,10 @@ use indicatif::{DecimalBytes, HumanCount};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
-use crate::backup::catalogue;
+use crate::backup::leftovers::CLEAN;
 use crate::backup::manifest::Omitted;
 use crate::backup::status::{self, Status, Timer};
+use crate::backup::{catalogue, leftovers};
 use crate::cli::table::columns;
 use crate::config::Settings;
 use crate::error::{Kind, Result};
@@ -34,7 +35,10 @@ pub(super) fn now(settings: &Settings) -> Result<Status> {
     let entries = catalogue::list(&settings.backup.directory)?;
     let timer = timer(&settings.backup.timer);
     let free = files::free_space(&settings.backup.directory).ok();
-    Ok(status::judge(&entries, settings, &timer, free, Timestamp::now()))
+    let now = Timestamp::now();
+    let found =
+        leftovers::find(settings, &crate::cli::host(settings), now).map_err(|error| error.to_string());
+    Ok(status::judge(&entries, settings, &timer, free, now).with_leftovers(found))
 }
 
 /// For people, in the local time zone.
@@ -107,6 +111,12 @@ fn describe(status: &Status, zone: &TimeZone) -> String {
     }
     for Omitted { name, reason } in &status.omitted {
         line("left out", format!("database {name:?}: {reason}"));
+    }
+    for leftover in &status.leftovers {
+        line("left over", format!("{leftover}: {CLEAN}"));
+    }
+    if let Some(reason) = &status.leftovers_unknown {
+        line("left over", format!("not known: {reason}"));
     }
     line("backups", status.backups.to_string());
     line("next run", status.next_run.map_or_else(|| "none".into(), local));

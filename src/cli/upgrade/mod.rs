@@ -18,7 +18,7 @@ use crate::runtime::{Guard, interrupt};
 use crate::systemd::{Manager, notify};
 use crate::upgrade::journal::{Journal, Step, legacy};
 use crate::upgrade::recover::{self, Recovered};
-use crate::upgrade::{check, gather, rehearsal, rollback, run, sockets, status, written};
+use crate::upgrade::{check, gather, leftovers, rehearsal, rollback, run, sockets, status, written};
 
 /// Carry the homeserver's databases to another major version of PostgreSQL.
 ///
@@ -102,6 +102,15 @@ enum Verb {
         #[arg(long, hide = true, value_name = "STEP", value_parser = step)]
         pause: Option<Step>,
         /// Say what would be done, and do nothing
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// Remove what upgrades and rehearsals have left, see status; kept data directories stay
+    Clean {
+        /// Do not ask
+        #[arg(long)]
+        yes: bool,
+        /// Say what would be removed, and do nothing
         #[arg(long)]
         dry_run: bool,
     },
@@ -213,6 +222,7 @@ pub fn run(arguments: Arguments) -> Result<ExitCode> {
             notify::ready();
             log::info!("{}", done.message());
         }
+        Verb::Clean { yes, dry_run } => clean(&settings, yes, dry_run)?,
         Verb::Connections => {}
         Verb::TakeOver => legacy::take_over(&settings)?,
         Verb::Compare(asked) => return compare::run(&settings, &asked),
@@ -296,6 +306,24 @@ fn rehearse(settings: &Settings, to: Option<Major>) -> Result<()> {
     notify::status(&rehearsal.to_string());
     log::info!("{rehearsal}");
     Ok(())
+}
+
+fn clean(settings: &Settings, yes: bool, dry_run: bool) -> Result<()> {
+    let found = leftovers::find(settings, Timestamp::now())?;
+    if found.is_empty() {
+        return crate::cli::print("nothing is left over\n");
+    }
+    let lines: Vec<_> = found.iter().map(|leftover| format!("remove {leftover}\n")).collect();
+    crate::cli::print(&lines.concat())?;
+    if dry_run {
+        return Ok(());
+    }
+    if !yes {
+        crate::cli::confirm("remove it for good?")?;
+    }
+    interrupt::listen()?;
+    let _lock = Lock::take_cluster(settings, "clean-up")?;
+    leftovers::remove(settings, &found, Timestamp::now())
 }
 
 fn roll_back(settings: &Settings, yes: bool, dry_run: bool, pause: Option<Step>) -> Result<()> {

@@ -1,0 +1,161 @@
+//! Databases that restores have replaced: they stay until somebody says that they may go.
+
+use std::fmt;
+
+use indicatif::DecimalBytes;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::name::BackupName;
+use crate::config::Settings;
+use crate::error::{Error, Kind, Result};
+use crate::postgres::{Connection, Major, Session, identifier, literal};
+use crate::runtime::Runtime;
+
+/// What the comment of a database begins with that a restore has replaced; its own follows. Its name alone says nothing:
+/// others may have such a one.
+const MARK: &str = "matrix-postgres: replaced by a restore";
+
+/// The command that removes them.
+pub const CLEAN: &str = "matrix-postgres-backup clean";
+
+/// A database that a restore has replaced.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Leftover {
+    /// Its name.
+    pub database: String,
+    /// Its size.
+    pub bytes: u64,
+    /// When it was replaced.
+    pub since: Timestamp,
+    /// Whole days since then.
+    pub days: i64,
+}
+
+impl fmt::Display for Leftover {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { database, bytes, since, days } = self;
+        write!(
+            f,
+            "database {database:?}, which a restore has replaced, {}, since {since:.0} ({days} days)",
+            DecimalBytes(*bytes)
+        )
+    }
+}
+
+/// The name under which a database stays that is replaced now.
+pub(super) fn name(database: &str, now: Timestamp) -> String {
+    format!("{database}_before_{}", BackupName::at(now))
+}
+
+/// psql's statement that marks a database as replaced by us, and keeps its own comment.
+pub(super) fn mark(database: &str) -> String {
+    format!(
+        "SELECT pg_catalog.format('COMMENT ON DATABASE %I IS %L', datname, {} || coalesce(E'\\n'
+            || pg_catalog.shobj_description(oid, 'pg_database'), ''))
+         FROM pg_catalog.pg_database WHERE datname = {} \\gexec\n",
+        literal(MARK),
+        literal(database)
+    )
+}
+
+/// Those that there are, the oldest first.
+///
+/// # Errors
+/// [`Kind::Server`] if no server answers, and what it says.
+pub fn find(settings: &Settings, runtime: &dyn Runtime, now: Timestamp) -> Result<Vec<Leftover>> {
+    let connection = connect(settings)?;
+    let session = session(runtime, &connection);
+    let marked: Vec<Marked> = session.query(
+        "postgres",
+        &format!(
+            "SELECT coalesce(pg_catalog.json_agg(pg_catalog.json_build_object('database', datname,
+                'bytes', pg_catalog.pg_database_size(oid))), '[]') FROM pg_catalog.pg_database
+             WHERE pg_catalog.strpos(pg_catalog.shobj_description(oid, 'pg_database'), {}) = 1;",
+            literal(MARK)
+        ),
+    )?;
+    let mut found: Vec<_> = marked.into_iter().filter_map(|marked| marked.judge(now)).collect();
+    found.sort_by(|a, b| (a.since, &a.database).cmp(&(b.since, &b.database)));
+    Ok(found)
+}
+
+/// Removes one of them, unless it is none any more, or somebody is connected to it. The caller holds the lock.
+///
+/// # Errors
+/// [`Kind::Server`].
+pub fn remove(settings: &Settings, runtime: &dyn Runtime, leftover: &Leftover) -> Result<()> {
+    let name = &leftover.database;
+    if !find(settings, runtime, leftover.since)?.iter().any(|found| found.database == *name) {
+        return Err(Error::new(
+            Kind::Server,
+            format!("database {name:?} is not what a restore has replaced"),
+        )
+        .state("it was not removed"));
+    }
+    let connection = connect(settings)?;
+    session(runtime, &connection)
+        .execute("postgres", &format!("DROP DATABASE {};", identifier(name)))
+        .map_err(|error| error.context(format!("could not remove database {name:?}")))
+}
+
+fn connect(settings: &Settings) -> Result<Connection> {
+    let Settings { socket_directory, server, .. } = settings;
+    let connection = Connection::new(socket_directory, server.port, &server.superuser);
+    match connection.socket().exists() {
+        true => Ok(connection),
+        false => Err(Error::new(Kind::Server, "the server does not run")
+            .hint(format!("systemctl start {}", server.unit))),
+    }
+}
+
+fn session<'a>(runtime: &'a dyn Runtime, connection: &'a Connection) -> Session<'a> {
+    // psql of any version talks to any server.
+    Session { runtime, major: runtime.majors().last().copied().unwrap_or(Major(0)), connection }
+}
+
+/// A database whose comment is ours.
+#[derive(Deserialize)]
+struct Marked {
+    database: String,
+    bytes: u64,
+}
+
+impl Marked {
+    /// One that has got another name since is somebody's.
+    fn judge(self, now: Timestamp) -> Option<Leftover> {
+        let (_, stamp) = self.database.rsplit_once("_before_")?;
+        let since = stamp.parse::<BackupName>().ok()?.time();
+        let days = now.duration_since(since).as_hours() / 24;
+        Some(Leftover { database: self.database, bytes: self.bytes, since, days })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn judge(database: &str) -> Option<Leftover> {
+        Marked { database: database.into(), bytes: 3_000_000 }.judge("2026-12-06T04:00:00Z".parse().unwrap())
+    }
+
+    #[test]
+    fn one_that_has_its_name_still_is_told_with_size_and_age() {
+        let now = "2026-11-24T03:00:00.5Z".parse().unwrap();
+        let found = judge(&name("a_before_b", now)).unwrap();
+        assert_eq!(
+            found.to_string(),
+            "database \"a_before_b_before_20261124T030000Z\", which a restore has replaced, 3.00 MB, \
+             since 2026-11-24T03:00:00Z (12 days)"
+        );
+        for other in ["homeserver", "a_before_b", "a_before_20261124", "a_before_20261124T030000Z_x"] {
+            assert_eq!(judge(other), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn whatever_its_name_is_the_mark_is_one_statement() {
+        let mark = mark("it's $$");
+        assert!(mark.contains("datname = 'it''s $$'") && mark.ends_with("\\gexec\n"), "{mark}");
+    }
+}
