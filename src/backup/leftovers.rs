@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::name::BackupName;
 use crate::config::Settings;
 use crate::error::{Error, Kind, Result};
-use crate::postgres::{Connection, Major, Session, identifier, literal};
+use crate::postgres::{Connection, HOME, Major, Session, identifier, literal};
 use crate::runtime::Runtime;
 
 /// What the comment of a database begins with that a restore has replaced; its own follows. Its name alone says nothing:
@@ -67,7 +67,7 @@ pub fn find(settings: &Settings, runtime: &dyn Runtime, now: Timestamp) -> Resul
     let connection = connect(settings)?;
     let session = session(runtime, &connection);
     let marked: Vec<Marked> = session.query(
-        "postgres",
+        HOME,
         &format!(
             "SELECT coalesce(pg_catalog.json_agg(pg_catalog.json_build_object('database', datname,
                 'bytes', pg_catalog.pg_database_size(oid))), '[]') FROM pg_catalog.pg_database
@@ -95,7 +95,7 @@ pub fn remove(settings: &Settings, runtime: &dyn Runtime, leftover: &Leftover) -
     }
     let connection = connect(settings)?;
     session(runtime, &connection)
-        .execute("postgres", &format!("DROP DATABASE {};", identifier(name)))
+        .execute(HOME, &format!("DROP DATABASE {};", identifier(name)))
         .map_err(|error| error.context(format!("could not remove database {name:?}")))
 }
 

@@ -175,14 +175,8 @@ pub fn judge(
         hint = hint.or_else(|| Some(SEARCH_PATH.to_owned()));
     }
     let bytes = newest.and_then(|entry| entry.manifest.as_ref().ok()).map(Manifest::bytes);
-    if let (Some(free), Some(bytes)) = (free, bytes)
-        && free < bytes
-    {
-        problems.push(format!(
-            "there is no room for another backup: {} are free, and the newest one has {}",
-            DecimalBytes(free),
-            DecimalBytes(bytes)
-        ));
+    if let Some(problem) = no_room(free, bytes) {
+        problems.push(problem);
         hint = hint.or_else(|| Some(format!("df -h {}", settings.directory.display())));
     }
     match timer {
@@ -217,6 +211,16 @@ pub fn judge(
         problems,
         hint,
     }
+}
+
+/// Whether there is too little room for another backup of so many bytes.
+fn no_room(free: Option<u64>, bytes: Option<u64>) -> Option<String> {
+    let (free, bytes) = free.zip(bytes).filter(|(free, bytes)| free < bytes)?;
+    Some(format!(
+        "there is no room for another backup: {} are free, and the newest one has {}",
+        DecimalBytes(free),
+        DecimalBytes(bytes)
+    ))
 }
 
 /// What is said of backups of the future, and what to do about them.

@@ -10,7 +10,7 @@ use crate::account::Account;
 use crate::backup::globals::Globals;
 use crate::error::{Error, IoContext as _, Kind, Result};
 use crate::files::directories;
-use crate::postgres::{self, Database, Session, pg_dump, pg_restore, refusals, stamps, vacuumdb};
+use crate::postgres::{self, Database, HOME, Session, pg_dump, pg_restore, refusals, stamps, vacuumdb};
 use crate::report::Progress;
 use crate::runtime::{Call, Child, interrupt, output};
 
@@ -132,8 +132,7 @@ fn globals(old: &Session<'_>, new: &Session<'_>) -> Result<()> {
         .map_err(|error| Error::new(Kind::Damaged, "a role's name or setting is not UTF-8").because(error))?;
     let sql = Globals::parse(&text)?.for_server(&postgres::roles(new)?);
     let sql = sql + &postgres::set_for_all(&postgres::settings_of_all(old)?);
-    new.execute_foreign("postgres", &sql)
-        .map_err(|error| error.context("the roles could not be carried over"))
+    new.execute_foreign(HOME, &sql).map_err(|error| error.context("the roles could not be carried over"))
 }
 
 /// The old server with the pg_dump that the new one takes the databases from: its own, but where that is too old to
@@ -221,7 +220,7 @@ fn watch(mut child: Child, new: Option<&Session<'_>>, progress: &mut dyn Progres
         interrupt::check()?;
         std::thread::sleep(Duration::from_millis(10));
         if let Some(new) = new.filter(|_| asked.elapsed() > TICK) {
-            if let Ok(size) = new.query("postgres", SIZE) {
+            if let Ok(size) = new.query(HOME, SIZE) {
                 progress.advance(size);
             }
             asked = Instant::now();
