@@ -206,6 +206,29 @@ fn whoever_kills_all_of_an_upgrade_leaves_no_homeserver_down() {
 }
 
 #[test]
+fn a_server_that_is_stopped_while_it_recovers_from_a_crash_stops() {
+    let Some(machine) = machine::for_test("crashed") else { return };
+    for major in [15, 17] {
+        machine.ok("systemctl stop matrix-postgres.service; rm -rf /matrix/postgres/data; mkdir -p /etc/matrix-postgres");
+        machine.write("/etc/matrix-postgres/config.toml", &format!("[server]\nversion = {major}\n"));
+        let sql = "matrix-postgres-cli -d postgres -XAtqc";
+        machine.ok(&format!(
+            "systemctl start matrix-postgres.service
+             {sql} \"ALTER SYSTEM SET checkpoint_timeout = '1h'\"; {sql} \"ALTER SYSTEM SET max_wal_size = '8GB'\"
+             {sql} 'SELECT pg_reload_conf()'; {sql} 'CHECKPOINT'
+             {sql} 'CREATE TABLE much AS SELECT generate_series(1, 3000000) AS n'
+             kill -KILL $({sql} \"SELECT pid FROM pg_stat_activity WHERE backend_type = 'walwriter'\")
+             until {{ /usr/lib/postgresql/17/bin/pg_isready -qh /run/matrix-postgres; test $? = 1; }}; do :; done"
+        ));
+        // However long the recovery takes, it is seconds.
+        let stopped = machine.run("timeout 300 systemctl stop matrix-postgres.service");
+        assert_eq!(stopped.status, 0, "PostgreSQL {major}: {stopped}");
+        machine.ok("systemctl start matrix-postgres.service");
+        assert_eq!(machine.ok(&format!("{sql} 'SELECT count(*) FROM much'")), "3000000");
+    }
+}
+
+#[test]
 fn the_backups_user_starts_and_stops_the_server_and_nothing_of_roots() {
     let Some(machine) = machine::for_test("polkit") else { return };
     machine.ok("systemctl start matrix-postgres.service");

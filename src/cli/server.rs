@@ -20,6 +20,9 @@ pub struct Arguments {
     /// Say what would be done, and do nothing
     #[arg(long)]
     dry_run: bool,
+    /// For the unit: wait until the server may be stopped
+    #[arg(long, hide = true)]
+    before_stop: bool,
 }
 
 /// What postgres(1) and libsystemd read in the environment of a service.
@@ -35,9 +38,13 @@ const HANDED_ON: [&str; 6] = [
 /// Runs the server; returns only if that fails, or when asked for the plan.
 ///
 /// # Errors
-/// See [`server::start`].
+/// See [`server::start`] and [`server::wait_for_recovery`].
 pub fn run(arguments: Arguments) -> Result<ExitCode> {
     let settings = config::load(arguments.config.as_deref())?;
+    if arguments.before_stop {
+        server::wait_for_recovery(&settings, &super::host(&settings))?;
+        return Ok(ExitCode::SUCCESS);
+    }
     let environment = HANDED_ON
         .iter()
         .filter_map(|name| std::env::var_os(name).map(|value| (name.into(), value)))

@@ -13,6 +13,7 @@ pub mod pg_basebackup;
 pub mod pg_checksums;
 pub mod pg_controldata;
 pub mod pg_dump;
+pub mod pg_isready;
 pub mod pg_restore;
 pub mod pg_upgrade;
 pub mod pg_verifybackup;

@@ -4,10 +4,13 @@
 //! - [`plan`]: what was found → what is done
 //! - [`initialise`]: a new cluster, which appears whole or not at all
 //! - [`start`]: gives up root, becomes `postgres`
+//! - `stop`: what is waited for before it is stopped
 
 pub mod initialise;
 pub mod plan;
 mod start;
+mod stop;
 
 pub use plan::Plan;
 pub use start::start;
+pub use stop::wait_for_recovery;
