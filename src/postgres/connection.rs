@@ -240,8 +240,13 @@ fn settings_for(server: Option<Major>) -> Vec<Set<'static>> {
 }
 
 /// Of these and of those for loading, what only superusers may set.
-const OF_SUPERUSERS: [&str; 4] =
-    ["session_preload_libraries", "session_replication_role", "event_triggers", "track_counts"];
+const OF_SUPERUSERS: [&str; 5] = [
+    "session_preload_libraries",
+    "session_replication_role",
+    "event_triggers",
+    "track_counts",
+    "lc_messages",
+];
 /// Nobody's trigger has a say in what is done for all of a cluster: neither one of a table, nor, before 17, where
 /// `event_triggers` turns them off, one that forbids DDL (ALTER TABLE, "ENABLE REPLICA TRIGGER"; ALTER EVENT TRIGGER).
 const CHANGING: [Set<'_>; 2] =
