@@ -145,6 +145,7 @@ fn a_homeserver_that_lost_its_database_gets_it_back() {
 fn a_restore_that_is_killed_leaves_the_old_or_the_new_and_never_none() {
     let Some(machine) = machine::for_test("killed-restore") else { return };
     let (_, room, name) = prepare(&machine);
+    machine::Synapse::of(&machine).settle();
     machine::synapse::fill(&machine, 2000);
     machine.ok("systemctl start matrix-postgres-backup.service");
     let name = {

@@ -12,6 +12,10 @@ use crate::upgrade::work::Work;
 /// The first version to which pg_upgrade takes the planner's statistics along.
 const STATISTICS_GO_ALONG: Major = Major(18);
 
+/// A homeserver that has just started builds indexes and drops tables of its own, of which vacuumdb has the names already: it
+/// waits for the one until one of the two is ended for a deadlock, and fails for the other.
+const TRIES: u32 = 4;
+
 /// How long an extension's update waits for a lock that the homeserver holds.
 const LOCK_TIMEOUT: &str = "SET lock_timeout = '5s';";
 
@@ -48,10 +52,19 @@ pub fn tend(work: &Work<'_>) -> Result<()> {
 }
 
 fn statistics(session: &Session<'_>, to: Major) -> Result<()> {
-    let call = vacuumdb::analyze_in_stages(session.connection, jobs(), to >= STATISTICS_GO_ALONG);
-    let mut command = session.runtime.command(to, &call)?;
-    command.stdin(Stdio::null()).stdout(Stdio::null());
-    Child::spawn(command, "vacuumdb")?.wait().map_err(|error| {
+    let analyze = || {
+        let call = vacuumdb::analyze_in_stages(session.connection, jobs(), to >= STATISTICS_GO_ALONG);
+        let mut command = session.runtime.command(to, &call)?;
+        command.stdin(Stdio::null()).stdout(Stdio::null());
+        Child::spawn(command, "vacuumdb")?.wait()
+    };
+    let mut done = analyze();
+    for _ in 1..TRIES {
+        let Err(error) = &done else { break };
+        log::info!("gathering statistics once more: {error}");
+        done = analyze();
+    }
+    done.map_err(|error| {
         error
             .context("the planner has no statistics yet, so that queries may be slow")
             .hint("vacuumdb --all --analyze-in-stages, as the superuser")
