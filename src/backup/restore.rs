@@ -357,6 +357,21 @@ impl<'a> Work<'a> {
         Database { owner: self.connection.user.clone(), ..self.plan.dump.database.clone() }
     }
 
+    /// A script in SQL may make things as the owner himself (`pg_dump --use-set-session-authorization`), which as the owner of the
+    /// database he could.
+    fn may_create(&self, verb: &str, preposition: &str) -> String {
+        let Plan { dump, unfinished, as_superuser, .. } = self.plan;
+        let owner = &dump.database.owner;
+        match *as_superuser && *owner != self.connection.user {
+            true => format!(
+                "{verb} CREATE ON DATABASE {} {preposition} {};\n",
+                identifier(unfinished),
+                identifier(owner)
+            ),
+            false => String::new(),
+        }
+    }
+
     fn check_space(&self) -> Result<()> {
         let size = self.plan.dump.database.size;
         check_space(&[Need { path: self.settings.data_directory.clone(), bytes: size + size / 5 }])
@@ -394,7 +409,7 @@ impl<'a> Work<'a> {
         // One script, so that psql comes to the mark even when we are killed in between.
         let create = making::create(name, &self.ours(), &dump.properties, self.major);
         let mark = format!("COMMENT ON DATABASE {} IS {};\n", identifier(name), literal(UNFINISHED));
-        session.execute(HOME, &(create + &mark + &closed(name)))?;
+        session.execute(HOME, &(create + &mark + &self.may_create("GRANT", "TO") + &closed(name)))?;
         let target = Target {
             session: &session,
             name,
@@ -471,7 +486,7 @@ impl<'a> Work<'a> {
         let owner =
             format!("ALTER DATABASE {} OWNER TO {};\n", identifier(name), identifier(&dump.database.owner));
         let dress = making::dress(name, &dump.database, &dump.properties);
-        session.execute(HOME, &(owner + &dress + &closed(name)))?;
+        session.execute(HOME, &(self.may_create("REVOKE", "FROM") + &owner + &dress + &closed(name)))?;
         Ok(contents)
     }
 
