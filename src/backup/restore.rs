@@ -352,23 +352,14 @@ impl<'a> Work<'a> {
         Session { runtime: self.runtime, major: self.major, connection: &self.connection }
     }
 
-    /// Until it has been compared the database is ours: its owner could let himself in.
+    /// Until it has been compared the database is ours: its owner could let himself in. Where a script is carried out as superuser
+    /// anyway, it is its owner's from the beginning, as who the script may make schemas and tables
+    /// (`pg_dump --use-set-session-authorization`).
     fn ours(&self) -> Database {
-        Database { owner: self.connection.user.clone(), ..self.plan.dump.database.clone() }
-    }
-
-    /// A script in SQL may make things as the owner himself (`pg_dump --use-set-session-authorization`), which as the owner of the
-    /// database he could.
-    fn may_create(&self, verb: &str, preposition: &str) -> String {
-        let Plan { dump, unfinished, as_superuser, .. } = self.plan;
-        let owner = &dump.database.owner;
-        match *as_superuser && *owner != self.connection.user {
-            true => format!(
-                "{verb} CREATE ON DATABASE {} {preposition} {};\n",
-                identifier(unfinished),
-                identifier(owner)
-            ),
-            false => String::new(),
+        let database = self.plan.dump.database.clone();
+        match self.plan.as_superuser {
+            true => database,
+            false => Database { owner: self.connection.user.clone(), ..database },
         }
     }
 
@@ -409,7 +400,7 @@ impl<'a> Work<'a> {
         // One script, so that psql comes to the mark even when we are killed in between.
         let create = making::create(name, &self.ours(), &dump.properties, self.major);
         let mark = format!("COMMENT ON DATABASE {} IS {};\n", identifier(name), literal(UNFINISHED));
-        session.execute(HOME, &(create + &mark + &self.may_create("GRANT", "TO") + &closed(name)))?;
+        session.execute(HOME, &(create + &mark + &closed(name)))?;
         let target = Target {
             session: &session,
             name,
@@ -486,7 +477,7 @@ impl<'a> Work<'a> {
         let owner =
             format!("ALTER DATABASE {} OWNER TO {};\n", identifier(name), identifier(&dump.database.owner));
         let dress = making::dress(name, &dump.database, &dump.properties);
-        session.execute(HOME, &(self.may_create("REVOKE", "FROM") + &owner + &dress + &closed(name)))?;
+        session.execute(HOME, &(owner + &dress + &closed(name)))?;
         Ok(contents)
     }
 
