@@ -127,9 +127,11 @@ fn cut_off(machine: &Machine, step: &str) {
         "[Service]\nExecStopPost=\n",
     );
     pause_at(machine, step);
+    machine.ok("systemctl mask --runtime matrix-postgres-recover.service");
     machine.ok("systemctl kill --kill-whom=main --signal=KILL matrix-postgres-upgrade.service");
     machine.wait_for("systemctl is-failed matrix-postgres-upgrade.service", PATIENCE);
-    machine.ok("rm -r /etc/systemd/system/matrix-postgres-upgrade.service.d && systemctl daemon-reload");
+    machine.ok("rm -r /etc/systemd/system/matrix-postgres-upgrade.service.d; \
+        systemctl unmask --runtime matrix-postgres-recover.service && systemctl daemon-reload");
 }
 
 #[test]
