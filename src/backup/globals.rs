@@ -16,7 +16,7 @@ impl Globals {
     /// statements say, passwords among that, is never part of an error.
     pub fn parse(text: &str) -> Result<Self> {
         let mut kept = Vec::new();
-        let mut guard = Guard::commands_only();
+        let mut guard = Guard::default();
         guard.feed(text.as_bytes(), &mut kept);
         if let Err((line, refusal)) = guard.finish(&mut kept) {
             return Err(Error::new(Kind::Damaged, format!("the file of roles, line {line}: {refusal}")));

@@ -12,7 +12,7 @@ use crate::sql::guard::{
     about_shared, beginning, command, is_plain_setting_of_strings, refused_command, refused_statement,
 };
 use crate::sql::tokens::{Token, roles};
-use crate::sql::{Item, Refusal, Script, Visitor, tokens};
+use crate::sql::{Item, Output, Refusal, Script, Visitor, tokens};
 
 const CLUSTER: &[u8] = b"-- PostgreSQL database cluster dump";
 const CLUSTER_END: &[u8] = b"-- PostgreSQL database cluster dump complete";
@@ -89,13 +89,9 @@ struct Reader {
     inside: bool,
     /// Within an entry about the database as a whole, after which pg_dump connects to it.
     about_database: bool,
-    /// Whether what was told last is handed on.
-    keeps: bool,
-    /// Whether that is so of the last statement, and so of its rows.
+    /// Whether the last statement is handed on, and so its rows.
     keeps_statement: bool,
-    /// What was left out last has left a line end.
-    left_out: bool,
-    kept: Vec<u8>,
+    output: Output,
     tally: Tally,
     found: Option<Contents>,
     /// A dump has begun, wanted or not.
@@ -105,25 +101,20 @@ struct Reader {
     databases: Vec<String>,
     roles: BTreeSet<String>,
     owners: BTreeSet<String>,
-    /// How many line ends there have been.
-    lines: usize,
-    refused: Option<(usize, Refusal)>,
 }
 
 impl Section {
     /// What belongs to `database`; a dump of one database is that, whatever its name.
     pub(super) fn new(database: &str) -> Self {
-        let reader = Reader {
+        let mut reader = Reader {
             database: database.to_owned(),
             place: Place::Front,
             cluster: false,
             cluster_open: false,
             inside: true,
             about_database: false,
-            keeps: true,
             keeps_statement: true,
-            left_out: false,
-            kept: Vec::new(),
+            output: Output::default(),
             tally: Tally::default(),
             found: None,
             begun: false,
@@ -131,9 +122,8 @@ impl Section {
             databases: Vec::new(),
             roles: BTreeSet::new(),
             owners: BTreeSet::new(),
-            lines: 0,
-            refused: None,
         };
+        reader.output.keeps = true;
         Self { script: Script::default(), reader, mark: Some(0) }
     }
 
@@ -151,12 +141,12 @@ impl Section {
             }
         }
         self.script.feed(piece, &mut self.reader);
-        kept.append(&mut self.reader.kept);
+        self.reader.output.append_to(kept);
     }
 
     /// What must not be loaded, and in which line.
     pub(super) fn refused(&self) -> Option<&(usize, Refusal)> {
-        self.reader.refused.as_ref()
+        self.reader.output.refused()
     }
 
     /// What was found.
@@ -165,14 +155,14 @@ impl Section {
     /// What is missing.
     pub(super) fn finish(mut self) -> Result<Found, Missing> {
         let rows = self.script.is_in_rows().then(|| self.script.rows());
-        let refused = self.reader.refused.clone();
+        let refused = self.refused().cloned();
         let whole = self.script.finish(&mut self.reader);
         let reader = self.reader;
         if !reader.begun && reader.databases.is_empty() && reader.place == Place::Front {
             return Err(Missing::Dump);
         }
         // A statement without an end is cut off, whatever it looks like.
-        if let Some((line, refusal)) = if whole { reader.refused } else { refused } {
+        if let Some((line, refusal)) = if whole { reader.output.refused().cloned() } else { refused } {
             return Err(Missing::Refused(line, refusal));
         }
         if let (Some(rows), Some(table)) = (rows, reader.tally.table()) {
@@ -201,10 +191,10 @@ impl Visitor for Reader {
             Item::Comment(text) => {
                 // What a comment is of is told by what comes after it.
                 self.comment(text.trim_ascii());
-                self.keeps = self.inside;
+                self.output.keeps = self.inside;
             }
             Item::Command(text) => {
-                self.keeps = false;
+                self.output.keeps = false;
                 self.command(text);
             }
             Item::Statement { text, words, .. } => {
@@ -212,16 +202,17 @@ impl Visitor for Reader {
                 let rows = words.first().is_some_and(|word| word == "INSERT" || word == "COPY");
                 let tokens = if rows { Vec::new() } else { tokens(&self.tally.decode(beginning(text))) };
                 // Whoever reads what is kept must take strings as we do.
-                self.keeps = self.statement(text, words, &tokens) || is_plain_setting_of_strings(words);
-                self.keeps_statement = self.keeps;
-                if self.keeps {
+                self.output.keeps =
+                    self.statement(text, words, &tokens) || is_plain_setting_of_strings(words);
+                self.keeps_statement = self.output.keeps;
+                if self.output.keeps {
                     self.note_roles(&tokens);
                     if let Some(refusal) = refused_statement(words, &tokens) {
-                        self.refuse(text, refusal);
+                        self.output.refuse(text, refusal);
                     }
                 }
             }
-            Item::Data => self.keeps = self.keeps_statement,
+            Item::Data => self.output.keeps = self.keeps_statement,
             Item::End(_) | Item::Rows(_) => {}
         }
         if self.inside {
@@ -230,24 +221,11 @@ impl Visitor for Reader {
     }
 
     fn bytes(&mut self, bytes: &[u8]) {
-        self.lines += memchr::memchr_iter(b'\n', bytes).count();
-        if self.keeps {
-            self.kept.extend_from_slice(bytes);
-            self.left_out = false;
-        } else if !self.left_out && memchr::memchr(b'\n', bytes).is_some() {
-            // What follows was not on the line of what came before: the rows of a COPY must not be.
-            self.kept.push(b'\n');
-            self.left_out = true;
-        }
+        self.output.bytes(bytes);
     }
 }
 
 impl Reader {
-    fn refuse(&mut self, text: &[u8], refusal: Refusal) {
-        let inside = memchr::memchr_iter(b'\n', text.trim_ascii_end()).count();
-        self.refused.get_or_insert((self.lines + inside + 1, refusal));
-    }
-
     fn comment(&mut self, line: &[u8]) {
         if line == CLUSTER {
             (self.cluster, self.cluster_open, self.inside, self.place) = (true, true, false, Place::Globals);
@@ -313,7 +291,7 @@ impl Reader {
             Some(_) if self.place == Place::Entries && self.about_database => self.about_database = false,
             _ => {
                 if let Some(refusal) = refused_command(text) {
-                    self.refuse(text, refusal);
+                    self.output.refuse(text, refusal);
                 }
             }
         }
@@ -327,12 +305,12 @@ impl Reader {
                 // In front of a database's dump as well.
                 if shared.is_none() && !is_setting(words) {
                     let word = |number: usize| words.get(number).map_or("", String::as_str);
-                    self.refuse(text, Refusal::Statement(format!("{} {}", word(0), word(1))));
+                    self.output.refuse(text, Refusal::Statement(format!("{} {}", word(0), word(1))));
                 }
                 false
             }
             Place::Globals | Place::Behind => {
-                self.refuse(text, Refusal::Behind);
+                self.output.refuse(text, Refusal::Behind);
                 false
             }
             Place::Front | Place::Preamble | Place::Entries if !self.inside => false,

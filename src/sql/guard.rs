@@ -5,8 +5,9 @@
 
 use std::fmt;
 
+use super::output::Output;
 use super::script::{Item, Script, Visitor};
-use super::tokens::{Token, tokens};
+use super::tokens::Token;
 
 /// Of a command no more than its name is told.
 const LONGEST_NAME: usize = 16;
@@ -43,7 +44,7 @@ impl fmt::Display for Refusal {
 const CLIENT_ONLY: [&str; 8] =
     ["SJIS", "SHIFT_JIS_2004", "BIG5", "GBK", "UHC", "GB18030", "JOHAB", "MSKANJI"];
 
-/// Fed with a script; hands on what is not psql's own.
+/// Fed with a script; hands on what is not psql's own, and refuses its commands. Statements may be of any kind.
 #[derive(Debug, Default)]
 pub struct Guard {
     script: Script,
@@ -51,30 +52,14 @@ pub struct Guard {
 }
 
 #[derive(Debug, Default)]
-struct Judge {
-    /// Statements may be of any kind.
-    commands_only: bool,
-    /// Whether what comes is handed on.
-    keeps: bool,
-    /// What was left out last has left a line end.
-    left_out: bool,
-    kept: Vec<u8>,
-    /// How many line ends there have been.
-    lines: usize,
-    refused: Option<(usize, Refusal)>,
-}
+struct Judge(Output);
 
 impl Guard {
-    /// One that minds only commands of psql's.
-    pub fn commands_only() -> Self {
-        Self { judge: Judge { commands_only: true, ..Judge::default() }, ..Self::default() }
-    }
-
     /// Takes the next piece, and appends to `kept` what a server gets of it: all but `\restrict` and `\unrestrict`, by which
     /// pg_dump protects those who load its scripts without us. A statement that is open is not handed on yet.
     pub fn feed(&mut self, piece: &[u8], kept: &mut Vec<u8>) {
         self.script.feed(piece, &mut self.judge);
-        kept.append(&mut self.judge.kept);
+        self.judge.0.append_to(kept);
     }
 
     /// What is left; or why the script must not be loaded, and in which line.
@@ -83,39 +68,27 @@ impl Guard {
     /// The first reason.
     pub fn finish(mut self, kept: &mut Vec<u8>) -> Result<(), (usize, Refusal)> {
         self.script.finish(&mut self.judge);
-        kept.append(&mut self.judge.kept);
-        self.judge.refused.map_or(Ok(()), Err)
+        self.judge.0.append_to(kept);
+        self.judge.0.refused().cloned().map_or(Ok(()), Err)
     }
 }
 
 impl Visitor for Judge {
     fn item(&mut self, item: Item<'_>) {
-        let (refusal, keeps, bytes) = match item {
-            Item::Comment(_) | Item::Data => (None, true, &b""[..]),
-            Item::Command(text) => (refused_command(text), false, text),
-            Item::Statement { text, .. } if self.commands_only => (None, true, text),
-            Item::Statement { text, words, .. } => {
-                (refused_statement(words, &tokens(&String::from_utf8_lossy(beginning(text)))), true, text)
+        match item {
+            Item::Comment(_) | Item::Data | Item::Statement { .. } => self.0.keeps = true,
+            Item::Command(text) => {
+                self.0.keeps = false;
+                if let Some(refusal) = refused_command(text) {
+                    self.0.refuse(text, refusal);
+                }
             }
-            Item::End(_) | Item::Rows(_) => return,
-        };
-        self.keeps = keeps;
-        if let (Some(refusal), None) = (refusal, &self.refused) {
-            let inside = memchr::memchr_iter(b'\n', bytes.trim_ascii_end()).count();
-            self.refused = Some((self.lines + inside + 1, refusal));
+            Item::End(_) | Item::Rows(_) => {}
         }
     }
 
     fn bytes(&mut self, bytes: &[u8]) {
-        self.lines += memchr::memchr_iter(b'\n', bytes).count();
-        if self.keeps {
-            self.kept.extend_from_slice(bytes);
-            self.left_out = false;
-        } else if !self.left_out && memchr::memchr(b'\n', bytes).is_some() {
-            // What follows was not on the line of what came before: the rows of a COPY must not be.
-            self.kept.push(b'\n');
-            self.left_out = true;
-        }
+        self.0.bytes(bytes);
     }
 }
 
@@ -244,14 +217,36 @@ pub fn refused_command(text: &[u8]) -> Option<Refusal> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sql::tokens;
+
+    /// Minds statements, too.
+    #[derive(Default)]
+    struct Both(Judge);
+
+    impl Visitor for Both {
+        fn item(&mut self, item: Item<'_>) {
+            self.0.item(item);
+            if let Item::Statement { text, words, .. } = item
+                && let Some(refusal) =
+                    refused_statement(words, &tokens(&String::from_utf8_lossy(beginning(text))))
+            {
+                self.0.0.refuse(text, refusal);
+            }
+        }
+
+        fn bytes(&mut self, bytes: &[u8]) {
+            self.0.bytes(bytes);
+        }
+    }
 
     fn guard(text: &str, size: usize) -> (String, Option<(usize, Refusal)>) {
-        let (mut guard, mut kept) = (Guard::default(), Vec::new());
+        let (mut script, mut both, mut kept) = (Script::default(), Both::default(), Vec::new());
         for piece in text.as_bytes().chunks(size) {
-            guard.feed(piece, &mut kept);
+            script.feed(piece, &mut both);
         }
-        let refused = guard.finish(&mut kept).err();
-        (String::from_utf8(kept).unwrap(), refused)
+        script.finish(&mut both);
+        both.0.0.append_to(&mut kept);
+        (String::from_utf8(kept).unwrap(), both.0.0.refused().cloned())
     }
 
     #[test]

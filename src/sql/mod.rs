@@ -3,14 +3,17 @@
 //! - [`lexer`]: where statements begin and end, and what is no statement
 //! - [`script`]: a whole script, part by part
 //! - [`tokens`]: one statement, and which roles it is about
+//! - [`output`]: what of it is handed on
 //! - [`guard`]: what may reach a server of a script that somebody else wrote
 
 pub mod guard;
 pub mod lexer;
+pub mod output;
 pub mod script;
 pub mod tokens;
 
 pub use guard::{Guard, Refusal};
 pub use lexer::{Event, Lexer};
+pub use output::Output;
 pub use script::{Item, Script, Visitor};
 pub use tokens::{Token, tokens};
