@@ -81,6 +81,20 @@ fn print_json(value: &impl serde::Serialize) -> Result<()> {
     print(&(text + "\n"))
 }
 
+/// Says what would be removed, and whether it is to be: there is something, it is no `dry_run`, and `yes` or somebody who was
+/// asked said so.
+fn is_to_remove(found: &[impl std::fmt::Display], question: &str, yes: bool, dry_run: bool) -> Result<bool> {
+    if found.is_empty() {
+        return print("nothing is left over\n").map(|()| false);
+    }
+    let lines: Vec<_> = found.iter().map(|leftover| format!("remove {leftover}\n")).collect();
+    print(&lines.concat())?;
+    if !yes && !dry_run {
+        confirm(question)?;
+    }
+    Ok(!dry_run)
+}
+
 /// Asks, and fails unless the answer is yes.
 fn confirm(question: &str) -> Result<()> {
     let refused = |message: &str| {

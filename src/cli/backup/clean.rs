@@ -10,16 +10,8 @@ use crate::lock::Lock;
 pub(super) fn clean(settings: &Settings, yes: bool, dry_run: bool) -> Result<()> {
     let host = crate::cli::host(settings);
     let found = leftovers::find(settings, &host, Timestamp::now())?;
-    if found.is_empty() {
-        return crate::cli::print("nothing is left over\n");
-    }
-    let lines: Vec<_> = found.iter().map(|leftover| format!("remove {leftover}\n")).collect();
-    crate::cli::print(&lines.concat())?;
-    if dry_run {
+    if !crate::cli::is_to_remove(&found, "remove them for good?", yes, dry_run)? {
         return Ok(());
-    }
-    if !yes {
-        crate::cli::confirm("remove them for good?")?;
     }
     let _lock = Lock::take(settings, "clean-up")?;
     for leftover in &found {

@@ -310,16 +310,8 @@ fn rehearse(settings: &Settings, to: Option<Major>) -> Result<()> {
 
 fn clean(settings: &Settings, yes: bool, dry_run: bool) -> Result<()> {
     let found = leftovers::find(settings, Timestamp::now())?;
-    if found.is_empty() {
-        return crate::cli::print("nothing is left over\n");
-    }
-    let lines: Vec<_> = found.iter().map(|leftover| format!("remove {leftover}\n")).collect();
-    crate::cli::print(&lines.concat())?;
-    if dry_run {
+    if !crate::cli::is_to_remove(&found, "remove it for good?", yes, dry_run)? {
         return Ok(());
-    }
-    if !yes {
-        crate::cli::confirm("remove it for good?")?;
     }
     interrupt::listen()?;
     let _lock = Lock::take_cluster(settings, "clean-up")?;
