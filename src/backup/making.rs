@@ -4,16 +4,6 @@ use std::fmt::Write as _;
 
 use crate::postgres::{Database, Major, Properties, identifier, literal};
 
-/// Settings whose value is a list that is quoted already: pg_dump treats them apart, too.
-const LISTS: [&str; 6] = [
-    "local_preload_libraries",
-    "search_path",
-    "session_preload_libraries",
-    "shared_preload_libraries",
-    "temp_tablespaces",
-    "unix_socket_directories",
-];
-
 /// `CREATE DATABASE name` with owner, encoding and collation of `database`.
 pub fn create(name: &str, database: &Database, properties: &Properties, major: Major) -> String {
     let mut sql = format!(
@@ -50,10 +40,8 @@ pub fn dress(name: &str, database: &Database, properties: &Properties) -> String
             Some(role) => format!("ALTER ROLE {} IN DATABASE {shown}", identifier(role)),
             None => format!("ALTER DATABASE {shown}"),
         };
-        // Extensions' settings have a dot in their names.
-        let key = setting.name.split('.').map(identifier).collect::<Vec<_>>().join(".");
-        let value = literal(&setting.value);
-        let _ = match LISTS.contains(&setting.name.as_str()) {
+        let (key, value) = (setting.key(), literal(&setting.value));
+        let _ = match setting.is_list() {
             true => writeln!(
                 sql,
                 "BEGIN; DO $$BEGIN PERFORM pg_catalog.set_config({}, {value}, true); END$$; \

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{HOME, Major, Session};
+use super::{HOME, Major, Session, identifier};
 use crate::error::{Error, Kind, Result};
 
 /// The server as a whole.
@@ -144,6 +144,28 @@ pub struct Setting {
     pub name: String,
     /// Its value, as PostgreSQL keeps it.
     pub value: String,
+}
+
+/// Settings whose value is a list, of which each element is quoted by itself (`GUC_LIST_QUOTE`): pg_dump treats them apart, too.
+const LISTS: [&str; 6] = [
+    "local_preload_libraries",
+    "search_path",
+    "session_preload_libraries",
+    "shared_preload_libraries",
+    "temp_tablespaces",
+    "unix_socket_directories",
+];
+
+impl Setting {
+    /// Its name in SQL. Extensions' settings have a dot in theirs.
+    pub fn key(&self) -> String {
+        self.name.split('.').map(identifier).collect::<Vec<_>>().join(".")
+    }
+
+    /// Whether its value is a list whose elements are quoted already.
+    pub fn is_list(&self) -> bool {
+        LISTS.contains(&self.name.as_str())
+    }
 }
 
 /// A privilege on a database.

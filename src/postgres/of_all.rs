@@ -2,18 +2,8 @@
 //! which calls it.
 
 use super::catalog::Setting;
-use super::{HOME, Session, identifier, literal};
+use super::{HOME, Session, literal};
 use crate::error::Result;
-
-/// Settings whose value is a list, of which each element is quoted by itself (`GUC_LIST_QUOTE`).
-const LISTS: [&str; 6] = [
-    "local_preload_libraries",
-    "search_path",
-    "session_preload_libraries",
-    "shared_preload_libraries",
-    "temp_tablespaces",
-    "unix_socket_directories",
-];
 
 /// The settings of all roles, in the order in which they were made.
 ///
@@ -35,14 +25,15 @@ pub const FOR_ALL: &str = "ALTER ROLE ALL SET ";
 
 /// The statements that set them, a line each as long as no value has several, as pg_dumpall writes those of a role.
 pub fn set_for_all(settings: &[Setting]) -> String {
-    let one = |Setting { name, value, .. }: &Setting| {
-        // Extensions' settings have a dot in their names.
-        let key = name.split('.').map(identifier).collect::<Vec<_>>().join(".");
-        let value = match LISTS.contains(&name.as_str()) {
-            true => elements(value).iter().map(|element| literal(element)).collect::<Vec<_>>().join(", "),
-            false => literal(value),
+    let one = |setting: &Setting| {
+        let value = match setting.is_list() {
+            true => {
+                let elements = elements(&setting.value);
+                elements.iter().map(|element| literal(element)).collect::<Vec<_>>().join(", ")
+            }
+            false => literal(&setting.value),
         };
-        format!("{FOR_ALL}{key} TO {value};\n")
+        format!("{FOR_ALL}{} TO {value};\n", setting.key())
     };
     settings.iter().map(one).collect()
 }
