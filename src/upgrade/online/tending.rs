@@ -22,9 +22,6 @@ const LOCK_TIMEOUT: &str = "SET lock_timeout = '5s';";
 /// How long the building of an index waits for each transaction that is older, such as one that a client never ends.
 const PATIENCE: &str = "SET lock_timeout = '15min';";
 
-/// Whatever is set for a database.
-const WRITING: &str = "SET default_transaction_read_only = off;";
-
 /// The first version that records which collation a database was made with.
 const DATABASES_HAVE_VERSIONS: Major = Major(15);
 
@@ -82,7 +79,7 @@ fn reindex(session: &Session<'_>, to: Major, database: &str, indexes: &[String])
         }
         remove_unfinished(session, database, index)?;
         log::info!("database {database:?}: building index {index} anew");
-        let sql = format!("{WRITING} {PATIENCE}\nREINDEX INDEX CONCURRENTLY {index};");
+        let sql = format!("{PATIENCE}\nREINDEX INDEX CONCURRENTLY {index};");
         if let Err(error) = session.execute(database, &sql) {
             if let Err(error) = remove_unfinished(session, database, index) {
                 log::warn!("{}", error.report());
@@ -100,7 +97,7 @@ fn reindex(session: &Session<'_>, to: Major, database: &str, indexes: &[String])
             JOIN pg_catalog.pg_namespace n ON n.oid = collnamespace
             WHERE collversion IS DISTINCT FROM pg_catalog.pg_collation_actual_version(c.oid) AND collversion IS NOT NULL;",
     )?;
-    let mut sql = WRITING.to_owned();
+    let mut sql = String::new();
     for name in collations {
         let _ = writeln!(sql, "ALTER COLLATION {name} REFRESH VERSION;");
     }
@@ -129,7 +126,7 @@ fn remove_unfinished(session: &Session<'_>, database: &str, index: &str) -> Resu
     )?;
     for unfinished in left {
         log::info!("database {database:?}: removing {unfinished}, which was left unfinished");
-        session.execute(database, &format!("{WRITING} DROP INDEX CONCURRENTLY IF EXISTS {unfinished};"))?;
+        session.execute(database, &format!("DROP INDEX CONCURRENTLY IF EXISTS {unfinished};"))?;
     }
     Ok(())
 }
@@ -156,7 +153,7 @@ fn extensions_of(session: &Session<'_>, database: &Database) -> Result<(), Vec<E
         log::info!("database {:?}: bringing extension {extension} up to date", database.name);
         let name = identifier(&extension);
         let updated = session
-            .execute(&database.name, &format!("{WRITING} {LOCK_TIMEOUT} ALTER EXTENSION {name} UPDATE;"))
+            .execute(&database.name, &format!("{LOCK_TIMEOUT} ALTER EXTENSION {name} UPDATE;"))
             .map_err(|error: Error| {
                 error
                     .with_kind(Kind::Server)

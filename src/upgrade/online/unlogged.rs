@@ -20,9 +20,6 @@ pub(super) struct Unlogged {
 /// So many files in a command.
 const AT_ONCE: usize = 500;
 
-/// Whatever is set for a database.
-const WRITING: &str = "SET default_transaction_read_only = off;";
-
 const FOUND: &str = "SELECT pg_catalog.json_build_array(
     (SELECT coalesce(pg_catalog.sum(pg_catalog.pg_relation_size(oid)), 0)::bigint FROM pg_catalog.pg_class
         WHERE relpersistence = 'u' AND relkind IN ('r', 't', 'i', 'S')),
@@ -114,7 +111,7 @@ impl Unlogged {
         }
         for (database, indexes) in stale {
             for index in indexes {
-                session.execute(&database, &format!("{WRITING} REINDEX INDEX {index};"))?;
+                session.execute(&database, &format!("REINDEX INDEX {index};"))?;
             }
         }
         Ok(())
