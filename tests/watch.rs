@@ -116,6 +116,29 @@ fn what_is_left_over_is_told_with_size_and_age_and_goes_by_one_command() {
     assert_eq!(databases(), "x_before_20261124T030000Z\nx_before_y");
     assert!(!machine.ok("matrix-postgres-backup status").contains("left over"));
 
+    // As a restore leaves it that is killed while it loads; the others are somebody's.
+    let unfinished = "homeserver_restoring_20261124T030000Z";
+    for name in [unfinished, "x_restoring_20261124T030000Z"] {
+        sql(&machine, "postgres", &format!("CREATE DATABASE \"{name}\""));
+        sql(&machine, name, "CREATE TABLE public.schema_version (lock char(1), version integer)");
+    }
+    let mark = "'matrix-postgres: a restore that is not finished'";
+    sql(&machine, "postgres", &format!("COMMENT ON DATABASE \"{unfinished}\" IS {mark}"));
+    sql(&machine, "postgres", &format!("COMMENT ON DATABASE x_before_y IS {mark}"));
+    machine.ok("systemctl start matrix-postgres-backup.service");
+    let list = machine.ok("matrix-postgres-backup list --json");
+    assert!(list.contains("x_restoring_20261124T030000Z") && list.contains("x_before_y"), "{list}");
+    let said = machine.ok("matrix-postgres-backup status");
+    let expected =
+        format!("database \"{unfinished}\", which a restore that was cut off has left unfinished, ");
+    assert!(said.contains(&expected) && said.contains("state:       all is well"), "{said}");
+    sql(&machine, "postgres", "DROP DATABASE \"x_restoring_20261124T030000Z\"");
+    machine.ok("systemctl start matrix-postgres-backup.service");
+    machine.ok("systemctl start matrix-postgres-backup-verify.service");
+    machine.ok("matrix-postgres-backup clean --yes");
+    assert!(!machine.ok("matrix-postgres-backup status").contains("left over"));
+    assert!(!sql(&machine, "postgres", "TABLE pg_catalog.pg_database").contains("restoring"));
+
     let state = "/var/lib/matrix-postgres-upgrade/upgrade";
     machine.ok(&format!(
         "install -d -m 0700 {state} && install -m 0600 /dev/null {state}/journal.json.unusable-20261124T030000Z

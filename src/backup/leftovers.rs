@@ -1,4 +1,5 @@
-//! Databases that restores have replaced: they stay until somebody says that they may go.
+//! Databases that restores have left: those that were replaced stay until somebody says that they may go, and what a restore
+//! that was killed has made is nobody's.
 
 use std::fmt;
 
@@ -16,17 +17,32 @@ use crate::runtime::Runtime;
 /// others may have such a one.
 const MARK: &str = "matrix-postgres: replaced by a restore";
 
+/// The comment of a database that a restore has not finished.
+pub(super) const UNFINISHED: &str = "matrix-postgres: a restore that is not finished";
+
 /// The command that removes them.
 pub const CLEAN: &str = "matrix-postgres-backup clean";
 
-/// A database that a restore has replaced.
+/// Why a database is there that nobody uses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Cause {
+    /// A restore has replaced it.
+    Replaced,
+    /// A restore was killed before it had finished it.
+    Unfinished,
+}
+
+/// A database that a restore has left.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Leftover {
     /// Its name.
     pub database: String,
+    /// Why it is there.
+    pub cause: Cause,
     /// Its size.
     pub bytes: u64,
-    /// When it was replaced.
+    /// When the restore began.
     pub since: Timestamp,
     /// Whole days since then.
     pub days: i64,
@@ -34,13 +50,18 @@ pub struct Leftover {
 
 impl fmt::Display for Leftover {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { database, bytes, since, days } = self;
-        write!(
-            f,
-            "database {database:?}, which a restore has replaced, {}, since {since:.0} ({days} days)",
-            DecimalBytes(*bytes)
-        )
+        let Self { database, cause, bytes, since, days } = self;
+        let what = match cause {
+            Cause::Replaced => "which a restore has replaced",
+            Cause::Unfinished => "which a restore that was cut off has left unfinished",
+        };
+        write!(f, "database {database:?}, {what}, {}, since {since:.0} ({days} days)", DecimalBytes(*bytes))
     }
+}
+
+/// The name of a database that is being restored.
+pub(super) fn unfinished_name(database: &str, now: Timestamp) -> String {
+    format!("{database}_restoring_{}", BackupName::at(now))
 }
 
 /// The name under which a database stays that is replaced now.
@@ -66,18 +87,44 @@ pub(super) fn mark(database: &str) -> String {
 pub fn find(settings: &Settings, runtime: &dyn Runtime, now: Timestamp) -> Result<Vec<Leftover>> {
     let connection = connect(settings)?;
     let session = session(runtime, &connection);
-    let marked: Vec<Marked> = session.query(
-        HOME,
-        &format!(
-            "SELECT coalesce(pg_catalog.json_agg(pg_catalog.json_build_object('database', datname,
-                'bytes', pg_catalog.pg_database_size(oid))), '[]') FROM pg_catalog.pg_database
-             WHERE pg_catalog.strpos(pg_catalog.shobj_description(oid, 'pg_database'), {}) = 1;",
-            literal(MARK)
-        ),
-    )?;
+    let marked: Vec<Marked> = session.query(HOME, &format!(
+        "SELECT coalesce(pg_catalog.json_agg(pg_catalog.json_build_object('database', datname, 'cause', cause,
+            'bytes', pg_catalog.pg_database_size(oid))), '[]')
+         FROM (SELECT oid, datname, CASE
+                 WHEN pg_catalog.strpos(pg_catalog.shobj_description(oid, 'pg_database'), {}) = 1 THEN 'replaced'
+                 WHEN {} THEN 'unfinished' END AS cause
+               FROM pg_catalog.pg_database) AS d
+         WHERE cause IS NOT NULL;",
+        literal(MARK), is_unfinished()
+    ))?;
     let mut found: Vec<_> = marked.into_iter().filter_map(|marked| marked.judge(now)).collect();
     found.sort_by(|a, b| (a.since, &a.database).cmp(&(b.since, &b.database)));
     Ok(found)
+}
+
+/// The databases that killed restores have left.
+///
+/// # Errors
+/// [`Kind::Server`].
+pub(super) fn unfinished(session: &Session<'_>) -> Result<Vec<String>> {
+    session.query(
+        HOME,
+        &format!(
+            "SELECT coalesce(pg_catalog.json_agg(datname), '[]') FROM pg_catalog.pg_database WHERE {};",
+            is_unfinished()
+        ),
+    )
+}
+
+/// Of a row of `pg_database`: the name must be ours, and the comment; or it has none yet, and is empty.
+fn is_unfinished() -> String {
+    format!(
+        "datname ~ '_restoring_[0-9]{{8}}T[0-9]{{6}}Z$'
+           AND (pg_catalog.shobj_description(oid, 'pg_database') = {}
+             OR (pg_catalog.shobj_description(oid, 'pg_database') IS NULL AND pg_catalog.pg_database_size(oid) <=
+                 (SELECT pg_catalog.pg_database_size(t.oid) FROM pg_catalog.pg_database t WHERE t.datname = 'template0')))",
+        literal(UNFINISHED)
+    )
 }
 
 /// Removes one of them, unless it is none any more, or somebody is connected to it. The caller holds the lock.
@@ -89,7 +136,7 @@ pub fn remove(settings: &Settings, runtime: &dyn Runtime, leftover: &Leftover) -
     if !find(settings, runtime, leftover.since)?.iter().any(|found| found.database == *name) {
         return Err(Error::new(
             Kind::Server,
-            format!("database {name:?} is not what a restore has replaced"),
+            format!("database {name:?} is nothing that a restore has left"),
         )
         .state("it was not removed"));
     }
@@ -118,16 +165,21 @@ fn session<'a>(runtime: &'a dyn Runtime, connection: &'a Connection) -> Session<
 #[derive(Deserialize)]
 struct Marked {
     database: String,
+    cause: Cause,
     bytes: u64,
 }
 
 impl Marked {
     /// One that has got another name since is somebody's.
     fn judge(self, now: Timestamp) -> Option<Leftover> {
-        let (_, stamp) = self.database.rsplit_once("_before_")?;
+        let between = match self.cause {
+            Cause::Replaced => "_before_",
+            Cause::Unfinished => "_restoring_",
+        };
+        let (_, stamp) = self.database.rsplit_once(between)?;
         let since = stamp.parse::<BackupName>().ok()?.time();
         let days = now.duration_since(since).as_hours() / 24;
-        Some(Leftover { database: self.database, bytes: self.bytes, since, days })
+        Some(Leftover { database: self.database, cause: self.cause, bytes: self.bytes, since, days })
     }
 }
 
@@ -135,22 +187,28 @@ impl Marked {
 mod tests {
     use super::*;
 
-    fn judge(database: &str) -> Option<Leftover> {
-        Marked { database: database.into(), bytes: 3_000_000 }.judge("2026-12-06T04:00:00Z".parse().unwrap())
+    fn judge(database: &str, cause: Cause) -> Option<Leftover> {
+        let marked = Marked { database: database.into(), cause, bytes: 3_000_000 };
+        marked.judge("2026-12-06T04:00:00Z".parse().unwrap())
     }
 
     #[test]
     fn one_that_has_its_name_still_is_told_with_size_and_age() {
         let now = "2026-11-24T03:00:00.5Z".parse().unwrap();
-        let found = judge(&name("a_before_b", now)).unwrap();
+        let found = judge(&name("a_before_b", now), Cause::Replaced).unwrap();
         assert_eq!(
             found.to_string(),
             "database \"a_before_b_before_20261124T030000Z\", which a restore has replaced, 3.00 MB, \
              since 2026-11-24T03:00:00Z (12 days)"
         );
         for other in ["homeserver", "a_before_b", "a_before_20261124", "a_before_20261124T030000Z_x"] {
-            assert_eq!(judge(other), None, "{other}");
+            assert_eq!(judge(other, Cause::Replaced), None, "{other}");
         }
+        let unfinished = judge(&unfinished_name("a", now), Cause::Unfinished).unwrap().to_string();
+        assert!(
+            unfinished.contains("\"a_restoring_20261124T030000Z\", which a restore that was cut off"),
+            "{unfinished}"
+        );
     }
 
     #[test]

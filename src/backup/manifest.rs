@@ -152,6 +152,8 @@ pub enum Omission {
     NoConnections,
     /// A DROP DATABASE of it was interrupted.
     HalfDropped,
+    /// A restore that was cut off had left it unfinished.
+    Unfinished,
 }
 
 impl From<Closed> for Omission {
@@ -169,6 +171,7 @@ impl fmt::Display for Omission {
             Self::Excluded => f.write_str("backup.exclude_databases names it"),
             Self::NoConnections => Closed::NoConnections.fmt(f),
             Self::HalfDropped => Closed::HalfDropped.fmt(f),
+            Self::Unfinished => f.write_str("a restore that was cut off has left it unfinished"),
         }
     }
 }

@@ -24,6 +24,8 @@ pub struct Facts {
     pub databases: Vec<Database>,
     /// Those that do not.
     pub closed: Vec<(String, Closed)>,
+    /// Those that restores which were cut off have left: a copy of what a backup holds, or a part of it.
+    pub unfinished: Vec<String>,
     /// The backups that there are, oldest first.
     pub backups: Vec<Entry>,
     /// Bytes that are free where they are.
@@ -172,9 +174,10 @@ fn omit(settings: &Backup, facts: &mut Facts) -> Vec<Omitted> {
         reason: excluded(name).unwrap_or_else(|| Omission::from(*closed)),
     });
     let mut omitted: Vec<_> = closed.collect();
-    facts.databases.retain(|database| match excluded(&database.name) {
+    let unfinished = |name: &String| facts.unfinished.contains(name).then_some(Omission::Unfinished);
+    facts.databases.retain(|Database { name, .. }| match excluded(name).or_else(|| unfinished(name)) {
         Some(reason) => {
-            omitted.push(Omitted { name: database.name.clone(), reason });
+            omitted.push(Omitted { name: name.clone(), reason });
             false
         }
         None => true,
@@ -248,6 +251,7 @@ mod tests {
             server: manifest.server,
             databases: vec![database],
             closed: vec![],
+            unfinished: vec![],
             free: 1_500_000,
             backups: backups
                 .iter()
@@ -305,13 +309,20 @@ mod tests {
         let fragment = Fragment::parse(fragment, std::path::Path::new("c.toml")).unwrap();
         let settings = Settings::from_fragment(fragment).unwrap();
         let closed = vec![("old".into(), Closed::NoConnections), ("x".into(), Closed::HalfDropped)];
-        let facts = Facts { closed, ..facts(&["20261123T030000Z"]) };
+        let mut facts = Facts { closed, unfinished: vec!["u".into()], ..facts(&["20261123T030000Z"]) };
+        let unfinished = Database { name: "u".into(), ..facts.databases[0].clone() };
+        facts.databases.push(unfinished);
         let plan = plan(&settings.backup, facts, "2026-11-24T03:00:00Z".parse().unwrap());
         assert!(plan.databases.is_empty() && plan.expected.is_none());
         let omitted: Vec<_> = plan.omitted.iter().map(|one| (one.name.as_str(), one.reason)).collect();
         assert_eq!(
             omitted,
-            [("home\"server", Omission::Excluded), ("old", Omission::Excluded), ("x", Omission::HalfDropped)]
+            [
+                ("home\"server", Omission::Excluded),
+                ("old", Omission::Excluded),
+                ("u", Omission::Unfinished),
+                ("x", Omission::HalfDropped)
+            ]
         );
         let expected = "  without database \"x\": a DROP DATABASE of it was interrupted\n";
         assert!(plan.to_string().contains(expected), "{plan}");

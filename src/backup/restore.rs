@@ -30,9 +30,6 @@ use crate::report::Progress;
 use crate::runtime::{Child, Guard, Runtime, interrupt, tool};
 use crate::systemd::{Inhibitor, Manager, Stopped, inhibit};
 
-/// The comment of a database that is not whole yet; only such are ever dropped.
-const UNFINISHED: &str = "matrix-postgres: a restore that is not finished";
-
 /// How often the exchange is tried against clients that come back at once.
 const TRIES: usize = 10;
 
@@ -112,7 +109,6 @@ pub fn plan(settings: &Settings, wish: &Wish<'_>, existing: &[String], now: Time
     let source = wish.database.unwrap_or(&settings.server.database);
     let dump = find(manifest, source)?.clone();
     let name = wish.new_name.unwrap_or(source).to_owned();
-    let stamp = now.strftime("%Y%m%dT%H%M%SZ");
     let taken = existing.contains(&name);
     if taken && wish.new_name.is_some() {
         return Err(Error::new(Kind::Config, format!("there is a database {name:?} already"))
@@ -121,7 +117,7 @@ pub fn plan(settings: &Settings, wish: &Wish<'_>, existing: &[String], now: Time
     }
     let plan = Plan {
         backup: wish.entry.path.clone(),
-        unfinished: format!("{name}_restoring_{stamp}"),
+        unfinished: leftovers::unfinished_name(&name, now),
         kept: taken.then(|| leftovers::name(&name, now)),
         scratch: scratch(settings),
         stops_clients: wish.new_name.is_none(),
@@ -368,20 +364,9 @@ impl<'a> Work<'a> {
         check_space(&[Need { path: self.settings.data_directory.clone(), bytes: size + size / 5 }])
     }
 
-    /// What killed restores left behind: the name must be ours, and the comment; or it has none yet, and is empty.
+    /// What killed restores left behind.
     fn drop_unfinished(&self) -> Result<()> {
-        let names: Vec<String> = self.session().query(
-            HOME,
-            &format!(
-                "SELECT coalesce(pg_catalog.json_agg(datname), '[]') FROM pg_catalog.pg_database d
-                 WHERE datname ~ '_restoring_[0-9]{{8}}T[0-9]{{6}}Z$'
-                   AND (pg_catalog.shobj_description(oid, 'pg_database') = {}
-                     OR (pg_catalog.shobj_description(oid, 'pg_database') IS NULL AND pg_catalog.pg_database_size(oid) <=
-                         (SELECT pg_catalog.pg_database_size(t.oid) FROM pg_catalog.pg_database t WHERE t.datname = 'template0')));",
-                literal(UNFINISHED)
-            ),
-        )?;
-        for name in names {
+        for name in leftovers::unfinished(&self.session())? {
             log::warn!("dropping {name:?}, which a restore that was killed has left unfinished");
             self.session().execute(HOME, &format!("DROP DATABASE {} WITH (FORCE);", identifier(&name)))?;
         }
@@ -399,7 +384,8 @@ impl<'a> Work<'a> {
         let session = self.session();
         // One script, so that psql comes to the mark even when we are killed in between.
         let create = making::create(name, &self.ours(), &dump.properties, self.major);
-        let mark = format!("COMMENT ON DATABASE {} IS {};\n", identifier(name), literal(UNFINISHED));
+        let mark =
+            format!("COMMENT ON DATABASE {} IS {};\n", identifier(name), literal(leftovers::UNFINISHED));
         session.execute(HOME, &(create + &mark + &closed(name)))?;
         let target = Target {
             session: &session,

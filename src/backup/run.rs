@@ -9,7 +9,7 @@ use jiff::{Timestamp, ZonedDateTime};
 
 use super::manifest::{Manifest, Omission, Omitted};
 use super::plan::{Facts, Plan, plan};
-use super::{catalogue, create, directory, encryption, prune};
+use super::{catalogue, create, directory, encryption, leftovers, prune};
 use crate::archive::Encryption;
 use crate::config::Settings;
 use crate::error::{Error, Kind, Result};
@@ -218,6 +218,7 @@ impl<'a> Server<'a> {
             server: postgres::server_facts(&session)?,
             databases: postgres::databases(&session)?,
             closed: postgres::closed_databases(&session)?,
+            unfinished: leftovers::unfinished(&session)?,
             backups: catalogue::list(&self.settings.backup.directory)?,
             free: files::free_space(&self.settings.backup.directory)?,
             encryption,

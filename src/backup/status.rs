@@ -263,7 +263,8 @@ fn missed(omitted: &[Omitted], settings: &Backup, homeserver: &str) -> Vec<Strin
     let left_out = omitted.iter().filter(|omitted| !settings.excludes(&omitted.name)).filter_map(
         |Omitted { name, reason }| match reason {
             // It was so when the backup was made, and the next will have it.
-            Omission::Excluded => None,
+            // The other is told as what is left over.
+            Omission::Excluded | Omission::Unfinished => None,
             reason => Some(format!("database {name:?} is not in the newest backup: {reason}")),
         },
     );
