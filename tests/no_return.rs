@@ -124,6 +124,47 @@ fn whoever_comes_back_at_once_is_let_in_when_there_is_no_way_back() {
 }
 
 #[test]
+fn rules_outside_of_the_data_directory_let_nobody_in_either_until_there_is_no_way_back() {
+    let Some(machine) = machine::for_test("no-return-rules") else { return };
+    let (_, room) = prepare(&machine, 15, "online");
+    // As Debian's clusters have them, and one that is a link in the data directory.
+    machine.ok("install -d /etc/matrix-rules && mv /matrix/postgres/data/pg_hba.conf /matrix/postgres/data/pg_ident.conf /etc/matrix-rules/
+        chmod 755 /etc/matrix-rules && ln -s /etc/matrix-rules/pg_ident.conf /matrix/postgres/data/
+        echo \"hba_file = '/etc/matrix-rules/pg_hba.conf'\" >>/matrix/postgres/data/postgresql.conf
+        systemctl restart matrix-postgres.service matrix-synapse.service");
+    stranger(&machine);
+    let settings = "cat /matrix/postgres/data/postgresql.auto.conf; cat /etc/matrix-rules/*; matrix-postgres-cli -At -c 'SHOW hba_file' -c 'SHOW ident_file'";
+    let before = machine.ok(settings);
+
+    once_up(&machine, "sleep 2; false");
+    let said = refused(&machine, UNIT_JOB);
+    assert!(said.contains("the homeserver runs on PostgreSQL 15 again, as before"), "{said}");
+    nothing_acknowledged_is_lost(&machine);
+    is_well(&machine, "15", &room);
+    assert_eq!(machine.ok(settings), before);
+
+    machine.ok(&format!("rm {DROPIN} && systemctl daemon-reload"));
+    comes(&machine);
+    let upgraded = machine.run(UPGRADE);
+    assert_eq!(upgraded.status, 0, "{upgraded}\n{}", journal(&machine));
+    let told = machine.ok("wc -l </var/tmp/acknowledged");
+    machine.wait_for(
+        &format!("test $(wc -l </var/tmp/acknowledged) -gt $(({} + 50))", told.trim()),
+        Duration::from_secs(30),
+    );
+    nothing_acknowledged_is_lost(&machine);
+    // What the administrator changes counts at once, and after the next start the server reads it by itself.
+    comes(&machine);
+    machine.ok("sed -i '1i local all bridge reject' /etc/matrix-rules/pg_hba.conf && systemctl reload matrix-postgres.service");
+    let refused = "PGOPTIONS= setpriv --reuid=nobody --clear-groups psql -h /run/matrix-postgres -U bridge mautrix-signal -c ''";
+    machine.wait_for(&format!("! {refused}"), Duration::from_secs(30));
+    machine.ok("sed -i 1d /etc/matrix-rules/pg_hba.conf && systemctl restart matrix-postgres.service matrix-synapse.service");
+    assert_eq!(machine.ok(settings), before);
+    nothing_acknowledged_is_lost(&machine);
+    is_well(&machine, "17", &room);
+}
+
+#[test]
 fn a_transaction_that_is_prepared_while_the_clients_stop_leads_back() {
     let Some(machine) = machine::for_test("no-return-prepared") else { return };
     let (_, room) = prepare(&machine, 15, "dump");

@@ -151,7 +151,7 @@ pub struct Entry {
     /// Since when.
     pub since: Timestamp,
     /// Files of login rules in the new cluster, relative to the data directory, which let in only us until it is opened.
-    /// None if they could not be closed.
+    /// None in journals of earlier versions, if they could not be closed.
     #[serde(default)]
     pub login_files: Vec<PathBuf>,
     /// The next transaction of the new cluster as it was written to the disk, before anybody but us could reach it.

@@ -140,13 +140,8 @@ impl<'a> Work<'a> {
     /// As [`login::close`].
     pub fn close_login(&mut self) -> Result<()> {
         let Entry { beside, data_directory, to, .. } = self.entry();
-        let files = login::find(self.runtime, &self.account, *to, beside, data_directory)?;
-        if files.is_empty() {
-            log::warn!(
-                "the rules of who may log in are not in the data directory: nobody is kept out of the new cluster"
-            );
-        }
-        login::close(beside, &files, &self.account, &self.settings.server.superuser)?;
+        let rules = login::find(self.runtime, &self.account, *to, beside, data_directory)?;
+        let files = login::close(beside, &rules, &self.account, &self.settings.server.superuser)?;
         self.journal.entry.login_files = files;
         Ok(())
     }

@@ -23,6 +23,7 @@ use std::path::Path;
 
 use self::edits::Edits;
 use self::refusal::{Refusal, refusals};
+pub(super) use self::syntax::quoted as quoted_value;
 use self::tree::Tree;
 use crate::account::Account;
 use crate::error::{Error, IoContext as _, Kind, Result};

@@ -112,7 +112,7 @@ fn string(text: &str) -> Option<(String, &str)> {
 }
 
 /// A value in quotes.
-pub(super) fn quoted(value: &str) -> String {
+pub(in crate::upgrade) fn quoted(value: &str) -> String {
     format!("'{}'", value.replace('\\', "\\\\").replace('\'', "''"))
 }
 
