@@ -37,6 +37,8 @@ mod custom;
 pub mod directory;
 mod encoding;
 pub mod encryption;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 pub mod globals;
 mod guarded;
 pub mod leftovers;
