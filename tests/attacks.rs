@@ -441,3 +441,34 @@ fn the_owner_of_a_database_does_not_come_in_before_it_has_been_compared() {
     let owner = "SELECT pg_get_userbyid(datdba), datconnlimit FROM pg_database WHERE datname = 'homeserver'";
     assert_eq!(sql(&machine, "postgres", owner), "synapse|-1");
 }
+
+/// Debian's own cluster, whose superuser is the system user `postgres`, in place of ours: by a link where the data directory
+/// was, and one where the socket was.
+const ANOTHERS: &str = "cd /matrix/postgres
+    name=$(ls /var/backups/matrix-postgres); mv data .data
+    mv /run/matrix-postgres/.s.PGSQL.5432 /run/matrix-postgres/aside
+    ln -s /var/lib/postgresql/17/main data; ln -s /run/postgresql/.s.PGSQL.5432 /run/matrix-postgres/.s.PGSQL.5432";
+
+#[test]
+fn the_owner_of_a_cluster_does_not_choose_whom_roots_programs_run_as() {
+    let Some(machine) = machine::for_test("attack-account") else { return };
+    machine.ok("systemctl start matrix-postgres.service");
+    machine.ok(BACKUP);
+    let theirs = "runuser -u postgres -- psql -XAtc 'SELECT datname FROM pg_database UNION SELECT rolname FROM pg_roles ORDER BY 1'";
+    let before = machine.ok(theirs);
+    machine.write("/tmp/attack", ANOTHERS);
+    machine.ok("runuser -u matrix-postgres -- bash -eu /tmp/attack");
+    for verb in [
+        "name=$(ls /var/backups/matrix-postgres); matrix-postgres-backup restore $name --globals",
+        &format!("{NEWEST} --as other"),
+        "name=$(ls /var/backups/matrix-postgres); zstd -qdc /var/backups/matrix-postgres/$name/homeserver.dump.zst >/root/dump; \
+         matrix-postgres-backup restore /root/dump --as other --yes",
+        "matrix-postgres-backup run",
+        "matrix-postgres-upgrade check",
+        "matrix-postgres-upgrade compare --old /run/matrix-postgres --new /run/matrix-postgres",
+    ] {
+        let done = machine.run(verb);
+        assert_ne!(done.status, 0, "{verb}: {done}");
+        assert_eq!(machine.ok(theirs), before, "{verb}");
+    }
+}

@@ -9,7 +9,7 @@ mod run;
 mod status;
 mod trial;
 
-use std::os::unix::fs::MetadataExt as _;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -18,12 +18,12 @@ use indicatif::{DecimalBytes, HumanCount};
 use jiff::Timestamp;
 use nix::unistd::geteuid;
 
-use crate::account::Account;
 use crate::backup::catalogue::{self, Entry};
 use crate::backup::manifest::Manifest;
 use crate::backup::{create, directory};
 use crate::config::{self, Settings};
-use crate::error::{Kind, Result};
+use crate::error::{IoContext as _, Kind, Result};
+use crate::files::beneath::Directory;
 use crate::lock::Lock;
 use crate::report::{self, Progress, event};
 use crate::runtime::interrupt;
@@ -146,9 +146,16 @@ pub fn run(arguments: Arguments) -> Result<ExitCode> {
 
 /// By hand it is run as root, by systemd as the service's user: the files belong to the latter either way.
 fn become_owner(settings: &Settings) -> Result<()> {
-    match settings.backup.directory.metadata() {
-        Ok(meta) if geteuid().is_root() => Account::of(meta.uid(), meta.gid()).assume(),
-        _ => Ok(()),
+    if !geteuid().is_root() {
+        return Ok(());
+    }
+    match Directory::open(&settings.backup.directory) {
+        Ok(directory) => directory.owner().assume(),
+        // What is not there is told by whoever needs it; where a link of somebody else's leads is not.
+        Err(error) if error.kind() == ErrorKind::InvalidData => {
+            Err(error).at("open", &settings.backup.directory)
+        }
+        Err(_) => Ok(()),
     }
 }
 
