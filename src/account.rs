@@ -10,6 +10,7 @@ use nix::unistd::{Gid, Uid, User, geteuid, getgrouplist, initgroups, setfsgid, s
 
 use crate::error::{Error, Kind, Result};
 use crate::files::beneath::Directory;
+use crate::terminal;
 
 /// A system user.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -67,9 +68,10 @@ impl Account {
         self.uid.is_root()
     }
 
-    /// Lets `command` run as this user, without supplementary groups (std clears them for root).
+    /// Lets `command` run as this user, without supplementary groups (std clears them for root), and without our terminal,
+    /// see [`terminal`].
     pub fn apply(&self, command: &mut Command) {
-        if geteuid() != self.uid {
+        if geteuid() != self.uid && !terminal::leave_as(command, self.uid, self.gid) {
             command.uid(self.uid.as_raw()).gid(self.gid.as_raw());
         }
     }
