@@ -59,3 +59,5 @@ mod section;
 pub mod status;
 pub mod trial;
 mod wrapping;
+
+pub use self::wrapping::quoted;
