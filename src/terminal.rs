@@ -66,7 +66,7 @@ fn begun_with(first: &[OsString], command: &Command) -> Command {
 }
 
 /// Whether our session has a terminal: others cannot open this.
-fn is_ours() -> bool {
+pub fn is_ours() -> bool {
     File::open("/dev/tty").is_ok()
 }
 
