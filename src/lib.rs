@@ -34,6 +34,7 @@ pub mod runtime;
 pub mod server;
 pub mod sql;
 pub mod systemd;
+pub mod terminal;
 pub mod upgrade;
 
 pub use error::{Error, Kind, Result};

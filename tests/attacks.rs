@@ -441,3 +441,92 @@ fn the_owner_of_a_database_does_not_come_in_before_it_has_been_compared() {
     let owner = "SELECT pg_get_userbyid(datdba), datconnlimit FROM pg_database WHERE datname = 'homeserver'";
     assert_eq!(sql(&machine, "postgres", owner), "synapse|-1");
 }
+
+/// Debian's own cluster, whose superuser is the system user `postgres`, in place of ours: by a link where the data directory
+/// was, and one where the socket was.
+const ANOTHERS: &str = "cd /matrix/postgres
+    name=$(ls /var/backups/matrix-postgres); mv data .data
+    mv /run/matrix-postgres/.s.PGSQL.5432 /run/matrix-postgres/aside
+    ln -s /var/lib/postgresql/17/main data; ln -s /run/postgresql/.s.PGSQL.5432 /run/matrix-postgres/.s.PGSQL.5432";
+
+#[test]
+fn the_owner_of_a_cluster_does_not_choose_whom_roots_programs_run_as() {
+    let Some(machine) = machine::for_test("attack-account") else { return };
+    machine.ok("systemctl start matrix-postgres.service");
+    machine.ok(BACKUP);
+    let theirs = "runuser -u postgres -- psql -XAtc 'SELECT datname FROM pg_database UNION SELECT rolname FROM pg_roles ORDER BY 1'";
+    let before = machine.ok(theirs);
+    machine.write("/tmp/attack", ANOTHERS);
+    machine.ok("runuser -u matrix-postgres -- bash -eu /tmp/attack");
+    for verb in [
+        "name=$(ls /var/backups/matrix-postgres); matrix-postgres-backup restore $name --globals",
+        &format!("{NEWEST} --as other"),
+        "name=$(ls /var/backups/matrix-postgres); zstd -qdc /var/backups/matrix-postgres/$name/homeserver.dump.zst >/root/dump; \
+         matrix-postgres-backup restore /root/dump --as other --yes",
+        "matrix-postgres-backup run",
+        "matrix-postgres-upgrade check",
+        "matrix-postgres-upgrade compare --old /run/matrix-postgres --new /run/matrix-postgres",
+    ] {
+        let done = machine.run(verb);
+        assert_ne!(done.status, 0, "{verb}: {done}");
+        assert_eq!(machine.ok(theirs), before, "{verb}");
+    }
+}
+
+/// Verbs as an administrator calls them, at a terminal; the processes of the cluster's owner that have one.
+const AT_A_TERMINAL: &str = r"
+import os, pty, subprocess, sys
+pid, terminal = pty.fork()
+if pid == 0:
+    os.execvp('bash', ['bash', '-c', sys.argv[1] + '; exit $?'])
+import threading
+found = set()
+ended = []
+def look():
+    while not ended:
+        for process in os.listdir('/proc'):
+            try:
+                if process.isdigit() and os.stat('/proc/' + process).st_uid == int(sys.argv[2]):
+                    state = open('/proc/%s/stat' % process).read().rsplit(')', 1)[1].split()
+                    if state[4] != '0':
+                        found.add(open('/proc/%s/cmdline' % process).read().split('\0')[0])
+            except OSError:
+                pass
+watcher = threading.Thread(target=look)
+watcher.start()
+said = b''
+while True:
+    try:
+        more = os.read(terminal, 65536)
+    except OSError:
+        break
+    if not more:
+        break
+    said += more
+status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+ended.append(True)
+watcher.join()
+print('status', status, 'found', sorted(found))
+sys.stderr.write(said.decode())
+";
+
+/// Whoever has a process at a terminal can type on it: `TIOCSTI`.
+#[test]
+fn no_program_of_the_clusters_owner_has_the_terminal_of_an_administrator() {
+    let Some(machine) = machine::for_test("attack-terminal") else { return };
+    prepare(&machine, 15, "online");
+    machine.ok(BACKUP);
+    machine.write("/root/at_a_terminal", AT_A_TERMINAL);
+    for verb in [
+        "matrix-postgres-backup verify --trial",
+        &format!("{NEWEST} --as other"),
+        "matrix-postgres-upgrade check",
+        "matrix-postgres-upgrade rehearse --method dump",
+        "matrix-postgres-upgrade run",
+        "matrix-postgres-upgrade rollback --yes",
+    ] {
+        machine.write("/root/verb", verb);
+        let done = machine.run("python3 /root/at_a_terminal 'bash -e /root/verb' $(id -u matrix-postgres)");
+        assert_eq!(done.stdout, "status 0 found []", "{verb}: {done}");
+    }
+}

@@ -49,7 +49,7 @@ fn a_package_without_configuration_gives_a_server_for_synapse() {
     let pid = property(&machine, "matrix-postgres.service", "MainPID");
     assert_eq!(machine.ok(&format!("ps -o user:32= -p {pid}")), "matrix-postgres");
     assert_eq!(machine.ok("stat -c '%U %a' /matrix/postgres/data"), "matrix-postgres 700");
-    assert_eq!(machine.ok("stat -c '%U %a' /matrix/postgres/synapse-database.yaml"), "root 600");
+    assert_eq!(machine.ok("stat -c '%U %a' /matrix/postgres/synapse-database.yaml"), "matrix-postgres 600");
 
     // Debian's own cluster has port 5432; ours has none.
     let sockets = machine.ok("grep -H '' /proc/net/tcp /proc/net/tcp6 | awk '$5 == \"0A\" {print $3}'");

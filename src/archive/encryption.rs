@@ -16,6 +16,7 @@ use super::pipeline::{Located, Source, enlarge_pipe, into_error};
 use super::sink::Sink;
 use crate::error::{Error, IoContext as _, Kind, Result};
 use crate::runtime::{self, Child, interrupt};
+use crate::terminal;
 
 /// What moves from the program to the file in one call.
 const BUFFER: usize = 256 * 1024;
@@ -141,6 +142,8 @@ impl Encryption {
         for recipient in &self.recipients {
             command.arg("--recipient").arg(recipient);
         }
+        // By hand, root has become the backups' owner, and the terminal is still root's.
+        terminal::leave(&mut command);
         command
     }
 }

@@ -263,7 +263,19 @@ impl Manifest {
         if stated != Some(seal(&document)?.into()) {
             return Err("it was changed after it was written (its own checksum differs)".to_owned());
         }
-        serde_json::from_value(document.into()).map_err(|error| format!("it is not readable ({error})"))
+        let mut manifest: Self = serde_json::from_value(document.into())
+            .map_err(|error| format!("it is not readable ({error})"))?;
+        manifest.make_sentences_plain();
+        Ok(manifest)
+    }
+
+    /// Whoever may write to the backups may have written it, and root's terminal shows it.
+    fn make_sentences_plain(&mut self) {
+        let read_back = self.read_back.as_mut().and_then(|read_back| read_back.damage.as_mut());
+        let trial = self.trial.iter_mut().flat_map(|trial| [trial.damage.as_mut(), trial.not_taken.as_mut()]);
+        for sentence in trial.flatten().chain(read_back) {
+            *sentence = sentence.replace(char::is_control, " ");
+        }
     }
 
     /// The manifest as JSON, sealed with a checksum of its own.
@@ -373,6 +385,15 @@ pub(crate) mod tests {
             read_back: Some(ReadBack { at: name.time(), damage: None, how: How::Files }),
             trial: None,
         }
+    }
+
+    #[test]
+    fn what_somebody_wrote_about_damage_is_one_plain_line() {
+        let mut manifest = example("20261124T030000Z");
+        let damage = Some("bad\u{1b}[31m\nHINT: do it".to_owned());
+        manifest.read_back = Some(ReadBack { at: Timestamp::now(), damage, how: How::default() });
+        let read = Manifest::parse(&manifest.to_text().unwrap()).unwrap();
+        assert_eq!(read.read_back.unwrap().damage.unwrap(), "bad [31m HINT: do it");
     }
 
     #[test]

@@ -61,3 +61,5 @@ mod section;
 pub mod status;
 pub mod trial;
 mod wrapping;
+
+pub use self::wrapping::quoted;

@@ -124,7 +124,7 @@ impl Other {
 }
 
 /// A word for a shell.
-pub(super) fn quoted(word: &str) -> String {
+pub fn quoted(word: &str) -> String {
     let simple = |c: char| c.is_ascii_alphanumeric() || "/._-+:@".contains(c);
     match !word.is_empty() && word.chars().all(simple) {
         true => word.to_owned(),

@@ -12,6 +12,7 @@ use crate::account::Account;
 use crate::error::{Error, Kind, Result};
 use crate::files::beneath;
 use crate::runtime::{Call, Child, Runtime, Sandbox, interrupt};
+use crate::terminal;
 
 /// A server on `data_directory` whose socket is in `connection`'s directory; `listen` are its TCP addresses.
 /// Given as arguments they hold whatever the cluster's postgresql.conf says.
@@ -73,7 +74,7 @@ impl PrivateServer {
         let mut command = runtime.command(major, &call)?;
         account.apply(&mut command);
         command.stdin(Stdio::null()).stdout(Stdio::null());
-        let sandbox = sandbox(Path::new(command.get_program()), data_directory, connection, settings);
+        let sandbox = sandbox(terminal::program(&command), data_directory, connection, settings);
         let name = format!("postgres on {}", data_directory.display());
         let mut child = sandbox.within(|| Child::spawn(command, name))?;
         let limit = Instant::now() + deadline;

@@ -12,6 +12,7 @@ use super::{Call, Runtime, output};
 use crate::account::Account;
 use crate::error::{Error, IoContext as _, Kind, Result};
 use crate::postgres::Major;
+use crate::terminal;
 
 /// The environment of every program we start: nothing of a user's `PG*` variables may redirect it, and
 /// messages come in one language.
@@ -66,7 +67,7 @@ impl Host {
             _ if !geteuid().is_root() => {}
             Some(account) if !account.is_root() => account.apply(command),
             _ => {
-                let program = command.get_program().display();
+                let program = terminal::program(command).display();
                 return Err(Error::new(
                     Kind::Config,
                     format!("{program} does not run as root, and there is no other user"),
@@ -164,6 +165,8 @@ impl Runtime for Host {
         command.args(&call.arguments).env_clear().envs(ENVIRONMENT).current_dir("/");
         command.envs(call.environment.iter().map(|(name, value)| (name, value)));
         self.give_up_root(&mut command)?;
+        // Root's, too, if it has become the owner before.
+        terminal::leave(&mut command);
         Ok(command)
     }
 

@@ -67,7 +67,8 @@ fn name(signal: i32) -> &'static str {
     Signal::try_from(signal).map_or("a signal", Signal::as_str)
 }
 
-pub(super) fn watch(pid: u32) {
+/// Lets the signal reach this child, too.
+pub fn watch(pid: u32) {
     children().push(pid.cast_signed());
     // A signal that came between the start of the child and this line has not reached it.
     if RECEIVED.load(Ordering::SeqCst) != 0 {

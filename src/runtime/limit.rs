@@ -10,6 +10,7 @@ use nix::sys::signal::{Signal, killpg};
 
 use super::Child;
 use crate::error::{Error, Kind, Result};
+use crate::terminal;
 
 /// How often we look whether it has ended.
 const TICK: Duration = Duration::from_millis(20);
@@ -22,7 +23,10 @@ const LAST_WORDS: Duration = Duration::from_secs(2);
 /// # Errors
 /// As [`Child::wait`]; [`Kind::Program`] when its time is up.
 pub fn output_within(mut command: Command, name: &str, input: Vec<u8>, limit: Duration) -> Result<Vec<u8>> {
-    command.process_group(0).stdin(Stdio::piped()).stdout(Stdio::piped());
+    if !terminal::has_left(&command) {
+        command.process_group(0);
+    }
+    command.stdin(Stdio::piped()).stdout(Stdio::piped());
     let mut child = Child::spawn(command, name)?;
     let deadline = Instant::now() + limit;
     if let Some(mut stdin) = child.stdin() {

@@ -15,6 +15,7 @@ use nix::unistd::Pid;
 
 use super::interrupt;
 use crate::error::{Error, Kind, Result};
+use crate::terminal;
 
 /// How many of the last lines of standard error an error message quotes.
 const TAIL_LINES: usize = 12;
@@ -47,7 +48,7 @@ impl Child {
     pub fn spawn_that_says(mut command: Command, name: impl Into<String>, lines: usize) -> Result<Self> {
         let name = name.into();
         let mut child = command.stderr(Stdio::piped()).spawn().map_err(|error| {
-            let file = command.get_program().display();
+            let file = terminal::program(&command).display();
             Error::new(Kind::Program, format!("could not start {name} ({file})")).because(error)
         })?;
         interrupt::watch(child.id());

@@ -12,6 +12,7 @@ use landlock::{
 };
 
 use crate::error::{Error, Kind, Result};
+use crate::terminal;
 
 /// Programs, libraries, time zones, locales; what every process reads of the kernel.
 const SYSTEM: [&str; 13] = [
@@ -52,6 +53,7 @@ impl Sandbox {
     /// For the programs in these directories, and everything that is linked into them.
     pub fn of_programs(directories: impl IntoIterator<Item = PathBuf>) -> Self {
         let mut executable: Vec<_> = directories.into_iter().collect();
+        executable.extend([terminal::SETSID, terminal::SETPRIV].map(PathBuf::from));
         executable.extend(LOADERS.iter().flat_map(|directory| loaders(Path::new(directory))));
         Self {
             writable: SHARED.map(PathBuf::from).to_vec(),

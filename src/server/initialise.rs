@@ -12,6 +12,7 @@ use nix::fcntl::RenameFlags;
 use crate::account::Account;
 use crate::config::Settings;
 use crate::error::{IoContext as _, Result};
+use crate::files::beneath::Directory;
 use crate::files::{self, directories};
 use crate::postgres::{
     Connection, HOME, Libraries, Major, PrivateServer, Purpose, Session, Startup, identifier, initdb, literal,
@@ -188,9 +189,13 @@ fn database_block(settings: &Settings, password: &str) -> String {
 /// The file's name, beside the data directory.
 pub const DATABASE_BLOCK: &str = "synapse-database.yaml";
 
-/// Saves the block, for nobody but us to read. One that is there already belongs to an older cluster, whose
-/// password nobody else may know: it is kept under another name.
+/// Saves the block, for nobody but the owner of the place to read. One that is there already belongs to an older cluster,
+/// whose password nobody else may know: it is kept under another name.
 fn save_database_block(parent: &Path, text: &str, now: Timestamp) -> Result<PathBuf> {
+    Directory::open(parent).at("open", parent)?.as_owner(|| save(parent, text, now))
+}
+
+fn save(parent: &Path, text: &str, now: Timestamp) -> Result<PathBuf> {
     let file = parent.join(DATABASE_BLOCK);
     if file.try_exists().at("read", &file)? {
         let kept = parent.join(format!("{DATABASE_BLOCK}.{}", now.strftime("%Y%m%dT%H%M%SZ")));

@@ -18,6 +18,7 @@ use crate::lock::Lock;
 use crate::postgres::{Connection, DataDirectory, is_whole, postgres_call};
 use crate::runtime::Runtime;
 use crate::systemd::notify;
+use crate::terminal;
 use crate::upgrade::journal::{Entry, Journal};
 use crate::upgrade::login;
 
@@ -64,7 +65,7 @@ pub fn start(
     // With its supplementary groups: `ssl-cert` lets PostgreSQL read a certificate's key.
     account.assume()?;
     let error = command.exec();
-    Err(Error::new(Kind::Program, format!("could not start {}", command.get_program().display()))
+    Err(Error::new(Kind::Program, format!("could not start {}", terminal::program(&command).display()))
         .because(error))
 }
 

@@ -130,8 +130,9 @@ fn owner(directory: &Path) -> Result<Account> {
 
 fn run(name: &'static str, package: &str, options: &[&str], paths: [&Path; 2]) -> Result<()> {
     let mut command = bare(&tool(name, package)?);
-    command.args(options).arg("--").args(paths).stdin(Stdio::null()).stdout(Stdio::null());
+    command.args(options).arg("--").args(paths);
     owner(paths[0])?.apply(&mut command);
+    command.stdin(Stdio::null()).stdout(Stdio::null());
     Child::spawn(command, format!("{name} of {}", paths[0].display()))?.wait().map_err(|error: Error| {
         match error.report().contains("No space left on device") {
             true => error.with_kind(Kind::NoSpace),

@@ -9,24 +9,26 @@ mod run;
 mod status;
 mod trial;
 
-use std::os::unix::fs::MetadataExt as _;
+use std::io::ErrorKind;
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
+use std::process::{Command, ExitCode};
 
 use clap::{Parser, Subcommand};
 use indicatif::{DecimalBytes, HumanCount};
 use jiff::Timestamp;
 use nix::unistd::geteuid;
 
-use crate::account::Account;
 use crate::backup::catalogue::{self, Entry};
 use crate::backup::manifest::Manifest;
 use crate::backup::{create, directory};
 use crate::config::{self, Settings};
-use crate::error::{Kind, Result};
+use crate::error::{Error, IoContext as _, Kind, Result};
+use crate::files::beneath::Directory;
 use crate::lock::Lock;
 use crate::report::{self, Progress, event};
 use crate::runtime::interrupt;
+use crate::terminal;
 
 /// Back up every database of the server: dumped, synced, and read back whole.
 ///
@@ -119,6 +121,9 @@ pub fn run(arguments: Arguments) -> Result<ExitCode> {
         Some(Verb::Verify { identity: Some(_), .. } | Verb::Restore(_) | Verb::Notify { .. })
     );
     if !stays {
+        if geteuid().is_root() && terminal::is_ours() {
+            return without_terminal();
+        }
         become_owner(&settings)?;
     }
     match arguments.verb.unwrap_or(Verb::Run { dry_run: false }) {
@@ -144,11 +149,31 @@ pub fn run(arguments: Arguments) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// The same verb in a session without a terminal: what it starts is the owner's, who is not to type on root's.
+fn without_terminal() -> Result<ExitCode> {
+    let not_begun = |error| Error::new(Kind::Program, "could not leave the terminal").because(error);
+    let mut command = Command::new(terminal::SETSID);
+    command.arg(std::env::current_exe().map_err(not_begun)?).args(std::env::args_os().skip(1));
+    interrupt::listen()?;
+    let mut child = command.spawn().map_err(not_begun)?;
+    interrupt::watch(child.id());
+    let status = child.wait().map_err(not_begun)?;
+    let code = status.code().or_else(|| status.signal().map(|signal| 128 + signal)).unwrap_or(1);
+    Ok(ExitCode::from(u8::try_from(code).unwrap_or(1)))
+}
+
 /// By hand it is run as root, by systemd as the service's user: the files belong to the latter either way.
 fn become_owner(settings: &Settings) -> Result<()> {
-    match settings.backup.directory.metadata() {
-        Ok(meta) if geteuid().is_root() => Account::of(meta.uid(), meta.gid()).assume(),
-        _ => Ok(()),
+    if !geteuid().is_root() {
+        return Ok(());
+    }
+    match Directory::open(&settings.backup.directory) {
+        Ok(directory) => directory.owner().assume(),
+        // What is not there is told by whoever needs it; where a link of somebody else's leads is not.
+        Err(error) if error.kind() == ErrorKind::InvalidData => {
+            Err(error).at("open", &settings.backup.directory)
+        }
+        Err(_) => Ok(()),
     }
 }
 

@@ -3,6 +3,7 @@
 use indicatif::DecimalBytes;
 
 use super::{Finding, Weight};
+use crate::backup::quoted;
 use crate::config::Method;
 use crate::postgres::{Contents, Major, identifier};
 use crate::upgrade::choice::{Obstacle, obstacles};
@@ -264,7 +265,10 @@ impl Findings {
             self.add(
                 Weight::Blocker,
                 format!("a DROP DATABASE of {database:?} was interrupted: nobody can read it any more"),
-                Some(&format!("matrix-postgres-cli -c 'DROP DATABASE {}' ends it", identifier(database))),
+                Some(&format!(
+                    "matrix-postgres-cli -c {} ends it",
+                    quoted(&format!("DROP DATABASE {}", identifier(database)))
+                )),
             );
         }
         for tablespace in &shared.tablespaces {

@@ -32,8 +32,11 @@ const DEEPEST_INCLUDE: usize = 10;
 /// Larger, a file of nobody knows whom is no configuration.
 const MODEST: u64 = 1 << 20;
 
-/// A configuration that is named is read whole, up to here.
+/// A configuration is read whole, up to here: files may include each other without end, and each other's files.
 const LONGEST: u64 = 16 << 20;
+
+/// What each of its files counts at least.
+const LEAST: u64 = 4 << 10;
 
 /// What was found. Paths are relative to the data directory where they are in it, and absolute elsewhere.
 #[derive(Debug, Clone, Default)]
@@ -54,6 +57,8 @@ pub(super) struct Tree {
     pub(super) left: Vec<(PathBuf, &'static str)>,
     /// Size of a WAL file in bytes.
     pub(super) wal_segment: u64,
+    /// Bytes that have been read.
+    pub(super) length: u64,
 }
 
 /// A setting in a file.
@@ -125,9 +130,23 @@ impl Tree {
         inside(&self.root).or_else(|| inside(&self.root.canonicalize().ok()?))
     }
 
+    /// Reads a file as a part of the whole, which has an end.
+    fn take(&mut self, file: &Path, account: &Account) -> Result<Option<Vec<u8>>> {
+        let bytes = read(&self.path(file), account)?;
+        self.length += bytes.as_ref().map_or(0, |bytes| (bytes.len() as u64).max(LEAST));
+        if self.length <= LONGEST {
+            return Ok(bytes);
+        }
+        let message = format!(
+            "the configuration in {} is longer than {LONGEST} bytes with all that it includes",
+            self.root.display()
+        );
+        Err(Error::new(Kind::File, message).hint(format!("ls -l {}", self.path(file).display())))
+    }
+
     /// Reads a file of settings and those that it includes.
     fn follow(&mut self, file: &Path, account: &Account, depth: usize) -> Result<()> {
-        let Some(bytes) = read(&self.path(file), account)? else { return Ok(()) };
+        let Some(bytes) = self.take(file, account)? else { return Ok(()) };
         let path = self.path(file);
         let directory = path.parent().unwrap_or(&path).to_owned();
         self.texts.insert(file.to_owned(), bytes.clone());
@@ -191,7 +210,7 @@ impl Tree {
 
     /// Notes a file of rules and those that it includes.
     fn follow_rules(&mut self, file: &Path, account: &Account, depth: usize) -> Result<()> {
-        let Some(bytes) = read(&self.path(file), account)? else { return Ok(()) };
+        let Some(bytes) = self.take(file, account)? else { return Ok(()) };
         self.copy_with_target(file.to_owned());
         let path = self.path(file);
         let directory = path.parent().unwrap_or(&path);
@@ -488,6 +507,29 @@ mod tests {
         let _ = std::fs::remove_file(directory.path().join(MAIN));
         nix::unistd::mkfifo(&directory.path().join(MAIN), nix::sys::stat::Mode::S_IRWXU).unwrap();
         assert!(Tree::read(directory.path(), &us()).unwrap_err().to_string().contains("is no file that"));
+    }
+
+    #[test]
+    fn files_that_include_each_other_without_end_are_read_up_to_an_end() {
+        let directory = tempfile::tempdir().unwrap();
+        let root = directory.path();
+        let error = |main: &str| {
+            write(root, MAIN, main);
+            Tree::read(root, &us()).unwrap_err().to_string()
+        };
+        // Each of the ten times deeper there are eight times as many.
+        write(root, "itself.conf", &"include 'itself.conf'\n".repeat(8));
+        assert!(error("include 'itself.conf'\n").contains("is longer than"));
+        for number in 0..5 {
+            let file = format!("many/{number}.conf");
+            write(root, &file, "");
+            std::fs::File::create(root.join(file)).unwrap().set_len(4 << 20).unwrap();
+        }
+        assert!(error("include_dir 'many'\n").contains("is longer than"));
+        // A few do no harm.
+        write(root, "itself.conf", "include 'itself.conf'\n");
+        write(root, MAIN, "include 'itself.conf'\n");
+        Tree::read(root, &us()).unwrap();
     }
 
     #[test]

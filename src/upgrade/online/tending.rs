@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 use std::process::Stdio;
 
+use crate::backup::quoted;
 use crate::error::{Error, Kind, Result};
 use crate::postgres::{Database, Major, Session, identifier, literal, vacuumdb};
 use crate::runtime::Child;
@@ -68,6 +69,11 @@ fn statistics(session: &Session<'_>, to: Major) -> Result<()> {
     })
 }
 
+/// The command for a shell that does it, whatever owners have called what is theirs.
+fn by_hand(database: &str, statement: &str) -> String {
+    format!("matrix-postgres-cli -d {} -c {}", quoted(database), quoted(statement))
+}
+
 /// Without locking anybody out; only when all of a database are done, the new version is recorded.
 fn reindex(session: &Session<'_>, to: Major, database: &str, indexes: &[String]) -> Result<()> {
     for index in indexes {
@@ -88,7 +94,7 @@ fn reindex(session: &Session<'_>, to: Major, database: &str, indexes: &[String])
                 .context(format!(
                     "index {index} of database {database:?} depends on a collation that has changed"
                 ))
-                .hint(format!("matrix-postgres-cli -d {database} -c 'REINDEX INDEX {index}'")));
+                .hint(by_hand(database, &format!("REINDEX INDEX {index}"))));
         }
     }
     let collations: Vec<String> = session.query(
@@ -161,10 +167,7 @@ fn extensions_of(session: &Session<'_>, database: &Database) -> Result<(), Vec<E
                         "extension {extension} of database {} stays as it was",
                         literal(&database.name)
                     ))
-                    .hint(format!(
-                        "matrix-postgres-cli -d {} -c 'ALTER EXTENSION {name} UPDATE'",
-                        database.name
-                    ))
+                    .hint(by_hand(&database.name, &format!("ALTER EXTENSION {name} UPDATE")))
             });
         failed.extend(updated.err());
     }

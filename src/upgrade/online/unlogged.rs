@@ -74,8 +74,9 @@ impl Unlogged {
                 brought.bytes += some.iter().filter(|file| file.is_main).map(|file| file.bytes).sum::<u64>();
                 let mut command = bare(&tool("cp", "coreutils")?);
                 command.arg("--preserve=mode,timestamps").arg("--target-directory").arg(&to).arg("--");
-                command.args(some.iter().map(|file| &file.path)).stdin(Stdio::null()).stdout(Stdio::null());
+                command.args(some.iter().map(|file| &file.path));
                 account.apply(&mut command);
+                command.stdin(Stdio::null()).stdout(Stdio::null());
                 Child::spawn(command, "cp of unlogged tables")?.wait()?;
             }
         }
