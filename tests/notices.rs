@@ -10,7 +10,8 @@ use machine::{Machine, Synapse};
 const BACKUP: &str = "matrix-postgres-backup.service";
 const NOTIFY: &str = "matrix-postgres-notify@*";
 /// A mail server of which every letter is kept.
-const SENDMAIL: &str = "#!/bin/sh\nset -eu\n{ echo \"$@\"; cat; } >>/var/told/mail\n";
+const SENDMAIL: &str = "#!/bin/sh\nset -eu\n{ echo \"$@\"; cat; } >>/var/told/mail\n\
+    id -un >/var/told/who; while test -e /var/told/wait; do sleep 0.1; done\n";
 /// Makes the newest backup one of the future: its name and the seal of its manifest are changed.
 const FUTURE: &str = r#"
 cd /var/backups/matrix-postgres && mv "$(ls -d 20* | tail -n 1)" 20991231T000000Z && python3 - <<'END'
@@ -81,7 +82,7 @@ fn switch(machine: &Machine) {
 
 fn sendmail(machine: &Machine) {
     machine.write("/usr/sbin/sendmail", SENDMAIL);
-    machine.ok("chmod 0755 /usr/sbin/sendmail && install -d -o matrix-postgres /var/told");
+    machine.ok("chmod 0755 /usr/sbin/sendmail && install -d -o matrix-postgres-notify /var/told");
 }
 
 #[test]
@@ -116,6 +117,26 @@ fn mail_a_room_and_the_switch_are_told_of_a_failure() {
     assert!(what.contains("matrix-postgres-backup.service failed (exit-code, 28)"), "{what}");
     assert!(what.contains("HINT: chmod 0700 /var/backups/matrix-postgres"), "{what}");
     assert!(what.contains("read back:"), "{what}");
+    // Whoever has the server's user can look neither into it, nor at its token.
+    assert_eq!(machine.ok("cat /var/told/who"), "matrix-postgres-notify");
+    machine.ok(&format!(
+        "touch /var/told/wait; chmod 0755 /var/backups/matrix-postgres && ! systemctl start {BACKUP}"
+    ));
+    let mail_server = "$(pgrep -u matrix-postgres-notify -o)";
+    machine.wait_for(&format!("test -n {mail_server}"), Duration::from_secs(60));
+    for secret in [
+        format!("/proc/{mail_server}/environ"),
+        format!("'/run/credentials/matrix-postgres-notify@{BACKUP}.service/matrix-postgres.matrix-token'"),
+    ] {
+        machine.ok(&format!("cat {secret} >/dev/null"));
+        machine.ok(&format!(
+            "! setpriv --reuid=matrix-postgres --regid=matrix-postgres --init-groups cat {secret}"
+        ));
+    }
+    machine.ok("rm /var/told/wait");
+    settle(&machine);
+    machine.ok("chmod 0700 /var/backups/matrix-postgres && rm /var/told/mail");
+    fail_to_back_up(&machine);
     let mail = machine.ok("cat /var/told/mail");
     assert!(mail.starts_with("-i -- root\nTo: root\nSubject: machine: "), "{mail}");
     machine.ok("grep -q '^/secret-id/fail .*failed' /run/rings");

@@ -176,7 +176,8 @@ impl Connection {
     /// connection string itself.
     fn string(&self, database: &str, settings: &[Set<'_>]) -> String {
         format!(
-            "host={} port={} user={} dbname={} application_name=matrix-postgres options={}",
+            "host={} port={} user={} dbname={} application_name=matrix-postgres \
+             connect_timeout={PATIENCE} options={}",
             value(&self.socket_directory.to_string_lossy()),
             self.port,
             value(&self.user),
@@ -188,6 +189,9 @@ impl Connection {
 
 /// As many processes as the server lets help by default (`max_parallel_maintenance_workers`).
 pub const HELPERS: usize = 2;
+
+/// Seconds until a server that says nothing is given up: whoever owns the directory of the socket may have put another there.
+const PATIENCE: u32 = 120;
 
 /// What a copy that follows a server calls itself, in `pg_stat_replication`.
 pub const STANDBY: &str = "matrix-postgres-standby";
@@ -309,7 +313,7 @@ mod tests {
     fn a_name_full_of_quotes_stays_one_name() {
         let connection = Connection::new(Path::new("/run/x"), 5432, "postgres");
         let text = connection.conninfo(r"it's \ a=b 🐘");
-        let expected = r"host='/run/x' port=5432 user='postgres' dbname='it\'s \\ a=b 🐘' application_name=matrix-postgres options='-c search_path=pg_catalog,pg_temp ";
+        let expected = r"host='/run/x' port=5432 user='postgres' dbname='it\'s \\ a=b 🐘' application_name=matrix-postgres connect_timeout=120 options='-c search_path=pg_catalog,pg_temp ";
         assert!(text.starts_with(expected), "{text}");
         assert!(text.contains(r" -c default_transaction_isolation=read\\ committed "), "{text}");
     }

@@ -99,6 +99,15 @@ enum Verb {
     Notify {
         /// The unit that failed; start:UNIT for one that begins, success:UNIT for one that ended well
         unit: String,
+        /// A file with what describe has printed
+        #[arg(long, value_name = "FILE")]
+        described: Option<PathBuf>,
+    },
+    /// Print how the backups are, for notify
+    #[command(hide = true)]
+    Describe {
+        /// As of notify
+        unit: String,
     },
     /// Tell whether all is well; exit status 0 only if it is
     Status {
@@ -136,7 +145,8 @@ pub fn run(arguments: Arguments) -> Result<ExitCode> {
         Verb::Clean { yes, dry_run } => clean::clean(&settings, yes, dry_run)?,
         Verb::List { json } => list::list(&settings, json)?,
         Verb::Restore(arguments) => restore::restore(&settings, &arguments)?,
-        Verb::Notify { unit } => notify::notify(&settings, &unit)?,
+        Verb::Notify { unit, described } => notify::notify(&settings, &unit, described.as_deref())?,
+        Verb::Describe { unit } => notify::describe(&settings, &unit)?,
         Verb::Prune { dry_run } => prune::prune(&settings, dry_run)?,
         Verb::Verify { name, trial: true, dry_run, identity } => {
             trial::trial(&settings, name.as_deref(), dry_run, identity.as_deref())?;

@@ -1,8 +1,13 @@
-//! `notify`: what `matrix-postgres-notify@.service` runs, with the name of the unit that began or ended.
+//! `notify`: what `matrix-postgres-notify@.service` runs, with the name of the unit that began or ended. It may read the whole
+//! journal, and has the access token of a room: so it is no process of the server's user, who could look into it. How the
+//! backups are is asked by `describe` before it, which is one.
 
+use std::io::Read as _;
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
 
 use super::status;
 use crate::config::Settings;
@@ -20,13 +25,56 @@ const SUCCESS: &str = "success:";
 const TOKEN: &str = "matrix-postgres.matrix-token";
 const JOURNAL_LINES: &str = "--lines=15";
 const JOURNAL_LIMIT: Duration = Duration::from_secs(20);
+/// More is not read of what `describe` has written.
+const MODEST: u64 = 1 << 20;
 
-pub(super) fn notify(settings: &Settings, instance: &str) -> Result<()> {
+/// How the backups are.
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct Backups {
+    /// What is not well.
+    problems: Vec<String>,
+    /// All of it, in words.
+    lines: Vec<String>,
+}
+
+/// Prints how the backups are, for [`notify`], and brings the metrics up to date.
+pub(super) fn describe(settings: &Settings, instance: &str) -> Result<()> {
+    if instance.starts_with(START) {
+        return Ok(());
+    }
+    let status = status::now(settings);
+    if let Ok(status) = &status {
+        status::publish(settings, status);
+    }
+    let lines = match &status {
+        Ok(status) => status::in_words(status),
+        Err(error) => error.report(),
+    };
+    crate::cli::print_json(&Backups {
+        problems: status.map(|status| status.problems).unwrap_or_default(),
+        lines: lines.lines().map(str::to_owned).collect(),
+    })
+}
+
+fn backups(file: Option<&Path>) -> Backups {
+    let read = |file: &Path| -> std::io::Result<Backups> {
+        let mut text = String::new();
+        std::fs::File::open(file)?.take(MODEST).read_to_string(&mut text)?;
+        Ok(serde_json::from_str(&text)?)
+    };
+    file.map_or_else(|| Ok(Backups::default()), read).unwrap_or_else(|error| Backups {
+        problems: Vec::new(),
+        lines: vec![format!("how the backups are is not known: {error}")],
+    })
+}
+
+/// Tells of the unit that is named by `instance`; `described` is the file with what [`describe`] has printed.
+pub(super) fn notify(settings: &Settings, instance: &str, described: Option<&Path>) -> Result<()> {
     let notice = match instance.strip_prefix(START) {
         Some(unit) => gathered(unit, Event::Started, Vec::new(), Vec::new()),
         None => match instance.strip_prefix(SUCCESS) {
-            Some(unit) => ended(settings, unit, None),
-            None => ended(settings, instance, failure(instance)?),
+            Some(unit) => ended(unit, None, backups(described)),
+            None => ended(instance, failure(instance)?, backups(described)),
         },
     };
     if notice.event == Event::Started && settings.notify.ping_url.is_none() {
@@ -55,23 +103,13 @@ pub(super) fn notify(settings: &Settings, instance: &str) -> Result<()> {
 }
 
 /// A unit that has ended, and how the backups are now.
-fn ended(settings: &Settings, unit: &str, failure: Option<Event>) -> Notice {
-    let journal = journal(unit);
-    let status = status::now(settings);
-    if let Ok(status) = &status {
-        status::publish(settings, status);
-    }
-    let problems = status.as_ref().map(|status| status.problems.clone()).unwrap_or_default();
+fn ended(unit: &str, failure: Option<Event>, Backups { problems, lines }: Backups) -> Notice {
     let event = match failure {
         Some(failure) => failure,
         None if problems.is_empty() => Event::Success,
         None => Event::Warning(problems),
     };
-    let lines = match &status {
-        Ok(status) => status::in_words(status),
-        Err(error) => error.report(),
-    };
-    gathered(unit, event, journal, lines.lines().map(str::to_owned).collect())
+    gathered(unit, event, journal(unit), lines)
 }
 
 /// How it failed, if it did. systemd tells whom it starts for a unit that ended (systemd.exec(5), 251 and
