@@ -7,7 +7,7 @@ mod machine;
 use std::time::Duration;
 
 use machine::Machine;
-use machine::upgrade::{UPGRADE, prepare, sql, version};
+use machine::upgrade::{UPGRADE, configure, prepare, sql, version};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -140,8 +140,7 @@ fn what_is_set_for_a_database_or_a_role_keeps_nothing_from_being_done() {
     assert_eq!(machine.ok(counted), "100000");
 }
 
-/// Functions of a table's owner run in its constraints while rows are loaded, as the superuser that loads them. In a trial and
-/// in an upgrade that is a server in a sandbox.
+/// Functions of a table's owner that run in its constraints while rows are loaded. Whoever loads them, it is in a server in a sandbox.
 const OWNERS_CODE: &str = r"
     CREATE FUNCTION public.run(text) RETURNS bool LANGUAGE plpgsql AS $$BEGIN
         IF pg_catalog.current_setting('is_superuser') = 'on' THEN
@@ -335,6 +334,106 @@ fn a_restore_runs_no_function_of_a_tables_owner_as_superuser() {
     machine.ok("test -e /matrix/postgres/PWNED");
 }
 
+/// What a function of an owner's tries in a server that is made for an upgrade or a trial: into that server's directory, which stays,
+/// and from there into the live server, which takes whoever runs as its user for the superuser.
+const BEYOND: &str = r"
+    CREATE FUNCTION public.go_beyond() RETURNS bool LANGUAGE plpgsql AS $$DECLARE attempt text; BEGIN
+        FOREACH attempt IN ARRAY ARRAY[
+            pg_catalog.format('COPY (SELECT 1) TO %L', pg_catalog.current_setting('config_file') || '.PWNED'),
+            'CREATE EXTENSION dblink SCHEMA public',
+            'SELECT public.dblink_exec(''host=/run/matrix-postgres user=postgres dbname=postgres'', ''ALTER ROLE synapse SUPERUSER'')',
+            'DROP EXTENSION dblink']
+        LOOP
+            BEGIN EXECUTE attempt; EXCEPTION WHEN others THEN NULL; END;
+        END LOOP;
+        RETURN true;
+    EXCEPTION WHEN others THEN RETURN true; END$$;
+    CREATE TABLE public.beyond (n int CHECK (public.go_beyond()));
+    INSERT INTO public.beyond VALUES (1);
+";
+
+#[test]
+fn an_upgrade_runs_no_function_of_a_tables_owner_as_superuser() {
+    let Some(machine) = machine::for_test("attack-upgrade") else { return };
+    machine.ok("mkdir -p /etc/matrix-postgres");
+    machine.write("/etc/matrix-postgres/config.toml", "[server]\nversion = 15\n");
+    machine.ok("systemctl start matrix-postgres.service");
+    for script in [TRY, EVALUATED, LEGAL, BEYOND] {
+        as_synapse(&machine, script);
+    }
+    // 17 has a privilege more, of which nothing is said where an owner has all of them.
+    sql(&machine, "homeserver", "GRANT INSERT ON public.animals TO synapse");
+    let found = || {
+        let found = tables(&machine, "homeserver");
+        let lines = found.lines().map(str::trim_end);
+        let said = |line: &&str| *line != "animals" && !line.starts_with("animals {");
+        lines.filter(said).map(str::to_owned).collect::<Vec<_>>()
+    };
+    let before = found();
+    // Whoever counts rows as superuser plans with expressions of an index, as this test does.
+    let clean = || {
+        sql(&machine, "postgres", "ALTER ROLE synapse NOSUPERUSER");
+        machine.ok("rm -f /matrix/postgres/PWNED");
+    };
+    clean();
+    machine.ok("mkdir /mnt/small && mount -t tmpfs -o size=1M,mode=0755 small /mnt/small");
+    let upgrade = |verb: &str, way: &str, configuration: &str| {
+        configure(&machine, configuration);
+        let done = machine.run(verb);
+        let said = machine.run("journalctl --no-pager -o cat -n 60").stdout;
+        assert_eq!(done.status, 0, "{way}: {verb}: {done}\n{said}");
+        has_gained_nothing(&machine, way);
+        assert_eq!(machine.ok("find /matrix /var -xdev -name '*PWNED*'"), "", "{way}");
+        assert_eq!(sql(&machine, "homeserver", "SELECT count(*) FROM pg_extension"), "1", "{way}");
+    };
+    let ways = [
+        ("files", "method = \"dump\"\n"),
+        ("stream", "method = \"dump\"\ncompare = \"content\"\ndump_directory = \"/mnt/small/dump\"\n"),
+    ];
+    for (way, configuration) in ways {
+        upgrade("matrix-postgres-upgrade rehearse", way, configuration);
+        upgrade("matrix-postgres-upgrade run", way, configuration);
+        assert_eq!(version(&machine), "17");
+        assert_eq!(found(), before, "{way}");
+        clean();
+        upgrade("matrix-postgres-upgrade rollback --yes", way, configuration);
+        machine.ok("rm -rf /matrix/postgres/data.upgrade-*");
+        clean();
+    }
+    assert_eq!(version(&machine), "15");
+}
+
+#[test]
+fn a_trial_runs_no_function_of_a_tables_owner_as_superuser() {
+    let Some(machine) = machine::for_test("attack-trial") else { return };
+    machine.ok("mkdir -p /etc/matrix-postgres && systemctl start matrix-postgres.service");
+    for script in [TRY, EVALUATED, LEGAL, BEYOND] {
+        as_synapse(&machine, script);
+    }
+    for verb in [
+        BACKUP,
+        "systemctl start matrix-postgres-backup-verify.service",
+        "runuser -u matrix-postgres -- matrix-postgres-backup verify --trial",
+    ] {
+        let done = machine.run(verb);
+        let said = machine.run("journalctl --no-pager -o cat -n 40").stdout;
+        assert_eq!(done.status, 0, "{verb}: {done}\n{said}");
+        has_gained_nothing(&machine, verb);
+    }
+    // What is a program as a whole, and run by the superuser, does not get out of its server in the unit.
+    sql(&machine, "homeserver", "DROP TABLE public.animals");
+    machine.write("/etc/matrix-postgres/config.toml", "[backup]\nformat = \"plain\"\n");
+    for verb in [BACKUP, "systemctl start matrix-postgres-backup-verify.service"] {
+        let done = machine.run(verb);
+        let said = machine.run("journalctl --no-pager -o cat -n 40").stdout;
+        assert_eq!(done.status, 0, "{verb}: {done}\n{said}");
+        has_gained_nothing(&machine, "plain");
+    }
+    // The attack works where it is let.
+    sql(&machine, "homeserver", "SELECT public.go_beyond()");
+    machine.ok("test -e /matrix/postgres/data/postgresql.conf.PWNED");
+}
+
 /// An owner who, while rows are loaded, changes definitions that a superuser is still to work with.
 #[test]
 fn definitions_that_are_changed_by_what_is_loaded_are_not_used() {
@@ -375,6 +474,9 @@ const IN_OUR_WAY: &str = r"
         AS $$SELECT pg_catalog.to_json(public.pwn('json'))$$;
     CREATE CAST (public.cast AS text) WITH FUNCTION public.as_text AS IMPLICIT;
     CREATE CAST (public.cast AS json) WITH FUNCTION public.as_json AS IMPLICIT;
+    CREATE TABLE public.indexed (n int); INSERT INTO public.indexed VALUES (1), (2);
+    CREATE INDEX ON public.indexed (n) WHERE public.pwn(2) < n + 5;
+    CREATE STATISTICS public.planned ON (n + public.pwn(3)), n FROM public.indexed;
 ";
 
 #[test]
@@ -388,6 +490,7 @@ fn views_triggers_and_casts_of_an_owner_are_not_called_by_us() {
         "matrix-postgres-backup verify",
         "matrix-postgres-backup status || true",
         &format!("{NEWEST} --as other"),
+        "matrix-postgres-upgrade compare --depth rows --old /run/matrix-postgres --new /run/matrix-postgres",
         "matrix-postgres-upgrade compare --depth content --old /run/matrix-postgres --new /run/matrix-postgres",
         "matrix-postgres-upgrade check || true",
         NEWEST,

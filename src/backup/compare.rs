@@ -2,8 +2,6 @@
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
-use std::io::{Read as _, Write as _};
-use std::process::Stdio;
 
 use memchr::memchr_iter;
 use serde::Deserialize;
@@ -11,8 +9,7 @@ use serde::Deserialize;
 use super::load::jobs;
 use super::rows::Contents;
 use crate::error::{Error, Kind, Result};
-use crate::postgres::{Database, PLANNING_CALLS, Session, literal, psql_script};
-use crate::runtime::{Child, interrupt};
+use crate::postgres::{Database, PLANNING_CALLS, Session, literal};
 
 /// So many tables are counted by one query.
 const PORTION: usize = 200;
@@ -176,7 +173,8 @@ fn rows(session: &Session<'_>, name: &str, contents: &Contents) -> Result<BTreeM
                 "true".to_owned()
             })?;
         for (table, _) in calling {
-            let rows = copied(session, name, &table)?;
+            let mut rows = 0;
+            session.copied(name, "", &table, |piece| rows += memchr_iter(b'\n', piece).count() as u64)?;
             counted.insert(table, rows);
         }
         Ok(counted)
@@ -187,29 +185,6 @@ fn rows(session: &Session<'_>, name: &str, contents: &Contents) -> Result<BTreeM
         threads.into_iter().map(|thread| thread.join().unwrap_or_else(panicked)).collect::<Result<_>>()
     })?;
     Ok(parts.into_iter().flatten().collect())
-}
-
-/// The rows of a table, as COPY reads it: without a plan, and so without a look at its indexes.
-fn copied(session: &Session<'_>, database: &str, table: &str) -> Result<u64> {
-    let Session { runtime, major, connection } = session;
-    let mut command = runtime.command(*major, &psql_script(connection, database))?;
-    command.stdin(Stdio::piped()).stdout(Stdio::piped());
-    let mut child = Child::spawn(command, "psql")?;
-    let lost = |error| Error::new(Kind::Program, "psql took or gave no more").because(error);
-    if let Some(mut stdin) = child.stdin() {
-        stdin.write_all(format!("COPY {table} TO STDOUT;\n").as_bytes()).map_err(lost)?;
-    }
-    let (mut rows, mut piece) = (0, vec![0; 64 * 1024]);
-    if let Some(mut stdout) = child.stdout() {
-        loop {
-            match stdout.read(&mut piece).map_err(lost)? {
-                0 => break,
-                length => rows += memchr_iter(b'\n', &piece[..length]).count() as u64,
-            }
-            interrupt::check()?;
-        }
-    }
-    child.wait().map(|()| rows).map_err(|error| error.with_kind(Kind::Server))
 }
 
 const SEQUENCES: &str = "relkind = 'S'";

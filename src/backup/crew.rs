@@ -14,10 +14,10 @@ use std::time::Duration;
 
 use super::custom::{Body, Rows, Size, Toc};
 use super::guarded::Guarded;
-use super::load::{Missing, Source, Target, finish_listed, jobs};
-use super::manifest::DatabaseDump;
+use super::load::{Missing, Target, finish_listed, jobs};
+use super::origin::{Origin, Part};
 use super::queue::{Queue, Task};
-use crate::archive::{self, Part};
+use crate::archive;
 use crate::error::{Error, Kind, Result};
 use crate::postgres::HELPERS;
 use crate::report::Progress;
@@ -38,12 +38,11 @@ const BATCH: usize = 4 << 20;
 /// Loaders and builders of one dump.
 pub(super) struct Crew<'a> {
     target: &'a Target<'a>,
-    source: Source<'a>,
-    dump: &'a DatabaseDump,
+    origin: &'a dyn Origin,
     toc: &'a Toc,
     guarded: &'a Guarded,
     /// Those that nobody has taken, the largest last.
-    parts: Mutex<Vec<(u64, Part)>>,
+    parts: Mutex<Vec<Part>>,
     /// Entries whose rows have come.
     seen: Mutex<BTreeSet<i32>>,
     queue: Mutex<Queue>,
@@ -61,18 +60,15 @@ pub(super) struct Crew<'a> {
 impl<'a> Crew<'a> {
     pub(super) fn new(
         target: &'a Target<'a>,
-        source: Source<'a>,
-        dump: &'a DatabaseDump,
+        origin: &'a dyn Origin,
         toc: &'a Toc,
         guarded: &'a Guarded,
-        parts: &[(u64, Part)],
+        mut parts: Vec<Part>,
     ) -> Self {
-        let mut parts = parts.to_vec();
-        parts.sort_by_key(|(_, part)| part.content_bytes);
+        parts.sort_by_key(|part| part.bytes);
         Self {
             target,
-            source,
-            dump,
+            origin,
             toc,
             guarded,
             parts: Mutex::new(parts),
@@ -121,7 +117,7 @@ impl<'a> Crew<'a> {
                     progress.advance(crew.bytes.load(Ordering::Relaxed));
                 } else if !std::mem::replace(&mut loaded, true) {
                     progress.end();
-                    progress.begin(&format!("building indexes of {}", crew.dump.database.name), None);
+                    progress.begin(&format!("building indexes of {}", crew.target.shown), None);
                 }
                 // Nobody ends before the others, but for one that panicked.
                 let ended = threads.iter().any(ScopedJoinHandle::is_finished);
@@ -144,7 +140,7 @@ impl<'a> Crew<'a> {
     fn load_parts(&self) -> Result<()> {
         loop {
             let Some(part) = lock(&self.parts).pop() else { return Ok(()) };
-            self.load(self.source.open_part(self.dump, part)?)?;
+            self.load(self.origin.open_part(part.number)?)?;
         }
     }
 

@@ -28,6 +28,8 @@ pub(super) struct Facts {
     /// arguments are constant.
     pub(super) functions: bool,
     pub(super) superusers: BTreeSet<String>,
+    /// What only a superuser could make again, who would evaluate such functions on the way, as far as a catalog tells it.
+    unmade: Vec<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -37,6 +39,45 @@ pub(super) struct Table {
     pub(super) owner: String,
     /// Whether its owner may add rows to it.
     pub(super) may_insert: bool,
+    /// What its owner may not do, and whoever loads it must: `use schema s`, `call function f(integer)`.
+    lacks: Vec<String>,
+}
+
+/// What a database has that is loaded with the rights of others.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Foreseen {
+    /// Tables with owners' functions in their constraints, columns or types.
+    pub tables: Vec<String>,
+    /// A sentence for each object that cannot be loaded so.
+    pub obstacles: Vec<String>,
+}
+
+impl Foreseen {
+    /// Asks a database that is to be dumped and loaded elsewhere.
+    ///
+    /// # Errors
+    /// [`crate::Kind::Server`].
+    pub fn find(session: &Session<'_>, database: &str) -> Result<Self> {
+        Facts::find(session, database).map(|facts| Self::of(&facts))
+    }
+
+    fn of(facts: &Facts) -> Self {
+        let name = |table: &Table| format!("{}.{}", table.schema, table.name);
+        let unmade = facts.unmade.iter().map(|what| {
+            format!(
+                "functions of its owner are evaluated when {what} is made, which only a superuser could make"
+            )
+        });
+        let lacking = facts.tables.iter().filter(|table| !table.lacks.is_empty()).map(|table| {
+            let lacks = table.lacks.join(", or ");
+            format!(
+                "role {:?} owns table {}, and may not {lacks}, as its rows need",
+                table.owner,
+                name(table)
+            )
+        });
+        Self { tables: facts.tables.iter().map(name).collect(), obstacles: unmade.chain(lacking).collect() }
+    }
 }
 
 impl Facts {
@@ -156,7 +197,14 @@ WITH RECURSIVE expressions AS (
 )
 SELECT pg_catalog.json_build_object(
     'tables', (SELECT coalesce(pg_catalog.json_agg(pg_catalog.json_build_object('schema', nspname, 'name', relname,
-            'owner', rolname, 'may_insert', pg_catalog.has_table_privilege(relowner, c.oid, 'INSERT'))), '[]')
+            'owner', rolname, 'may_insert', pg_catalog.has_table_privilege(relowner, c.oid, 'INSERT'),
+            'lacks', (SELECT coalesce(pg_catalog.json_agg(what), '[]') FROM (
+                SELECT pg_catalog.format('use schema %I', nspname) AS what
+                    WHERE NOT pg_catalog.has_schema_privilege(relowner, relnamespace, 'USAGE')
+                UNION SELECT pg_catalog.format('call function %s', p.oid::pg_catalog.regprocedure)
+                    FROM calls JOIN pg_catalog.pg_proc p ON p.oid::bigint = function
+                    WHERE calls.relation = c.oid AND NOT pg_catalog.has_function_privilege(relowner, p.oid, 'EXECUTE')) AS l)
+            )), '[]')
         FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = relnamespace
             JOIN pg_catalog.pg_roles r ON r.oid = relowner
         WHERE relkind IN ('r', 'p', 'f') AND NOT rolsuper AND (relkind = 'f' OR c.oid IN (SELECT relation FROM relations))),
@@ -166,6 +214,19 @@ SELECT pg_catalog.json_build_object(
     'keys', (SELECT coalesce(pg_catalog.json_agg(partrelid::pg_catalog.regclass::text), '[]')
         FROM pg_catalog.pg_partitioned_table WHERE EXISTS (SELECT FROM pg_catalog.pg_attribute JOIN types ON atttypid = type
             WHERE attrelid = partrelid AND attnum = ANY (partattrs::pg_catalog.int2[]))),
+    'unmade', (SELECT coalesce(pg_catalog.json_agg(what), '[]') FROM (
+        SELECT pg_catalog.format('the key of partitioned table %s', c.oid::pg_catalog.regclass)
+            FROM pg_catalog.pg_partitioned_table JOIN pg_catalog.pg_class c ON c.oid = partrelid
+                JOIN pg_catalog.pg_roles r ON r.oid = relowner
+            WHERE NOT rolsuper AND (pg_catalog.pg_get_partkeydef(partrelid) ~ '^[^(]*\(.*\(' AND
+                    pg_catalog.pg_get_partkeydef(partrelid) ~ '^[^(]*\(.*[.]'
+                OR EXISTS (SELECT FROM pg_catalog.pg_attribute JOIN types ON atttypid = type
+                    WHERE attrelid = partrelid AND attnum = ANY (partattrs::pg_catalog.int2[])))
+        UNION ALL SELECT pg_catalog.format('aggregate %s', p.oid::pg_catalog.regprocedure)
+            FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_roles r ON r.oid = proowner
+            WHERE prokind = 'a' AND NOT rolsuper AND EXISTS (SELECT FROM pg_catalog.pg_type t WHERE typtype = 'd'
+                AND t.oid IN (SELECT type FROM types)
+                AND NOT EXISTS (SELECT FROM pg_catalog.pg_roles r WHERE r.oid = typowner AND rolsuper))) AS u (what)),
     'functions', EXISTS (SELECT FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_roles r ON r.oid = proowner
         WHERE NOT rolsuper AND (provolatile = 'i' OR EXISTS (SELECT FROM pg_catalog.pg_cast WHERE castfunc = p.oid))),
     'superusers', (SELECT pg_catalog.json_agg(rolname) FROM pg_catalog.pg_roles WHERE rolsuper));";

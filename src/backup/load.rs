@@ -12,13 +12,14 @@ use super::custom::{Body, Toc};
 use super::guarded::{Facts, Guarded};
 use super::loader::{Loaders, TRUST};
 use super::manifest::{DatabaseDump, File, Manifest};
+use super::origin::{Live, Origin, Part, Stored};
 use super::read_back::{Silent, codec, compare_file, copy, damaged, require_same};
 use super::scratch::Scratch;
 use super::section::Section;
 use crate::archive::{self, StoredReader};
 use crate::config::BackupFormat;
 use crate::error::{Error, Kind, Result};
-use crate::postgres::pg_restore::{self, Part, Tablespaces};
+use crate::postgres::pg_restore::{self, Part as Step, Tablespaces};
 use crate::postgres::{Apart, HELPERS, Session, psql_load, psql_restriction, refusals};
 use crate::report::Progress;
 use crate::runtime::{Child, interrupt};
@@ -59,7 +60,7 @@ impl Source<'_> {
     }
 
     /// The parts of a dump, each with its place in the file; none if it can be read from its beginning only.
-    fn parts(&self, dump: &DatabaseDump) -> Vec<(u64, archive::Part)> {
+    pub(super) fn parts(&self, dump: &DatabaseDump) -> Vec<(u64, archive::Part)> {
         let mut parts = Vec::new();
         let (mut bytes, mut content) = (0, 0);
         for part in &dump.parts {
@@ -119,16 +120,39 @@ pub fn load(
         None => target.whole(source, dump, progress)?,
     };
     progress.end();
-    let Some(mut rest) = loaded.map_err(explain)? else { return Ok(Vec::new()) };
-    if !rest.guarded.rows.is_empty() {
-        progress.begin(&format!("loading what runs code of its owners into {shown}"), None);
-        target.guarded_rows(source, dump, &rest).map_err(explain)?;
+    let Some(rest) = loaded.map_err(explain)? else { return Ok(Vec::new()) };
+    target.finish(rest, &Stored::new(source, dump), progress).map_err(explain)
+}
+
+/// Makes the database that a dump of another server is of, with everything that is set for it, and loads the dump into it, as
+/// [`load`] does. It is made by way of the database `by_way_of`; one of its name is replaced, if asked for. After an error the
+/// database is of no use.
+///
+/// # Errors
+/// [`Kind::Program`] with the server's words if it does not take something; [`Kind::Config`] for what only a superuser could
+/// load.
+pub fn carry(
+    target: &Target<'_>,
+    dump: &dyn Live,
+    (by_way_of, replace): (&str, bool),
+    progress: &mut dyn Progress,
+) -> Result<Vec<Missing>> {
+    let mut rest = None;
+    dump.read(&mut |toc, content| {
+        if !toc.is_known() && target.authority == Authority::Owner {
+            return Err(Error::new(Kind::Config, "what this pg_dump writes is not known here")
+                .hint("upgrade.method = \"online\" in /etc/matrix-postgres/config.toml needs no dump"));
+        }
+        target.database(&toc, by_way_of, replace)?;
+        progress.begin(&format!("loading {}", target.shown), Some(dump.bytes()));
+        rest = target.rows(content, toc, dump, dump.parts(), progress)?;
         progress.end();
+        Ok(())
+    })?;
+    match rest {
+        Some(rest) => target.finish(rest, dump, progress),
+        None => Ok(Vec::new()),
     }
-    progress.begin(&format!("finishing {shown}"), None);
-    target.rest(&mut rest).map_err(explain)?;
-    progress.end();
-    Ok(rest.missing)
 }
 
 /// What the server does not take, and can be missed.
@@ -215,17 +239,20 @@ impl<'a> Target<'a> {
         dump: &DatabaseDump,
         progress: &mut dyn Progress,
     ) -> Result<Option<Result<Option<Rest<'a>>>>> {
-        let parts = source.parts(dump);
-        let Some((first, others)) = parts.split_first() else { return Ok(None) };
+        let stored = Stored::new(source, dump);
+        let mut parts = stored.parts();
+        if parts.is_empty() {
+            return Ok(None);
+        }
         let path = source.path(&dump.dump);
-        let mut content = source.open_part(dump, *first)?;
+        let mut content = stored.open_part(parts.remove(0).number)?;
         let toc = Toc::read(&mut content)?;
         if !toc.is_known() {
             return Ok(None);
         }
         std::thread::scope(|scope| {
             let digest = scope.spawn(|| archive::digest_of(&path, &mut |_| interrupt::check()));
-            let loaded = self.rows(content, toc, source, dump, others, progress);
+            let loaded = self.rows(content, toc, &stored, parts, progress);
             let panicked = |_| Err(Error::new(Kind::Bug, "the thread that reads the file panicked"));
             compare_file(&path, &dump.dump, &digest.join().unwrap_or_else(panicked)?)?;
             Ok(Some(loaded))
@@ -263,9 +290,9 @@ impl<'a> Target<'a> {
         let mut content = BufReader::with_capacity(PIECE, content);
         let toc = Toc::read(&mut content)?;
         if toc.is_known() {
-            return self.rows(content, toc, source, dump, &[], progress);
+            return self.rows(content, toc, &Stored::new(source, dump), Vec::new(), progress);
         }
-        let child = self.start(Part::Everything, None, self.conninfo(HELPERS))?;
+        let child = self.start(Step::Everything, None, self.conninfo(HELPERS))?;
         let head = toc.bytes();
         let mut content = head.chain(content);
         feed(child, &mut content, progress, |piece, kept| {
@@ -281,9 +308,8 @@ impl<'a> Target<'a> {
         &self,
         content: impl BufRead + Send,
         toc: Toc,
-        source: Source<'_>,
-        dump: &DatabaseDump,
-        parts: &[(u64, archive::Part)],
+        origin: &dyn Origin,
+        parts: Vec<Part>,
         progress: &mut dyn Progress,
     ) -> Result<Option<Rest<'a>>> {
         let mut toc = toc;
@@ -301,7 +327,7 @@ impl<'a> Target<'a> {
         let toc = toc.with_binary(&self.session.query(self.name, COLUMNS)?);
         let (guarded, loaders) = self.guarded(&toc)?;
         // Before any of their code runs, everything else is there.
-        let (made, missing) = Crew::new(self, source, dump, &toc, &guarded, parts).work(content, progress)?;
+        let (made, missing) = Crew::new(self, origin, &toc, &guarded, parts).work(content, progress)?;
         let left = |id: &i32| !made.contains(id) && !guarded.later.contains_key(id);
         let entries = toc.after_rows().filter(left).collect();
         Ok(Some(Rest { toc, entries, guarded, loaders, missing }))
@@ -309,7 +335,7 @@ impl<'a> Target<'a> {
 
     /// Makes what may hold rows.
     fn definitions(&self, toc: &Toc, file: &Path) -> Result<()> {
-        let everything = || self.start(Part::Definitions, Some((file, 1)), self.conninfo(0))?.wait();
+        let everything = || self.start(Step::Definitions, Some((file, 1)), self.conninfo(0))?.wait();
         if self.authority == Authority::Superuser {
             return everything();
         }
@@ -319,7 +345,7 @@ impl<'a> Target<'a> {
             require_none("are in the keys", keys.map(|(name, _)| name).collect())?;
         }
         let Some((first, last)) = toc.evaluated_definitions() else { return everything() };
-        self.start_from_list(Part::ListedDefinitions, &first, 1, self.conninfo(0))?.wait()?;
+        self.start_part_from_list(Step::ListedDefinitions, &first, 1, self.conninfo(0))?.wait()?;
         let facts = Facts::find(self.session, self.name)?;
         let mut evaluated = facts.keys.clone();
         if !facts.types.is_empty() {
@@ -327,7 +353,7 @@ impl<'a> Target<'a> {
         }
         let functions = format!("of the types {} are in the definitions", facts.types.join(", "));
         require_none(&functions, evaluated)?;
-        self.start_from_list(Part::ListedDefinitions, &last, 1, self.conninfo(0))?.wait()
+        self.start_part_from_list(Step::ListedDefinitions, &last, 1, self.conninfo(0))?.wait()
     }
 
     fn guarded(&self, toc: &Toc) -> Result<(Guarded, Option<Loaders<'a>>)> {
@@ -344,31 +370,77 @@ impl<'a> Target<'a> {
         Ok((guarded, Some(loaders)))
     }
 
+    /// Makes what [`Self::rows`] has left out.
+    fn finish(
+        &self,
+        mut rest: Rest<'_>,
+        origin: &dyn Origin,
+        progress: &mut dyn Progress,
+    ) -> Result<Vec<Missing>> {
+        if !rest.guarded.rows.is_empty() {
+            progress.begin(&format!("loading what runs code of its owners into {}", self.shown), None);
+            self.guarded_rows(origin, &rest)?;
+            progress.end();
+        }
+        progress.begin(&format!("finishing {}", self.shown), None);
+        self.rest(&mut rest)?;
+        progress.end();
+        Ok(rest.missing)
+    }
+
     /// Reads the dump once more, for the rows that were left out.
-    fn guarded_rows(&self, source: Source<'_>, dump: &DatabaseDump, rest: &Rest<'_>) -> Result<()> {
+    fn guarded_rows(&self, origin: &dyn Origin, rest: &Rest<'_>) -> Result<()> {
         let Some(loaders) = &rest.loaders else { return Ok(()) };
+        // Of another dump of the same, the numbers may be others.
+        let tables = rest.toc.tables(&rest.guarded.rows);
         loaders.with_logins(false, || {
-            let mut content = BufReader::with_capacity(PIECE, source.open(&dump.dump)?.without_content());
-            let toc = Toc::read(&mut content)?;
-            let mut body = Body::new(&mut content, &toc);
-            while let Some(rows) = body.next()? {
-                let Some(owner) = rest.guarded.rows.get(&rows.id) else {
-                    body.copy(rows, &toc, |_| interrupt::check())?;
-                    continue;
-                };
-                let mut feed = Feed::of(self.start_rows(Some(loaders.conninfo(owner)?))?)?;
-                let fed = feed.write(&toc.archive(&[rows.id], false)).and_then(|()| {
-                    body.copy(rows, &toc, |piece| interrupt::check().and_then(|()| feed.write(piece)))
-                });
-                feed.finish(fed)?;
-            }
-            source.require_same_file(&dump.dump, content.into_inner())
+            origin.again(&rest.guarded.rows.keys().copied().collect(), &mut |toc, content| {
+                let owners =
+                    toc.rows_of(|schema, name| tables.get(&(schema.to_vec(), name.to_vec())).cloned());
+                if owners.len() != rest.guarded.rows.len() {
+                    return Err(Error::new(
+                        Kind::Damaged,
+                        "it has not the same tables when it is read again",
+                    ));
+                }
+                let mut body = Body::new(content, &toc);
+                let mut left = owners.len();
+                while let Some(rows) = body.next()? {
+                    let Some(owner) = owners.get(&rows.id) else {
+                        body.copy(rows, &toc, |_| interrupt::check())?;
+                        continue;
+                    };
+                    let mut feed = Feed::of(self.start_rows(Some(loaders.conninfo(owner)?))?)?;
+                    let fed = feed.write(&toc.archive(&[rows.id], false)).and_then(|()| {
+                        body.copy(rows, &toc, |piece| interrupt::check().and_then(|()| feed.write(piece)))
+                    });
+                    feed.finish(fed)?;
+                    left -= 1;
+                }
+                match left {
+                    0 => Ok(()),
+                    _ => Err(Error::new(Kind::Damaged, "it has not the same rows when it is read again")),
+                }
+            })
         })
+    }
+
+    /// Makes the database itself.
+    fn database(&self, toc: &Toc, by_way_of: &str, replace: bool) -> Result<()> {
+        let file = self.scratch.write(TOC, &toc.bytes())?;
+        let Session { runtime, major, connection } = self.session;
+        let call = pg_restore::create(connection, by_way_of, &file, replace);
+        self.start_from_list(&toc.of_database(), |list| {
+            let mut command = runtime.command(*major, &call)?;
+            command.stdin(list).stdout(Stdio::null());
+            Child::spawn(command, "pg_restore")
+        })?
+        .wait()
     }
 
     /// For rows that are to follow.
     pub(super) fn start_rows(&self, conninfo: Option<String>) -> Result<Child> {
-        self.start(Part::Rows, None, conninfo.unwrap_or_else(|| self.conninfo(0)))
+        self.start(Step::Rows, None, conninfo.unwrap_or_else(|| self.conninfo(0)))
     }
 
     /// Makes what was left out of a dump, in a database in which it can be made. Nothing if it was not.
@@ -448,14 +520,14 @@ impl<'a> Target<'a> {
         self.session.connection.conninfo_for_loading(self.name, helpers)
     }
 
-    fn start(&self, part: Part, file: Option<(&Path, usize)>, conninfo: String) -> Result<Child> {
+    fn start(&self, part: Step, file: Option<(&Path, usize)>, conninfo: String) -> Result<Child> {
         self.start_on(Stdio::piped(), part, file, conninfo)
     }
 
     fn start_on(
         &self,
         stdin: Stdio,
-        part: Part,
+        part: Step,
         file: Option<(&Path, usize)>,
         conninfo: String,
     ) -> Result<Child> {
@@ -464,7 +536,7 @@ impl<'a> Target<'a> {
         let mut command = runtime.command(*major, &call)?;
         command.stdin(stdin).stdout(Stdio::null());
         match part {
-            Part::Listed => Child::spawn_that_says(command, "pg_restore", LINES),
+            Step::Listed => Child::spawn_that_says(command, "pg_restore", LINES),
             _ => Child::spawn(command, "pg_restore"),
         }
     }
@@ -478,18 +550,28 @@ impl<'a> Target<'a> {
         conninfo: Option<String>,
     ) -> Result<Child> {
         let conninfo = conninfo.unwrap_or_else(|| self.conninfo(helpers));
-        self.start_from_list(Part::Listed, entries, jobs, conninfo)
+        self.start_part_from_list(Step::Listed, entries, jobs, conninfo)
     }
 
-    fn start_from_list(&self, part: Part, entries: &[i32], jobs: usize, conninfo: String) -> Result<Child> {
+    fn start_part_from_list(
+        &self,
+        part: Step,
+        entries: &[i32],
+        jobs: usize,
+        conninfo: String,
+    ) -> Result<Child> {
+        let file = self.scratch.path().join(TOC);
+        self.start_from_list(entries, |list| self.start_on(list, part, Some((&file, jobs)), conninfo))
+    }
+
+    fn start_from_list(&self, entries: &[i32], start: impl FnOnce(Stdio) -> Result<Child>) -> Result<Child> {
         let no_pipe = |error| Error::new(Kind::Program, "could not make a pipe").because(error);
         let (reader, mut writer) = std::io::pipe().map_err(no_pipe)?;
         // It is opened by its name, for which its owner is asked.
         if let Some(account) = self.session.runtime.account() {
             fchown(&writer, Some(account.uid.as_raw()), Some(account.gid.as_raw())).map_err(no_pipe)?;
         }
-        let file = self.scratch.path().join(TOC);
-        let child = self.start_on(reader.into(), part, Some((&file, jobs)), conninfo)?;
+        let child = start(reader.into())?;
         let list = entries.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n") + "\n";
         // One that has ended already says why by its exit status.
         let _ = writer.write_all(list.as_bytes());

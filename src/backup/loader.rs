@@ -1,6 +1,6 @@
 //! Logins for what is [`guarded`](super::guarded): each has the rights of one owner of tables, and no others.
 //!
-//! A function may change who a session acts as, but not who has logged in: such a login is a role made for this restore, no
+//! A function may change who a session acts as, but not who has logged in: such a login is a role made for this load, no
 //! superuser, and a member of that owner only. It is gone afterwards; what a killed restore has left, the next one removes.
 //!
 //! Such a function may also change what belongs to its owner, in the database that is being made: whatever comes afterwards
@@ -40,6 +40,8 @@ pub(super) struct Loaders<'a> {
     logins: BTreeMap<String, Login>,
     /// Those whose owners may not add rows themselves.
     closed_tables: Vec<Table>,
+    /// How many may be connected to the database, but for the superuser.
+    limit: i64,
 }
 
 struct Login {
@@ -60,7 +62,12 @@ impl<'a> Loaders<'a> {
         facts: Facts,
     ) -> Result<Self> {
         let closed_tables = facts.tables.into_iter().filter(|table| !table.may_insert).collect();
-        let mut loaders = Self { session, database, logins: BTreeMap::new(), closed_tables };
+        let limit = session.query(
+            database,
+            "SELECT pg_catalog.to_json(datconnlimit) FROM pg_catalog.pg_database
+             WHERE datname = pg_catalog.current_database();",
+        )?;
+        let mut loaders = Self { session, database, logins: BTreeMap::new(), closed_tables, limit };
         for owner in guarded.owners() {
             loaders.add(owner, scratch)?;
         }
@@ -123,7 +130,8 @@ impl<'a> Loaders<'a> {
             remove(self.session, self.database, &login.role)?;
             self.logins.pop_first();
         }
-        Ok(())
+        let limit = format!("ALTER DATABASE {} CONNECTION LIMIT {};", identifier(self.database), self.limit);
+        self.session.execute(HOME, &limit)
     }
 
     fn add(&mut self, owner: &str, scratch: &Scratch) -> Result<()> {
@@ -144,7 +152,19 @@ impl<'a> Loaders<'a> {
         let connection = self.session.connection.clone().as_role(&role);
         let conninfo = connection.conninfo_for_loading_as(self.database, owner, &passfile);
         self.session.execute_foreign(HOME, &sql)?;
+        let name = identifier(&role);
+        let may_connect = format!(
+            "SELECT pg_catalog.to_json(pg_catalog.has_database_privilege({}, {}, 'CONNECT'));",
+            literal(&role),
+            literal(self.database)
+        );
         self.logins.insert(owner.to_owned(), Login { role, conninfo });
+        // The owner of a table may be no user of its database.
+        if !self.session.query::<bool>(HOME, &may_connect)? {
+            let database = identifier(self.database);
+            let grant = format!("GRANT CONNECT ON DATABASE {database} TO {name};");
+            self.session.execute(HOME, &grant)?;
+        }
         Ok(())
     }
 

@@ -21,7 +21,8 @@
 //! - [`making`]: the SQL that makes a database as it was
 //! - `custom`: pg_dump's custom format as a stream
 //! - [`load`]: one dump into one database
-//! - `guarded`, `loader`: what of it runs code of a table's owner, and a login that has his rights and no others
+//! - [`origin`]: where a dump that is loaded comes from: a backup, or another server
+//! - [`guarded`], `loader`: what of it runs code of a table's owner, and a login that has his rights and no others
 //! - `crew`, `queue`: who loads its tables and builds its indexes, and when
 //! - [`leftovers`]: the databases that restores have replaced
 //! - [`compare`]: a restored database against the manifest
@@ -40,13 +41,14 @@ pub mod encryption;
 #[cfg(fuzzing)]
 pub mod fuzzing;
 pub mod globals;
-mod guarded;
+pub mod guarded;
 pub mod leftovers;
 pub mod load;
 mod loader;
 pub mod making;
 pub mod manifest;
 pub mod name;
+pub mod origin;
 mod ownership;
 pub mod plan;
 pub mod prune;

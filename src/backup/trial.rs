@@ -189,7 +189,7 @@ fn hold(
             shown: &dump.database.name,
             tablespaces: Tablespaces::Default,
             scratch,
-            authority: Authority::Superuser,
+            authority: Authority::Owner,
             without: &[],
         };
         match load::load(&target, source, dump, progress) {
@@ -198,9 +198,10 @@ fn hold(
                 not_taken
                     .extend(told.map(|error| error.context(format!("database {:?}", dump.database.name))));
             }
-            Err(error) if error.kind() == Kind::NotTaken => {
+            // Of the latter, only a superuser could load something who lets it do whatever he may.
+            Err(error) if matches!(error.kind(), Kind::NotTaken | Kind::Config) => {
                 progress.end();
-                not_taken.push(error);
+                not_taken.push(error.with_kind(Kind::NotTaken));
                 continue;
             }
             Err(error) => return Err(error),

@@ -22,6 +22,7 @@ pub struct UpgradeFragment {
     pub method: Option<String>,
     pub max_rate: Option<u64>,
     pub revert_on_client_failure: Option<bool>,
+    pub trust_owners: Option<bool>,
 }
 
 impl UpgradeFragment {
@@ -37,6 +38,7 @@ impl UpgradeFragment {
             method: other.method.or(self.method),
             max_rate: other.max_rate.or(self.max_rate),
             revert_on_client_failure: other.revert_on_client_failure.or(self.revert_on_client_failure),
+            trust_owners: other.trust_owners.or(self.trust_owners),
         }
     }
 }
@@ -64,6 +66,9 @@ pub struct Upgrade {
     /// `revert_on_client_failure`: whether a client that ran before and does not start afterwards undoes the upgrade, while
     /// nothing has been written that anybody would miss. Default false.
     pub revert_on_client_failure: bool,
+    /// `trust_owners`: whether method `dump` loads everything as the superuser, so that functions that owners of tables have put
+    /// into constraints may do whatever he may. Default false: such rows are loaded with their owner's rights.
+    pub trust_owners: bool,
 }
 
 /// How the databases get to the new version.
@@ -151,6 +156,7 @@ impl Upgrade {
             method: method(input.method.as_deref())?,
             max_rate: input.max_rate.filter(|rate| *rate > 0),
             revert_on_client_failure: input.revert_on_client_failure.unwrap_or_default(),
+            trust_owners: input.trust_owners.unwrap_or_default(),
         })
     }
 }

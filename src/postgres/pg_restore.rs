@@ -82,23 +82,17 @@ pub fn listed(connection: &Connection, database: &str, list: &Path) -> Call {
     call
 }
 
-/// Makes the database that the dump in `source` is of, with everything that belongs to it as a whole, and restores it,
-/// by `jobs` connections at the same time; `by_way_of` is another database. One of that name is replaced: a new
-/// cluster has `postgres` and `template1`. The first error ends it. Without a `source` it reads a custom dump from
-/// standard input, by one connection.
-pub fn create(
-    connection: &Connection,
-    by_way_of: &str,
-    source: Option<&Path>,
-    jobs: usize,
-    replace: bool,
-) -> Call {
+/// Makes the database that the custom dump in `file` is of, with those of its entries that a list on standard input names;
+/// `by_way_of` is another database. One of that name is replaced, if asked for: a new cluster has `postgres` and `template1`.
+/// The first error ends it.
+pub fn create(connection: &Connection, by_way_of: &str, file: &Path, replace: bool) -> Call {
     let mut call = Call::new(
         "pg_restore",
         [
             "--exit-on-error",
             "--no-password",
             "--create",
+            "--use-list=/dev/stdin",
             "--dbname",
             &connection.conninfo_for_loading(by_way_of, HELPERS),
         ],
@@ -106,9 +100,7 @@ pub fn create(
     if replace {
         call.arguments.extend(["--clean".into(), "--if-exists".into()]);
     }
-    if let Some(source) = source {
-        call.arguments.extend([format!("--jobs={jobs}").into(), source.into()]);
-    }
+    call.arguments.push(file.into());
     call
 }
 

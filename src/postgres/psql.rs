@@ -1,13 +1,14 @@
 //! SQL goes through `psql`, as one more external program: every runtime then has the same one way in.
 
-use std::io::{ErrorKind, Read as _};
+use std::io::{ErrorKind, Read as _, Write as _};
 use std::path::Path;
+use std::process::Stdio;
 
 use serde::de::DeserializeOwned;
 
 use super::{Connection, HELPERS, HOME, Major};
 use crate::error::{Error, IoContext as _, Kind, Result};
-use crate::runtime::{Call, Runtime, output};
+use crate::runtime::{Call, Child, Runtime, interrupt, output};
 
 /// psql for a script on standard input that changes nothing: no start-up file, bare tuples, stop at the first error.
 pub fn script(connection: &Connection, database: &str) -> Call {
@@ -168,6 +169,39 @@ impl Session<'_> {
                     .because(error)
             },
         )
+    }
+
+    /// Reads all rows of a table, which is quoted as in SQL, in COPY's text format, after the statements in `settings`: without a
+    /// plan, and so without a look at the expressions of its indexes, see [`PLANNING_CALLS`](super::PLANNING_CALLS). A line end
+    /// is that of a row.
+    ///
+    /// # Errors
+    /// [`Kind::Server`] with the server's own words; those of `sink`.
+    pub fn copied(
+        &self,
+        database: &str,
+        settings: &str,
+        table: &str,
+        mut sink: impl FnMut(&[u8]),
+    ) -> Result<()> {
+        let mut command = self.runtime.command(self.major, &script(self.connection, database))?;
+        command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child = Child::spawn(command, "psql")?;
+        let lost = |error| Error::new(Kind::Program, "psql took or gave no more").because(error);
+        if let Some(mut stdin) = child.stdin() {
+            stdin.write_all(format!("{settings}COPY {table} TO STDOUT;\n").as_bytes()).map_err(lost)?;
+        }
+        let mut piece = vec![0; 64 * 1024];
+        if let Some(mut stdout) = child.stdout() {
+            loop {
+                match stdout.read(&mut piece).map_err(lost)? {
+                    0 => break,
+                    length => sink(&piece[..length]),
+                }
+                interrupt::check()?;
+            }
+        }
+        child.wait().map_err(|error| error.with_kind(Kind::Server))
     }
 
     fn ask(&self, database: &str, sql: &str) -> Result<Vec<u8>> {

@@ -8,7 +8,7 @@ use super::journal::Step;
 use super::plan::Plan;
 use super::run::{stop_clients, stop_server};
 use super::servers::{Private, Side, Sockets};
-use super::transfer::{DumpDirectory, Way, jobs, transfer};
+use super::transfer::{self, DumpDirectory, Loading, Way, jobs, transfer};
 use super::work::Work;
 use super::written::Census;
 use crate::config::Depth;
@@ -29,6 +29,7 @@ pub fn build(work: &mut Work<'_>, plan: &Plan) -> Result<()> {
         Way::Files => Some(DumpDirectory::make(&plan.dump_directory, &account)?),
         Way::Stream => None,
     };
+    let scratch = transfer::scratch(&settings.socket_directory, &account)?;
     cluster::make(runtime, &account, plan)?;
     let sockets = Sockets::make(&settings.socket_directory, &account)?;
     let new = Private::start(runtime, &account, &sockets, plan, (Side::New, &plan.beside, plan.to))?;
@@ -40,7 +41,8 @@ pub fn build(work: &mut Work<'_>, plan: &Plan) -> Result<()> {
     require_nothing_left_behind(&old.session())?;
 
     work.step(Step::Transferring)?;
-    transfer(&old.session(), &new.session(), files.as_ref(), work.progress)?;
+    let loading = Loading { scratch: &scratch, authority: plan.authority };
+    transfer(&old.session(), &new.session(), files.as_ref(), loading, work.progress)?;
     work.step(Step::Comparing)?;
     let session = new.session();
     let (rows, census) =

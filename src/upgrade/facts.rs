@@ -13,7 +13,7 @@ use super::space::{Room, Space};
 use super::transfer;
 use super::units::{self, Units};
 use crate::account::Account;
-use crate::backup::catalogue;
+use crate::backup::{catalogue, guarded};
 use crate::config::{Method, Settings};
 use crate::error::{Error, IoContext as _, Kind, Result};
 use crate::postgres::initdb::{self, Initialisation};
@@ -47,6 +47,8 @@ pub struct Facts {
     pub space: Space,
     /// The method that the settings ask for; nothing for `auto`.
     pub method: Option<Method>,
+    /// Whether a dump is loaded as the superuser, whatever it calls.
+    pub trust_owners: bool,
     /// Whether one program can call those of both versions.
     pub programs_together: bool,
     /// Why no copy can follow the server, in its words, if it was asked and has refused.
@@ -82,6 +84,8 @@ pub struct Cluster {
     pub shared: Shared,
     /// Per database: extensions and large objects.
     pub contents: Vec<(String, Contained)>,
+    /// Per database: what is loaded with the rights of others, if it is dumped.
+    pub foreseen: Vec<(String, guarded::Foreseen)>,
     /// What initdb decided.
     pub initialisation: Initialisation,
     /// What it loads at its start for what the databases hold.
@@ -246,6 +250,7 @@ pub fn gather(settings: &Settings, runtime: &dyn Runtime, to: Option<Major>) -> 
         socket_directory: settings.socket_directory.clone(),
         server_unit: settings.server.unit.clone(),
         method: settings.upgrade.method,
+        trust_owners: settings.upgrade.trust_owners,
         programs_together: both
             .is_some_and(|target| [current, target].iter().all(|major| runtime.programs(*major).is_some())),
         replication_refused: match both.zip(owner).filter(|_| cluster.is_some()) {
@@ -282,8 +287,13 @@ fn cluster(settings: &Settings, runtime: &dyn Runtime, installed: &[Major]) -> R
         .iter()
         .map(|database| Ok((database.name.clone(), session.query(&database.name, &contained)?)))
         .collect::<Result<_>>()?;
+    let foreseen = databases
+        .iter()
+        .map(|database| Ok((database.name.clone(), guarded::Foreseen::find(&session, &database.name)?)))
+        .collect::<Result<_>>()?;
     Ok(Some(Cluster {
         server,
+        foreseen,
         initialisation: initdb::initialisation(&session)?,
         libraries: Libraries::gather(&session)?,
         shared: session.query(HOME, SHARED)?,

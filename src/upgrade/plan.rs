@@ -11,6 +11,7 @@ use super::choice::choose;
 use super::facts::Facts;
 use super::keep::free_name;
 use super::transfer::Way;
+use crate::backup::load::Authority;
 use crate::config::{Method, Settings};
 use crate::error::{Error, Kind, Result};
 use crate::postgres::initdb::Initialisation;
@@ -43,6 +44,8 @@ pub struct Plan {
     pub dump_directory: PathBuf,
     /// How they travel.
     pub way: Way,
+    /// Method `dump`: with whose rights rows are loaded.
+    pub authority: Authority,
     /// Bytes of the data directory.
     pub bytes: u64,
     /// Whether a backup is made first.
@@ -96,6 +99,10 @@ pub fn plan(
         keep_path: free_name(&settings.upgrade.keep_path),
         dump_directory: settings.upgrade.dump_directory.join(format!("upgrade-{id}")),
         way: facts.space.way(facts.data_bytes).unwrap_or(Way::Stream),
+        authority: match settings.upgrade.trust_owners {
+            true => Authority::Superuser,
+            false => Authority::Owner,
+        },
         bytes: facts.data_bytes,
         backup: settings.upgrade.backup_within.is_some_and(|within| old_enough(newest_backup, within)),
         clients: facts.units.as_ref().map_or_else(|_| Vec::new(), |units| units.clients.clone()),
@@ -155,6 +162,12 @@ impl fmt::Display for Plan {
                     Way::Stream => {
                         writeln!(f, "  carry {size} over from server to server: there is no room for files")?;
                     }
+                }
+                if self.authority == Authority::Superuser {
+                    writeln!(
+                        f,
+                        "  as the superuser, so that functions in constraints of tables may do whatever he may"
+                    )?;
                 }
                 writeln!(f, "  compare roles, settings, every database's objects and every table's rows")?;
             }

@@ -3,23 +3,20 @@
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::cluster;
 use crate::account::Account;
 use crate::backup::globals::Globals;
+use crate::backup::load::{self, Authority, Target};
+use crate::backup::origin::{Files, Live, Stream};
+use crate::backup::scratch::Scratch;
 use crate::error::{Error, IoContext as _, Kind, Result};
 use crate::files::directories;
-use crate::postgres::{self, Database, HOME, Session, pg_dump, pg_restore, refusals, stamps, vacuumdb};
+use crate::postgres::pg_restore::Tablespaces;
+use crate::postgres::{self, Database, HOME, Session, pg_dump, refusals, stamps, vacuumdb};
 use crate::report::Progress;
 use crate::runtime::{Call, Child, interrupt, output};
-
-/// How often the new server is asked how large its databases are by now.
-const TICK: Duration = Duration::from_secs(1);
-
-/// What it is asked.
-const SIZE: &str = "SELECT pg_catalog.to_json(pg_catalog.sum(pg_catalog.pg_database_size(oid))::bigint)
-    FROM pg_catalog.pg_database;";
 
 /// How long pg_dumpall waits for a lock: there is nobody else.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(60);
@@ -89,6 +86,25 @@ pub fn check_private(directory: &Path, account: &Account) -> Result<()> {
         .hint("name another one, which need not be there yet: --dump-dir, or upgrade.dump_directory"))
 }
 
+/// How rows are loaded into the new server.
+#[derive(Debug, Clone, Copy)]
+pub struct Loading<'a> {
+    /// A directory for what is needed on the way.
+    pub scratch: &'a Scratch,
+    /// With whose rights.
+    pub authority: Authority,
+}
+
+/// Where there is room for what is needed on the way: root's, beside the sockets.
+///
+/// # Errors
+/// [`Kind::File`].
+pub fn scratch(socket_directory: &Path, account: &Account) -> Result<Scratch> {
+    let mut path = socket_directory.as_os_str().to_owned();
+    path.push("-loading");
+    Scratch::make_for(Path::new(&path), Some(account))
+}
+
 /// Carries roles and databases over, and gathers the planner's statistics of them.
 ///
 /// # Errors
@@ -97,6 +113,7 @@ pub fn transfer(
     old: &Session<'_>,
     new: &Session<'_>,
     files: Option<&DumpDirectory>,
+    loading: Loading<'_>,
     progress: &mut dyn Progress,
 ) -> Result<()> {
     globals(old, new)?;
@@ -104,17 +121,18 @@ pub fn transfer(
     // To replace these two writes everything to the disk: they come while there is nothing.
     databases.sort_by_key(|database| !by_way_of(database).1);
     let old = &dumped_by(old, new, &databases)?;
-    let total = databases.iter().map(|database| database.size).sum();
-    progress.begin("carrying the databases over", Some(total));
-    let carried = databases.iter().try_for_each(|database| match files {
-        Some(directory) => by_files(old, new, &directory.0, database, progress),
-        None => by_stream(old, new, database, progress),
-    });
-    progress.end();
-    carried?;
+    for database in &databases {
+        let carried = if let Some(directory) = files {
+            by_files(old, new, &directory.0, database, loading, progress)
+        } else {
+            let (bytes, lock_timeout) = (database.size, LOCK_TIMEOUT);
+            let stream = Stream { session: old, database: &database.name, bytes, lock_timeout };
+            load(new, &stream, database, loading, progress)
+        };
+        carried.inspect_err(|_| progress.end())?;
+    }
     progress.begin("gathering statistics", None);
-    let analyzed =
-        run(new, &vacuumdb::analyze_all(new.connection, jobs()), "vacuumdb".to_owned(), None, progress);
+    let analyzed = run(new, &vacuumdb::analyze_all(new.connection, jobs()), "vacuumdb".to_owned());
     progress.end();
     analyzed
 }
@@ -168,65 +186,58 @@ fn by_files(
     new: &Session<'_>,
     directory: &Path,
     database: &Database,
+    loading: Loading<'_>,
     progress: &mut dyn Progress,
 ) -> Result<()> {
     let dump = directory.join("dump");
     let call = pg_dump::directory(old.connection, &database.name, jobs(), &dump);
-    run(old, &call, format!("pg_dump of {:?}", database.name), None, progress)?;
-    let (way, replace) = by_way_of(database);
-    let call = pg_restore::create(&new.connection.literally(), way, Some(&dump), jobs(), replace);
-    run(new, &call, format!("pg_restore of {:?}", database.name), Some(new), progress)
-        .map_err(|error| explain(error, &database.name))?;
+    progress.begin(&format!("dumping {}", database.name), None);
+    run(old, &call, format!("pg_dump of {:?}", database.name))?;
+    progress.end();
+    load(new, &Files::open(&dump)?, database, loading, progress)?;
     remove(&dump)
 }
 
-fn by_stream(
-    old: &Session<'_>,
+fn load(
     new: &Session<'_>,
+    dump: &dyn Live,
     database: &Database,
+    Loading { scratch, authority }: Loading<'_>,
     progress: &mut dyn Progress,
 ) -> Result<()> {
-    let custom = crate::config::BackupFormat::Custom;
-    let call = pg_dump::database(old.connection, &database.name, custom, &[], LOCK_TIMEOUT);
-    let mut command = old.runtime.command(old.major, &call)?;
-    command.stdin(Stdio::null()).stdout(Stdio::piped());
-    let mut dump = Child::spawn(command, format!("pg_dump of {:?}", database.name))?;
-    let (way, replace) = by_way_of(database);
-    let call = pg_restore::create(&new.connection.literally(), way, None, 1, replace);
-    let mut command = new.runtime.command(new.major, &call)?;
-    command.stdin(dump.stdout().map_or_else(Stdio::null, Stdio::from)).stdout(Stdio::null());
-    let restore = Child::spawn(command, format!("pg_restore of {:?}", database.name))?;
-    let restored = watch(restore, Some(new), progress).map_err(|error| explain(error, &database.name));
-    // Each side's exit status counts. Where the reader failed, the writer only says that nobody reads.
-    restored.and_then(|()| dump.wait())
+    let connection = new.connection.literally();
+    let session = Session { connection: &connection, ..*new };
+    let target = Target {
+        session: &session,
+        name: &database.name,
+        shown: &database.name,
+        tablespaces: Tablespaces::AsDumped,
+        scratch,
+        authority,
+        without: &[],
+    };
+    let missing = load::carry(&target, dump, by_way_of(database), progress)
+        .map_err(|error| explain(error, &database.name))?;
+    match load::told(&missing) {
+        Some(error) => Err(error.context(does_not_take(&database.name))),
+        None => Ok(()),
+    }
 }
 
-fn run(
-    session: &Session<'_>,
-    call: &Call,
-    name: String,
-    grows: Option<&Session<'_>>,
-    progress: &mut dyn Progress,
-) -> Result<()> {
+/// Waits for a program that says nothing.
+fn run(session: &Session<'_>, call: &Call, name: String) -> Result<()> {
     let mut command = session.runtime.command(session.major, call)?;
     command.stdin(Stdio::null()).stdout(Stdio::null());
-    watch(Child::spawn(command, name)?, grows, progress)
-}
-
-/// Waits for a child that says nothing, and asks the new server how far it is.
-fn watch(mut child: Child, new: Option<&Session<'_>>, progress: &mut dyn Progress) -> Result<()> {
-    let mut asked = Instant::now();
+    let mut child = Child::spawn(command, name)?;
     while !child.has_ended() {
         interrupt::check()?;
         std::thread::sleep(Duration::from_millis(10));
-        if let Some(new) = new.filter(|_| asked.elapsed() > TICK) {
-            if let Ok(size) = new.query(HOME, SIZE) {
-                progress.advance(size);
-            }
-            asked = Instant::now();
-        }
     }
     child.wait()
+}
+
+fn does_not_take(database: &str) -> String {
+    format!("the new server does not take what database {database:?} holds")
 }
 
 /// Whose fault it is: the machine's, or that of the old cluster, such as an index whose rows are not unique.
@@ -236,8 +247,6 @@ fn explain(error: Error, database: &str) -> Error {
     }
     let said = error.report();
     let kind = refusals::verdict(&said);
-    let error = error
-        .with_kind(kind)
-        .context(format!("the new server does not take what database {database:?} holds"));
+    let error = error.with_kind(kind).context(does_not_take(database));
     if kind == Kind::NotTaken { error.hint(refusals::remedy(&said)) } else { error }
 }

@@ -11,9 +11,10 @@ use super::toc::{WITH_ACCESS_METHOD, WITH_KIND};
 use super::{broken, get_int, put_int};
 use crate::error::Result;
 
-/// `K_OFFSET_POS_NOT_SET` and `K_OFFSET_POS_SET`: whether an entry says where in the file its rows are.
+/// `K_OFFSET_POS_NOT_SET`, `K_OFFSET_POS_SET` and `K_OFFSET_NO_DATA`: whether an entry says where in the file its rows are.
 pub(super) const NOWHERE: u8 = 1;
 pub(super) const SOMEWHERE: u8 = 2;
+pub(super) const WITHOUT: u8 = 3;
 
 /// Entries that name roles in their definitions.
 const PRIVILEGES: [&[u8]; 4] = [b"ACL", b"DEFAULT ACL", b"POLICY", b"USER MAPPING"];
@@ -48,6 +49,8 @@ pub(super) struct Entry {
     pub(super) privileges: Option<Vec<u8>>,
     /// What is in its columns, if its rows are sent in binary.
     pub(super) columns: Option<Columns>,
+    /// In which file of the dump's directory the rows are, if it is one.
+    pub(super) file: Option<String>,
     pub(super) after: Vec<u8>,
 }
 
@@ -127,7 +130,8 @@ impl<R: Read> Recorder<R> {
         Ok(Some(text))
     }
 
-    pub(super) fn entry(&mut self, version: u8, offset: usize) -> Result<Entry> {
+    /// One of a dump that is a directory becomes that of a custom dump.
+    pub(super) fn entry(&mut self, version: u8, offset: usize, directory: bool) -> Result<Entry> {
         let id = self.int()?;
         let has_rows = self.int()? != 0;
         self.text()?; // the catalog's number
@@ -161,14 +165,23 @@ impl<R: Read> Recorder<R> {
         while let Some(text) = self.text()? {
             dependencies.extend(std::str::from_utf8(&text).ok().and_then(|text| text.parse::<i32>().ok()));
         }
-        // Where its data is: no longer true once the length of anything before has changed.
-        if self.bytes::<1>()? == [SOMEWHERE]
-            && let Some(last) = self.record.last_mut()
-        {
-            *last = NOWHERE;
-        }
-        for _ in 0..offset {
-            self.bytes::<1>()?;
+        let mut file = None;
+        if directory {
+            let end = self.record.len();
+            file = self.text()?.and_then(|name| String::from_utf8(name).ok()).filter(|name| !name.is_empty());
+            self.record.truncate(end);
+            self.record.push(if has_rows { NOWHERE } else { WITHOUT });
+            self.record.resize(end + 1 + offset, 0);
+        } else {
+            // Where its data is: no longer true once the length of anything before has changed.
+            if self.bytes::<1>()? == [SOMEWHERE]
+                && let Some(last) = self.record.last_mut()
+            {
+                *last = NOWHERE;
+            }
+            for _ in 0..offset {
+                self.bytes::<1>()?;
+            }
         }
         Ok(Entry {
             id,
@@ -185,6 +198,7 @@ impl<R: Read> Recorder<R> {
             own: None,
             privileges,
             columns: None,
+            file,
             after: self.take(),
         })
     }

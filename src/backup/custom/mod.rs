@@ -28,11 +28,11 @@ pub(super) use toc::{Key, Toc};
 use crate::error::{Error, Kind, Result};
 
 /// `BLK_DATA` and `BLK_BLOBS`.
-const ROWS: u8 = 1;
-const LARGE_OBJECTS: u8 = 3;
+pub(in crate::backup) const ROWS: u8 = 1;
+pub(in crate::backup) const LARGE_OBJECTS: u8 = 3;
 
 /// A sign, and the number's bytes, least first.
-fn put_int(bytes: &mut Vec<u8>, value: i32, size: usize) {
+pub(in crate::backup) fn put_int(bytes: &mut Vec<u8>, value: i32, size: usize) {
     bytes.push(u8::from(value < 0));
     bytes.extend_from_slice(&u64::from(value.unsigned_abs()).to_le_bytes()[..size]);
 }

@@ -22,18 +22,20 @@ pub(super) const WITH_ACCESS_METHOD: u8 = 14;
 pub(super) const WITH_ALGORITHM: u8 = 15;
 pub(super) const WITH_KIND: u8 = 16;
 
-/// `archCustom`.
+/// `archCustom`, and what a directory says that it is: `archTar`.
 pub(super) const CUSTOM: u8 = 1;
+const DIRECTORY: u8 = 3;
 
 /// `SECTION_PRE_DATA` and `SECTION_DATA`: definitions; rows, large objects and values of sequences.
 pub(super) const DEFINITIONS: i32 = 2;
 pub(super) const DATA: i32 = 3;
 
 const LARGE_OBJECTS_AS_SUCH: &[u8] = b"BLOB METADATA";
+const LARGE_OBJECTS: &[u8] = b"BLOBS";
 
 /// The table of contents.
 #[derive(Debug)]
-pub(in crate::backup) struct Toc {
+pub struct Toc {
     pub(super) int: usize,
     /// Up to the number of entries.
     head: Vec<u8>,
@@ -62,11 +64,27 @@ impl Toc {
     /// # Errors
     /// [`Kind::Damaged`] if it is none, and those of `source`.
     pub(in crate::backup) fn read(source: impl Read) -> Result<Self> {
+        Self::read_as(source, CUSTOM)
+    }
+
+    /// Reads it from the file `toc.dat` of a dump that is a directory. It is then that of a custom dump with the same rows.
+    ///
+    /// # Errors
+    /// As [`Self::read`].
+    pub(in crate::backup) fn read_of_directory(source: impl Read) -> Result<Self> {
+        Self::read_as(source, DIRECTORY)
+    }
+
+    fn read_as(source: impl Read, expected: u8) -> Result<Self> {
         let mut source = Recorder { source, int: 4, record: Vec::new() };
         let start: [u8; 11] = source.bytes()?;
         let [_, _, _, _, _, major, version, _, int, offset, format] = start;
-        if !start.starts_with(MAGIC) || format != CUSTOM {
+        if !start.starts_with(MAGIC) || format != expected {
             return Err(Error::new(Kind::Damaged, "it is no dump in the custom format"));
+        }
+        let directory = expected == DIRECTORY;
+        if let Some(last) = source.record.last_mut() {
+            *last = CUSTOM;
         }
         if major != 1 || !VERSIONS.contains(&version) || !(4..=8).contains(&int) {
             return Ok(Self {
@@ -91,10 +109,16 @@ impl Toc {
         let head = source.take();
         let count = source.int()?;
         source.take();
-        let mut entries =
-            (0..count).map(|_| source.entry(version, usize::from(offset))).collect::<Result<Vec<_>>>()?;
+        let mut entries = (0..count)
+            .map(|_| source.entry(version, usize::from(offset), directory))
+            .collect::<Result<Vec<_>>>()?;
         find_own(&mut entries);
         Ok(Self { int: source.int, head, packed, entries: Some(entries), apart: BTreeSet::new() })
+    }
+
+    /// How many bytes a number has.
+    pub(in crate::backup) fn int(&self) -> usize {
+        self.int
     }
 
     /// Whether it is of a version that is known here.
@@ -151,10 +175,7 @@ impl Toc {
     /// The roles that own something in it or have privileges on it, and those that own something.
     pub(in crate::backup) fn roles(&self) -> (BTreeSet<String>, BTreeSet<String>) {
         // Those of the database as a whole are not restored.
-        let of_database = |entry: &&Entry| {
-            entry.description.starts_with(b"DATABASE") || entry.name.1.starts_with(b"DATABASE ")
-        };
-        let entries = || self.entries().iter().filter(|entry| !of_database(entry));
+        let entries = || self.entries().iter().filter(|entry| !is_of_database(entry));
         let owners: BTreeSet<_> =
             entries().filter(|entry| !entry.owner.is_empty()).map(|entry| entry.owner.clone()).collect();
         let mut roles = owners.clone();
@@ -278,6 +299,30 @@ impl Toc {
     pub(in crate::backup) fn with_rows(&self) -> BTreeSet<i32> {
         let ids = self.entries().iter().filter(|entry| entry.has_rows).map(|entry| entry.id);
         ids.filter(|id| !self.is_apart(*id)).collect()
+    }
+
+    /// In which files the rows of its entries are, if it is that of a directory, and whether they are large objects.
+    pub(in crate::backup) fn files(&self) -> impl Iterator<Item = (i32, &str, bool)> {
+        let with_rows = self.entries().iter().filter(|entry| entry.has_rows);
+        with_rows
+            .filter_map(|entry| Some((entry.id, entry.file.as_deref()?, entry.description == LARGE_OBJECTS)))
+    }
+
+    /// The entries that are of the database as a whole: they make it, and say what is set for it.
+    pub(in crate::backup) fn of_database(&self) -> Vec<i32> {
+        self.entries().iter().filter(|entry| is_of_database(entry)).map(|entry| entry.id).collect()
+    }
+
+    /// Names and owners of tables, by the entries with their rows.
+    pub(in crate::backup) fn tables(
+        &self,
+        rows: &BTreeMap<i32, String>,
+    ) -> BTreeMap<(Vec<u8>, Vec<u8>), String> {
+        let found = self.entries().iter().filter_map(|entry| {
+            let (schema, name) = entry.name.clone();
+            Some(((schema.unwrap_or_default(), name), rows.get(&entry.id)?.clone()))
+        });
+        found.collect()
     }
 
     /// Whether names in it are as they are here; if not, only their ASCII characters are.
@@ -404,6 +449,12 @@ impl Toc {
         let keys = of_kind(self.entries(), b"FK CONSTRAINT").filter(|entry| !self.is_apart(entry.id));
         keys.filter_map(key).collect()
     }
+}
+
+/// A table may be called like what is said of a database.
+fn is_of_database(entry: &Entry) -> bool {
+    let says = [&b"ACL"[..], b"COMMENT", b"SECURITY LABEL"].contains(&&*entry.description);
+    entry.description.starts_with(b"DATABASE") || (says && entry.name.1.starts_with(b"DATABASE "))
 }
 
 /// Finds the tables that are made by the dump itself.

@@ -48,6 +48,9 @@ struct Target {
     /// How: auto, online (a copy follows, then pg_upgrade), or dump (pg_dump and pg_restore)
     #[arg(long, value_name = "METHOD", value_parser = method)]
     method: Option<Asked>,
+    /// With method dump: let functions that owners of tables have put into constraints do whatever the superuser may
+    #[arg(long)]
+    trust_owners: bool,
 }
 
 /// A method, or none in particular.
@@ -160,6 +163,7 @@ impl Target {
         if let Some(Asked(method)) = self.method {
             settings.upgrade.method = method;
         }
+        settings.upgrade.trust_owners |= self.trust_owners;
         Ok(self.to.map(Major))
     }
 }

@@ -3,11 +3,12 @@
 use indicatif::DecimalBytes;
 
 use super::{Finding, Weight};
+use crate::backup::guarded::Foreseen;
 use crate::backup::quoted;
 use crate::config::Method;
 use crate::postgres::{Contents, Major, identifier};
 use crate::upgrade::choice::{Obstacle, obstacles};
-use crate::upgrade::configuration::Foreseen;
+use crate::upgrade::configuration::Foreseen as Change;
 use crate::upgrade::facts::{CatalogSetting, Cluster, Facts, Shared};
 use crate::upgrade::rehearsal::Aim;
 use crate::upgrade::sessions::Connected;
@@ -116,7 +117,37 @@ impl Findings {
                 None,
             ),
         }
+        if method == Method::Dump && !facts.trust_owners {
+            self.guarded(facts);
+        }
         self.duration(facts, method);
+    }
+
+    /// What a dump holds that calls functions of others.
+    fn guarded(&mut self, facts: &Facts) {
+        let hint = match obstacles(facts).is_empty() {
+            true => "--method online, which loads nothing",
+            false => {
+                "--trust-owners, or upgrade.trust_owners, if these functions may do whatever the superuser may; or method \
+                 online, once what is in its way is gone"
+            }
+        };
+        for (database, Foreseen { tables, obstacles }) in
+            facts.cluster.iter().flat_map(|cluster| &cluster.foreseen)
+        {
+            for obstacle in obstacles {
+                let message = format!("database {database:?} cannot be dumped and loaded safely: {obstacle}");
+                self.add(Weight::Blocker, message, Some(hint));
+            }
+            if !tables.is_empty() {
+                let message = format!(
+                    "of database {database:?}, functions of their owners are in {}: loaded with the rights of their owners, \
+                     one after the other",
+                    tables.join(", ")
+                );
+                self.add(Weight::Fact, message, None);
+            }
+        }
     }
 
     /// As far as it is known.
@@ -191,9 +222,9 @@ impl Findings {
     pub(super) fn configuration(&mut self, facts: &Facts) {
         for foreseen in &facts.configuration {
             match foreseen {
-                Foreseen::Blocker { message, hint } => self.add(Weight::Blocker, message, Some(hint)),
-                Foreseen::Change(message) => self.add(Weight::Warning, message, None),
-                Foreseen::Note(message) => self.add(Weight::Fact, message, None),
+                Change::Blocker { message, hint } => self.add(Weight::Blocker, message, Some(hint)),
+                Change::Change(message) => self.add(Weight::Warning, message, None),
+                Change::Note(message) => self.add(Weight::Fact, message, None),
             }
         }
         for CatalogSetting { role, database, name } in &facts.settings_gone {

@@ -1,6 +1,7 @@
 use std::path::PathBuf;
 
 use super::*;
+use crate::backup::guarded::Foreseen as Guarded;
 use crate::postgres::initdb::Initialisation;
 use crate::postgres::{DataDirectory, Libraries, ServerFacts};
 use crate::upgrade::configuration::Foreseen;
@@ -23,7 +24,9 @@ fn facts() -> Facts {
         data_bytes: 3_000_000_000,
         installed: vec![Major(15), Major(17)],
         target: Some(Major(17)),
+        trust_owners: false,
         cluster: Some(Cluster {
+            foreseen: Vec::new(),
             server: ServerFacts {
                 version: "15.18".into(),
                 version_num: 150_018,
@@ -99,7 +102,7 @@ fn a_homeserver_as_it_should_be_can_be_upgraded() {
 #[test]
 fn everything_that_would_stop_it_half_way_is_found_beforehand() {
     type Change = fn(&mut Facts);
-    let cases: [(Change, &str); 22] = [
+    let cases: [(Change, &str); 23] = [
         (|facts| facts.target = Some(Major(15)), "15 is not newer"),
         (|facts| facts.target = Some(Major(18)), "PostgreSQL 18, the target, is not installed"),
         (|facts| facts.installed = vec![Major(17)], "PostgreSQL 15, the cluster's own, is not installed"),
@@ -120,6 +123,15 @@ fn everything_that_would_stop_it_half_way_is_found_beforehand() {
                 cluster(facts).shared.wal_level = "minimal".into();
             },
             "method online is not possible: wal_level is minimal",
+        ),
+        (
+            |facts| {
+                facts.method = Some(Method::Dump);
+                let obstacles = vec!["role \"a\" owns table s.t, and may not use schema s".into()];
+                let foreseen = Guarded { tables: vec!["s.t".into()], obstacles };
+                cluster(facts).foreseen = vec![("homeserver".into(), foreseen)];
+            },
+            "database \"homeserver\" cannot be dumped and loaded safely: role \"a\" owns table s.t",
         ),
         (|facts| units(facts).missing = vec!["x.service".into()], "no unit x.service"),
         (|facts| facts.system_identifier = Some("2".into()), "is not that of /d/data"),
@@ -276,4 +288,22 @@ fn where_no_copy_can_follow_the_method_is_another_and_says_why() {
         let line = text.lines().find(|line| line.contains("method dump")).unwrap_or_default();
         assert!(line.starts_with("warning") && line.contains(expected), "{text}");
     }
+}
+
+#[test]
+fn what_only_a_superuser_could_load_stands_in_the_way_of_a_dump_alone() {
+    let guarded = || {
+        let mut facts = facts();
+        let foreseen = Guarded { tables: vec![], obstacles: vec!["an aggregate".into()] };
+        cluster(&mut facts).foreseen = vec![("homeserver".into(), foreseen)];
+        facts
+    };
+    assert!(check(&guarded()).is_possible(), "method online");
+    let by_dump = Facts { method: Some(Method::Dump), ..guarded() };
+    let blocker = check(&by_dump).blockers().next().cloned().unwrap();
+    assert_eq!(blocker.hint.as_deref(), Some("--method online, which loads nothing"));
+    assert!(check(&Facts { trust_owners: true, ..by_dump.clone() }).is_possible());
+    let without_online = Facts { programs_together: false, method: None, ..by_dump };
+    let blocker = check(&without_online).blockers().next().cloned().unwrap();
+    assert!(blocker.hint.is_some_and(|hint| hint.contains("upgrade.trust_owners")));
 }

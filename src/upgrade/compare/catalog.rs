@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::SETTINGS;
 use crate::error::Result;
-use crate::postgres::Session;
+use crate::postgres::{PLANNING_CALLS, Session};
 
 /// A relation's or a constraint's name.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
@@ -52,6 +52,8 @@ pub(super) struct Found {
     pub(super) bytes: u64,
     /// A standby does not get what is in it.
     pub(super) unlogged: bool,
+    /// Whether to plan a query of it may be to call a function of somebody who is no superuser.
+    pub(super) calls: bool,
 }
 
 /// A table, a view, a sequence.
@@ -120,7 +122,10 @@ impl Catalog {
 
 /// Asks for it, of 12 or newer. `size` is the function that says how many bytes of a table will be read.
 pub(super) fn ask(session: &Session<'_>, database: &str, size: &str) -> Result<Catalog> {
-    session.query(database, &format!("{SETTINGS}{}", QUERY.replace("SIZE", size)))
+    session.query(
+        database,
+        &format!("{SETTINGS}{}", QUERY.replace("SIZE", size).replace("CALLS", PLANNING_CALLS)),
+    )
 }
 
 /// Objects of users have a number from 16384 on (`FirstNormalObjectId`). Of those that a server makes by itself for
@@ -149,6 +154,7 @@ SELECT pg_catalog.json_build_object(
             'schema', nspname, 'name', relname, 'kind', relkind, 'of_extension', of_extension,
             'populated', relispopulated, 'columns', CASE WHEN relkind = 'S' THEN '[]' ELSE coalesce(list, '[]') END,
             'unlogged', relpersistence = 'u',
+            'calls', relkind = 'r' AND EXISTS (SELECT FROM pg_catalog.pg_class c WHERE c.oid = r.oid AND CALLS),
             'bytes', CASE WHEN relkind = 'r' THEN coalesce(pg_catalog.SIZE(r.oid), 0) ELSE 0 END)), '[]')
         FROM relations r LEFT JOIN columns ON attrelid = r.oid WHERE relkind IN ('r', 'p', 'v', 'm', 'f', 'S')),
     'indexes', (SELECT coalesce(pg_catalog.json_agg(pg_catalog.json_build_array(

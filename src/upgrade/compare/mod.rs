@@ -239,7 +239,7 @@ impl Database {
     fn answer(&mut self, item: &Item, first: String, second: String, depth: Depth) -> Result<()> {
         let hash = |hash| (depth == Depth::Content).then_some(hash);
         match item {
-            Item::Table(name) => {
+            Item::Table(name) | Item::Copied(name) => {
                 let count = first.parse().map_err(|error| {
                     Error::new(Kind::Bug, format!("{first:?} is no number of rows")).because(error)
                 })?;
@@ -263,6 +263,9 @@ fn portions(names: &[String], catalogs: &[Catalog], depth: Depth, jobs: usize) -
             .relations
             .iter()
             .filter_map(|found| match found.relation.kind {
+                'r' if depth != Depth::Files && found.calls => {
+                    Some((Item::Copied(found.name.clone()), found.bytes))
+                }
                 'r' if depth != Depth::Files => Some((Item::Table(found.name.clone()), found.bytes)),
                 'S' if depth != Depth::Files || !found.unlogged => {
                     Some((Item::Sequence(found.name.clone()), 0))

@@ -19,7 +19,7 @@ use crate::upgrade::online::copy::{self, Follower, Source};
 use crate::upgrade::online::{remove_stamps, set_for_all};
 use crate::upgrade::plan::Plan;
 use crate::upgrade::servers::{Private, Side, Sockets};
-use crate::upgrade::transfer::{DumpDirectory, Way, jobs, transfer};
+use crate::upgrade::transfer::{self, DumpDirectory, Loading, Way, jobs, transfer};
 use crate::upgrade::{cluster, dump, facts};
 
 /// The first version whose tables can be checked, too.
@@ -100,7 +100,9 @@ pub(super) fn attempt(
                 Way::Stream => None,
             };
             parts.begin(Step::Transferring)?;
-            transfer(&old.session(), &new.session(), files.as_ref(), progress)?;
+            let scratch = transfer::scratch(&settings.socket_directory, account)?;
+            let loading = Loading { scratch: &scratch, authority: plan.authority };
+            transfer(&old.session(), &new.session(), files.as_ref(), loading, progress)?;
             parts.begin(Step::Comparing)?;
             dump::compare(&old, &new, settings.upgrade.compare, progress)?;
             old.stop()?;
