@@ -292,10 +292,10 @@ fn equal_clusters_are_equal_and_every_change_is_found_and_named() {
 }
 
 #[test]
-fn clusters_of_18_are_equal_and_every_change_is_found_and_named() {
-    let Some(machine) = machine::for_test_with_18("comparison-18") else { return };
+fn clusters_of_18_and_19_are_equal_and_every_change_is_found_and_named() {
+    let Some(machine) = machine::for_test_on_newer("comparison-18") else { return };
     equal(&machine, 15, 18);
-    every_change_is_found(&equal(&machine, 17, 18));
+    every_change_is_found(&equal(&machine, 18, 19));
 }
 
 fn every_change_is_found(servers: &Servers<'_>) {

@@ -34,7 +34,7 @@ fn from_13_all_goes_along_and_back() {
 
 #[test]
 fn from_17_to_18_all_goes_along_and_back() {
-    let Some(machine) = machine::for_test_with_18("online17") else { return };
+    let Some(machine) = machine::for_test_on_newer("online17") else { return };
     let prepared = prepare_17(&machine, METHOD);
     upgrade(&machine, prepared, 17, 18, "off");
     let said = journal(&machine);

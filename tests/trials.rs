@@ -65,7 +65,9 @@ fn a_good_backup_passes_its_trial_and_the_server_need_not_run() {
 
 #[test]
 fn on_18_a_backup_is_made_and_tried_and_restored() {
-    let Some(machine) = machine::for_test_with_18("trial-18") else { return };
+    let Some(machine) = machine::for_test_on_newer("trial-18") else { return };
+    machine.ok("mkdir -p /etc/matrix-postgres");
+    machine.write("/etc/matrix-postgres/config.toml", "server.version = 18\n");
     start(&machine);
     assert!(sql(&machine, "SHOW server_version").starts_with("18."));
     let synapse = Synapse::set_up(&machine);
@@ -73,7 +75,6 @@ fn on_18_a_backup_is_made_and_tried_and_restored() {
     let room = synapse.create_room(&user, "analysis");
     synapse.send(&user, &room, "it's a start");
     for format in ["custom", "plain"] {
-        machine.ok("mkdir -p /etc/matrix-postgres");
         machine.write("/etc/matrix-postgres/config.toml", &format!("backup.format = \"{format}\"\n"));
         unit(&machine, "matrix-postgres-backup.service");
         unit(&machine, "matrix-postgres-backup-verify.service");

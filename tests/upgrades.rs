@@ -28,7 +28,7 @@ fn from_13_all_goes_along_and_back() {
 
 #[test]
 fn from_17_to_18_all_goes_along_and_back() {
-    let Some(machine) = machine::for_test_with_18("upgrade17") else { return };
+    let Some(machine) = machine::for_test_on_newer("upgrade17") else { return };
     let prepared = prepare_17(&machine, METHOD);
     upgrade(&machine, prepared, 17, 18, "on");
     let said = journal(&machine);

@@ -9,6 +9,7 @@ use super::leftovers::Leftover;
 use super::manifest::{Manifest, Omission, Omitted, Trial};
 use super::name::BackupName;
 use crate::config::{Backup, Settings};
+use crate::postgres::{Major, support};
 
 /// What systemd says of the timer that starts the backup.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,6 +53,8 @@ pub struct Status {
     pub leftovers: Vec<Leftover>,
     /// Why it is not known whether there are such.
     pub leftovers_unknown: Option<String>,
+    /// What should be known and makes nothing unwell, a sentence each.
+    pub warnings: Vec<String>,
     /// What is not well, a sentence each.
     pub problems: Vec<String>,
     /// The one next command.
@@ -101,6 +104,16 @@ impl Status {
             Ok(leftovers) => Self { leftovers, ..self },
             Err(reason) => Self { leftovers_unknown: Some(reason), ..self },
         }
+    }
+
+    /// The same, with what is to be said of a server of this version. Backups of it are as good as any: it is well.
+    #[must_use]
+    pub fn with_version(mut self, major: Option<Major>, now: Timestamp) -> Self {
+        if let Some(warning) = major.and_then(|major| support::ended(major, now)) {
+            self.warnings.push(warning);
+            self.hint = self.hint.or_else(|| Some(support::UPGRADE.to_owned()));
+        }
+        self
     }
 }
 
@@ -208,6 +221,7 @@ pub fn judge(
         omitted: omitted.to_vec(),
         leftovers: Vec::new(),
         leftovers_unknown: None,
+        warnings: Vec::new(),
         problems,
         hint,
     }
@@ -367,6 +381,21 @@ mod tests {
         assert!(status.well, "{:?}", status.problems);
         assert_eq!(status.newest.unwrap().age_seconds, 6 * 3600);
         assert!(judged(&[entry("20261124T030000Z", Good)], &Timer::None).well);
+    }
+
+    #[test]
+    fn a_version_without_corrections_is_told_and_all_is_well() {
+        let now = "2026-11-28T00:00:00Z".parse().unwrap();
+        let of = |major| judged(&[entry("20261124T030000Z", Good)], &next()).with_version(major, now);
+        let old = of(Some(Major(13)));
+        assert!(old.well && old.warnings[0].contains("support ended on 2025-11-13"), "{:?}", old.warnings);
+        assert_eq!(old.hint.as_deref(), Some(support::UPGRADE));
+        for fine in [of(Some(Major(17))), of(None)] {
+            assert!(fine.warnings.is_empty() && fine.hint.is_none());
+        }
+        // What is not well comes first.
+        let none = judged(&[], &next()).with_version(Some(Major(14)), now);
+        assert_eq!(none.hint.as_deref(), Some("systemctl start matrix-postgres-backup.service"));
     }
 
     #[test]

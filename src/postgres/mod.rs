@@ -24,6 +24,7 @@ mod quote;
 pub mod refusals;
 pub mod scram;
 pub mod stamps;
+pub mod support;
 pub mod vacuumdb;
 mod version;
 

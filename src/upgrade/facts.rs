@@ -41,8 +41,8 @@ pub struct Facts {
     pub target_extensions: BTreeSet<String>,
     /// What becomes of the configuration files, if both versions are installed.
     pub configuration: Vec<Foreseen>,
-    /// Settings of roles and databases that the target does not know.
-    pub settings_gone: Vec<CatalogSetting>,
+    /// Settings of roles and databases that the target does not know, or whose value it refuses, with what it says of that.
+    pub settings_gone: Vec<(CatalogSetting, Option<String>)>,
     /// Free space where the upgrade writes.
     pub space: Space,
     /// The method that the settings ask for; nothing for `auto`.
@@ -134,6 +134,9 @@ pub struct CatalogSetting {
     pub database: Option<String>,
     /// The setting's name.
     pub name: String,
+    /// Its value.
+    #[serde(default)]
+    pub value: String,
 }
 
 /// What is in one database.
@@ -165,7 +168,8 @@ const SHARED: &str = "SELECT pg_catalog.json_build_object(
     'settings', (SELECT coalesce(pg_catalog.json_agg(pg_catalog.json_build_object(
             'role', CASE WHEN setrole <> 0 THEN pg_catalog.pg_get_userbyid(setrole) END,
             'database', (SELECT datname FROM pg_catalog.pg_database WHERE oid = setdatabase),
-            'name', pg_catalog.split_part(line, '=', 1)) ORDER BY setdatabase, setrole, line), '[]')
+            'name', pg_catalog.split_part(line, '=', 1),
+            'value', pg_catalog.substr(line, pg_catalog.strpos(line, '=') + 1)) ORDER BY setdatabase, setrole, line), '[]')
         FROM pg_catalog.pg_db_role_setting, pg_catalog.unnest(setconfig) AS line WHERE pg_catalog.split_part(line, '=', 1) NOT LIKE '%.%'),
     'sessions', (SELECT coalesce(pg_catalog.json_agg(pg_catalog.json_build_object(
             'who', pg_catalog.format('%s@%s (%s)', usename, datname, coalesce(nullif(application_name, ''), 'unnamed')),
@@ -226,7 +230,7 @@ pub fn gather(settings: &Settings, runtime: &dyn Runtime, to: Option<Major>) -> 
     let (configuration, settings_gone) = match both.zip(owner) {
         Some((target, owner)) => (
             configuration::foresee(runtime, (path, current), target, owner)?,
-            settings_gone(runtime, cluster.as_ref(), target, owner)?,
+            settings_gone(runtime, cluster.as_ref(), (current, target), owner)?,
         ),
         None => Default::default(),
     };
@@ -336,13 +340,20 @@ fn replication_refused(
 fn settings_gone(
     runtime: &dyn Runtime,
     cluster: Option<&Cluster>,
-    target: Major,
+    (from, target): (Major, Major),
     owner: &Account,
-) -> Result<Vec<CatalogSetting>> {
+) -> Result<Vec<(CatalogSetting, Option<String>)>> {
     let settings = cluster.map(|cluster| cluster.shared.settings.as_slice()).unwrap_or_default();
     let names = settings.iter().map(|setting| setting.name.clone()).collect();
     let unknown = configuration::unknown_settings(runtime, target, &names, owner)?;
-    Ok(settings.iter().filter(|setting| unknown.contains(&setting.name)).cloned().collect())
+    let pair = |setting: &CatalogSetting| (setting.name.clone(), setting.value.clone());
+    let known = settings.iter().filter(|setting| !unknown.contains(&setting.name)).map(pair).collect();
+    let refused = configuration::refused_values(runtime, (from, target), &known, owner)?;
+    let gone = |setting: &CatalogSetting| match refused.get(&pair(setting)) {
+        Some(said) => Some((setting.clone(), Some(said.clone()))),
+        None => unknown.contains(&setting.name).then(|| (setting.clone(), None)),
+    };
+    Ok(settings.iter().filter_map(gone).collect())
 }
 
 pub(super) fn size_of(directory: &Path) -> Result<u64> {

@@ -14,7 +14,7 @@ use super::leftovers::{self, CLEAN, Leftover};
 use super::rehearsal::{Aim, Rehearsal};
 use crate::config::Settings;
 use crate::error::Result;
-use crate::postgres::{Contents, DataDirectory, Major};
+use crate::postgres::{Contents, DataDirectory, Major, support};
 use crate::runtime::Runtime;
 
 /// The answer to `status`.
@@ -22,6 +22,8 @@ use crate::runtime::Runtime;
 pub struct Status {
     /// Where things stand, in a sentence.
     pub sentence: String,
+    /// That the present version gets no corrections any more, if so.
+    pub support_ended: Option<String>,
     /// What to do next, if anything.
     pub hint: Option<String>,
     /// Whether an upgrade was begun and is not finished.
@@ -67,10 +69,22 @@ pub fn status(settings: &Settings, runtime: &dyn Runtime, now: Timestamp) -> Res
     let kept = all.iter().filter_map(|entry| kept(entry, now)).filter(|kept| exists(&kept.path)).collect();
     let rehearsal = Rehearsal::read(state_directory)?;
     let unusable = Journal::unusable(state_directory)?;
-    let outdated = |rehearsal: &Rehearsal| rehearsal.outdated(&aim(settings, runtime), now);
-    let rehearsal_outdated = rehearsal.as_ref().and_then(outdated);
+    let aim = aim(settings, runtime);
+    let rehearsal_outdated = rehearsal.as_ref().and_then(|rehearsal| rehearsal.outdated(&aim, now));
     let leftovers = leftovers::find(settings, now)?;
-    Ok(Status { rehearsal, rehearsal_outdated, unusable, leftovers, ..judge(all.into_iter().next(), kept) })
+    let judged = judge(all.into_iter().next(), kept).with_version(aim.from, now);
+    Ok(Status { rehearsal, rehearsal_outdated, unusable, leftovers, ..judged })
+}
+
+impl Status {
+    /// The same, with what is to be said of a server of this version.
+    fn with_version(mut self, major: Option<Major>, now: Timestamp) -> Self {
+        self.support_ended = major.and_then(|major| support::ended(major, now));
+        if self.support_ended.is_some() && !self.open {
+            self.hint = Some(support::UPGRADE.to_owned());
+        }
+        self
+    }
 }
 
 /// As far as it is known without asking the server.
@@ -130,6 +144,7 @@ fn judge(latest: Option<Entry>, kept: Vec<Kept>) -> Status {
     };
     Status {
         sentence,
+        support_ended: None,
         hint: hint.map(str::to_owned),
         open: latest.as_ref().is_some_and(Entry::is_open),
         downtime: latest.as_ref().filter(|entry| entry.clients_started.is_some()).map(Entry::downtime),
@@ -172,6 +187,9 @@ impl fmt::Display for Status {
         }
         if !self.leftovers.is_empty() {
             write!(f, "\n{CLEAN} removes what is left over")?;
+        }
+        if let Some(warning) = &self.support_ended {
+            write!(f, "\nwarning: {warning}")?;
         }
         if let Some(hint) = &self.hint {
             write!(f, "\nHINT: {hint}")?;
@@ -217,6 +235,19 @@ mod tests {
         assert!(
             returned.sentence.contains("stays on PostgreSQL 15") && returned.sentence.contains("no space")
         );
+    }
+
+    #[test]
+    fn a_version_without_corrections_is_told_with_what_to_do() {
+        let now = "2026-11-28T00:00:00Z".parse().unwrap();
+        let of = |latest, major| judge(latest, vec![]).with_version(major, now).to_string();
+        let old = of(None, Some(Major(14)));
+        assert!(old.contains("\nwarning: PostgreSQL 14 gets no corrections any more, not even"), "{old}");
+        assert!(old.contains("HINT: matrix-postgres-upgrade check says"), "{old}");
+        assert!(!of(None, Some(Major(15))).contains("warning") && !of(None, None).contains("warning"));
+        // First things first.
+        let open = of(Some(Entry { step: Step::Transferring, ..entry() }), Some(Major(13)));
+        assert!(open.contains("warning") && open.ends_with("matrix-postgres-upgrade recover"), "{open}");
     }
 
     #[test]

@@ -94,7 +94,7 @@ impl Machine {
         Ok(machine)
     }
 
-    /// Boots a machine that has PostgreSQL 18, too.
+    /// Boots a machine that has PostgreSQL 18 and 19, too.
     ///
     /// # Errors
     /// As [`Machine::boot`].

@@ -29,7 +29,7 @@ pub fn cache() -> PathBuf {
 pub enum Image {
     /// PostgreSQL 17, 15 and 13, as far as its packages go.
     Usual,
-    /// PostgreSQL 18, too.
+    /// PostgreSQL 18 and 19, too, and systemd 262.
     Newer,
 }
 
@@ -72,7 +72,7 @@ impl Image {
 
 /// Runs the recipe for one layer, which appears whole or not at all.
 fn make(below: &[PathBuf], layer: &Path) -> io::Result<()> {
-    let duration = if below.is_empty() { "2 minutes" } else { "20 seconds" };
+    let duration = if below.is_empty() { "2 minutes" } else { "50 seconds" };
     eprintln!("building the machines' {}, once, about {duration}", layer.display());
     let begun = Instant::now();
     let partial = layer.with_extension("partial");

@@ -1,4 +1,4 @@
-//! Throw-away machines: a real Debian with systemd, D-Bus, PostgreSQL 17, 15 and 13, on request 18, and Synapse,
+//! Throw-away machines: a real Debian with systemd, D-Bus, PostgreSQL 17, 15 and 13, on request 18 and 19, and Synapse,
 //! booted in about a second, in which the package is installed and used as an administrator does.
 //!
 //! - [`image`]: what they start from, built once by `recipe.sh`
@@ -45,9 +45,9 @@ pub fn for_test_with_disk(name: &str) -> Option<Machine> {
     Some(machine)
 }
 
-/// As [`for_test`], with PostgreSQL 18, too.
+/// As [`for_test`], with PostgreSQL 18 and 19 and a newer systemd.
 #[track_caller]
-pub fn for_test_with_18(name: &str) -> Option<Machine> {
+pub fn for_test_on_newer(name: &str) -> Option<Machine> {
     let machine = booted(name, Image::Newer, Machine::boot_newer)?;
     package::install(&machine);
     Some(machine)

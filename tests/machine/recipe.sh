@@ -1,7 +1,7 @@
 #!/bin/bash
 # The machine's root: Debian trixie with systemd, PostgreSQL 17, 15 and 13, and Synapse.
 # usage: recipe.sh ROOT          as root, on a Debian with mmdebstrap. Afterwards nothing in it needs a network.
-#        recipe.sh ROOT LAYER    what is laid over that root for PostgreSQL 18
+#        recipe.sh ROOT LAYER    what is laid over that root for PostgreSQL 18 and 19, and a newer systemd
 # image.rs names the results by the hash of this text: whoever changes it gets new ones.
 set -euo pipefail
 root=$1 layer=${2-}
@@ -19,8 +19,8 @@ packages=(
     # docker.io docker-cli
 )
 synapse=matrix-synapse==1.163.2
-# In the layer, from forky, with what it needs of it: the C library, and little else.
-newer=postgresql-18
+# In the layer, from forky, with what they need of it: the C library, and little else; 19 is in experimental only.
+newer=(systemd systemd-sysv libpam-systemd postgresql-18 postgresql-19)
 
 # The mirror, and how it is reached, are the host's own.
 mirror=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' | grep -v security | head -n 1)
@@ -55,17 +55,24 @@ if [ -n "$layer" ]; then
 Dir "$work/root";
 Dir::Etc::SourceList "$work/sources.list";
 Dir::Etc::SourceParts "/dev/null";
+Dir::Etc::Preferences "$work/experimental";
 DPkg::Chroot-Directory "$work/root";
 DPkg::Use-Pty "false";
 APT::Sandbox::User "root";
 APT::Install-Recommends "false";
 Acquire::Languages "none";
 END
-    sources forky >"$work/sources.list"
+    sources forky experimental >"$work/sources.list"
+    # Experimental offers nothing by itself (priority 1): of it we want PostgreSQL 19 only, with its libpq.
+    cat >"$work/experimental" <<'END'
+Package: src:postgresql-19
+Pin: release n=rc-buggy
+Pin-Priority: 600
+END
     install -m 0644 -t "$work/root/etc/postgresql-common" "$work/createcluster.conf"
     export APT_CONFIG=$work/apt.conf DEBIAN_FRONTEND=noninteractive LC_ALL=C.UTF-8
     apt-get --quiet=2 update
-    apt-get --quiet=2 install "$newer" >"$work/log" 2>&1 || { cat "$work/log"; exit 1; }
+    apt-get --quiet=2 install "${newer[@]}" >"$work/log" 2>&1 || { cat "$work/log"; exit 1; }
     apt-get --quiet=2 clean
     rm -r "$work/root/var/lib/apt/lists/"* "$work/root/etc/postgresql-common/createcluster.conf"
     exit

@@ -153,6 +153,8 @@ pub fn refused(machine: &Machine, status: i32) -> String {
 
 /// Upgrades what [`prepare`] has made, looks whether everything is there, and goes back.
 pub fn upgrade(machine: &Machine, (user, room): (User, String), from: u16, to: u16, checksums: &str) {
+    // The newest that is installed may be another one; what is last in the file is about upgrades.
+    machine.ok(&format!("echo 'to = {to}' >>/etc/matrix-postgres/config.toml"));
     let plan = machine.ok("matrix-postgres-upgrade run --dry-run");
     assert!(plan.contains("stop matrix-synapse.service"), "{plan}");
     // It writes whenever it is started; what does not run is not started.

@@ -16,7 +16,7 @@ use crate::sql::{Event, Lexer, tokens};
 /// The first bytes of every dump in this format.
 pub(in crate::backup) const MAGIC: &[u8] = b"PGDMP";
 
-/// Format versions that are known: of pg_dump 9.0 to 18. Each began with a field more than the one before.
+/// Format versions that are known: of pg_dump 9.0 to 19. Each began with a field more than the one before.
 pub(super) const VERSIONS: std::ops::RangeInclusive<u8> = 12..=16;
 pub(super) const WITH_ACCESS_METHOD: u8 = 14;
 pub(super) const WITH_ALGORITHM: u8 = 15;

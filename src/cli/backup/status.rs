@@ -1,12 +1,14 @@
 //! `status`: is all well?
 
 use std::fmt::Write as _;
+use std::path::Path;
 use std::process::ExitCode;
 
 use indicatif::{DecimalBytes, HumanCount};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
+use crate::backup::catalogue::Entry;
 use crate::backup::leftovers::CLEAN;
 use crate::backup::manifest::Omitted;
 use crate::backup::status::{self, Status, Timer};
@@ -15,6 +17,7 @@ use crate::cli::table::columns;
 use crate::config::Settings;
 use crate::error::{Kind, Result};
 use crate::files;
+use crate::postgres::{Contents, DataDirectory, Major};
 use crate::report::metrics;
 use crate::systemd::Manager;
 
@@ -38,7 +41,16 @@ pub(super) fn now(settings: &Settings) -> Result<Status> {
     let now = Timestamp::now();
     let found =
         leftovers::find(settings, &crate::cli::host(settings), now).map_err(|error| error.to_string());
-    Ok(status::judge(&entries, settings, &timer, free, now).with_leftovers(found))
+    let status = status::judge(&entries, settings, &timer, free, now).with_leftovers(found);
+    Ok(status.with_version(version(settings, &entries), now))
+}
+
+/// That of the data directory, or, where there is none to be read, of the server that the newest backup is of.
+fn version(settings: &Settings, entries: &[Entry]) -> Option<Major> {
+    match DataDirectory::read(&settings.data_directory, Path::new("/proc")) {
+        Ok(DataDirectory { contents: Contents::Cluster(major), .. }) => Some(major),
+        _ => entries.iter().rev().find_map(|entry| entry.manifest.as_ref().ok()?.server.major().ok()),
+    }
 }
 
 /// For people, in the local time zone.
@@ -121,13 +133,16 @@ fn describe(status: &Status, zone: &TimeZone) -> String {
     line("backups", status.backups.to_string());
     line("next run", status.next_run.map_or_else(|| "none".into(), local));
     let mut text = columns(&rows);
+    for warning in &status.warnings {
+        let _ = write!(text, "\nwarning: {warning}");
+    }
     for problem in &status.problems {
         let _ = write!(text, "\n{problem}");
     }
     if let Some(hint) = &status.hint {
         let _ = write!(text, "\nHINT: {hint}");
     }
-    if !status.well {
+    if !text.ends_with('\n') {
         text.push('\n');
     }
     text

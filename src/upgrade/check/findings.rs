@@ -6,7 +6,7 @@ use super::{Finding, Weight};
 use crate::backup::guarded::Foreseen;
 use crate::backup::quoted;
 use crate::config::Method;
-use crate::postgres::{Contents, Major, identifier};
+use crate::postgres::{Contents, Major, identifier, support};
 use crate::upgrade::choice::{Obstacle, obstacles};
 use crate::upgrade::configuration::Foreseen as Change;
 use crate::upgrade::facts::{CatalogSetting, Cluster, Facts, Shared};
@@ -16,6 +16,9 @@ use crate::upgrade::transfer::Way;
 use crate::upgrade::units::Units;
 
 const WHO: &str = "matrix-postgres-cli -c 'SELECT * FROM pg_catalog.pg_stat_activity' shows the sessions; iproute2 brings ss";
+
+/// `md5_password_warnings` at each login.
+const MD5_IS_WARNED_OF: Major = Major(19);
 
 /// What was found so far.
 #[derive(Default)]
@@ -45,6 +48,9 @@ impl Findings {
                     Some(&format!("apt-get install postgresql-{major}")),
                 );
             }
+        }
+        if let Some(ended) = facts.target.and_then(|target| support::ended(target, facts.now)) {
+            self.add(Weight::Warning, ended, Some("install a newer one, and name it: --to"));
         }
         if let (Some(from), Some(to)) = (from, facts.target)
             && to <= from
@@ -227,7 +233,7 @@ impl Findings {
                 Change::Note(message) => self.add(Weight::Fact, message, None),
             }
         }
-        for CatalogSetting { role, database, name } in &facts.settings_gone {
+        for (CatalogSetting { role, database, name, value }, refused) in &facts.settings_gone {
             let whose = match (role, database) {
                 (Some(role), None) => format!("ROLE {}", identifier(role)),
                 (Some(role), Some(database)) => {
@@ -238,7 +244,14 @@ impl Findings {
             };
             self.add(
                 Weight::Blocker,
-                format!("the target does not know the setting {name}, which ALTER {whose} SET has set"),
+                match refused {
+                    None => format!(
+                        "the target does not know the setting {name}, which ALTER {whose} SET has set"
+                    ),
+                    Some(said) => format!(
+                        "the target refuses {name} = {value}, which ALTER {whose} SET has set: {said}"
+                    ),
+                },
                 Some(&format!("ALTER {whose} RESET {name}")),
             );
         }
@@ -310,13 +323,7 @@ impl Findings {
             );
         }
         self.standbys(shared);
-        if shared.scram_only && !shared.md5_roles.is_empty() {
-            self.add(
-                Weight::Warning,
-                format!("pg_hba.conf takes scram only, and has md5: {}", shared.md5_roles.join(", ")),
-                Some("set the passwords of these roles again: \\password ROLE in matrix-postgres-cli"),
-            );
-        }
+        self.passwords(shared, facts.target);
         for database in &cluster.initialisation.differing {
             let message = format!(
                 "database {database:?} has another encoding or locale than template0, and will be made anew"
@@ -365,6 +372,24 @@ impl Findings {
                 Some(unit) => self.add(Weight::Fact, format!("connected: {who}, {count} times, of {unit}"), None),
                 None => self.add(Weight::Fact, format!("connected: {who}, {count} times"), None),
             }
+        }
+    }
+
+    fn passwords(&mut self, shared: &Shared, target: Option<Major>) {
+        if shared.md5_roles.is_empty() {
+            return;
+        }
+        let roles = shared.md5_roles.join(", ");
+        let anew = "set the passwords of these roles again: \\password ROLE in matrix-postgres-cli";
+        if shared.scram_only {
+            let message = format!("pg_hba.conf takes scram only, and has md5: {roles}");
+            self.add(Weight::Warning, message, Some(anew));
+        }
+        if target.is_some_and(|target| target >= MD5_IS_WARNED_OF) {
+            let message = format!(
+                "the target warns whoever logs in with an md5 password, and a later version will refuse it: {roles}"
+            );
+            self.add(Weight::Warning, message, Some(anew));
         }
     }
 

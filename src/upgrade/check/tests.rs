@@ -156,9 +156,21 @@ fn everything_that_would_stop_it_half_way_is_found_beforehand() {
         (
             |facts| {
                 let name = "old_snapshot_threshold".into();
-                facts.settings_gone = vec![CatalogSetting { name, ..CatalogSetting::default() }];
+                facts.settings_gone = vec![(CatalogSetting { name, ..CatalogSetting::default() }, None)];
             },
             "setting old_snapshot_threshold, which ALTER ROLE ALL SET",
+        ),
+        (
+            |facts| {
+                let setting = CatalogSetting {
+                    role: Some("old".into()),
+                    name: "standard_conforming_strings".into(),
+                    value: "off".into(),
+                    ..CatalogSetting::default()
+                };
+                facts.settings_gone = vec![(setting, Some("it is not supported".into()))];
+            },
+            "the target refuses standard_conforming_strings = off, which ALTER ROLE \"old\" SET has set: it is not",
         ),
         (
             |facts| units(facts).shadowed = vec![("matrix-postgres.service".into(), "/etc/x".into())],
@@ -261,6 +273,25 @@ fn what_only_needs_to_be_known_stops_nothing() {
     ] {
         assert!(text.contains(expected), "{expected}: {text}");
     }
+}
+
+#[test]
+fn a_target_that_is_old_and_passwords_that_are_too_are_told() {
+    let mut facts = facts();
+    let warned = |facts: &Facts, expected: &str| {
+        let report = check(facts);
+        let mut warnings = report.warnings();
+        warnings.any(|finding| finding.message.contains(expected) && finding.hint.is_some())
+    };
+    facts.now = "2026-11-28T00:00:00Z".parse().unwrap();
+    cluster(&mut facts).shared.md5_roles = vec!["synapse".into(), "bridge".into()];
+    let (support, md5) =
+        ("its support ended on 2026-11-12", "the target warns whoever logs in with an md5 password");
+    assert!(!warned(&facts, support) && !warned(&facts, md5));
+    facts.target = Some(Major(14));
+    assert!(warned(&facts, support) && !warned(&facts, md5));
+    facts.target = Some(Major(19));
+    assert!(!warned(&facts, support) && warned(&facts, md5) && warned(&facts, "refuse it: synapse, bridge"));
 }
 
 #[test]

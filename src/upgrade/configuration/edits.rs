@@ -2,12 +2,12 @@
 //!
 //! Each change replaces one line by one line, so that a number that the server names is that of the old file, too.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use super::refusal::Refusal;
 use super::syntax;
-use super::translation::translated;
+use super::translation::{remark, translated};
 use super::tree::{Found, Tree};
 use crate::postgres::Major;
 
@@ -41,8 +41,9 @@ impl Edits {
                     format!("{new} = {} # was, before PostgreSQL {to}: {old}", syntax::quoted(&text)),
                 );
                 edits.notes.push(format!(
-                    "{}: {name} becomes {new} = {text}, which means the same",
-                    place(tree, file, *line)
+                    "{}: {name} becomes {new} = {text}, {}",
+                    place(tree, file, *line),
+                    remark(new)
                 ));
             }
         }
@@ -57,7 +58,7 @@ impl Edits {
             match refusal {
                 Refusal::Unknown { name, file, line } => self.unknown(tree, name, file, *line, directory, to),
                 Refusal::Value { said, quoted } => self.value(tree, said, quoted, to),
-                Refusal::Other(said) => {
+                Refusal::Nameless(said) | Refusal::Other(said) => {
                     let said = said.replace(&*directory.to_string_lossy(), &tree.root.to_string_lossy());
                     self.problem(format!("PostgreSQL {to} would not start: {said}"), "correct the file");
                 }
@@ -116,6 +117,16 @@ impl Edits {
         let text = format!("# {reason}: {}", original(tree, found));
         let was = self.lines.insert((found.file.clone(), found.line), text.clone());
         was.is_none_or(|was| was != text)
+    }
+
+    /// The settings that hold, and that no edit has touched.
+    pub(super) fn unchanged<'a>(&self, tree: &'a Tree) -> impl Iterator<Item = &'a Found> {
+        let mut seen = BTreeSet::new();
+        tree.settings
+            .iter()
+            .rev()
+            .filter(|found| !self.lines.contains_key(&(found.file.clone(), found.line)))
+            .filter(move |found| seen.insert(found.name.to_ascii_lowercase()))
     }
 
     /// A file with its changes; every other line is as it was, byte for byte.

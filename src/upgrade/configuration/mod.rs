@@ -4,12 +4,14 @@
 //! - [`syntax`]: a line of postgresql.conf
 //! - [`rules`]: what files pg_hba.conf names
 //! - [`translation`]: what has another name now
+//! - [`defaults`]: what means something else if nothing is said
 //! - [`refusal`]: what a version says of the files
 //! - [`edits`]: what becomes of which line
 //!
 //! What the target knows is not looked up in a list: it reads the files itself, and what it refuses becomes a
 //! comment, until it refuses nothing.
 
+mod defaults;
 mod edits;
 mod refusal;
 mod rules;
@@ -17,9 +19,9 @@ mod syntax;
 mod translation;
 mod tree;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use self::edits::Edits;
 use self::refusal::{Refusal, refusals};
@@ -78,7 +80,8 @@ pub fn carry(
             .state(format!("nothing was changed in {}", old.display()))
             .hint(hint))
     };
-    if let Some((message, hint)) = missing_libraries(runtime, &tree, from, to).into_iter().next() {
+    let foreign = missing_libraries(runtime, &tree, from, to).into_iter().chain(rules_gone(&tree, to));
+    if let Some((message, hint)) = foreign.into_iter().next() {
         return blocked(message, hint);
     }
     account.with_files(|| {
@@ -90,7 +93,7 @@ pub fn carry(
     let edits = settle(runtime, &tree, (new, to), from, account)?;
     match edits.problems.into_iter().next() {
         Some((message, hint)) => blocked(message, hint),
-        None => Ok(Carried { notes: edits.notes.into_iter().chain(remarks(&tree)).collect() }),
+        None => Ok(Carried { notes: edits.notes.into_iter().chain(remarks(&tree, from, to)).collect() }),
     }
 }
 
@@ -114,11 +117,12 @@ pub fn foresee(
     };
     let trial = Trial::make(account)?;
     let edits = settle(runtime, &tree, (trial.path(), to), from, account)?;
-    let blockers = missing_libraries(runtime, &tree, from, to).into_iter().chain(edits.problems);
+    let blockers = missing_libraries(runtime, &tree, from, to).into_iter();
+    let blockers = blockers.chain(rules_gone(&tree, to)).chain(edits.problems);
     Ok(blockers
         .map(|(message, hint)| Foreseen::Blocker { message, hint })
         .chain(edits.notes.into_iter().map(Foreseen::Change))
-        .chain(remarks(&tree).into_iter().map(Foreseen::Note))
+        .chain(remarks(&tree, from, to).into_iter().map(Foreseen::Note))
         .collect())
 }
 
@@ -137,14 +141,12 @@ pub fn unknown_settings(
         return Ok(unknown);
     }
     let trial = Trial::make(account)?;
-    let file = trial.path().join(tree::MAIN);
     loop {
         let known = names.iter().filter(|name| !name.contains('.') && !unknown.contains(*name));
         // Names are looked at before values, so that any will do.
-        let lines: Vec<_> = known.map(|name| format!("{name} = ''\n")).collect();
-        account.with_files(|| files::replace(&file, &lines.concat()))?;
+        let lines: Vec<_> = known.map(|name| line(name, "")).collect();
         let before = unknown.len();
-        for refusal in refusals(runtime, major, trial.path(), account)? {
+        for refusal in trial.refusals(runtime, major, &lines.concat())? {
             if let Refusal::Unknown { name, .. } = refusal {
                 unknown.insert(name);
             }
@@ -153,6 +155,32 @@ pub fn unknown_settings(
             return Ok(unknown);
         }
     }
+}
+
+/// Those of these settings, a name and a value each, whose value version `to` refuses and `from` does not, with what it says.
+/// What neither takes from a file, such as `role`, tells nothing.
+///
+/// # Errors
+/// As [`unknown_settings`].
+pub fn refused_values(
+    runtime: &dyn Runtime,
+    (from, to): (Major, Major),
+    settings: &BTreeSet<(String, String)>,
+    account: &Account,
+) -> Result<BTreeMap<(String, String), String>> {
+    let mut refused = BTreeMap::new();
+    if settings.is_empty() {
+        return Ok(refused);
+    }
+    let trial = Trial::make(account)?;
+    for (name, value) in settings {
+        let alone = line(name, value);
+        let Some(refusal) = trial.refusals(runtime, to, &alone)?.into_iter().next() else { continue };
+        if trial.refusals(runtime, from, &alone)?.is_empty() {
+            refused.insert((name.clone(), value.clone()), refusal.said());
+        }
+    }
+    Ok(refused)
 }
 
 /// Writes the files of settings into `new`, and changes them until version `to` takes them or no change helps.
@@ -173,12 +201,42 @@ fn settle(
                 files::replace_like(&new.join(file), &mut edits.apply(file, bytes).as_slice(), &like)
             })
         })?;
-        let refusals = refusals(runtime, to, new, account)?;
+        let mut refusals = refusals(runtime, to, new, account)?;
+        give_names(runtime, to, (tree, &edits), &mut refusals, account)?;
         // Each turn changes a line that was not changed before: there is an end to it.
         if !edits.answer(tree, &refusals, new, to) {
             return Ok(edits);
         }
     }
+}
+
+/// Finds the setting that each refusal without a name is about: the one that is refused in the same words when it is alone.
+fn give_names(
+    runtime: &dyn Runtime,
+    to: Major,
+    (tree, edits): (&Tree, &Edits),
+    refusals: &mut [Refusal],
+    account: &Account,
+) -> Result<()> {
+    if !refusals.iter().any(|refusal| matches!(refusal, Refusal::Nameless(_))) {
+        return Ok(());
+    }
+    let trial = Trial::make(account)?;
+    for found in edits.unchanged(tree) {
+        let alone = trial.refusals(runtime, to, &line(&found.name, &found.value))?;
+        for refusal in refusals.iter_mut().filter(|refusal| alone.contains(*refusal)) {
+            if let Refusal::Nameless(said) = refusal {
+                let said = format!("{} = {}: {said}", found.name, found.value);
+                *refusal = Refusal::Value { said, quoted: vec![found.name.clone()] };
+            }
+        }
+    }
+    Ok(())
+}
+
+/// A line of a file of settings.
+fn line(name: &str, value: &str) -> String {
+    format!("{name} = {}\n", syntax::quoted(value))
 }
 
 /// Makes the directories in `new` that `file` is in.
@@ -228,10 +286,23 @@ fn missing_libraries(runtime: &dyn Runtime, tree: &Tree, from: Major, to: Major)
     missing
 }
 
-/// What is carried though nothing names it, and what is not.
-fn remarks(tree: &Tree) -> Vec<String> {
+/// Who may log in is the administrator's to say: without such a line, another one might hold.
+fn rules_gone(tree: &Tree, to: Major) -> Vec<(String, String)> {
+    let of = |(file, text): (&PathBuf, &String)| {
+        let path = tree.path(file).display().to_string();
+        rules::refused(text, to).into_iter().map(move |(line, what)| {
+            let message =
+                format!("PostgreSQL {to} would not start: it does not know {what} ({path}, line {line})");
+            (message, format!("say in that line how else they log in: {path}"))
+        })
+    };
+    tree.rules.iter().flat_map(of).collect()
+}
+
+/// What has another default, what is carried though nothing names it, and what is not.
+fn remarks(tree: &Tree, from: Major, to: Major) -> Vec<String> {
     let list = |paths: Vec<String>| paths.join(", ");
-    let mut remarks = Vec::new();
+    let mut remarks = defaults::changed(tree, from, to);
     let unnamed: Vec<_> = tree.unnamed.iter().map(|path| path.display().to_string()).collect();
     if !unnamed.is_empty() {
         remarks.push(format!("files that no setting names are carried, too: {}", list(unnamed)));
@@ -262,6 +333,13 @@ impl<'a> Trial<'a> {
                 .at("create a directory in", parent)
         };
         Ok(Self { directory: Some(account.with_files(make)?), account })
+    }
+
+    /// What a version refuses of a file of settings with this text.
+    fn refusals(&self, runtime: &dyn Runtime, major: Major, text: &str) -> Result<Vec<Refusal>> {
+        let file = self.path().join(tree::MAIN);
+        self.account.with_files(|| files::replace(&file, text))?;
+        refusals(runtime, major, self.path(), self.account)
     }
 
     fn path(&self) -> &Path {

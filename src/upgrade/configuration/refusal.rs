@@ -15,8 +15,20 @@ pub(super) enum Refusal {
     Unknown { name: String, file: PathBuf, line: usize },
     /// A value that it does not take, for which it gives no place; the names are all that it has in quotes.
     Value { said: String, quoted: Vec<String> },
+    /// A value of a setting that it does not name.
+    Nameless(String),
     /// Anything else, such as a file that is not there.
     Other(String),
+}
+
+impl Refusal {
+    /// In the words of the server, more or less.
+    pub(super) fn said(self) -> String {
+        match self {
+            Self::Unknown { name, .. } => format!("unrecognized configuration parameter \"{name}\""),
+            Self::Value { said, .. } | Self::Nameless(said) | Self::Other(said) => said,
+        }
+    }
 }
 
 /// Reads the configuration in `directory` with the server of `major`, as `account`, and starts nothing: all names
@@ -92,8 +104,11 @@ fn unknown(said: &str) -> Option<Refusal> {
 fn other(said: &str) -> Refusal {
     let of_files = ["syntax error", "could not ", "recursion depth", "configuration file recursion"];
     let quoted: Vec<_> = said.split('"').skip(1).step_by(2).map(str::to_owned).collect();
-    match of_files.iter().any(|start| said.starts_with(start)) || quoted.is_empty() {
-        true => Refusal::Other(said.to_owned()),
+    if of_files.iter().any(|start| said.starts_with(start)) {
+        return Refusal::Other(said.to_owned());
+    }
+    match quoted.is_empty() {
+        true => Refusal::Nameless(said.to_owned()),
         false => Refusal::Value { said: said.to_owned(), quoted },
     }
 }
@@ -102,7 +117,7 @@ fn other(said: &str) -> Refusal {
 mod tests {
     use super::*;
 
-    /// As PostgreSQL 15.18 said it.
+    /// As PostgreSQL 15.18 said it, and 19 of the one value without a name.
     const SAID: &str = r#"LOG:  skipping missing configuration file "/d/nope"
 LOG:  unrecognized configuration parameter "wal_keep_segments" in file "/d/a "b"/postgresql.conf" line 2
 LOG:  unrecognized configuration parameter "wal_keep_segments" in file "/d/a "b"/postgresql.conf" line 2
@@ -110,6 +125,7 @@ LOG:  99999999 is outside the valid range for parameter "max_connections" (1 .. 
 LOG:  invalid value for parameter "wal_level": "archiv"
 HINT:  Available values: minimal, replica, logical.
 LOG:  parameter "ssl" requires a Boolean value
+LOG:  non-standard string literals are not supported
 LOG:  syntax error in file "/d/postgresql.conf" line 13, near token "z"
 LOG:  could not open configuration file "/d/nnn": No such file or directory
 FATAL:  configuration file "/d/postgresql.conf" contains errors"#;
@@ -135,6 +151,7 @@ FATAL:  configuration file "/d/postgresql.conf" contains errors"#;
                 ),
                 value("invalid value for parameter \"wal_level\": \"archiv\"", &["wal_level", "archiv"]),
                 value("parameter \"ssl\" requires a Boolean value", &["ssl"]),
+                Refusal::Nameless("non-standard string literals are not supported".into()),
                 Refusal::Other(format!("syntax error in file \"{file}\" line 13, near token \"z\"")),
                 Refusal::Other(
                     "could not open configuration file \"/d/nnn\": No such file or directory".into()

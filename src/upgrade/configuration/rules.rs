@@ -1,6 +1,61 @@
-//! pg_hba.conf and pg_ident.conf (hba.c): only which other files they name.
+//! pg_hba.conf and pg_ident.conf (hba.c): which other files they name, and which methods a version does not have any more.
+//! A server reads them after its settings, and does not start with a line that it does not understand.
+
+use std::net::IpAddr;
 
 use super::syntax::Include;
+use crate::postgres::Major;
+
+/// Methods that are gone, and since when.
+const GONE: [(&str, Major); 1] = [("radius", Major(19))];
+
+/// Options that are gone: since 14 there are `verify-ca` and `verify-full` only.
+const CERTIFICATES: (&str, [&str; 3], Major) = ("clientcert=", ["0", "1", "no-verify"], Major(14));
+
+/// What version `to` does not know of the lines of pg_hba.conf: the line, from 1 on, and the words.
+pub(super) fn refused(text: &str, to: Major) -> Vec<(usize, String)> {
+    let mut refused = Vec::new();
+    for (index, line) in text.lines().enumerate() {
+        let words = fields(line);
+        let host = words.first().is_some_and(|kind| kind.starts_with("host"));
+        // An address without the number of its bits is followed by a mask.
+        let masked = host && words.get(3).is_some_and(|address| address.parse::<IpAddr>().is_ok());
+        let at = match words.first().map(String::as_str) {
+            Some("local") => 3,
+            Some(_) if host => 4 + usize::from(masked),
+            _ => continue,
+        };
+        let Some((method, options)) = words.get(at..).and_then(<[String]>::split_first) else { continue };
+        let gone = GONE.iter().any(|(gone, since)| method == gone && to >= *since);
+        refused.extend(gone.then(|| (index + 1, method.clone())));
+        let (name, values, since) = CERTIFICATES;
+        let option = options.iter().find(|option| {
+            option.strip_prefix(name).is_some_and(|value| values.contains(&value)) && to >= since
+        });
+        refused.extend(option.map(|option| (index + 1, option.clone())));
+    }
+    refused
+}
+
+/// The fields of a line, without quotes: those between blanks, where no comma continues them.
+fn fields(line: &str) -> Vec<String> {
+    let (mut fields, mut field, mut in_quotes) = (Vec::new(), String::new(), false);
+    for letter in line.chars() {
+        match letter {
+            '"' => in_quotes = !in_quotes,
+            '#' if !in_quotes => break,
+            letter if !in_quotes && letter.is_whitespace() => {
+                if !field.is_empty() && !field.ends_with(',') {
+                    fields.push(std::mem::take(&mut field));
+                }
+            }
+            letter => field.push(letter),
+        }
+    }
+    fields.push(field);
+    fields.retain(|field| !field.is_empty());
+    fields
+}
 
 /// The files that lines of pg_hba.conf or pg_ident.conf name: `@file` in place of a name, and since PostgreSQL 16
 /// the directives.
@@ -58,6 +113,19 @@ fn words(line: &str) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn methods_that_are_gone_are_told_from_names() {
+        let text = "local radius radius peer\nhost all all 10.0.0.0/8 radius radiusservers=\"a\"\n\
+                    hostssl a, b all 10.0.0.0 255.0.0.0 radius # x\n#local all all radius\n\
+                    host all radius samenet md5\nhostssl all all ::1/128 cert clientcert=1\nlocal x radius\n\
+                    hostssl all all all scram-sha-256 clientcert=verify-ca\nlocal all \"a radius\" radius";
+        let lines = |to| refused(text, Major(to)).into_iter().map(|(line, _)| line).collect::<Vec<_>>();
+        assert_eq!(lines(19), [2, 3, 6, 9]);
+        assert_eq!(lines(18), [6]);
+        assert!(lines(13).is_empty());
+        assert_eq!(refused(text, Major(14)), [(6, "clientcert=1".to_owned())]);
+    }
 
     #[test]
     fn files_are_told_from_names() {

@@ -5,7 +5,8 @@ use std::process::Command;
 use super::*;
 use crate::runtime::Call;
 
-/// A server that knows neither settings called `gone…` nor values called `bad…`, and says so as PostgreSQL does.
+/// A server that knows neither settings called `gone…` nor values called `bad…`, and says so as PostgreSQL does. Those
+/// called `silent…` must not be `no…`, and it does not say which one that is.
 const POSTGRES: &str = r#"
 directory=$4
 cd "$directory"
@@ -22,6 +23,10 @@ if [ $status = 0 ]; then
         echo "LOG:  invalid value for parameter \"${found%%=*}\": \"${found#*=}\"" >&2
         status=1
     done
+    if grep -rqE "^silent[a-z]* = '?no" . --include '*.conf'; then
+        echo "LOG:  it is not supported" >&2
+        status=1
+    fi
 fi
 exit $status
 "#;
@@ -163,6 +168,14 @@ fn what_cannot_be_carried_is_known_beforehand() {
         [Foreseen::Blocker { message, .. }] if message == expected));
     let error = carried(&directories).unwrap_err();
     assert_eq!((error.kind(), error.to_string().as_str()), (Kind::Config, expected));
+    std::fs::write(directories.old.join("postgresql.conf"), "").unwrap();
+    std::fs::write(directories.old.join("pg_hba.conf"), "\nhostssl all all all cert clientcert=1\n").unwrap();
+    let [Foreseen::Blocker { message, hint }] = &foreseen(&directories)[..] else { panic!() };
+    assert!(
+        message.contains("does not know clientcert=1 (") && message.ends_with("pg_hba.conf, line 2)"),
+        "{message}"
+    );
+    assert_eq!(carried(&directories).unwrap_err().hint_text(), Some(hint.as_str()));
     std::fs::remove_file(directories.old.join("postgresql.conf")).unwrap();
     assert!(matches!(&foreseen(&directories)[..], [Foreseen::Blocker { message, .. }]
         if message.ends_with("the cluster's configuration is elsewhere")));
@@ -173,6 +186,50 @@ fn names_in_the_catalogs_are_asked_for_too() {
     let names: BTreeSet<_> = ["gone_x", "work_mem", "gone.extension"].map(str::to_owned).into();
     let unknown = unknown_settings(&Stub, Major(17), &names, &us()).unwrap();
     assert_eq!(unknown, ["gone_x".to_owned()].into());
+}
+
+#[test]
+fn a_value_that_is_refused_without_a_name_is_found() {
+    let text = "silenta = yes\nsilentb = no\nport = 5\nsilentb = 'not'\nsilentc = no\n";
+    let directories = directories(&[("postgresql.conf", text)]);
+    let notes = carried(&directories).unwrap().notes;
+    assert_eq!(
+        std::fs::read_to_string(directories.new.join("postgresql.conf")).unwrap(),
+        "silenta = yes\n# PostgreSQL 17 refuses this value: silentb = no\nport = 5\n\
+         # PostgreSQL 17 refuses this value: silentb = 'not'\n# PostgreSQL 17 refuses this value: silentc = no\n"
+    );
+    assert!(notes.iter().any(|note| note.contains("silentb = not: it is not supported")), "{notes:?}");
+}
+
+#[test]
+fn values_in_the_catalogs_are_asked_for_too() {
+    struct Newer(Stub);
+    impl Runtime for Newer {
+        fn majors(&self) -> Vec<Major> {
+            self.0.majors()
+        }
+        fn extensions(&self, major: Major) -> Result<BTreeSet<String>> {
+            self.0.extensions(major)
+        }
+        fn has_library(&self, major: Major, library: &str) -> Option<bool> {
+            self.0.has_library(major, library)
+        }
+        fn command(&self, major: Major, call: &Call) -> Result<Command> {
+            match major {
+                Major(17) => self.0.command(major, call),
+                _ => Ok(Command::new("true")),
+            }
+        }
+    }
+    let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+    let settings: BTreeSet<_> =
+        [pair("silent", "no"), pair("silent", "yes"), pair("work_mem", "it's '7MB'"), pair("x", "bad")]
+            .into();
+    let ask =
+        |runtime: &dyn Runtime| refused_values(runtime, (Major(15), Major(17)), &settings, &us()).unwrap();
+    assert_eq!(ask(&Newer(Stub)), [(pair("silent", "no"), "it is not supported".to_owned())].into());
+    // What the old version does not take from a file either is no difference.
+    assert!(ask(&Stub).is_empty());
 }
 
 /// Paths, modes and contents.

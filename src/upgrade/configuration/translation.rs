@@ -3,6 +3,16 @@
 
 use crate::postgres::Major;
 
+const IO_WORKERS: &str = "io_max_workers";
+
+/// How far what [`translated`] gives means what it did.
+pub(super) fn remark(name: &str) -> &'static str {
+    match name {
+        IO_WORKERS => "which is the most of them; the server starts as many as it needs",
+        _ => "which means the same",
+    }
+}
+
 /// What `name = value` of version `from` is in version `to`, if it is not the same; `segment` is the size of a WAL
 /// file in bytes.
 pub(super) fn translated(
@@ -35,6 +45,8 @@ pub(super) fn translated(
         "logical_replication_mode" if to.0 >= 17 => Some(("debug_logical_replication_streaming", same())),
         // The old name is still taken; the new one is what the documentation explains.
         "ssl_ecdh_curve" if to.0 >= 18 => Some(("ssl_groups", same())),
+        // There were always as many; now there are at most so many, and as few as io_min_workers.
+        "io_workers" if to.0 >= 19 => Some((IO_WORKERS, same())),
         _ => None,
     }
 }
@@ -62,6 +74,12 @@ mod tests {
         assert_eq!(to("password_encryption", "tr", 13, 14), some("password_encryption", "md5"));
         assert_eq!(to("password_encryption", "scram-sha-256", 13, 17), None);
         assert_eq!(to("ssl_ecdh_curve", "prime256v1", 17, 18), some("ssl_groups", "prime256v1"));
+        assert_eq!(to("io_workers", "5", 18, 19), some("io_max_workers", "5"));
+        assert_eq!(to("io_workers", "5", 17, 18), None);
+        assert_eq!(
+            (remark("io_max_workers") == remark("ssl_groups"), remark("x")),
+            (false, "which means the same")
+        );
         // The release notes: SELECT round(sum(OLD / n::float)) FROM generate_series(1, OLD) s(n)
         assert_eq!(to("effective_io_concurrency", "10", 12, 13), some("effective_io_concurrency", "29"));
         assert_eq!(to("effective_io_concurrency", "300", 12, 13), some("effective_io_concurrency", "1000"));

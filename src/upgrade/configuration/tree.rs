@@ -51,6 +51,8 @@ pub(super) struct Tree {
     pub(super) includes: Vec<(PathBuf, usize, String)>,
     /// Other files and directories to carry as they are: rules, certificates, and what is beside them.
     pub(super) copied: BTreeSet<PathBuf>,
+    /// The text of files of rules, of those that are in the data directory.
+    pub(super) rules: BTreeMap<PathBuf, String>,
     /// Those of `copied` that nothing names.
     pub(super) unnamed: BTreeSet<PathBuf>,
     /// What stays behind, and why.
@@ -214,7 +216,9 @@ impl Tree {
         self.copy_with_target(file.to_owned());
         let path = self.path(file);
         let directory = path.parent().unwrap_or(&path);
-        for (what, named) in rules::named(&String::from_utf8_lossy(&bytes)) {
+        let text = String::from_utf8_lossy(&bytes).into_owned();
+        self.rules.insert(file.to_owned(), text.clone());
+        for (what, named) in rules::named(&text) {
             let Some(place) = self.place(directory, &named).filter(|_| depth < DEEPEST_INCLUDE) else {
                 continue;
             };
