@@ -25,6 +25,7 @@ pub mod refusals;
 pub mod scram;
 pub mod stamps;
 pub mod vacuumdb;
+mod verifier;
 mod version;
 
 pub use catalog::{
@@ -33,7 +34,7 @@ pub use catalog::{
 };
 pub use connection::{Connection, HELPERS, HOME, STANDBY};
 pub use data_directory::{Contents, DataDirectory, Postmaster, is_whole, system_identifier};
-pub use of_all::{FOR_ALL, set_for_all, settings_of_all};
+pub use of_all::{FOR_ALL, elements, set_for_all, settings_of_all};
 pub use postmaster::{PrivateServer, arguments as postgres_call};
 pub use private::{Apart, Libraries, Purpose, Startup};
 pub use psql::{
@@ -41,4 +42,5 @@ pub use psql::{
     script_over as psql_script_over,
 };
 pub use quote::{identifier, literal};
+pub use verifier::without_verifiers;
 pub use version::Major;

@@ -112,6 +112,15 @@ pub fn create(
     call
 }
 
+/// The same from standard input as far as it goes: every entry that the server refuses is told when it is met.
+pub fn create_as_far_as_it_goes(connection: &Connection, by_way_of: &str, replace: bool) -> Call {
+    let mut call = create(connection, by_way_of, None, 1, replace);
+    call.arguments.retain(|argument| argument != "--exit-on-error");
+    // Which entry failed, it says in its verbose messages only.
+    call.arguments.push("--verbose".into());
+    call
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
