@@ -91,6 +91,14 @@ impl Lock {
         Ok(try_upgrade(settings)?.map(|own| Self::held(settings, work, vec![own])))
     }
 
+    /// The same, for what waits for nobody.
+    ///
+    /// # Errors
+    /// [`Kind::Locked`] naming the holder, if it is one of the cluster as a whole; [`Kind::File`].
+    pub fn cluster_only(settings: &Settings, work: &str) -> Result<Self> {
+        Self::try_cluster(settings, work)?.ok_or_else(|| locked(settings))
+    }
+
     /// Takes the locks to put an upgrade in order that was cut off. The homeserver may be down until that is done: a
     /// backup is waited for only for a moment.
     ///

@@ -26,6 +26,7 @@ pub mod scram;
 pub mod stamps;
 pub mod support;
 pub mod vacuumdb;
+mod verifier;
 mod version;
 
 pub use catalog::{
@@ -34,7 +35,7 @@ pub use catalog::{
 };
 pub use connection::{Connection, HELPERS, HOME, STANDBY};
 pub use data_directory::{Contents, DataDirectory, Postmaster, is_whole, system_identifier};
-pub use of_all::{FOR_ALL, set_for_all, settings_of_all};
+pub use of_all::{FOR_ALL, elements, set_for_all, settings_of_all};
 pub use postmaster::{PrivateServer, arguments as postgres_call};
 pub use private::{Apart, Libraries, Purpose, Startup};
 pub use psql::{
@@ -42,4 +43,5 @@ pub use psql::{
     script_over as psql_script_over,
 };
 pub use quote::{identifier, literal};
+pub use verifier::without_verifiers;
 pub use version::Major;

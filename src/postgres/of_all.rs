@@ -39,7 +39,7 @@ pub fn set_for_all(settings: &[Setting]) -> String {
 }
 
 /// The elements of a list as PostgreSQL keeps it, without their quotes; one empty element for an empty list.
-fn elements(list: &str) -> Vec<String> {
+pub fn elements(list: &str) -> Vec<String> {
     let (mut elements, mut element, mut quoted) = (Vec::new(), String::new(), false);
     let mut rest = list.chars().peekable();
     while let Some(c) = rest.next() {

@@ -50,6 +50,37 @@ pub fn directory(connection: &Connection, database: &str, jobs: usize, target: &
     call
 }
 
+/// All of one database but its rows, in the custom format on standard output; with the numbers of its objects as pg_upgrade
+/// dumps it, if `numbered`.
+pub fn schema(connection: &Connection, database: &str, lock_timeout: Duration, numbered: bool) -> Call {
+    let mut call = Call::new(
+        "pg_dump",
+        [
+            "--schema-only",
+            "--format=custom",
+            "--compress=0",
+            "--no-password",
+            &format!("--lock-wait-timeout={}", lock_timeout.as_millis()),
+            "--dbname",
+            &connection.conninfo(database),
+        ],
+    );
+    if numbered {
+        call.arguments.extend(NUMBERED.map(Into::into));
+    }
+    call
+}
+
+/// As pg_upgrade calls pg_dump and pg_dumpall.
+const NUMBERED: [&str; 2] = ["--binary-upgrade", "--quote-all-identifiers"];
+
+/// Roles as pg_upgrade dumps them.
+pub fn globals_numbered(connection: &Connection, lock_timeout: Duration) -> Call {
+    let mut call = globals(connection, lock_timeout);
+    call.arguments.extend(NUMBERED.map(Into::into));
+    call
+}
+
 /// Roles with their passwords, memberships and settings, and tablespaces, as SQL to standard output.
 pub fn globals(connection: &Connection, lock_timeout: Duration) -> Call {
     let call = Call::new(

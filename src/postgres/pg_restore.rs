@@ -86,21 +86,26 @@ pub fn listed(connection: &Connection, database: &str, list: &Path) -> Call {
 /// `by_way_of` is another database. One of that name is replaced, if asked for: a new cluster has `postgres` and `template1`.
 /// The first error ends it.
 pub fn create(connection: &Connection, by_way_of: &str, file: &Path, replace: bool) -> Call {
-    let mut call = Call::new(
-        "pg_restore",
-        [
-            "--exit-on-error",
-            "--no-password",
-            "--create",
-            "--use-list=/dev/stdin",
-            "--dbname",
-            &connection.conninfo_for_loading(by_way_of, HELPERS),
-        ],
-    );
+    let mut call = creating(connection, by_way_of, replace);
+    call.arguments.extend(["--exit-on-error".into(), "--use-list=/dev/stdin".into(), file.into()]);
+    call
+}
+
+/// The same from a custom dump on standard input, all of it, as far as it goes: every entry that the server refuses is told
+/// when it is met.
+pub fn create_as_far_as_it_goes(connection: &Connection, by_way_of: &str, replace: bool) -> Call {
+    let mut call = creating(connection, by_way_of, replace);
+    // Which entry failed, it says in its verbose messages only.
+    call.arguments.push("--verbose".into());
+    call
+}
+
+fn creating(connection: &Connection, by_way_of: &str, replace: bool) -> Call {
+    let conninfo = connection.conninfo_for_loading(by_way_of, HELPERS);
+    let mut call = Call::new("pg_restore", ["--no-password", "--create", "--dbname", &conninfo]);
     if replace {
         call.arguments.extend(["--clean".into(), "--if-exists".into()]);
     }
-    call.arguments.push(file.into());
     call
 }
 

@@ -34,7 +34,7 @@ fn quoted(path: &str) -> String {
     format!("\"{}\"", path.replace('"', "\"\""))
 }
 
-/// What a server of our own may do with files: nothing outside of its own directories, but for the settings' files.
+/// What a server of our own may do with files: nothing outside of its own directories, but for the files of rules.
 fn sandbox(program: &Path, data_directory: &Path, connection: &Connection, settings: &[String]) -> Sandbox {
     // The server is one program, and Debian's may be found by a link to it.
     let program = program.canonicalize().unwrap_or_else(|_| program.to_owned());
@@ -44,7 +44,9 @@ fn sandbox(program: &Path, data_directory: &Path, connection: &Connection, setti
     let files = settings.iter().filter_map(|setting| {
         setting.strip_prefix("hba_file=").or_else(|| setting.strip_prefix("ident_file="))
     });
-    files.fold(sandbox, |sandbox, file| sandbox.with_readable(Path::new(file)))
+    // Other files of rules, which they name, are beside them.
+    let directories = files.filter_map(|file| Path::new(file).parent());
+    directories.fold(sandbox, Sandbox::with_readable)
 }
 
 /// A server that only we talk to, in a process of ours and in a sandbox; it is stopped when dropped.
@@ -71,6 +73,7 @@ impl PrivateServer {
         let settings = startup.settings();
         let mut call = arguments(data_directory, connection, &[]);
         call.arguments.extend(settings.iter().flat_map(|setting| ["-c".into(), setting.into()]));
+        call.arguments.extend(startup.is_for_binary_upgrade().then(|| "-b".into()));
         let mut command = runtime.command(major, &call)?;
         account.apply(&mut command);
         command.stdin(Stdio::null()).stdout(Stdio::null());
@@ -112,12 +115,20 @@ impl PrivateServer {
     ///
     /// # Errors
     /// [`Kind::Program`] if it did not end cleanly.
-    pub fn stop(mut self) -> Result<()> {
-        let Some(mut child) = self.child.take() else { return Ok(()) };
+    pub fn stop(self) -> Result<()> {
+        self.stop_and_tell().map(drop)
+    }
+
+    /// The same; returns the last lines that it has said.
+    ///
+    /// # Errors
+    /// As [`PrivateServer::stop`].
+    pub fn stop_and_tell(mut self) -> Result<String> {
+        let Some(mut child) = self.child.take() else { return Ok(String::new()) };
         end(&mut child, &ENDING);
         let (status, stderr) = child.wait_status()?;
         match status.success() {
-            true => Ok(()),
+            true => Ok(stderr),
             false => Err(Error::new(Kind::Program, format!("postgres did not stop cleanly ({status})"))
                 .because(stderr)),
         }

@@ -28,6 +28,10 @@ pub enum Purpose {
     ConvertedFrom,
     /// One of pg_upgrade's two, the new one.
     ConvertedTo,
+    /// An empty cluster is given what pg_upgrade would give it.
+    Recreated,
+    /// An empty cluster reads the configuration, the rules of who may log in among it.
+    Configured,
 }
 
 /// A setting that others call `name=value`, too.
@@ -141,9 +145,24 @@ const COPY: [Set; 15] = [
 /// Of those that pg_upgrade starts, which says by itself what they need beyond this.
 const CONVERTED: [Set; 2] = ["shared_buffers=128MB", "huge_pages=off"];
 
+/// Of one that starts beside the live server, and says in a known form what it does not like.
+const CONFIGURED: [Set; 8] = [
+    "fsync=off",
+    "shared_buffers=128MB",
+    "huge_pages=off",
+    "max_wal_senders=0",
+    "wal_level=minimal",
+    "log_line_prefix=",
+    "log_error_verbosity=default",
+    "lc_messages=C",
+];
+
 /// What a server of our own is started with. There is no other way to start one.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Startup(Vec<String>);
+pub struct Startup {
+    settings: Vec<String>,
+    binary_upgrade: bool,
+}
 
 impl Startup {
     /// For this purpose, of a server of this version; `libraries` are those of the cluster that it is about.
@@ -153,8 +172,9 @@ impl Startup {
             Purpose::Trial => &TRIAL,
             Purpose::Old => &READ_ONLY,
             Purpose::Copy => &COPY,
-            Purpose::New => &BULK,
+            Purpose::New | Purpose::Recreated => &BULK,
             Purpose::ConvertedFrom | Purpose::ConvertedTo => &CONVERTED,
+            Purpose::Configured => &CONFIGURED,
         };
         let since = SINCE.iter().filter(|(since, _)| major >= *since).map(|(_, setting)| setting);
         // The file that promotes a standby.
@@ -173,19 +193,24 @@ impl Startup {
         if purpose == Purpose::Trial {
             settings.extend(libraries.settings.iter().map(|(name, value)| format!("{name}={value}")));
         }
-        Self(settings)
+        Self { settings, binary_upgrade: purpose == Purpose::Recreated }
     }
 
     /// The same with these settings, which win.
     #[must_use]
     pub fn with(mut self, settings: impl IntoIterator<Item = String>) -> Self {
-        self.0.extend(settings);
+        self.settings.extend(settings);
         self
     }
 
     /// Each as `name=value`.
     pub fn settings(&self) -> &[String] {
-        &self.0
+        &self.settings
+    }
+
+    /// Whether it takes objects under the numbers that they had, as pg_upgrade wants it (`postgres -b`).
+    pub fn is_for_binary_upgrade(&self) -> bool {
+        self.binary_upgrade
     }
 }
 
@@ -250,7 +275,11 @@ impl Libraries {
     fn loaded(&self, purpose: Purpose) -> &[String] {
         match purpose {
             Purpose::Initialisation => &[],
-            Purpose::Trial | Purpose::New | Purpose::ConvertedTo => &self.made,
+            Purpose::Trial
+            | Purpose::New
+            | Purpose::ConvertedTo
+            | Purpose::Recreated
+            | Purpose::Configured => &self.made,
             Purpose::Old | Purpose::Copy | Purpose::ConvertedFrom => &self.read,
         }
     }
@@ -359,7 +388,7 @@ const USED: &str = "WITH functions AS (
 mod tests {
     use super::*;
 
-    const PURPOSES: [Purpose; 7] = [
+    const PURPOSES: [Purpose; 9] = [
         Purpose::Initialisation,
         Purpose::Trial,
         Purpose::Old,
@@ -367,6 +396,8 @@ mod tests {
         Purpose::New,
         Purpose::ConvertedFrom,
         Purpose::ConvertedTo,
+        Purpose::Recreated,
+        Purpose::Configured,
     ];
 
     fn libraries() -> Libraries {

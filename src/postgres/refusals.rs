@@ -38,8 +38,7 @@ pub fn refusals(stderr: &str) -> Option<Vec<Refusal>> {
         if let Some(entry) = message.strip_prefix("from TOC entry ") {
             // "3360; 1259 16395 INDEX t_f_idx postgres"
             let (number, rest) = entry.split_once("; ")?;
-            let rest = rest.splitn(3, ' ').nth(2).unwrap_or(rest);
-            header = Some((number.parse().ok()?, rest.to_owned()));
+            header = Some((number.parse().ok()?, self::header(rest)));
         } else if let Some(error) = message.strip_prefix("error: could not execute query: ") {
             let (entry, header) = header.clone()?;
             // Of several at the same time, it cannot be told whose error it is.
@@ -52,6 +51,40 @@ pub fn refusals(stderr: &str) -> Option<Vec<Refusal>> {
         }
     }
     Some(found)
+}
+
+/// The first thing that the server has refused of each entry, in order, by what pg_restore said that goes on after errors: one
+/// entry is several statements, and after the first of them failed, others say that something is not there.
+pub fn first_refusals(stderr: &str) -> Vec<Refusal> {
+    let mut found: Vec<Refusal> = Vec::new();
+    let mut entry: Option<(i32, String)> = None;
+    let mut is_told = false;
+    for line in stderr.lines() {
+        if let Some(rest) = line.strip_prefix("pg_restore: from TOC entry ") {
+            entry =
+                rest.split_once("; ").and_then(|(number, rest)| Some((number.parse().ok()?, header(rest))));
+            is_told = false;
+        } else if let Some(error) = line.strip_prefix("pg_restore: error: could not execute query: ") {
+            is_told = match (entry.take(), is_told) {
+                (Some((entry, header)), _) => {
+                    found.push(Refusal { entry, header, error: error.to_owned(), said: error.to_owned() });
+                    true
+                }
+                (None, _) => false,
+            };
+        } else if line.starts_with("pg_restore: ") {
+            is_told = false;
+        } else if let Some(last) = found.last_mut().filter(|_| is_told) {
+            last.said.push('\n');
+            last.said.push_str(line);
+        }
+    }
+    found
+}
+
+/// What an entry is, with its name and owner, from `1259 16395 INDEX t_f_idx postgres`.
+fn header(text: &str) -> String {
+    text.splitn(3, ' ').nth(2).unwrap_or(text).to_owned()
 }
 
 /// Rows that contradict each other, or are no values: the database that was dumped is damaged itself.
@@ -90,20 +123,23 @@ pub fn verdict(said: &str) -> Kind {
     }
 }
 
-/// What an administrator does about it.
+/// What an administrator does about it who wants a backup that can be restored.
 pub fn remedy(said: &str) -> String {
-    const AGAIN: &str = "then make a backup: systemctl start matrix-postgres-backup.service";
+    format!("{}; then make a backup: systemctl start matrix-postgres-backup.service", cure(said))
+}
+
+/// What an administrator does about it.
+pub fn cure(said: &str) -> String {
     let function = said.lines().filter(|line| line.contains("function ")).find_map(function_named);
     match (said.contains("does not exist"), function) {
         (true, Some(function)) => format!(
             "a dump names things with their schema, and the function finds others only by its search path: \
-             ALTER FUNCTION {function} SET search_path = …, in the live database; {AGAIN}"
+             ALTER FUNCTION {function} SET search_path = …, in the live database"
         ),
-        (true, None) => format!(
-            "a dump names things with their schema, and functions find others only by a search path of their own: \
-             ALTER FUNCTION … SET search_path = …, in the live database; {AGAIN}"
-        ),
-        (false, _) => format!("change what it says in the live database; {AGAIN}"),
+        (true, None) => "a dump names things with their schema, and functions find others only by a search path of their own: \
+             ALTER FUNCTION … SET search_path = …, in the live database"
+            .to_owned(),
+        (false, _) => "change what it says in the live database".to_owned(),
     }
 }
 
@@ -151,6 +187,28 @@ pg_restore: warning: errors ignored on restore: 7
         assert!(remedy(&found[0].said).contains("ALTER FUNCTION f_unaccent SET search_path"));
         assert!(remedy(&found[1].said).contains("ALTER FUNCTION public.cnt SET search_path"));
         assert!(found.iter().all(|one| verdict(&one.said) == Kind::NotTaken));
+    }
+
+    #[test]
+    fn of_several_statements_of_an_entry_the_first_that_failed_tells() {
+        let text = "pg_restore: while PROCESSING TOC:\n\
+            pg_restore: from TOC entry 215; 1259 16385 TABLE c postgres\n\
+            pg_restore: error: could not execute query: ERROR:  child column\nCommand was: CREATE TABLE c ();\n\n\
+            pg_restore: error: could not execute query: ERROR:  relation \"c\" does not exist\n\
+            Command was: ALTER TABLE c OWNER TO x;\n\n\
+            pg_restore: from TOC entry 3; 0 0 COMMENT TABLE c postgres\n\
+            pg_restore: error: could not execute query: ERROR:  relation \"c\" does not exist\n\
+            pg_restore: warning: errors ignored on restore: 3\n";
+        let found = first_refusals(text);
+        let told: Vec<_> = found.iter().map(|one| (one.header.as_str(), one.said.as_str())).collect();
+        assert_eq!(
+            told,
+            [
+                ("TABLE c postgres", "ERROR:  child column\nCommand was: CREATE TABLE c ();\n"),
+                ("COMMENT TABLE c postgres", "ERROR:  relation \"c\" does not exist"),
+            ]
+        );
+        assert!(first_refusals("pg_restore: error: connection failed").is_empty());
     }
 
     #[test]

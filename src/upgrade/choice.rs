@@ -1,6 +1,7 @@
 //! Which method an upgrade takes, and why. Pure.
 
 use indicatif::DecimalBytes;
+use serde::{Deserialize, Serialize};
 
 use super::facts::{Cluster, Facts};
 use crate::config::Method;
@@ -15,8 +16,8 @@ const SENDERS: i64 = 2;
 /// Rows in so many bytes of unlogged tables are carried over by themselves in a moment.
 pub(super) const MUCH: u64 = 64 << 20;
 
-/// Why method `online` is not possible.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// Why a method is not possible, or none is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Obstacle {
     /// A sentence, lower case.
     pub message: String,
@@ -32,8 +33,49 @@ pub fn choose(facts: &Facts) -> Method {
     })
 }
 
+/// Whether a method is known to work. What was not tried is not.
+pub fn goes(facts: &Facts, method: Method) -> bool {
+    let is_free = match method {
+        Method::Online => obstacles(facts).is_empty(),
+        Method::Dump => {
+            let has_room =
+                facts.space.way(facts.data_bytes).is_ok() && facts.dump_directory_problem.is_none();
+            has_room && dump_obstacles(facts).is_empty()
+        }
+    };
+    facts.tried.is_some() && is_free
+}
+
+/// What is in the way of method `dump`, but for room.
+pub fn dump_obstacles(facts: &Facts) -> Vec<Obstacle> {
+    let tried = facts.tried.iter().flat_map(|tried| tried.dump.iter().cloned());
+    tried.chain(guarded_obstacles(facts)).collect()
+}
+
+/// What only a superuser could load, and would call owners' functions on the way.
+fn guarded_obstacles(facts: &Facts) -> Vec<Obstacle> {
+    let of = facts.cluster.iter().flat_map(|cluster| &cluster.foreseen).filter(|_| !facts.trust_owners);
+    let hint = (!obstacles(facts).is_empty()).then(|| {
+        "--trust-owners, or upgrade.trust_owners, if these functions may do whatever the superuser may; or method online, \
+         once what is in its way is gone"
+            .to_owned()
+    });
+    of.flat_map(|(database, foreseen)| foreseen.obstacles.iter().map(move |obstacle| (database, obstacle)))
+        .map(|(database, obstacle)| Obstacle {
+            message: format!("database {database:?} cannot be dumped and loaded safely: {obstacle}"),
+            hint: hint.clone(),
+        })
+        .collect()
+}
+
 /// What is in the way of method `online`.
 pub fn obstacles(facts: &Facts) -> Vec<Obstacle> {
+    let tried = facts.tried.iter().flat_map(|tried| tried.online.iter().cloned());
+    standing_obstacles(facts).into_iter().chain(tried).collect()
+}
+
+/// Those of method `online` that can be seen without trying anything.
+pub(super) fn standing_obstacles(facts: &Facts) -> Vec<Obstacle> {
     let mut found = Vec::new();
     let mut add = |message: String, hint: Option<&str>| {
         found.push(Obstacle { message, hint: hint.map(str::to_owned) });

@@ -18,16 +18,24 @@ use crate::runtime::{Child, Runtime, output};
 /// # Errors
 /// Those of initdb, and of [`configuration::carry`].
 pub fn make(runtime: &dyn Runtime, account: &Account, plan: &Plan) -> Result<()> {
+    create(runtime, account, plan)?;
+    for note in configure(runtime, account, plan)? {
+        log::warn!("{note}");
+    }
+    Ok(())
+}
+
+/// The same without the configuration.
+///
+/// # Errors
+/// Those of initdb.
+pub fn create(runtime: &dyn Runtime, account: &Account, plan: &Plan) -> Result<()> {
     let beside = &plan.beside;
     make_directory(beside, account)?;
     let call = initdb::like(beside, &plan.initialisation, plan.to, plan.checksums);
     let mut command = runtime.command(plan.to, &call)?;
     account.apply(&mut command);
-    output(command, "initdb", &[])?;
-    for note in configure(runtime, account, plan)? {
-        log::warn!("{note}");
-    }
-    Ok(())
+    output(command, "initdb", &[]).map(drop)
 }
 
 /// Carries the configuration into it as it is now, and returns what the administrator should know. It can be repeated: a

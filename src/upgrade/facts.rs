@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::check::Tried;
 use super::configuration::{self, Foreseen};
 use super::rehearsal::Rehearsal;
 use super::sessions::Session;
@@ -18,7 +19,7 @@ use crate::config::{Method, Settings};
 use crate::error::{Error, IoContext as _, Kind, Result};
 use crate::postgres::initdb::{self, Initialisation};
 use crate::postgres::{
-    self, Connection, Contents, DataDirectory, Database, HOME, Libraries, Major, ServerFacts,
+    self, Connection, Contents, DataDirectory, Database, HOME, Libraries, Major, ServerFacts, identifier,
 };
 use crate::runtime::{AsUser, Runtime, output};
 
@@ -69,6 +70,8 @@ pub struct Facts {
     pub server_unit: String,
     /// What systemd says of the units; or why it says nothing.
     pub units: Result<Units, String>,
+    /// What an empty cluster of the target has shown, if it was asked.
+    pub tried: Option<Tried>,
     /// How long the newest trial restore took, in seconds, and when that was.
     pub trial: Option<(Timestamp, u64)>,
 }
@@ -107,6 +110,9 @@ pub struct Shared {
     pub replication_slots: Vec<String>,
     /// Databases that accept no connections, other than template0.
     pub closed_databases: Vec<String>,
+    /// Whether `template0` accepts connections.
+    #[serde(default)]
+    pub template0_open: bool,
     /// Databases whose DROP DATABASE was interrupted.
     #[serde(default)]
     pub invalid_databases: Vec<String>,
@@ -134,9 +140,23 @@ pub struct CatalogSetting {
     pub database: Option<String>,
     /// The setting's name.
     pub name: String,
-    /// Its value.
+    /// Its value, as PostgreSQL keeps it.
     #[serde(default)]
     pub value: String,
+}
+
+impl CatalogSetting {
+    /// Whose it is, as ALTER names that.
+    pub fn whose(&self) -> String {
+        match (&self.role, &self.database) {
+            (Some(role), None) => format!("ROLE {}", identifier(role)),
+            (Some(role), Some(database)) => {
+                format!("ROLE {} IN DATABASE {}", identifier(role), identifier(database))
+            }
+            (None, Some(database)) => format!("DATABASE {}", identifier(database)),
+            (None, None) => "ROLE ALL".to_owned(),
+        }
+    }
 }
 
 /// What is in one database.
@@ -164,6 +184,7 @@ const SHARED: &str = "SELECT pg_catalog.json_build_object(
     'replication_slots', (SELECT coalesce(pg_catalog.json_agg(slot_name), '[]') FROM pg_catalog.pg_replication_slots),
     'closed_databases', (SELECT coalesce(pg_catalog.json_agg(datname), '[]') FROM pg_catalog.pg_database
         WHERE NOT datallowconn AND datname <> 'template0'),
+    'template0_open', EXISTS (SELECT FROM pg_catalog.pg_database WHERE datname = 'template0' AND datallowconn),
     'invalid_databases', (SELECT coalesce(pg_catalog.json_agg(datname), '[]') FROM pg_catalog.pg_database WHERE datconnlimit = -2),
     'settings', (SELECT coalesce(pg_catalog.json_agg(pg_catalog.json_build_object(
             'role', CASE WHEN setrole <> 0 THEN pg_catalog.pg_get_userbyid(setrole) END,
@@ -266,6 +287,7 @@ pub fn gather(settings: &Settings, runtime: &dyn Runtime, to: Option<Major>) -> 
         keep_path: (keep_path, kept),
         units: units::ask(settings, cluster.as_ref().map_or(&[], |cluster| &cluster.shared.sessions)),
         trial: trial(settings),
+        tried: None,
         data_directory,
         installed,
         target,

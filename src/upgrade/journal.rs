@@ -307,6 +307,20 @@ impl Journal {
         Ok(Self { slots: Slots::create(&file(state_directory), &text(&entry)?)?, entry })
     }
 
+    /// Fails while an upgrade has not ended, whether or not it is under way.
+    ///
+    /// # Errors
+    /// [`Kind::Locked`], and as [`Journal::read`].
+    pub fn require_ended(state_directory: &Path) -> Result<()> {
+        match Self::read(state_directory)?.filter(|journal| journal.entry.is_open()) {
+            None => Ok(()),
+            Some(Self { entry, .. }) => {
+                let message = format!("the upgrade {} has not ended: {}", entry.id, entry.step);
+                Err(Error::new(Kind::Locked, message).hint("matrix-postgres-upgrade recover"))
+            }
+        }
+    }
+
     /// The journal of the latest upgrade, open or not.
     ///
     /// # Errors

@@ -13,6 +13,7 @@ use serde::Serialize;
 use super::exchange::{GONE, remove as remove_directory};
 use super::facts::size_of;
 use super::journal::{Entry, Journal, Outcome};
+use super::online::logs::KEPT as LOGS;
 use super::servers::{end_copying, stop_abandoned};
 use super::transfer;
 use crate::config::Settings;
@@ -33,6 +34,10 @@ pub enum What {
     Upgrade,
     /// A directory of a rehearsal.
     Rehearsal,
+    /// A directory of a check.
+    Check,
+    /// What pg_upgrade wrote when it failed.
+    Logs,
     /// A copy that should have become the kept data directory.
     Keeping,
     /// Where the databases lay while they were carried over.
@@ -47,6 +52,8 @@ impl fmt::Display for What {
             Self::WasOpen => "the cluster of an upgrade that was undone, in which clients may have written",
             Self::Upgrade => "of an upgrade that is not under way",
             Self::Rehearsal => "of a rehearsal that is not under way",
+            Self::Check => "of a check that is not under way",
+            Self::Logs => "what pg_upgrade wrote when it failed",
             Self::Keeping => "an unfinished copy of an old data directory",
             Self::Dump => "a dump of an upgrade that is not under way",
             Self::Journal => "no journal of an upgrade, and set aside",
@@ -98,7 +105,9 @@ fn look(settings: &Settings, now: Timestamp, under_way: bool) -> Result<Vec<Left
                 continue;
             };
             let entry = entries.iter().find(|entry| entry.id == id);
-            if entry.is_some_and(Entry::is_open) || under_way && kind.what == What::Rehearsal {
+            if entry.is_some_and(Entry::is_open)
+                || under_way && matches!(kind.what, What::Rehearsal | What::Check)
+            {
                 continue;
             }
             let Ok(meta) = path.symlink_metadata() else { continue };
@@ -135,14 +144,7 @@ fn kept_open(entry: &Entry, path: &Path) -> bool {
 /// [`Kind::Locked`] while a journal is open, [`Kind::DataDirectory`] if the only whole cluster may be among them;
 /// [`Kind::File`], [`Kind::Server`].
 pub fn remove(settings: &Settings, leftovers: &[Leftover], now: Timestamp) -> Result<()> {
-    if let Some(Journal { entry, .. }) =
-        Journal::read(&settings.state_directory)?.filter(|it| it.entry.is_open())
-    {
-        let message = format!("the upgrade {} has not ended: {}", entry.id, entry.step);
-        return Err(Error::new(Kind::Locked, message)
-            .state("nothing was removed")
-            .hint("matrix-postgres-upgrade recover"));
-    }
+    Journal::require_ended(&settings.state_directory).map_err(|error| error.state("nothing was removed"))?;
     if !is_whole(&settings.data_directory) {
         let message = format!(
             "{} holds no whole cluster: what is left over may be the only one",
@@ -157,8 +159,8 @@ pub fn remove(settings: &Settings, leftovers: &[Leftover], now: Timestamp) -> Re
         let path = &leftover.path;
         match leftover.what {
             What::Journal => std::fs::remove_file(path).at("remove", path)?,
-            What::Dump => transfer::remove(path)?,
-            What::WasOpen | What::Upgrade | What::Rehearsal | What::Keeping => {
+            What::Dump | What::Logs => transfer::remove(path)?,
+            What::WasOpen | What::Upgrade | What::Rehearsal | What::Check | What::Keeping => {
                 end_copying(path);
                 stop_abandoned(path)?;
                 remove_directory(path)?;
@@ -210,9 +212,12 @@ fn places(settings: &Settings) -> Vec<(PathBuf, Naming)> {
     let dumps = settings.upgrade.dump_directory.join("upgrade-");
     let rehearsals = settings.upgrade.dump_directory.join("rehearsal-");
     let journal = settings.state_directory.join("upgrade/journal.json");
+    let logs = settings.state_directory.join(format!("upgrade/{LOGS}"));
     vec![
         (data.clone(), naming(What::Upgrade, ".upgrade-", &BESIDE)),
         (data.clone(), naming(What::Rehearsal, ".rehearsal-", &BESIDE)),
+        (data.clone(), naming(What::Check, ".check-", &BESIDE)),
+        (logs, naming(What::Logs, "", &[""])),
         (settings.upgrade.keep_path.clone(), naming(What::Keeping, ".partial-", &["", GONE])),
         (dumps, naming(What::Dump, "", &[""])),
         (rehearsals, naming(What::Rehearsal, "", &[""])),
@@ -252,11 +257,13 @@ mod tests {
     }
 
     const ID: &str = "20261124T030000Z";
-    const OURS: [&str; 8] = [
+    const OURS: [&str; 10] = [
         "data.upgrade-20261124T030000Z",
         "data.upgrade-20261124T030000Z-copy",
         "data.upgrade-20261124T030000Z.gone",
         "data.rehearsal-20261124T030000Z-copy",
+        "data.check-20261124T030000Z",
+        "state/upgrade/pg_upgrade-20261124T030000Z",
         "kept.partial-20261124T030000Z",
         "kept-2.partial-20261124T030000Z",
         "dump/upgrade-20261124T030000Z",

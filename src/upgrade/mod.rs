@@ -13,6 +13,7 @@
 //! - [`dump`], [`transfer`]: method `dump`, and the way of the rows
 //! - [`online`]: method `online`
 //! - [`rehearsal`]: all of it on a copy, thrown away
+//! - [`stage`]: clusters to try something out, and their end
 //! - [`configuration`]: what the administrator has configured goes along
 //! - [`compare`]: old against new
 //! - [`exchange`]: two data directories change places
@@ -51,6 +52,7 @@ pub mod servers;
 pub mod sessions;
 pub mod sockets;
 pub mod space;
+mod stage;
 pub mod status;
 pub mod transfer;
 pub mod units;
@@ -58,4 +60,4 @@ pub mod work;
 pub mod written;
 
 pub use check::{Finding, Report, Weight, check};
-pub use facts::{Facts, gather};
+pub use facts::Facts;

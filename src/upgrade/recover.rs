@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use super::back::{self, Place};
 use super::journal::{Entry, Journal, Opened, Step, legacy};
 use super::work::{Pause, Work, owner};
-use super::{finish, rehearsal};
+use super::{finish, stage};
 use crate::config::Settings;
 use crate::error::{Error, Kind, Result};
 use crate::lock::Lock;
@@ -58,7 +58,7 @@ pub fn recover(
     }
     let open = |journal: Option<Journal>| journal.filter(|journal| journal.entry.is_open());
     let nothing = Journal::read(&settings.state_directory).is_ok_and(|journal| open(journal).is_none());
-    if nothing && !rehearsal::has_left(settings) {
+    if nothing && !stage::has_left(settings) {
         return Ok(Recovered::Nothing);
     }
     let _lock = match Lock::take_to_recover(settings) {
@@ -66,7 +66,7 @@ pub fn recover(
         Err(error) if error.kind() == Kind::Locked => return Ok(Recovered::UnderWay(error.to_string())),
         Err(error) => return Err(error),
     };
-    let cleared = rehearsal::clear_abandoned(settings);
+    let cleared = stage::clear_abandoned(settings);
     // Who held the lock may have ended it.
     let Some(journal) = open(Journal::usable(&settings.state_directory)?) else {
         return cleared.map(|()| Recovered::Nothing);

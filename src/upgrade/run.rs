@@ -4,12 +4,12 @@ use std::path::Path;
 
 use jiff::Timestamp;
 
-use super::check::check;
+use super::check::{check, trial};
 use super::journal::{self, Entry, Journal, Step};
 use super::plan::{Plan, plan};
 use super::recover::{self, Recovered};
 use super::work::{Pause, Work, owner};
-use super::{back, dump, exchange, facts, finish, online, servers};
+use super::{back, dump, exchange, finish, online, servers};
 use crate::backup::catalogue;
 use crate::config::{Method, Settings};
 use crate::error::{Error, Kind, Result};
@@ -26,12 +26,12 @@ const FULL: u64 = 64 << 20;
 /// The unit that makes a backup.
 const BACKUP: &str = "matrix-postgres-backup.service";
 
-/// The plan for an upgrade now. Nothing is changed.
+/// The plan for an upgrade now. Nothing is changed. The caller holds the lock of the cluster.
 ///
 /// # Errors
 /// [`Kind::NotWell`] if something stands in the way.
-pub fn prepare(settings: &Settings, runtime: &dyn Runtime, to: Option<Major>) -> Result<Plan> {
-    let facts = facts::gather(settings, runtime, to)?;
+pub fn prepare(settings: &Settings, runtime: &dyn Runtime, to: Option<Major>, lock: &Lock) -> Result<Plan> {
+    let facts = trial::gather(settings, runtime, to, lock)?;
     let report = check(&facts);
     if !report.is_possible() {
         let blockers: Vec<_> = report.blockers().map(|finding| finding.message.as_str()).collect();

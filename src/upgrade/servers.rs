@@ -35,16 +35,19 @@ pub enum Side {
     New,
     /// A copy of the old one that follows it, until it is promoted.
     Copy,
+    /// An empty one that is given what pg_upgrade would give it.
+    Recreated,
 }
 
 impl Side {
-    const ALL: [Self; 3] = [Self::Old, Self::New, Self::Copy];
+    const ALL: [Self; 4] = [Self::Old, Self::New, Self::Copy, Self::Recreated];
 
     fn purpose(self) -> Purpose {
         match self {
             Self::Old => Purpose::Old,
             Self::New => Purpose::New,
             Self::Copy => Purpose::Copy,
+            Self::Recreated => Purpose::Recreated,
         }
     }
 
@@ -54,6 +57,7 @@ impl Side {
             Self::Old => "old",
             Self::New => "new",
             Self::Copy => "copy",
+            Self::Recreated => "recreated",
         }
     }
 }

@@ -19,7 +19,7 @@ use crate::report::Progress;
 use crate::runtime::{Call, Child, interrupt, output};
 
 /// How long pg_dumpall waits for a lock: there is nobody else.
-const LOCK_TIMEOUT: Duration = Duration::from_secs(60);
+pub(super) const LOCK_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// How the rows travel.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -143,7 +143,7 @@ pub fn jobs() -> usize {
 }
 
 /// Roles with passwords, memberships and settings; the bootstrap superuser is there already.
-fn globals(old: &Session<'_>, new: &Session<'_>) -> Result<()> {
+pub(super) fn globals(old: &Session<'_>, new: &Session<'_>) -> Result<()> {
     let command = old.runtime.command(old.major, &pg_dump::globals(old.connection, LOCK_TIMEOUT))?;
     let text = output(command, "pg_dumpall", &[])?;
     let text = String::from_utf8(text)
@@ -155,7 +155,11 @@ fn globals(old: &Session<'_>, new: &Session<'_>) -> Result<()> {
 
 /// The old server with the pg_dump that the new one takes the databases from: its own, but where that is too old to
 /// know what the old server has written into its catalogs.
-fn dumped_by<'a>(old: &Session<'a>, new: &Session<'_>, databases: &[Database]) -> Result<Session<'a>> {
+pub(super) fn dumped_by<'a>(
+    old: &Session<'a>,
+    new: &Session<'_>,
+    databases: &[Database],
+) -> Result<Session<'a>> {
     let mut session = Session { ..*old };
     for database in databases {
         if stamps::are_in(old, &database.name)? && !stamps::are_known(new)? {
@@ -173,7 +177,7 @@ fn dumped_by<'a>(old: &Session<'a>, new: &Session<'_>, databases: &[Database]) -
 }
 
 /// A new cluster has these two; one of them is replaced by way of the other.
-fn by_way_of(database: &Database) -> (&'static str, bool) {
+pub(super) fn by_way_of(database: &Database) -> (&'static str, bool) {
     match database.name.as_str() {
         "postgres" => ("template1", true),
         "template1" => ("postgres", true),

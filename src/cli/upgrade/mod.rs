@@ -16,9 +16,11 @@ use crate::postgres::Major;
 use crate::report::{self, event};
 use crate::runtime::{Guard, interrupt};
 use crate::systemd::{Manager, notify};
+use crate::upgrade::check::{check, trial};
 use crate::upgrade::journal::{Journal, Step, legacy};
+use crate::upgrade::plan::Plan;
 use crate::upgrade::recover::{self, Recovered};
-use crate::upgrade::{check, gather, leftovers, rehearsal, rollback, run, sockets, status, written};
+use crate::upgrade::{leftovers, rehearsal, rollback, run, sockets, status, written};
 
 /// Carry the homeserver's databases to another major version of PostgreSQL.
 ///
@@ -183,15 +185,20 @@ pub fn run(arguments: Arguments) -> Result<ExitCode> {
     match arguments.verb.unwrap_or(bare) {
         Verb::Check { target, json } => {
             let to = target.apply(&mut settings)?;
-            return look(&settings, to, json);
+            // Without systemd nothing is tried that might be left.
+            return match Manager::connect() {
+                Ok(_) => guarded(config, || look(&settings, to, json)),
+                Err(_) => look(&settings, to, json),
+            };
         }
         Verb::Run { target, dry_run, pause } => {
             let to = target.apply(&mut settings)?;
             if dry_run {
-                crate::cli::print(&format!(
-                    "{}\n",
-                    run::prepare(&settings, &crate::cli::host(&settings), to)?
-                ))?;
+                let plan = guarded(config, || {
+                    interrupt::listen()?;
+                    prepare(&settings, to)
+                })?;
+                crate::cli::print(&format!("{plan}\n"))?;
             } else if let Err(error) = guarded(config, || upgrade(&settings, to, pause)) {
                 return Ok(crate::cli::failure_of(&error, event::NOT_UPGRADED));
             }
@@ -199,7 +206,11 @@ pub fn run(arguments: Arguments) -> Result<ExitCode> {
         Verb::Rehearse { target, dry_run } => {
             let to = target.apply(&mut settings)?;
             if dry_run {
-                let plan = rehearsal::prepare(&settings, &crate::cli::host(&settings), to)?;
+                let plan = guarded(config, || {
+                    interrupt::listen()?;
+                    let lock = Lock::cluster_only(&settings, "check")?;
+                    rehearsal::prepare(&settings, &crate::cli::host(&settings), to, &lock)
+                })?;
                 crate::cli::print(&format!("{}\n", rehearsal::describe(&plan)))?;
             } else {
                 guarded(config, || rehearse(&settings, to))?;
@@ -251,7 +262,7 @@ fn try_later(by_the_unit: bool, error: &Error) {
 }
 
 /// Where no unit's `ExecStopPost=` sees to it, a guard recovers if we are killed.
-fn guarded(config: Option<&Path>, work: impl FnOnce() -> Result<()>) -> Result<()> {
+fn guarded<T>(config: Option<&Path>, work: impl FnOnce() -> Result<T>) -> Result<T> {
     let unit = Manager::connect()?.unit_of(0)?;
     if unit.is_some_and(|unit| unit.starts_with("matrix-postgres-upgrade")) {
         return work();
@@ -270,7 +281,10 @@ fn guarded(config: Option<&Path>, work: impl FnOnce() -> Result<()>) -> Result<(
 }
 
 fn look(settings: &Settings, to: Option<Major>, json: bool) -> Result<ExitCode> {
-    let report = check(&gather(settings, &crate::cli::host(settings), to)?);
+    interrupt::listen()?;
+    let lock = Lock::cluster_only(settings, "check")?;
+    let report = check(&trial::gather(settings, &crate::cli::host(settings), to, &lock)?);
+    drop(lock);
     match json {
         true => crate::cli::print_json(&report)?,
         false => crate::cli::print(&format!("{report}\n"))?,
@@ -285,13 +299,19 @@ fn well(is_well: bool) -> ExitCode {
     }
 }
 
+/// Without the lock afterwards: the upgrade takes it with that of the backups.
+fn prepare(settings: &Settings, to: Option<Major>) -> Result<Plan> {
+    let lock = Lock::cluster_only(settings, "check")?;
+    run::prepare(settings, &crate::cli::host(settings), to, &lock)
+}
+
 fn upgrade(settings: &Settings, to: Option<Major>, pause: Option<Step>) -> Result<()> {
     let host = crate::cli::host(settings);
     interrupt::listen()?;
     let mut progress = report::progress(crate::cli::on_terminal());
     run::settle_earlier(settings, &host, progress.as_mut())?;
     notify::status("looking at what there is");
-    let plan = run::prepare(settings, &host, to)?;
+    let plan = prepare(settings, to)?;
     log::info!("{plan}");
     let entry = run::run(settings, &host, &plan, progress.as_mut(), pause)?;
     let report = status::report(&entry);

@@ -7,7 +7,7 @@ use crate::backup::guarded::Foreseen;
 use crate::backup::quoted;
 use crate::config::Method;
 use crate::postgres::{Contents, Major, identifier, support};
-use crate::upgrade::choice::{Obstacle, obstacles};
+use crate::upgrade::choice::{Obstacle, dump_obstacles, goes, obstacles};
 use crate::upgrade::configuration::Foreseen as Change;
 use crate::upgrade::facts::{CatalogSetting, Cluster, Facts, Shared};
 use crate::upgrade::rehearsal::Aim;
@@ -29,6 +29,10 @@ impl Findings {
     pub(super) fn sorted(mut self) -> Vec<Finding> {
         self.0.sort_by_key(|finding| finding.weight);
         self.0
+    }
+
+    pub(super) fn append(&mut self, others: Self) {
+        self.0.extend(others.0);
     }
 
     pub(super) fn add(&mut self, weight: Weight, message: impl Into<String>, hint: Option<&str>) {
@@ -93,8 +97,47 @@ impl Findings {
         }
     }
 
+    /// Whether nothing stands in the way so far.
+    pub(super) fn are_clear(&self) -> bool {
+        self.0.iter().all(|finding| finding.weight != Weight::Blocker)
+    }
+
+    pub(super) fn tried(&mut self, facts: &Facts, is_clear: bool) {
+        match &facts.tried {
+            Some(tried) => {
+                for Obstacle { message, hint } in &tried.refused {
+                    self.add(Weight::Blocker, message, hint.as_deref());
+                }
+                self.add(Weight::Fact, "roles, settings, the rules of who may log in and every database's definitions were tried on an empty cluster of the target", None);
+            }
+            None if is_clear => self.add(
+                Weight::Blocker,
+                "it was not tried on an empty cluster of the target",
+                Some("matrix-postgres-upgrade check, as root"),
+            ),
+            None => self.add(
+                Weight::Fact,
+                "it was not tried on an empty cluster of the target: first comes what stands in the way",
+                None,
+            ),
+        }
+    }
+
     pub(super) fn method(&mut self, facts: &Facts, method: Method) {
         let obstacles = obstacles(facts);
+        let in_the_way = dump_obstacles(facts);
+        let blocked = |method: Method, Obstacle { message, hint }: Obstacle, other: Method| {
+            let hint = hint.or_else(|| {
+                goes(facts, other).then(|| format!("upgrade.method = \"{other}\", or --method {other}"))
+            });
+            (format!("method {method} is not possible: {message}"), hint)
+        };
+        if method == Method::Dump {
+            for obstacle in in_the_way.iter().cloned() {
+                let (message, hint) = blocked(Method::Dump, obstacle, Method::Online);
+                self.add(Weight::Blocker, message, hint.as_deref());
+            }
+        }
         match method {
             Method::Online if obstacles.is_empty() => self.add(
                 Weight::Fact,
@@ -103,9 +146,16 @@ impl Findings {
             ),
             // It was asked for.
             Method::Online => {
-                for Obstacle { message, hint } in obstacles {
-                    let hint = hint.unwrap_or_else(|| "upgrade.method = \"dump\", or --method dump".to_owned());
-                    self.add(Weight::Blocker, format!("method online is not possible: {message}"), Some(&hint));
+                for obstacle in obstacles {
+                    let (message, hint) = blocked(Method::Online, obstacle, Method::Dump);
+                    self.add(Weight::Blocker, message, hint.as_deref());
+                }
+            }
+            // Neither goes.
+            Method::Dump if facts.method.is_none() && !in_the_way.is_empty() => {
+                for obstacle in obstacles {
+                    let (message, hint) = blocked(Method::Online, obstacle, Method::Dump);
+                    self.add(Weight::Blocker, message, hint.as_deref());
                 }
             }
             Method::Dump if facts.method.is_none() => {
@@ -131,28 +181,16 @@ impl Findings {
 
     /// What a dump holds that calls functions of others.
     fn guarded(&mut self, facts: &Facts) {
-        let hint = match obstacles(facts).is_empty() {
-            true => "--method online, which loads nothing",
-            false => {
-                "--trust-owners, or upgrade.trust_owners, if these functions may do whatever the superuser may; or method \
-                 online, once what is in its way is gone"
-            }
-        };
-        for (database, Foreseen { tables, obstacles }) in
-            facts.cluster.iter().flat_map(|cluster| &cluster.foreseen)
+        let foreseen = facts.cluster.iter().flat_map(|cluster| &cluster.foreseen);
+        for (database, Foreseen { tables, .. }) in
+            foreseen.filter(|(_, foreseen)| !foreseen.tables.is_empty())
         {
-            for obstacle in obstacles {
-                let message = format!("database {database:?} cannot be dumped and loaded safely: {obstacle}");
-                self.add(Weight::Blocker, message, Some(hint));
-            }
-            if !tables.is_empty() {
-                let message = format!(
-                    "of database {database:?}, functions of their owners are in {}: loaded with the rights of their owners, \
-                     one after the other",
-                    tables.join(", ")
-                );
-                self.add(Weight::Fact, message, None);
-            }
+            let message = format!(
+                "of database {database:?}, functions of their owners are in {}: loaded with the rights of their owners, \
+                 one after the other",
+                tables.join(", ")
+            );
+            self.add(Weight::Fact, message, None);
         }
     }
 
@@ -233,15 +271,9 @@ impl Findings {
                 Change::Note(message) => self.add(Weight::Fact, message, None),
             }
         }
-        for (CatalogSetting { role, database, name, value }, refused) in &facts.settings_gone {
-            let whose = match (role, database) {
-                (Some(role), None) => format!("ROLE {}", identifier(role)),
-                (Some(role), Some(database)) => {
-                    format!("ROLE {} IN DATABASE {}", identifier(role), identifier(database))
-                }
-                (None, Some(database)) => format!("DATABASE {}", identifier(database)),
-                (None, None) => "ROLE ALL".to_owned(),
-            };
+        for (setting, refused) in &facts.settings_gone {
+            let CatalogSetting { name, value, .. } = setting;
+            let whose = setting.whose();
             self.add(
                 Weight::Blocker,
                 match refused {
@@ -303,6 +335,13 @@ impl Findings {
                 Weight::Blocker,
                 format!("database {database:?} accepts no connections, and would be left behind"),
                 Some(&format!("ALTER DATABASE \"{database}\" ALLOW_CONNECTIONS true")),
+            );
+        }
+        if shared.template0_open {
+            self.add(
+                Weight::Blocker,
+                "database \"template0\" accepts connections: every new cluster has one of its own, and what is in this one would be lost",
+                Some("ALTER DATABASE template0 ALLOW_CONNECTIONS false"),
             );
         }
         for database in &shared.invalid_databases {

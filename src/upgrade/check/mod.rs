@@ -1,6 +1,10 @@
-//! Facts → blockers, warnings and facts. Pure.
+//! Facts → blockers, warnings and facts. Pure, but for [`trial`], which brings the last of the facts.
 
+mod definitions;
 mod findings;
+mod rules;
+pub mod trial;
+mod views;
 
 use std::fmt;
 
@@ -8,6 +12,7 @@ use serde::Serialize;
 
 use self::findings::Findings;
 
+pub use self::trial::Tried;
 use super::choice::choose;
 use super::facts::Facts;
 use crate::config::Method;
@@ -82,22 +87,39 @@ impl Report {
 
 /// Judges the facts.
 pub fn check(facts: &Facts) -> Report {
+    let from = from(facts);
     let mut findings = Findings::default();
-    let from = match facts.data_directory.contents {
-        Contents::Cluster(major) => Some(major),
-        _ => None,
-    };
-    findings.versions(facts, from);
-    findings.directory(facts);
     let method = choose(facts);
     findings.method(facts, method);
     findings.space(facts, method);
+    findings.append(standing(facts));
+    findings.tried(facts, is_to_be_tried(facts));
+    if let Some(cluster) = &facts.cluster {
+        findings.pages(cluster, method);
+    }
+    Report { from, to: facts.target, method, findings: findings.sorted() }
+}
+
+/// Whether an upgrade can be tried out: nothing else stands in its way, whatever the method.
+pub fn is_to_be_tried(facts: &Facts) -> bool {
+    standing(facts).are_clear() && facts.space.copy(facts.data_bytes).is_ok()
+}
+
+fn from(facts: &Facts) -> Option<Major> {
+    match facts.data_directory.contents {
+        Contents::Cluster(major) => Some(major),
+        _ => None,
+    }
+}
+
+/// What can be seen without trying anything, and has nothing to do with the method.
+fn standing(facts: &Facts) -> Findings {
+    let mut findings = Findings::default();
+    findings.versions(facts, from(facts));
+    findings.directory(facts);
     findings.configuration(facts);
     match &facts.cluster {
-        Some(cluster) => {
-            findings.cluster(cluster, facts);
-            findings.pages(cluster, method);
-        }
+        Some(cluster) => findings.cluster(cluster, facts),
         None => findings.add(
             Weight::Blocker,
             "the server is not running, so that its databases cannot be looked at",
@@ -105,7 +127,7 @@ pub fn check(facts: &Facts) -> Report {
         ),
     }
     findings.units(facts);
-    Report { from, to: facts.target, method, findings: findings.sorted() }
+    findings
 }
 
 impl fmt::Display for Report {

@@ -4,6 +4,7 @@ use super::*;
 use crate::backup::guarded::Foreseen as Guarded;
 use crate::postgres::initdb::Initialisation;
 use crate::postgres::{DataDirectory, Libraries, ServerFacts};
+use crate::upgrade::choice::Obstacle;
 use crate::upgrade::configuration::Foreseen;
 use crate::upgrade::facts::{CatalogSetting, Cluster, Contained, Shared};
 use crate::upgrade::rehearsal::tests::rehearsal;
@@ -63,6 +64,7 @@ fn facts() -> Facts {
             connected: Ok(vec![]),
         }),
         trial: None,
+        tried: Some(Tried::default()),
     }
 }
 
@@ -95,14 +97,16 @@ fn a_homeserver_as_it_should_be_can_be_upgraded() {
          fact     it has not been rehearsed: how long users will wait is not known\n         \
          HINT: matrix-postgres-upgrade rehearse tries it on a copy, while the homeserver runs\n\
          fact     the data directory has 3.00 GB, and 10.00 GB are free beside it\n\
-         fact     to be stopped and started: matrix-synapse.service"
+         fact     to be stopped and started: matrix-synapse.service\n\
+         fact     roles, settings, the rules of who may log in and every database's definitions were tried on an \
+         empty cluster of the target"
     );
 }
 
 #[test]
 fn everything_that_would_stop_it_half_way_is_found_beforehand() {
     type Change = fn(&mut Facts);
-    let cases: [(Change, &str); 23] = [
+    let cases: [(Change, &str); 24] = [
         (|facts| facts.target = Some(Major(15)), "15 is not newer"),
         (|facts| facts.target = Some(Major(18)), "PostgreSQL 18, the target, is not installed"),
         (|facts| facts.installed = vec![Major(17)], "PostgreSQL 15, the cluster's own, is not installed"),
@@ -332,9 +336,68 @@ fn what_only_a_superuser_could_load_stands_in_the_way_of_a_dump_alone() {
     assert!(check(&guarded()).is_possible(), "method online");
     let by_dump = Facts { method: Some(Method::Dump), ..guarded() };
     let blocker = check(&by_dump).blockers().next().cloned().unwrap();
-    assert_eq!(blocker.hint.as_deref(), Some("--method online, which loads nothing"));
+    assert_eq!(blocker.hint.as_deref(), Some("upgrade.method = \"online\", or --method online"));
     assert!(check(&Facts { trust_owners: true, ..by_dump.clone() }).is_possible());
     let without_online = Facts { programs_together: false, method: None, ..by_dump };
     let blocker = check(&without_online).blockers().next().cloned().unwrap();
     assert!(blocker.hint.is_some_and(|hint| hint.contains("upgrade.trust_owners")));
+}
+
+#[test]
+fn auto_and_hints_lead_to_a_method_that_goes_only() {
+    type Change = fn(&mut Facts, &mut Tried);
+    let obstacle = |message: &str, hint: Option<&str>| Obstacle {
+        message: message.to_owned(),
+        hint: hint.map(str::to_owned),
+    };
+    let report = |method: Option<Method>, change: Change| {
+        let (mut facts, mut tried) = (facts(), Tried::default());
+        facts.method = method;
+        change(&mut facts, &mut tried);
+        facts.tried = Some(tried);
+        check(&facts)
+    };
+    let aclitem: Change = |_, tried| {
+        tried.online.push(Obstacle { message: "aclitem in public.r".into(), hint: None });
+    };
+    let told = report(None, aclitem);
+    assert!(told.is_possible() && told.method == Method::Dump, "{told}");
+    assert!(told.to_string().contains("warning  method dump, whose downtime grows"), "{told}");
+    let told = report(Some(Method::Online), aclitem).to_string();
+    assert!(told.contains("BLOCKER  method online is not possible: aclitem in public.r\n         HINT: upgrade.method = \"dump\""), "{told}");
+    // Where neither goes, no hint says that one does.
+    let neither: Change = |_, tried| {
+        tried.online.push(Obstacle { message: "aclitem".into(), hint: None });
+        tried.dump.push(Obstacle { message: "order of columns".into(), hint: None });
+    };
+    for method in [None, Some(Method::Online), Some(Method::Dump)] {
+        let told = report(method, neither);
+        assert!(!told.is_possible() && !told.to_string().contains("--method"), "{told}");
+        let is_told = |text: &str| told.to_string().contains(text);
+        assert_eq!(is_told("method online is not possible: aclitem"), method != Some(Method::Dump), "{told}");
+        assert_eq!(is_told("method dump is not possible: order"), method != Some(Method::Online), "{told}");
+    }
+    let told =
+        report(Some(Method::Dump), |_, tried| tried.dump.push(Obstacle { message: "x".into(), hint: None }));
+    assert!(told.to_string().contains("or --method online"), "{told}");
+    // What a dump has no room for goes neither.
+    let told = report(Some(Method::Online), |facts, tried| {
+        facts.dump_directory_problem = Some("it is open".into());
+        tried.online.push(Obstacle { message: "aclitem".into(), hint: None });
+    });
+    assert!(!told.to_string().contains("--method dump"), "{told}");
+    let mut both = facts();
+    both.tried = Some(Tried { refused: vec![obstacle("no", Some("do"))], ..Tried::default() });
+    assert!(check(&both).to_string().contains("BLOCKER  no\n         HINT: do"));
+}
+
+#[test]
+fn what_was_not_tried_is_not_possible() {
+    let mut facts = facts();
+    facts.tried = None;
+    assert!(is_to_be_tried(&facts) && !check(&facts).is_possible());
+    cluster(&mut facts).shared.prepared_transactions = 1;
+    assert!(!is_to_be_tried(&facts), "first comes what stands in the way");
+    cluster(&mut facts).shared = Shared { template0_open: true, ..shared() };
+    assert!(check(&facts).to_string().contains("ALTER DATABASE template0 ALLOW_CONNECTIONS false"));
 }

@@ -32,7 +32,7 @@ pub use crate::config::Depth;
 use crate::backup::compare::startup_problems;
 use crate::error::{Error, Kind, Result};
 use crate::postgres::{self, Session, pg_dump};
-use crate::report::Progress;
+use crate::report::{Progress, Silent};
 use crate::runtime::output;
 use catalog::Catalog;
 use rows::{Answer, Item, Portion};
@@ -151,6 +151,24 @@ impl Snapshot {
         jobs: usize,
         progress: &mut dyn Progress,
     ) -> Result<Self> {
+        Self::look(session, depth, true, jobs, progress)
+    }
+
+    /// The same without a look at any row, or at the value of a sequence: what is to be equal where there are none yet.
+    ///
+    /// # Errors
+    /// As [`Snapshot::take`].
+    pub fn definitions(session: &Session<'_>, depth: Depth, jobs: usize) -> Result<Self> {
+        Self::look(session, depth, false, jobs, &mut Silent)
+    }
+
+    fn look(
+        session: &Session<'_>,
+        depth: Depth,
+        with_rows: bool,
+        jobs: usize,
+        progress: &mut dyn Progress,
+    ) -> Result<Self> {
         let names: Vec<_> = postgres::databases(session)?.into_iter().map(|database| database.name).collect();
         let closed = postgres::closed_databases(session)?.into_iter().map(|(name, _)| name).collect();
         let size = match depth {
@@ -158,7 +176,7 @@ impl Snapshot {
             Depth::Content => "pg_table_size",
         };
         let catalogs = parallel::each(jobs, &names, |name| catalog::ask(session, name, size), |_| ())?;
-        let portions = portions(&names, &catalogs, depth, jobs);
+        let portions = if with_rows { portions(&names, &catalogs, depth, jobs) } else { Vec::new() };
         let tasks = tasks(&names, &portions, depth);
 
         let total = portions.iter().map(|portion| portion.bytes).sum();

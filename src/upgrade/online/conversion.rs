@@ -2,11 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
+use super::logs::Logs;
 use crate::account::Account;
 use crate::error::{Error, Kind, Result};
-use crate::files::beneath;
 use crate::postgres::pg_upgrade::{self, Cluster, Mode};
-use crate::postgres::{self, Connection, Major, Purpose, Session, stamps};
+use crate::postgres::{self, Connection, Major, Purpose, Session, stamps, without_verifiers};
 use crate::runtime::{AsUser, Runtime, Sandbox, run_and_quote};
 use crate::upgrade::plan::Plan;
 use crate::upgrade::servers::{Private, Side, Sockets};
@@ -22,10 +22,9 @@ pub struct Conversion<'a> {
     pub sockets: &'a Sockets,
     /// What is done.
     pub plan: &'a Plan,
+    /// Where its logs are kept if it fails; nowhere if that is not set.
+    pub logs: Option<PathBuf>,
 }
-
-/// How much of each of its log files is quoted.
-const LAST_LINES: usize = 15;
 
 impl Conversion<'_> {
     /// Asks whether it would go, while the old server runs, on `live`.
@@ -39,7 +38,7 @@ impl Conversion<'_> {
             let error = if error.kind() == Kind::Program { error.with_kind(Kind::NotWell) } else { error };
             error
                 .context("pg_upgrade would not take this cluster")
-                .hint("matrix-postgres-upgrade run --method dump takes what pg_dump can read")
+                .hint("matrix-postgres-upgrade check says which method takes it")
         })
     }
 
@@ -106,13 +105,27 @@ impl Conversion<'_> {
             .with_cluster(data_directory)
             .with_cluster(beside)
             .with_directory(self.sockets.directory_of_owner());
-        sandbox.within(|| run_and_quote(command, "pg_upgrade")).map_err(|error| match self.logs() {
-            text if text.is_empty() => error,
-            text => {
-                log::error!("{text}");
-                error
+        sandbox.within(|| run_and_quote(command, "pg_upgrade")).map_err(|error| self.explain(error))
+    }
+
+    /// With the reason from its logs, which are kept: those in the new cluster are gone when that is.
+    fn explain(&self, error: Error) -> Error {
+        if error.kind() != Kind::Program {
+            return error;
+        }
+        let said = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
+        // Since 15 in the new cluster, before that where it works.
+        let written = self.plan.beside.join("pg_upgrade_output.d");
+        let logs = Logs::find(self.account, &[&written, self.sockets.directory_of_owner()]);
+        let mut lines = failures(&without_verifiers(&said), &self.plan.beside);
+        lines.extend(logs.reasons());
+        if let Some(place) = self.logs.as_ref().filter(|_| !logs.is_empty()) {
+            match logs.keep(place) {
+                Ok(()) => lines.push(format!("its logs are kept in {}", place.display())),
+                Err(error) => log::warn!("{}", error.report()),
             }
-        })
+        }
+        Error::new(error.kind(), error.to_string()).because(lines.join("\n"))
     }
 
     fn programs(&self, major: Major) -> Result<PathBuf> {
@@ -123,51 +136,45 @@ impl Conversion<'_> {
             )
         })
     }
-
-    /// The last words of the files that it leaves when it fails: since 15 in the new cluster, before that where it works.
-    fn logs(&self) -> String {
-        let found = self.account.with_files(|| {
-            let mut files = Vec::new();
-            for directory in
-                [&self.plan.beside.join("pg_upgrade_output.d"), self.sockets.directory_of_owner()]
-            {
-                collect(directory, &mut files, DEEPEST);
-            }
-            let text = |file: PathBuf| {
-                let text = beneath::read(&file, LONGEST_LOG).ok()?;
-                Some((file, String::from_utf8_lossy(&text).into_owned()))
-            };
-            Ok(files.into_iter().filter_map(text).collect::<Vec<_>>())
-        });
-        let texts = found.unwrap_or_default().into_iter();
-        let quoted = texts.filter(|(_, text)| !text.trim().is_empty()).map(|(file, text)| {
-            let lines: Vec<_> = text.lines().collect();
-            let last = lines[lines.len().saturating_sub(LAST_LINES)..].join("\n");
-            format!("{}:\n{last}", file.display())
-        });
-        quoted.collect::<Vec<_>>().join("\n")
-    }
 }
 
 /// Of the socket's name, where nobody else listens.
 const PORT: u16 = 50432;
 
-/// pg_upgrade's are two directories deep, and few.
-const DEEPEST: usize = 4;
-const MOST_LOGS: usize = 100;
-const LONGEST_LOG: u64 = 16 << 20;
+/// Of what it says by and by, what is neither well nor about files that will be gone.
+fn failures(said: &str, beside: &Path) -> Vec<String> {
+    let gone = beside.display().to_string();
+    let is_of_use = |line: &&str| {
+        let is_well = line.ends_with(" ok") || line.starts_with("---") || line.starts_with("Performing ");
+        let is_lost = line.contains(&gone)
+            || *line == "Failure, exiting"
+            || line.ends_with(" is in the file:")
+            || line.starts_with("Consult the last ")
+            || *line == "the probable cause of the failure.";
+        !line.is_empty() && !is_well && !is_lost
+    };
+    let words = |line: &str| line.split_whitespace().collect::<Vec<_>>().join(" ");
+    said.lines().map(str::trim).filter(is_of_use).map(words).collect()
+}
 
-fn collect(directory: &Path, files: &mut Vec<PathBuf>, deeper: usize) {
-    for entry in std::fs::read_dir(directory).into_iter().flatten().flatten() {
-        let path = entry.path();
-        // Not what a link leads to.
-        let is_directory = entry.file_type().is_ok_and(|kind| kind.is_dir());
-        if files.len() >= MOST_LOGS {
-            return;
-        } else if is_directory && deeper > 0 {
-            collect(&path, files, deeper - 1);
-        } else if path.extension().is_some_and(|extension| extension == "log" || extension == "txt") {
-            files.push(path);
-        }
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_went_well_and_what_is_gone_is_not_told() {
+        let said = "Performing Consistency Checks\n-----------------------------\n\
+            Checking for aclitem data type in user tables                 fatal\n\
+            Checking cluster versions                                     ok\n\n\
+            Your installation contains the \"aclitem\" data type in user tables.\n\
+            A list of the problem columns is in the file:\n    /d/data.upgrade-x/pg_upgrade_output.d/a/t.txt\n\
+            Consult the last few lines of \"/d/data.upgrade-x/log\" for\nthe probable cause of the failure.";
+        assert_eq!(
+            failures(said, Path::new("/d/data.upgrade-x")),
+            [
+                "Checking for aclitem data type in user tables fatal",
+                "Your installation contains the \"aclitem\" data type in user tables.",
+            ]
+        );
     }
 }

@@ -5,11 +5,13 @@
 //! - [`held`]: what the server keeps as it is meanwhile
 //! - [`unlogged`]: the rows that it does not get
 //! - [`conversion`]: what pg_upgrade is called with
+//! - [`logs`]: what it leaves when it fails
 //! - [`tending`]: what can wait until the homeserver runs again
 
 pub mod conversion;
 pub mod copy;
 mod held;
+pub mod logs;
 mod tending;
 mod unlogged;
 
@@ -51,7 +53,8 @@ pub fn build(work: &mut Work<'_>, plan: &Plan) -> Result<()> {
     let taken = copy::take(&source, &plan.copy, settings.upgrade.max_rate, plan.bytes, work.progress)?;
     work.step(Step::Following)?;
     let mut follower = Follower::start(&source, &sockets, plan, taken)?;
-    let conversion = Conversion { runtime, account: &account, sockets: &sockets, plan };
+    let logs = Some(logs::place(&settings.state_directory, &plan.id));
+    let conversion = Conversion { runtime, account: &account, sockets: &sockets, plan, logs };
     conversion.check(&live)?;
     let stamped = conversion.stamped(&source.session())?;
     follower.catch_up(&source)?;

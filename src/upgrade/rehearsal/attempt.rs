@@ -16,7 +16,7 @@ use crate::upgrade::exchange::exists;
 use crate::upgrade::journal::Step;
 use crate::upgrade::online::conversion::Conversion;
 use crate::upgrade::online::copy::{self, Follower, Source};
-use crate::upgrade::online::{remove_stamps, set_for_all};
+use crate::upgrade::online::{logs, remove_stamps, set_for_all};
 use crate::upgrade::plan::Plan;
 use crate::upgrade::servers::{Private, Side, Sockets};
 use crate::upgrade::transfer::{self, DumpDirectory, Loading, Way, jobs, transfer};
@@ -78,7 +78,8 @@ pub(super) fn attempt(
     let taken = copy::take(&source, &plan.copy, settings.upgrade.max_rate, plan.bytes, progress)?;
     parts.begin(Step::Following)?;
     let mut follower = Follower::start(&source, &sockets, plan, taken)?;
-    let conversion = Conversion { runtime, account, sockets: &sockets, plan };
+    let logs = Some(logs::place(&settings.state_directory, &plan.id));
+    let conversion = Conversion { runtime, account, sockets: &sockets, plan, logs };
     if plan.method == Method::Online {
         conversion.check(&live)?;
     }

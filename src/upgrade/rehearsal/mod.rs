@@ -11,10 +11,9 @@ use serde::{Deserialize, Serialize};
 
 use self::attempt::{Parts, attempt};
 use super::choice::server_obstacles;
-use super::exchange::{GONE, exists, remove};
 use super::journal::Step;
 use super::plan::{Plan, named_after};
-use super::servers::{Sockets, end_copying, stop_abandoned};
+use super::stage::{REHEARSAL, Stage, clear_abandoned};
 use super::work::owner;
 use super::{facts, run};
 use crate::config::{Method, Settings};
@@ -158,9 +157,9 @@ fn file(state_directory: &Path) -> PathBuf {
 
 /// Where a rehearsal works: beside the data directory, under a name of its own.
 fn place(mut plan: Plan) -> Plan {
-    plan.beside = named_after(&plan.data_directory, &format!("rehearsal-{}", plan.id));
-    plan.copy = named_after(&plan.data_directory, &format!("rehearsal-{}-copy", plan.id));
-    plan.dump_directory = plan.dump_directory.with_file_name(format!("rehearsal-{}", plan.id));
+    plan.beside = named_after(&plan.data_directory, &format!("{REHEARSAL}{}", plan.id));
+    plan.copy = named_after(&plan.data_directory, &format!("{REHEARSAL}{}-copy", plan.id));
+    plan.dump_directory = plan.dump_directory.with_file_name(format!("{REHEARSAL}{}", plan.id));
     plan
 }
 
@@ -174,14 +173,12 @@ pub fn rehearse(
     to: Option<Major>,
     progress: &mut dyn Progress,
 ) -> Result<Rehearsal> {
-    let _lock = Lock::take_cluster(settings, "rehearsal")?;
+    let lock = Lock::take_cluster(settings, "rehearsal")?;
     clear_abandoned(settings)?;
-    let plan = prepare(settings, runtime, to)?;
+    let plan = prepare(settings, runtime, to, &lock)?;
     log::info!("{}", describe(&plan));
     let account = owner(&DataDirectory::read(&plan.data_directory, Path::new("/proc"))?)?;
-    // Whoever recovers does not go by the names of directories, which others may make.
-    files::replace(&marker(settings), &plan.id)?;
-    let stage = Stage(&plan);
+    let stage = Stage::set(settings, &plan.id, vec![plan.copy.clone(), plan.beside.clone()])?;
     let mut rehearsal = Rehearsal {
         at: Timestamp::now(),
         from: plan.from,
@@ -196,9 +193,6 @@ pub fn rehearse(
     let tried = attempt(settings, runtime, &account, &plan, &mut parts, progress);
     parts.end();
     drop(stage);
-    if left(&settings.data_directory)?.is_empty() {
-        unmark(settings)?;
-    }
     if let Err(error) = tried {
         let error = error.state("the homeserver has not noticed anything; the copy was thrown away");
         if error.kind() != Kind::Interrupted {
@@ -227,12 +221,12 @@ pub fn describe(plan: &Plan) -> String {
     )
 }
 
-/// The plan of a rehearsal; nothing is changed.
+/// The plan of a rehearsal; nothing is changed. The caller holds the lock of the cluster.
 ///
 /// # Errors
 /// [`Kind::NotWell`].
-pub fn prepare(settings: &Settings, runtime: &dyn Runtime, to: Option<Major>) -> Result<Plan> {
-    let plan = place(run::prepare(settings, runtime, to)?);
+pub fn prepare(settings: &Settings, runtime: &dyn Runtime, to: Option<Major>, lock: &Lock) -> Result<Plan> {
+    let plan = place(run::prepare(settings, runtime, to, lock)?);
     require_copy(settings, runtime, to, &plan).map(|()| plan)
 }
 
@@ -257,102 +251,6 @@ fn require_copy(settings: &Settings, runtime: &dyn Runtime, to: Option<Major>, p
     }
     // The copy comes to all that the upgrade needs.
     facts.space.copy(2 * facts.data_bytes).or_else(|shortage| refuse(shortage, "df -h".to_owned()))
-}
-
-/// What a rehearsal has made; removed when dropped.
-struct Stage<'a>(&'a Plan);
-
-impl Drop for Stage<'_> {
-    fn drop(&mut self) {
-        end_copying(&self.0.copy);
-        for directory in [&self.0.copy, &self.0.beside].into_iter().filter(|path| exists(path)) {
-            // pg_upgrade, told to end, leaves its servers.
-            if let Err(error) = stop_abandoned(directory).and_then(|()| remove(directory)) {
-                log::warn!("{}", error.report());
-            }
-        }
-    }
-}
-
-/// What is there while a rehearsal is.
-fn marker(settings: &Settings) -> PathBuf {
-    settings.state_directory.join("rehearsing")
-}
-
-fn unmark(settings: &Settings) -> Result<()> {
-    let marker = marker(settings);
-    match std::fs::remove_file(&marker) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
-        removed => removed.at("remove", &marker),
-    }
-}
-
-/// Whether a rehearsal that was killed may have left something, or one is under way.
-pub fn has_left(settings: &Settings) -> bool {
-    marker(settings).exists()
-}
-
-/// Ends and removes what a rehearsal has left that was killed. The caller holds the lock. What cannot be removed keeps nothing
-/// else from it.
-///
-/// # Errors
-/// [`Kind::File`], [`Kind::Server`], naming everything that is still there.
-pub fn clear_abandoned(settings: &Settings) -> Result<()> {
-    let left = left(&settings.data_directory)?;
-    let sockets = match left.is_empty() {
-        true => Ok(()),
-        false => Sockets::remove_abandoned(&settings.socket_directory),
-    };
-    let removed = left.iter().map(|path| {
-        log::info!("removing what a rehearsal has left: {}", path.display());
-        end_copying(path);
-        stop_abandoned(path).and_then(|()| remove(path))
-    });
-    let mut failed: Vec<_> = removed.chain([sockets]).filter_map(Result::err).collect();
-    if failed.is_empty() {
-        return unmark(settings);
-    }
-    let first = failed.remove(0);
-    for error in &failed {
-        log::error!("{}", error.report());
-    }
-    // What is being removed has another name.
-    let still: Vec<_> =
-        self::left(&settings.data_directory)?.iter().map(|path| path.display().to_string()).collect();
-    Err(match still.is_empty() {
-        true => first,
-        false => first.context(format!("what a rehearsal has left is still there: {}", still.join(", "))),
-    })
-}
-
-/// Whether a name ends as [`place`] lets it, or as what is being removed. An administrator's own directory may begin like it.
-fn is_ours(ending: &[u8]) -> bool {
-    let Ok(ending) = std::str::from_utf8(ending) else { return false };
-    let id = ending.strip_suffix(GONE).unwrap_or(ending);
-    let id = id.strip_suffix("-copy").unwrap_or(id);
-    let shape = id.bytes().map(|b| if b.is_ascii_digit() { b'0' } else { b });
-    shape.eq(*b"00000000T000000Z")
-}
-
-fn left(data_directory: &Path) -> Result<Vec<PathBuf>> {
-    let prefix = named_after(data_directory, "rehearsal-");
-    let (Some(parent), Some(prefix)) = (data_directory.parent(), prefix.file_name()) else {
-        return Ok(vec![]);
-    };
-    let entries = match std::fs::read_dir(parent) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(vec![]),
-        entries => entries.at("read", parent)?,
-    };
-    let mut left = Vec::new();
-    for entry in entries {
-        let entry = entry.at("read", parent)?;
-        let name = entry.file_name();
-        let ending = name.as_encoded_bytes().strip_prefix(prefix.as_encoded_bytes());
-        if ending.is_some_and(is_ours) && entry.file_type().at("read", parent)?.is_dir() {
-            left.push(entry.path());
-        }
-    }
-    Ok(left)
 }
 
 #[cfg(test)]
@@ -422,50 +320,5 @@ pub(super) mod tests {
         assert_eq!(Rehearsal::read(state.path()).unwrap(), Some(rehearsal()));
         std::fs::write(file(state.path()), "{}").unwrap();
         assert_eq!(Rehearsal::read(state.path()).unwrap(), None);
-    }
-
-    #[test]
-    fn only_what_bears_its_name_is_a_rehearsals() {
-        let parent = tempfile::tempdir().unwrap();
-        let data = parent.path().join("data");
-        let others =
-            ["data", "data.rehearsal-x", "data.upgrade-20261124T030000Z", "rehearsal-20261124T030000Z"];
-        let ours =
-            ["", "-copy", ".gone", "-copy.gone"].map(|end| format!("data.rehearsal-20261124T030000Z{end}"));
-        for name in others.iter().copied().chain(ours.iter().map(String::as_str)) {
-            std::fs::create_dir(parent.path().join(name)).unwrap();
-        }
-        let mut settings = Settings::from_fragment(crate::config::Fragment::default()).unwrap();
-        settings.data_directory = data.clone();
-        settings.socket_directory = parent.path().join("run");
-        settings.state_directory = parent.path().to_owned();
-        std::fs::write(marker(&settings), "").unwrap();
-        assert!(has_left(&settings) && !left(&data).unwrap().is_empty());
-        clear_abandoned(&settings).unwrap();
-        assert!(!has_left(&settings) && left(&data).unwrap().is_empty());
-        assert!(others.iter().all(|name| parent.path().join(name).exists()));
-    }
-
-    #[test]
-    fn what_cannot_be_removed_keeps_nothing_else_from_it() {
-        let parent = tempfile::tempdir().unwrap();
-        let mut settings = Settings::from_fragment(crate::config::Fragment::default()).unwrap();
-        settings.data_directory = parent.path().join("data");
-        settings.socket_directory = parent.path().join("run");
-        settings.state_directory = parent.path().to_owned();
-        std::fs::write(marker(&settings), "").unwrap();
-        let names = [1, 2, 3].map(|day| format!("data.rehearsal-2026112{day}T000000Z"));
-        for name in &names {
-            std::fs::create_dir(parent.path().join(name)).unwrap();
-        }
-        // Its server cannot be told.
-        let pid_file = parent.path().join(&names[0]).join("postmaster.pid");
-        std::os::unix::fs::symlink("/etc/passwd", pid_file).unwrap();
-        let error = clear_abandoned(&settings).unwrap_err();
-        assert!(
-            error.to_string().ends_with(&format!("is still there: {}/{}", parent.path().display(), names[0])),
-            "{error}"
-        );
-        assert!(has_left(&settings) && left(&settings.data_directory).unwrap().len() == 1);
     }
 }

@@ -1,0 +1,237 @@
+//! One database's definitions, carried into an empty cluster of the target; and whether those are what they were.
+
+use std::fmt::Write as _;
+use std::io::Write as _;
+use std::process::Stdio;
+use std::time::Duration;
+
+use crate::config::Depth;
+use crate::error::{Kind, Result};
+use crate::postgres::refusals::{self, Refusal};
+use crate::postgres::{Database, Major, Session, identifier, pg_dump, pg_restore, without_verifiers};
+use crate::runtime::{Child, interrupt, output};
+use crate::upgrade::choice::Obstacle;
+use crate::upgrade::compare::{Snapshot, differences};
+use crate::upgrade::transfer::{by_way_of, jobs};
+
+/// pg_restore tells of each object that it makes.
+const MANY_LINES: usize = 200_000;
+
+/// So many refusals are told of one database: what is missing then is refused again and again.
+const MOST: usize = 5;
+
+/// How definitions are carried.
+pub(super) struct Carried<'a> {
+    /// The live server, and the pg_dump that reads it.
+    pub(super) old: &'a Session<'a>,
+    /// The empty cluster.
+    pub(super) new: &'a Session<'a>,
+    /// The old version.
+    pub(super) from: Major,
+    /// The new version.
+    pub(super) to: Major,
+    /// How long somebody else may keep a table locked.
+    pub(super) lock_timeout: Duration,
+    /// Whether as pg_upgrade does it.
+    pub(super) numbered: bool,
+}
+
+impl Carried<'_> {
+    /// What the target does not take of it.
+    ///
+    /// # Errors
+    /// [`Kind::Interrupted`], and if a program cannot be started.
+    pub(super) fn database(&self, database: &Database) -> Result<Vec<Obstacle>> {
+        let Self { old, new, .. } = self;
+        let name = &database.name;
+        let call = pg_dump::schema(old.connection, name, self.lock_timeout, self.numbered);
+        let dumped = output(old.runtime.command(old.major, &call)?, "pg_dump", &[]);
+        let dump = match dumped {
+            Ok(dump) => dump,
+            Err(error) if error.kind() == Kind::Program => {
+                let said = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
+                return Ok(vec![Self::not_dumped(name, &said)]);
+            }
+            Err(error) => return Err(error),
+        };
+        let (way, replace) = by_way_of(database);
+        let call = pg_restore::create_as_far_as_it_goes(&new.connection.literally(), way, replace);
+        let mut command = new.runtime.command(new.major, &call)?;
+        command.stdin(Stdio::piped()).stdout(Stdio::null());
+        let mut child = Child::spawn_that_says(command, "pg_restore", MANY_LINES)?;
+        if let Some(mut stdin) = child.stdin() {
+            // One that ends without reading everything says why by its exit status.
+            let _ = stdin.write_all(&dump);
+        }
+        let (status, said) = child.wait_status()?;
+        interrupt::check()?;
+        Ok(if status.success() { Vec::new() } else { self.not_taken(name, &said) })
+    }
+
+    fn not_dumped(database: &str, said: &str) -> Obstacle {
+        let said: Vec<_> = said.lines().filter(|line| !line.contains("query was: ")).take(3).collect();
+        let hint = said
+            .iter()
+            .any(|line| line.contains("lock timeout"))
+            .then(|| "matrix-postgres-upgrade check, when nobody keeps the table locked".to_owned());
+        let message = format!("database {database:?} cannot be dumped: {}", said.join("; "));
+        Obstacle { message: without_verifiers(&message), hint }
+    }
+
+    fn not_taken(&self, database: &str, said: &str) -> Vec<Obstacle> {
+        let refused = refusals::first_refusals(said);
+        if refused.is_empty() {
+            let errors = said.lines().filter_map(|line| line.split_once("error: ").map(|(_, error)| error));
+            let errors: Vec<_> = errors.take(3).collect();
+            let message =
+                format!("PostgreSQL {} does not take database {database:?}: {}", self.to, errors.join("; "));
+            return vec![Obstacle { message: without_verifiers(&message), hint: None }];
+        }
+        let mut obstacles: Vec<_> =
+            refused.iter().take(MOST).map(|refusal| self.obstacle(database, refusal)).collect();
+        if refused.len() > MOST
+            && let Some(last) = obstacles.last_mut()
+        {
+            let _ = write!(last.message, "; and {} more", refused.len() - MOST);
+        }
+        obstacles
+    }
+
+    fn obstacle(&self, database: &str, refusal: &Refusal) -> Obstacle {
+        let Refusal { header, error, said, .. } = refusal;
+        // Behind it comes whose it is.
+        let object = header.rsplit_once(' ').map_or(header.as_str(), |(object, _)| object);
+        let error = error.strip_prefix("ERROR:  ").unwrap_or(error);
+        let message =
+            format!("database {database:?}: PostgreSQL {} does not take {object}: {error}", self.to);
+        Obstacle { message: without_verifiers(&message), hint: Some(self.cure(database, object, said)) }
+    }
+
+    fn cure(&self, database: &str, object: &str, said: &str) -> String {
+        let Self { from, to, .. } = self;
+        let says = |text: &str| said.contains(text);
+        if let Some((of, whom)) = said.lines().find_map(granted).filter(|_| object.starts_with("ACL ")) {
+            format!("REVOKE ALL ON {of} FROM {whom}, in database {}", identifier(database))
+        } else if says("could not open") && says("file \"") {
+            format!("put that file there; PostgreSQL {from} has it")
+        } else if ["could not load library", "could not access file", "could not find function"]
+            .iter()
+            .any(|text| says(text))
+        {
+            format!("install the package of that library for PostgreSQL {to}")
+        } else if says("CONTEXT:") && says("does not exist") {
+            refusals::cure(said)
+        } else {
+            format!("change or drop it in database {}", identifier(database))
+        }
+    }
+}
+
+/// Of `GRANT ALL ON FUNCTION f() TO somebody;`, what and to whom.
+fn granted(line: &str) -> Option<(&str, &str)> {
+    let line = line.strip_prefix("Command was: ").unwrap_or(line);
+    let (_, rest) = line.strip_prefix("GRANT ")?.split_once(" ON ")?;
+    rest.trim_end_matches(';').rsplit_once(" TO ")
+}
+
+/// What an upgrade would find that is not equal, but for rows.
+///
+/// # Errors
+/// As [`Snapshot::definitions`].
+pub(super) fn differing(live: &Session<'_>, new: &Session<'_>, depth: Depth) -> Result<Vec<Obstacle>> {
+    let take = |session| Snapshot::definitions(session, depth, jobs()).map(without_rows);
+    let (old, new) = (take(live)?, take(new)?);
+    let serious: Vec<_> =
+        differences(&old, &new).into_iter().filter(|difference| difference.serious).collect();
+    if serious.is_empty() {
+        return Ok(Vec::new());
+    }
+    // Somebody may have made something meanwhile.
+    if take(live)? != old {
+        let hint = Some("matrix-postgres-upgrade check, when it does not change any more".to_owned());
+        return Ok(vec![Obstacle { message: "definitions change right now".to_owned(), hint }]);
+    }
+    let obstacle = |message| Obstacle { message, hint: None };
+    Ok(serious
+        .iter()
+        .take(MOST)
+        .map(|difference| obstacle(format!("the new cluster would not be what the old one is: {difference}")))
+        .collect())
+}
+
+/// The same as of a cluster whose tables are empty.
+fn without_rows(mut snapshot: Snapshot) -> Snapshot {
+    for database in snapshot.databases.values_mut() {
+        database.startup_problems.clear();
+        database.large_objects = crate::upgrade::compare::LargeObjects::default();
+        database.counts.retain(|what, _| !what.starts_with("bytes of table "));
+        database.relations.values_mut().for_each(|relation| relation.populated = false);
+    }
+    snapshot
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::path::Path;
+
+    fn carried<R>(work: impl FnOnce(&Carried<'_>) -> R) -> R {
+        let host = crate::runtime::Host::new(Path::new("/"), None);
+        let connection = crate::postgres::Connection::new(Path::new("/s"), 1, "u");
+        let session = Session { runtime: &host, major: Major(17), connection: &connection };
+        work(&Carried {
+            old: &session,
+            new: &session,
+            from: Major(15),
+            to: Major(17),
+            lock_timeout: Duration::ZERO,
+            numbered: false,
+        })
+    }
+
+    const SAID: &str = "pg_restore: while PROCESSING TOC:\n\
+        pg_restore: from TOC entry 215; 1259 16385 TABLE c postgres\n\
+        pg_restore: error: could not execute query: ERROR:  child column \"b\" specifies generation expression\n\
+        HINT:  x\nCommand was: CREATE TABLE public.c ();\n\n\n\
+        pg_restore: from TOC entry 9; 0 0 ACL FUNCTION pg_start_backup(label text) postgres\n\
+        pg_restore: error: could not execute query: ERROR:  function pg_catalog.pg_start_backup(text) does not exist\n\
+        Command was: GRANT ALL ON FUNCTION pg_catalog.pg_start_backup(label text) TO barman;\n\n\n\
+        pg_restore: warning: errors ignored on restore: 2";
+
+    #[test]
+    fn what_is_refused_is_named_with_what_to_do() {
+        let obstacles = carried(|it| it.not_taken("odd", SAID));
+        assert_eq!(
+            obstacles,
+            [
+                Obstacle {
+                    message: "database \"odd\": PostgreSQL 17 does not take TABLE c: child column \"b\" specifies \
+                        generation expression"
+                        .into(),
+                    hint: Some("change or drop it in database \"odd\"".into()),
+                },
+                Obstacle {
+                    message: "database \"odd\": PostgreSQL 17 does not take ACL FUNCTION pg_start_backup(label text): \
+                        function pg_catalog.pg_start_backup(text) does not exist"
+                        .into(),
+                    hint: Some(
+                        "REVOKE ALL ON FUNCTION pg_catalog.pg_start_backup(label text) FROM barman, in database \"odd\""
+                            .into()
+                    ),
+                },
+            ]
+        );
+        let obstacles = carried(|it| it.not_taken("odd", "pg_restore: error: connection failed"));
+        assert_eq!(obstacles[0].message, "PostgreSQL 17 does not take database \"odd\": connection failed");
+    }
+
+    #[test]
+    fn each_refusal_has_its_own_cure() {
+        let cure = |said: &str| carried(|it| it.cure("odd", "FUNCTION f", said));
+        assert!(cure("ERROR:  could not open stop-word file \"/x.stop\"").contains("PostgreSQL 15 has it"));
+        assert!(cure("ERROR:  could not access file \"$libdir/x\"").contains("for PostgreSQL 17"));
+        assert!(
+            cure("ERROR:  x does not exist\nCONTEXT:  SQL function \"f\"").contains("ALTER FUNCTION f SET")
+        );
+    }
+}

@@ -1,0 +1,327 @@
+//! What the cut will say, asked beforehand: empty clusters of the target are given everything but rows, by both methods, and
+//! thrown away. The live server is only read.
+
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use super::definitions::{self, Carried};
+use super::{is_to_be_tried, rules, views};
+use crate::account::Account;
+use crate::backup::globals::Globals;
+use crate::config::{Depth, Method, Settings};
+use crate::error::{Error, Kind, Result};
+use crate::lock::Lock;
+use crate::postgres::{
+    self, Connection, Database, HOME, Major, Session, Setting, pg_dump, set_for_all, stamps,
+    without_verifiers,
+};
+use crate::runtime::{Runtime, output};
+use crate::upgrade::choice::{Obstacle, standing_obstacles};
+use crate::upgrade::facts::{self, CatalogSetting, Facts};
+use crate::upgrade::journal::Journal;
+use crate::upgrade::online::conversion::Conversion;
+use crate::upgrade::plan::{Plan, named_after, plan};
+use crate::upgrade::servers::{Private, Side, Sockets};
+use crate::upgrade::stage::{self, CHECK, Stage};
+use crate::upgrade::work::owner;
+use crate::upgrade::{cluster, transfer};
+
+/// What empty clusters of the target have shown.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tried {
+    /// What is refused whatever the method.
+    pub refused: Vec<Obstacle>,
+    /// What is in the way of method `dump`.
+    pub dump: Vec<Obstacle>,
+    /// What is in the way of method `online`.
+    pub online: Vec<Obstacle>,
+}
+
+/// The facts for an upgrade to `to`, or to the newest installed version, with what the target says of all that can be tried
+/// without rows. The caller holds the lock of the cluster.
+///
+/// # Errors
+/// As [`facts::gather`]; [`Kind::Locked`] while an upgrade has not ended; others if it could not be tried.
+pub fn gather(settings: &Settings, runtime: &dyn Runtime, to: Option<Major>, _lock: &Lock) -> Result<Facts> {
+    let mut facts = facts::gather(settings, runtime, to)?;
+    if is_to_be_tried(&facts) {
+        let tried = attempt(settings, runtime, &facts).map_err(|error| {
+            error
+                .context("what the target says could not be tried on an empty cluster")
+                .state("nothing was stopped, and nothing was changed")
+        })?;
+        facts.tried = Some(tried);
+    }
+    Ok(facts)
+}
+
+fn attempt(settings: &Settings, runtime: &dyn Runtime, facts: &Facts) -> Result<Tried> {
+    Journal::require_ended(&settings.state_directory)?;
+    stage::clear_abandoned(settings)?;
+    let plan = plan(settings, facts, None, facts.now)?;
+    let place = |end: &str| named_after(&plan.data_directory, &format!("{CHECK}{}{end}", plan.id));
+    let by_dump = Plan { beside: place(""), method: Method::Dump, checksums: true, ..plan.clone() };
+    let by_pg_upgrade = Plan {
+        beside: place("-copy"),
+        method: Method::Online,
+        checksums: facts.cluster.as_ref().is_some_and(|cluster| cluster.server.data_checksums),
+        ..plan.clone()
+    };
+    let account = &owner(&facts.data_directory)?;
+    let _stage = Stage::set(settings, &plan.id, vec![by_dump.beside.clone(), by_pg_upgrade.beside.clone()])?;
+    let sockets = &Sockets::make(&settings.socket_directory, account)?;
+    let server = &settings.server;
+    let live = &Connection::new(&settings.socket_directory, server.port, &server.superuser)
+        .with_database(&server.database)
+        .to_server(plan.from);
+    let trial = |plan| Trial { settings, runtime, account, sockets, facts, live, plan };
+    let (restored, recreated) = std::thread::scope(|scope| {
+        let recreated = scope.spawn(|| trial(&by_pg_upgrade).recreate());
+        let restored = trial(&by_dump).restore();
+        let panicked = |_| Err(Error::new(Kind::Bug, "the trial of pg_upgrade panicked"));
+        (restored, recreated.join().unwrap_or_else(panicked))
+    });
+    let mut tried = restored?;
+    tried.online = recreated?;
+    Ok(tried.sorted())
+}
+
+impl Tried {
+    /// What both methods refuse is in the way of any.
+    fn sorted(mut self) -> Self {
+        let both = |obstacle: &Obstacle| self.online.contains(obstacle);
+        let (common, dump): (Vec<_>, Vec<_>) = self.dump.into_iter().partition(both);
+        self.online.retain(|obstacle| !common.contains(obstacle));
+        self.dump = dump;
+        self.refused.extend(common);
+        self
+    }
+}
+
+/// One of the two.
+struct Trial<'a> {
+    settings: &'a Settings,
+    runtime: &'a dyn Runtime,
+    account: &'a Account,
+    sockets: &'a Sockets,
+    facts: &'a Facts,
+    live: &'a Connection,
+    plan: &'a Plan,
+}
+
+impl Trial<'_> {
+    fn live(&self) -> Session<'_> {
+        Session { runtime: self.runtime, major: self.plan.to, connection: self.live }
+    }
+
+    fn make(&self) -> Result<()> {
+        cluster::create(self.runtime, self.account, self.plan)?;
+        // What becomes of which line is among the facts already.
+        cluster::configure(self.runtime, self.account, self.plan).map(drop)
+    }
+
+    fn start(&self, side: Side) -> Result<Private<'_>> {
+        let new = (side, self.plan.beside.as_path(), self.plan.to);
+        Private::start(self.runtime, self.account, self.sockets, self.plan, new)
+    }
+
+    /// By method `dump`: the files of the configuration, roles and settings, and every database's definitions.
+    fn restore(&self) -> Result<Tried> {
+        let mut tried = Tried::default();
+        self.make()?;
+        tried.refused = rules::refused(self.runtime, self.account, self.sockets, self.plan, &self.live())?;
+        if !tried.refused.is_empty() {
+            return Ok(tried);
+        }
+        let new = self.start(Side::New)?;
+        let session = new.session();
+        tried.refused = self.settings(&session)?;
+        if !tried.refused.is_empty() {
+            return Ok(tried);
+        }
+        if let Err(error) = transfer::globals(&self.live(), &session) {
+            tried.refused.push(said(error)?);
+            return Ok(tried);
+        }
+        let databases = self.databases()?;
+        let old = transfer::dumped_by(&self.live(), &session, &databases)?;
+        tried.dump = self.carry(&old, &session, &databases, false)?;
+        tried.dump.extend(views::refused(&self.live(), &session, &databases)?);
+        if tried.dump.is_empty() {
+            let depth = match self.settings.upgrade.compare {
+                Depth::Files => Depth::Files,
+                Depth::Rows | Depth::Content => Depth::Rows,
+            };
+            tried.dump = definitions::differing(&self.live(), &session, depth)?;
+        }
+        Ok(tried)
+    }
+
+    /// By method `online`: what pg_upgrade looks at by itself, and what it then gives the new cluster.
+    fn recreate(&self) -> Result<Vec<Obstacle>> {
+        if !standing_obstacles(self.facts).is_empty() {
+            return Ok(Vec::new());
+        }
+        self.make()?;
+        let Self { runtime, account, sockets, plan, .. } = *self;
+        let conversion = Conversion { runtime, account, sockets, plan, logs: None };
+        if let Err(error) = conversion.check(self.live) {
+            return said(error).map(|obstacle| vec![obstacle]);
+        }
+        let new = self.start(Side::Recreated)?;
+        let session = new.session();
+        if let Err(error) = self.numbered_globals(&session) {
+            return said(error).map(|obstacle| vec![obstacle]);
+        }
+        let databases = self.databases()?;
+        for database in &databases {
+            // The copy is freed of them first, and this pg_dump does not know them.
+            if stamps::are_in(&self.live(), &database.name)? && !stamps::are_known(&session)? {
+                return Ok(Vec::new());
+            }
+        }
+        let refused = self.carry(&self.live(), &session, &databases, true)?;
+        match refused.is_empty() {
+            true => definitions::differing(&self.live(), &session, Depth::Files),
+            false => Ok(refused),
+        }
+    }
+
+    /// In the order in which an upgrade takes them: the two that are replaced come first.
+    fn databases(&self) -> Result<Vec<Database>> {
+        let mut databases = postgres::databases(&self.live())?;
+        databases.sort_by_key(|database| !transfer::by_way_of(database).1);
+        Ok(databases)
+    }
+
+    fn carry(
+        &self,
+        old: &Session<'_>,
+        new: &Session<'_>,
+        databases: &[Database],
+        numbered: bool,
+    ) -> Result<Vec<Obstacle>> {
+        let Plan { from, to, .. } = self.plan;
+        let lock_timeout = self.settings.backup.lock_timeout.min(transfer::LOCK_TIMEOUT);
+        let carried = Carried { old, new, from: *from, to: *to, lock_timeout, numbered };
+        let mut refused = Vec::new();
+        for database in databases {
+            refused.extend(carried.database(database)?);
+        }
+        Ok(refused)
+    }
+
+    /// As pg_upgrade carries them.
+    fn numbered_globals(&self, new: &Session<'_>) -> Result<()> {
+        let live = self.live();
+        let call = pg_dump::globals_numbered(live.connection, transfer::LOCK_TIMEOUT);
+        let text = output(live.runtime.command(live.major, &call)?, "pg_dumpall", &[])?;
+        let globals = Globals::parse(&String::from_utf8_lossy(&text))?;
+        new.execute_foreign(HOME, &globals.for_server(&[]))
+            .map_err(|error| error.context("pg_upgrade could not carry the roles over"))
+    }
+
+    /// Whether the target takes the values of settings of roles and databases, and what they name.
+    fn settings(&self, new: &Session<'_>) -> Result<Vec<Obstacle>> {
+        let settings = self.facts.cluster.as_ref().map(|cluster| cluster.shared.settings.as_slice());
+        let mut refused = Vec::new();
+        for setting in settings.unwrap_or_default() {
+            let (whose, to) = (setting.whose(), self.plan.to);
+            let hint = format!("ALTER {whose} RESET {}", setting.name);
+            let name = setting.name.as_str();
+            if let Some(library) = self.missing_library(setting) {
+                let message = format!(
+                    "{name} of {whose} names the library {library}, which is not there for PostgreSQL {to}"
+                );
+                refused.push(Obstacle { message, hint: Some(hint) });
+                continue;
+            }
+            let one = Setting { role: None, name: name.to_owned(), value: setting.value.clone() };
+            // Whoever it is of, it is read alike; and so it holds for nobody.
+            let sql = format!("BEGIN; {} ROLLBACK;", set_for_all(&[one]));
+            if let Err(error) = new.execute_foreign(HOME, &sql) {
+                let Obstacle { message, .. } = said(error)?;
+                let message =
+                    format!("ALTER {whose} SET {name}: PostgreSQL {to} does not take the value: {message}");
+                refused.push(Obstacle { message, hint: Some(hint) });
+            }
+        }
+        Ok(refused)
+    }
+
+    /// Without it, nobody whom the setting is for could log in.
+    fn missing_library(&self, setting: &CatalogSetting) -> Option<String> {
+        if !["session_preload_libraries", "local_preload_libraries"].contains(&setting.name.as_str()) {
+            return None;
+        }
+        let directory = if setting.name.starts_with("local") { "$libdir/plugins/" } else { "" };
+        let names = postgres::elements(&setting.value).into_iter().filter(|name| !name.is_empty());
+        let files = names.map(|name| if name.contains('/') { name } else { format!("{directory}{name}") });
+        files.into_iter().find(|file| self.runtime.has_library(self.plan.to, file) == Some(false))
+    }
+}
+
+/// A refusal in a program's or a server's words; what is no refusal is an error of our own.
+fn said(error: Error) -> Result<Obstacle> {
+    if !matches!(error.kind(), Kind::Server | Kind::Program | Kind::NotWell | Kind::Damaged) {
+        return Err(error);
+    }
+    let mut message = error.to_string();
+    let mut cause = std::error::Error::source(&error);
+    while let Some(error) = cause {
+        message = format!("{message}: {error}");
+        cause = error.source();
+    }
+    let mut sentence = String::new();
+    for line in message.lines().map(str::trim).filter(|line| !line.is_empty()) {
+        // Long sentences come in several lines.
+        let goes_on = line.starts_with(|c: char| c.is_lowercase());
+        sentence.push_str(if sentence.is_empty() {
+            ""
+        } else if goes_on {
+            " "
+        } else {
+            "; "
+        });
+        sentence.push_str(line);
+    }
+    Ok(Obstacle { message: without_verifiers(&sentence), hint: None })
+}
+
+/// Where the file `path` of the live cluster is in the new one; elsewhere if it is not in the data directory.
+pub(super) fn carried_to(path: &Path, old: &[&Path], new: &Path) -> std::path::PathBuf {
+    let inside = old.iter().find_map(|old| path.strip_prefix(old).ok());
+    inside.map_or_else(|| path.to_owned(), |inside| new.join(inside))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_both_methods_refuse_is_no_matter_of_the_method() {
+        let obstacle = |text: &str| Obstacle { message: text.into(), hint: None };
+        let tried = Tried {
+            refused: vec![],
+            dump: vec![obstacle("both"), obstacle("dump")],
+            online: vec![obstacle("online"), obstacle("both")],
+        };
+        assert_eq!(
+            tried.sorted(),
+            Tried {
+                refused: vec![obstacle("both")],
+                dump: vec![obstacle("dump")],
+                online: vec![obstacle("online")]
+            }
+        );
+    }
+
+    #[test]
+    fn a_refusal_is_one_sentence_without_passwords() {
+        let error =
+            Error::new(Kind::Program, "psql failed").because("ERROR:  x\n\nPASSWORD 'SCRAM-SHA-256$4096:y'");
+        assert_eq!(said(error).unwrap().message, "psql failed: ERROR:  x; PASSWORD '…'");
+        assert!(said(Error::new(Kind::Interrupted, "x")).is_err());
+    }
+}
