@@ -13,7 +13,13 @@ const MOST: usize = 1000;
 /// Something to be read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Item {
-    Table(Name),
+    Table {
+        name: Name,
+        /// With the rows of its partitions.
+        whole: bool,
+        /// Those to be read, and in which order, where it is not their own.
+        columns: Option<Vec<String>>,
+    },
     Sequence(Name),
     /// The contents of all large objects.
     LargeObjects,
@@ -72,20 +78,22 @@ fn script(portion: &Portion, depth: Depth) -> String {
         let (values, from) = match item {
             // The row, whatever a column may be called. Of the table's own type there may be a cast, which is a function of
             // its owner's; of a row that has none there is not.
-            Item::Table(name) => (
+            Item::Table { name, whole, columns } => (
                 match depth {
-                    Depth::Rows | Depth::Files => "pg_catalog.count(*)::text, ''",
-                    Depth::Content => {
-                        "pg_catalog.count(*)::text, coalesce(pg_catalog.sum(pg_catalog.hashtextextended(ROW(t.*)::text COLLATE \"C\", 0)), 0)::text"
-                    }
+                    Depth::Rows | Depth::Files => "pg_catalog.count(*)::text, ''".to_owned(),
+                    Depth::Content => format!(
+                        "pg_catalog.count(*)::text, coalesce(pg_catalog.sum(pg_catalog.hashtextextended(ROW({})::text COLLATE \"C\", 0)), 0)::text",
+                        columns_of(columns.as_deref())
+                    ),
                 },
-                format!("ONLY {} AS t", quoted(name)),
+                format!("{}{} AS t", if *whole { "" } else { "ONLY " }, quoted(name)),
             ),
-            Item::Sequence(name) => ("last_value::text, is_called::text", quoted(name)),
+            Item::Sequence(name) => ("last_value::text, is_called::text".to_owned(), quoted(name)),
             // Where an object has holes, pages may be missing or be full of zeros.
             Item::LargeObjects => (
                 "'', coalesce(pg_catalog.sum(pg_catalog.hashtextextended(pg_catalog.concat_ws('|', loid, pageno, \
-                 pg_catalog.rtrim(pg_catalog.encode(data, 'hex'), '0')) COLLATE \"C\", 0)), 0)::text",
+                 pg_catalog.rtrim(pg_catalog.encode(data, 'hex'), '0')) COLLATE \"C\", 0)), 0)::text"
+                    .to_owned(),
                 "pg_catalog.pg_largeobject WHERE pg_catalog.rtrim(pg_catalog.encode(data, 'hex'), '0') <> ''"
                     .to_owned(),
             ),
@@ -93,6 +101,16 @@ fn script(portion: &Portion, depth: Depth) -> String {
         let _ = writeln!(sql, "SELECT pg_catalog.json_build_array({number}, {values}) FROM {from};");
     }
     sql
+}
+
+/// A row's, in an order that does not depend on that of its columns.
+fn columns_of(names: Option<&[String]>) -> String {
+    match names {
+        None => "t.*".to_owned(),
+        Some(names) => {
+            names.iter().map(|name| format!("t.{}", identifier(name))).collect::<Vec<_>>().join(", ")
+        }
+    }
 }
 
 fn quoted(name: &Name) -> String {
@@ -104,7 +122,8 @@ mod tests {
     use super::*;
 
     fn table(name: &str) -> Item {
-        Item::Table(Name { schema: "public".into(), name: name.into() })
+        let name = Name { schema: "public".into(), name: name.into() };
+        Item::Table { name, whole: false, columns: None }
     }
 
     #[test]
