@@ -4,6 +4,8 @@ use indicatif::HumanCount;
 
 use super::cluster;
 use super::compare::{Snapshot, require_equal};
+use super::definitions;
+use super::exchange::remove;
 use super::journal::Step;
 use super::plan::Plan;
 use super::run::{stop_clients, stop_server};
@@ -15,6 +17,7 @@ use crate::config::Depth;
 use crate::error::{Error, Kind, Result};
 use crate::postgres::{self, HOME, Session};
 use crate::report::{Progress, Silent};
+use crate::runtime::AsUser;
 
 /// Everything until the new cluster is whole, equal to the old one, and on the disk.
 ///
@@ -31,6 +34,7 @@ pub fn build(work: &mut Work<'_>, plan: &Plan) -> Result<()> {
     };
     cluster::make(runtime, &account, plan)?;
     let sockets = Sockets::make(&settings.socket_directory, &account)?;
+    try_out(work, plan, &sockets)?;
     let new = Private::start(runtime, &account, &sockets, plan, (Side::New, &plan.beside, plan.to))?;
 
     stop_clients(work)?;
@@ -52,6 +56,19 @@ pub fn build(work: &mut Work<'_>, plan: &Plan) -> Result<()> {
     new.stop()?;
     work.step(Step::Syncing)?;
     cluster::sync(runtime, &account, plan)
+}
+
+/// The new cluster takes the definitions on trial, and is made anew.
+fn try_out(work: &Work<'_>, plan: &Plan, sockets: &Sockets) -> Result<()> {
+    let (runtime, account) = (work.runtime, &work.account);
+    let new = Private::start(runtime, account, sockets, plan, (Side::New, &plan.beside, plan.to))?;
+    let connection = work.live_connection().to_server(plan.from);
+    let runtime_of_owner = AsUser { runtime, account };
+    let live = Session { runtime: &runtime_of_owner, major: plan.to, connection: &connection };
+    definitions::try_out(&live, &new.session())?;
+    new.stop()?;
+    remove(&plan.beside)?;
+    cluster::make(runtime, account, plan)
 }
 
 /// Asks again, of a server that nobody else reaches any more, what the check has asked: nothing of it is carried over, and

@@ -10,7 +10,7 @@
 //! - [`run`]: from the first check to the exchange
 //! - [`cluster`]: the new one, as initdb makes it
 //! - [`servers`]: both clusters on private sockets
-//! - [`dump`], [`transfer`]: method `dump`, and the way of the rows
+//! - [`dump`], [`definitions`], [`transfer`]: method `dump`, what is tried before it, and the way of the rows
 //! - [`online`]: method `online`
 //! - [`rehearsal`]: all of it on a copy, thrown away
 //! - [`configuration`]: what the administrator has configured goes along
@@ -24,6 +24,7 @@
 //! - [`journal`], [`recover`]: after any death
 //! - [`written`]: whether a return would lose anything
 //! - [`status`]: where things stand
+//! - [`subscriptions`]: those that are switched off afterwards
 //! - [`leftovers`]: what may go
 
 pub mod back;
@@ -32,6 +33,7 @@ pub mod choice;
 pub mod cluster;
 pub mod compare;
 pub mod configuration;
+pub mod definitions;
 pub mod dump;
 pub mod exchange;
 pub mod facts;
@@ -52,6 +54,7 @@ pub mod sessions;
 pub mod sockets;
 pub mod space;
 pub mod status;
+pub mod subscriptions;
 pub mod transfer;
 pub mod units;
 pub mod work;

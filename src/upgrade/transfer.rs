@@ -22,7 +22,7 @@ const SIZE: &str = "SELECT pg_catalog.to_json(pg_catalog.sum(pg_catalog.pg_datab
     FROM pg_catalog.pg_database;";
 
 /// How long pg_dumpall waits for a lock: there is nobody else.
-const LOCK_TIMEOUT: Duration = Duration::from_secs(60);
+pub(super) const LOCK_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// How the rows travel.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -102,7 +102,7 @@ pub fn transfer(
     globals(old, new)?;
     let mut databases = postgres::databases(old)?;
     // To replace these two writes everything to the disk: they come while there is nothing.
-    databases.sort_by_key(|database| !by_way_of(database).1);
+    databases.sort_by_key(|database| !by_way_of(&database.name).1);
     let old = &dumped_by(old, new, &databases)?;
     let total = databases.iter().map(|database| database.size).sum();
     progress.begin("carrying the databases over", Some(total));
@@ -116,7 +116,7 @@ pub fn transfer(
     let analyzed =
         run(new, &vacuumdb::analyze_all(new.connection, jobs()), "vacuumdb".to_owned(), None, progress);
     progress.end();
-    analyzed
+    vacuumdb::only_warn(analyzed)
 }
 
 /// How many connections work at the same time.
@@ -125,7 +125,7 @@ pub fn jobs() -> usize {
 }
 
 /// Roles with passwords, memberships and settings; the bootstrap superuser is there already.
-fn globals(old: &Session<'_>, new: &Session<'_>) -> Result<()> {
+pub(super) fn globals(old: &Session<'_>, new: &Session<'_>) -> Result<()> {
     let command = old.runtime.command(old.major, &pg_dump::globals(old.connection, LOCK_TIMEOUT))?;
     let text = output(command, "pg_dumpall", &[])?;
     let text = String::from_utf8(text)
@@ -137,7 +137,11 @@ fn globals(old: &Session<'_>, new: &Session<'_>) -> Result<()> {
 
 /// The old server with the pg_dump that the new one takes the databases from: its own, but where that is too old to
 /// know what the old server has written into its catalogs.
-fn dumped_by<'a>(old: &Session<'a>, new: &Session<'_>, databases: &[Database]) -> Result<Session<'a>> {
+pub(super) fn dumped_by<'a>(
+    old: &Session<'a>,
+    new: &Session<'_>,
+    databases: &[Database],
+) -> Result<Session<'a>> {
     let mut session = Session { ..*old };
     for database in databases {
         if stamps::are_in(old, &database.name)? && !stamps::are_known(new)? {
@@ -155,8 +159,8 @@ fn dumped_by<'a>(old: &Session<'a>, new: &Session<'_>, databases: &[Database]) -
 }
 
 /// A new cluster has these two; one of them is replaced by way of the other.
-fn by_way_of(database: &Database) -> (&'static str, bool) {
-    match database.name.as_str() {
+pub(super) fn by_way_of(database: &str) -> (&'static str, bool) {
+    match database {
         "postgres" => ("template1", true),
         "template1" => ("postgres", true),
         _ => ("postgres", false),
@@ -173,7 +177,7 @@ fn by_files(
     let dump = directory.join("dump");
     let call = pg_dump::directory(old.connection, &database.name, jobs(), &dump);
     run(old, &call, format!("pg_dump of {:?}", database.name), None, progress)?;
-    let (way, replace) = by_way_of(database);
+    let (way, replace) = by_way_of(&database.name);
     let call = pg_restore::create(&new.connection.literally(), way, Some(&dump), jobs(), replace);
     run(new, &call, format!("pg_restore of {:?}", database.name), Some(new), progress)
         .map_err(|error| explain(error, &database.name))?;
@@ -191,7 +195,7 @@ fn by_stream(
     let mut command = old.runtime.command(old.major, &call)?;
     command.stdin(Stdio::null()).stdout(Stdio::piped());
     let mut dump = Child::spawn(command, format!("pg_dump of {:?}", database.name))?;
-    let (way, replace) = by_way_of(database);
+    let (way, replace) = by_way_of(&database.name);
     let call = pg_restore::create(&new.connection.literally(), way, None, 1, replace);
     let mut command = new.runtime.command(new.major, &call)?;
     command.stdin(dump.stdout().map_or_else(Stdio::null, Stdio::from)).stdout(Stdio::null());
@@ -214,7 +218,7 @@ fn run(
 }
 
 /// Waits for a child that says nothing, and asks the new server how far it is.
-fn watch(mut child: Child, new: Option<&Session<'_>>, progress: &mut dyn Progress) -> Result<()> {
+pub(super) fn watch(mut child: Child, new: Option<&Session<'_>>, progress: &mut dyn Progress) -> Result<()> {
     let mut asked = Instant::now();
     while !child.has_ended() {
         interrupt::check()?;
@@ -230,7 +234,7 @@ fn watch(mut child: Child, new: Option<&Session<'_>>, progress: &mut dyn Progres
 }
 
 /// Whose fault it is: the machine's, or that of the old cluster, such as an index whose rows are not unique.
-fn explain(error: Error, database: &str) -> Error {
+pub(super) fn explain(error: Error, database: &str) -> Error {
     if error.kind() != Kind::Program {
         return error;
     }

@@ -97,6 +97,8 @@ pub fn check(facts: &Facts) -> Report {
         Some(cluster) => {
             findings.cluster(cluster, facts);
             findings.pages(cluster, method);
+            findings.names(cluster);
+            findings.subscriptions(cluster, method, from);
         }
         None => findings.add(
             Weight::Blocker,
