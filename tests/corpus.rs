@@ -295,10 +295,21 @@ impl Corpus<'_> {
                     );
                 }
             }
-            let name = oddity.database.replace('"', "\"\"");
-            self.sql("template1", &format!("DROP DATABASE \"{name}\" WITH (FORCE)"));
-            self.sql("template1", "DROP TABLESPACE IF EXISTS corpus_space");
+            self.remove(oddity);
         }
+    }
+
+    fn remove(&self, oddity: &Oddity) {
+        let name = oddity.database.replace('"', "\"\"");
+        self.sql("template1", &format!("ALTER DATABASE \"{name}\" IS_TEMPLATE false"));
+        self.sql("template1", &format!("DROP DATABASE IF EXISTS \"{name}\" WITH (FORCE)"));
+        self.sql("template1", "DROP TABLESPACE IF EXISTS corpus_space");
+        let roles = format!(
+            "DO $$ DECLARE r name; BEGIN FOR r IN SELECT rolname FROM pg_roles WHERE starts_with(rolname, '{}') LOOP \
+             EXECUTE format('DROP ROLE %I', r); END LOOP; END $$",
+            oddity.file
+        );
+        self.sql("template1", &roles);
     }
 
     fn check(&mut self, all: &[&Oddity]) {
@@ -371,6 +382,10 @@ fn objects(dump: &str, moving: &[String]) -> BTreeMap<String, Vec<String>> {
     let (mut header, mut lines) = (String::new(), Vec::new());
     let mut moved = Vec::new();
     let mut close = |header: String, mut lines: Vec<String>| {
+        // The order of settings means nothing.
+        if header.contains("; Type: DATABASE PROPERTIES; ") {
+            lines.sort();
+        }
         if header.starts_with("-- Data for ") {
             if moving.iter().any(|table| header.starts_with(&format!("-- Data for Name: {table}; "))) {
                 lines.retain(|line| !line.starts_with("COPY ") && line != "\\.");
@@ -435,8 +450,9 @@ fn through_everything(machine: &Machine, from: u16, to: u16) {
     let mut corpus = Corpus { machine, from, to, failures: Vec::new() };
     machine
         .ok("mkdir -p /etc/matrix-postgres /srv/corpus && install -d -o matrix-postgres /srv/corpus_space");
-    for file in ["corpus_config.control", "corpus_config--1.0.sql"] {
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/corpus/extensions").join(file);
+    for name in ["config.control", "config--1.0.sql", "counter.control", "counter--1.0.sql"] {
+        let file = format!("corpus_{name}");
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/corpus/extensions").join(&file);
         for major in [from, to] {
             machine.copy_in(&path, &format!("/usr/share/postgresql/{major}/extension/{file}"));
         }
@@ -464,27 +480,15 @@ fn through_everything(machine: &Machine, from: u16, to: u16) {
         eprintln!("{from}: upgraded, {:.0} s", clock.elapsed().as_secs_f64());
     }
 
-    for oddity in &made {
-        corpus.sql(
-            "template1",
-            &format!("ALTER DATABASE \"{}\" IS_TEMPLATE false", oddity.database.replace('"', "\"\"")),
-        );
-        corpus.sql(
-            "template1",
-            &format!("DROP DATABASE \"{}\" WITH (FORCE)", oddity.database.replace('"', "\"\"")),
-        );
+    for oddity in made {
+        corpus.remove(oddity);
     }
     let restorable: Vec<_> = alone.iter().copied().filter(|oddity| corpus.make(oddity)).collect();
     if !restorable.is_empty() {
         corpus.backup_and_restore(&restorable);
     }
     for oddity in &restorable {
-        corpus.sql(
-            "template1",
-            &format!("DROP DATABASE \"{}\" WITH (FORCE)", oddity.database.replace('"', "\"\"")),
-        );
-        corpus.sql("template1", "DROP TABLESPACE IF EXISTS corpus_space");
-        corpus.sql("template1", "DROP ROLE IF EXISTS tablespaces_role");
+        corpus.remove(oddity);
     }
     if from != to {
         corpus.stand_in_the_way(&alone);

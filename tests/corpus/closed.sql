@@ -4,4 +4,5 @@
 -- no restore
 -- A database that lets nobody in: it cannot be backed up, which is told, and an upgrade does not begin.
 CREATE TABLE t (a int);
+\connect template1
 ALTER DATABASE closed ALLOW_CONNECTIONS false;

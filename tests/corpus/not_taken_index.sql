@@ -1,6 +1,7 @@
 -- until: 16
 -- alone: dump 44
 -- not taken: index public.bad
+-- differs: bad
 -- An index by a function that calls another one by the search_path only.
 CREATE TABLE t (v text);
 INSERT INTO t VALUES ('X');
