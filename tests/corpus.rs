@@ -10,8 +10,10 @@
 //!   `differs across majors` and `differs online`: by way of a dump, from one major to another, by `pg_upgrade` only
 //! - `rows move: TABLE TABLE`: by way of a dump, rows of one may come to another
 //! - `not taken: TEXT`: restores and trials end with 44 and say so, and all else is there
+//! - `no part`: of what is not taken, a restore has not even the rest
 //! - `alone: METHOD STATUS`: with it there, an upgrade by this method ends with this status before anything is stopped;
-//!   it is gone before the upgrades of all others
+//!   it is gone before the upgrades of all others; `alone: nothing`: no upgrade is tried
+//! - `online ends with: STATUS`: an upgrade by this method, which goes, as it tells that not all statistics were gathered
 //! - `no restore`: the backup is without it, which is told
 
 #[path = "machine/mod.rs"]
@@ -42,7 +44,9 @@ struct Oddity {
     since: u16,
     until: u16,
     in_place: bool,
-    no_restore: bool,
+    restores: Restores,
+    apart: bool,
+    online: i32,
     check: Vec<String>,
     not_taken: Vec<String>,
     /// The prefix of a way, and the text.
@@ -51,6 +55,18 @@ struct Oddity {
     moving: Vec<String>,
     /// Method and status.
     alone: Vec<(String, i32)>,
+}
+
+/// What can be restored of one.
+#[derive(Debug, Default, PartialEq, Eq)]
+enum Restores {
+    /// All that is taken.
+    #[default]
+    All,
+    /// Nothing, for something is not taken.
+    NoPart,
+    /// It is not in a backup.
+    NotBackedUp,
 }
 
 /// Ways to another database; "" is all of them.
@@ -70,7 +86,8 @@ impl Oddity {
             let major = |value: String| value.parse().unwrap_or_else(|_| panic!("{file}: {line}"));
             match line {
                 "in place" => oddity.in_place = true,
-                "no restore" => oddity.no_restore = true,
+                "no restore" => oddity.restores = Restores::NotBackedUp,
+                "no part" => oddity.restores = Restores::NoPart,
                 _ => {}
             }
             oddity.database = value("database: ").unwrap_or(oddity.database);
@@ -80,10 +97,13 @@ impl Oddity {
             oddity
                 .moving
                 .extend(value("rows move: ").iter().flat_map(|line| line.split(' ').map(str::to_owned)));
+            oddity.online =
+                value("online ends with: ").map_or(oddity.online, |status| status.parse().unwrap_or(-1));
             oddity.check.extend(value("check: "));
             oddity.not_taken.extend(value("not taken: "));
             oddity.differs.extend(DIFFERS.iter().filter_map(|(key, way)| Some((*way, value(key)?))));
-            oddity.alone.extend(value("alone: ").map(|value| {
+            oddity.apart |= line.starts_with("alone: ");
+            oddity.alone.extend(value("alone: ").filter(|value| value != "nothing").map(|value| {
                 let (method, status) = value.split_once(' ').unwrap_or_else(|| panic!("{file}: {line}"));
                 (method.to_owned(), status.parse().unwrap_or_else(|_| panic!("{file}: {line}")))
             }));
@@ -214,7 +234,7 @@ impl Corpus<'_> {
         let backup = run("matrix-postgres-backup run 2>&1");
         let verified = run("matrix-postgres-backup verify 2>&1");
         let trial = run("matrix-postgres-backup verify --trial 2>&1");
-        let left_out: Vec<_> = all.iter().filter(|oddity| oddity.no_restore).collect();
+        let left_out: Vec<_> = all.iter().filter(|oddity| oddity.restores == Restores::NotBackedUp).collect();
         if backup.status != 0 && left_out.is_empty() {
             self.failed("backup", "all", &backup.to_string());
         }
@@ -232,11 +252,13 @@ impl Corpus<'_> {
             }
         }
 
-        let all: Vec<_> = all.iter().copied().filter(|oddity| !oddity.no_restore).collect();
+        let all: Vec<_> =
+            all.iter().copied().filter(|oddity| oddity.restores != Restores::NotBackedUp).collect();
         let mut restored = Vec::new();
-        for (at, oddity) in all.iter().enumerate() {
-            if self.restore(oddity, "restore", &format!("--as restored_{at}")) {
-                restored.push((*oddity, format!("restored_{at}")));
+        for oddity in &all {
+            let name = format!("r_{}", oddity.file);
+            if self.restore(oddity, "restore", &format!("--as {name}")) {
+                restored.push((*oddity, name));
             }
         }
         let live: Vec<_> = all.iter().map(|oddity| (*oddity, oddity.database.clone())).collect();
@@ -270,7 +292,7 @@ impl Corpus<'_> {
         for text in oddity.not_taken.iter().filter(|text| !output.stdout.contains(*text)) {
             self.failed(stage, &oddity.file, &format!("{text:?} is not told"));
         }
-        self.expect(stage, &oddity.file, status, &output)
+        self.expect(stage, &oddity.file, status, &output) && oddity.restores != Restores::NoPart
     }
 
     /// Each alone stands in the way of an upgrade, and is gone afterwards.
@@ -355,7 +377,8 @@ impl Corpus<'_> {
         for method in ["dump", "online"] {
             let stage = format!("upgrade by {method}");
             let run = self.machine.run(&format!("matrix-postgres-upgrade run --method {method} 2>&1"));
-            if !self.expect(&stage, "all", 0, &run) {
+            let status = all.iter().map(|oddity| oddity.online).max().filter(|_| method == "online");
+            if !self.expect(&stage, "all", status.unwrap_or(0), &run) {
                 continue;
             }
             let directory = format!("by-{method}");
@@ -470,8 +493,8 @@ fn through_everything(machine: &Machine, from: u16, to: u16) {
         all.retain(|oddity| oddity.since == from);
     }
     let clock = std::time::Instant::now();
-    let made: Vec<_> = all.iter().filter(|oddity| oddity.alone.is_empty() && corpus.make(oddity)).collect();
-    let alone: Vec<_> = all.iter().filter(|oddity| !oddity.alone.is_empty()).collect();
+    let made: Vec<_> = all.iter().filter(|oddity| !oddity.apart && corpus.make(oddity)).collect();
+    let alone: Vec<_> = all.iter().filter(|oddity| oddity.apart).collect();
     eprintln!("{from}: {} made, {:.0} s", made.len(), clock.elapsed().as_secs_f64());
     corpus.backup_and_restore(&made);
     eprintln!("{from}: restored, {:.0} s", clock.elapsed().as_secs_f64());

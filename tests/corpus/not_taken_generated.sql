@@ -1,4 +1,5 @@
--- alone: dump 44
+-- no part
+-- alone: nothing
 -- not taken: table
 -- A generated column by a function that calls another one by the search_path only: the rows are not taken, and all else is.
 CREATE FUNCTION low(text) RETURNS text LANGUAGE sql IMMUTABLE AS 'SELECT lower($1)';
