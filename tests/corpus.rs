@@ -427,7 +427,7 @@ fn objects(dump: &str, moving: &[String]) -> BTreeMap<String, Vec<String>> {
             || line.starts_with("\\unrestrict ")
             || line.starts_with("--"))
         {
-            lines.push(line.to_owned());
+            lines.extend(without_stamp(line));
         }
         before = line;
     }
@@ -438,6 +438,20 @@ fn objects(dump: &str, moving: &[String]) -> BTreeMap<String, Vec<String>> {
         same.sort();
     }
     objects
+}
+
+/// Without the stamp that servers since November 2026 put on a column, which older versions of `pg_dump` write as an option.
+fn without_stamp(line: &str) -> Option<String> {
+    let Some((before, after)) = line.split_once("pg_attver=").filter(|_| line.starts_with("ALTER TABLE "))
+    else {
+        return Some(line.to_owned());
+    };
+    let rest = after.trim_start_matches(|c: char| c.is_ascii_digit());
+    match (before.strip_suffix(", "), rest.strip_prefix(", ")) {
+        (Some(before), _) => Some(format!("{before}{rest}")),
+        (None, Some(rest)) => Some(format!("{before}{rest}")),
+        (None, None) => None,
+    }
 }
 
 fn differences(was: &str, is: &str, allowed: &[&str], moving: &[String]) -> Vec<String> {
