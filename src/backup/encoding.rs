@@ -8,6 +8,8 @@ pub(super) enum Encoding {
     /// What is no UTF-8 is not understood.
     #[default]
     Utf8,
+    /// What is no ASCII is not understood: in others, bytes may look like UTF-8 and mean something else.
+    Ascii,
     /// A character each, and what these bytes are besides.
     Single(&'static [(u8, char)]),
 }
@@ -53,7 +55,9 @@ impl Encoding {
             Some("LATIN1") => Self::Single(&[]),
             Some("LATIN9") => Self::Single(LATIN9),
             Some("WIN1252") => Self::Single(WIN1252),
-            _ => Self::Utf8,
+            // Of the latter, the server does not know either what they are.
+            Some("UTF8" | "SQL_ASCII") | None => Self::Utf8,
+            Some(_) => Self::Ascii,
         }
     }
 
@@ -61,6 +65,11 @@ impl Encoding {
     pub(super) fn decode(self, text: &[u8]) -> Cow<'_, str> {
         match self {
             Self::Utf8 => String::from_utf8_lossy(text),
+            Self::Ascii if text.is_ascii() => String::from_utf8_lossy(text),
+            Self::Ascii => {
+                let understood = |byte: &u8| if byte.is_ascii() { char::from(*byte) } else { '\u{fffd}' };
+                text.iter().map(understood).collect()
+            }
             Self::Single(others) => {
                 let other = |byte: u8| others.iter().find(|(of, _)| *of == byte).map(|(_, is)| *is);
                 text.iter().map(|&byte| other(byte).unwrap_or(char::from(byte))).collect()

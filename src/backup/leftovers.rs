@@ -142,7 +142,11 @@ pub fn remove(settings: &Settings, runtime: &dyn Runtime, leftover: &Leftover) -
     }
     let connection = connect(settings)?;
     session(runtime, &connection)
-        .execute(HOME, &format!("DROP DATABASE {};", identifier(name)))
+        // Of a template there is a copy by now that is one.
+        .execute(
+            HOME,
+            &format!("ALTER DATABASE {0} IS_TEMPLATE false;\nDROP DATABASE {0};", identifier(name)),
+        )
         .map_err(|error| error.context(format!("could not remove database {name:?}")))
 }
 

@@ -319,33 +319,45 @@ impl<'a> Target<'a> {
             }
         }
         let file = self.scratch.write(TOC, &toc.bytes())?;
-        self.definitions(&toc, &file)?;
+        let mut not_made = Vec::new();
+        self.definitions(&toc, &file, &mut not_made)?;
         let before = toc.before_rows();
         if !before.is_empty() {
             finish_listed(self.start_listed(&before, 1, 0, None)?, &toc, &mut Vec::new())?;
         }
-        let toc = toc.with_binary(&self.session.query(self.name, COLUMNS)?);
+        // Where names are no UTF-8, they cannot be asked for.
+        let toc = match toc.is_utf8() {
+            true => toc.with_binary(&self.session.query(self.name, COLUMNS)?),
+            false => toc,
+        };
         let (guarded, loaders) = self.guarded(&toc)?;
         // Before any of their code runs, everything else is there.
         let (made, missing) = Crew::new(self, origin, &toc, &guarded, parts).work(content, progress)?;
+        let missing = [not_made, missing].concat();
         let left = |id: &i32| !made.contains(id) && !guarded.later.contains_key(id);
         let entries = toc.after_rows().filter(left).collect();
         Ok(Some(Rest { toc, entries, guarded, loaders, missing }))
     }
 
     /// Makes what may hold rows.
-    fn definitions(&self, toc: &Toc, file: &Path) -> Result<()> {
-        let everything = || self.start(Step::Definitions, Some((file, 1)), self.conninfo(0))?.wait();
+    fn definitions(&self, toc: &Toc, file: &Path, missing: &mut Vec<Missing>) -> Result<()> {
+        let everything = |missing: &mut Vec<Missing>| {
+            finish_listed(self.start(Step::Definitions, Some((file, 1)), self.conninfo(0))?, toc, missing)
+        };
         if self.authority == Authority::Superuser {
-            return everything();
+            return everything(missing);
         }
         if toc.calling_keys().next().is_some() {
             let facts = Facts::find(self.session, self.name)?;
             let keys = toc.calling_keys().filter(|(_, owner)| facts.is_foreign(owner));
             require_none("are in the keys", keys.map(|(name, _)| name).collect())?;
         }
-        let Some((first, last)) = toc.evaluated_definitions() else { return everything() };
-        self.start_part_from_list(Step::ListedDefinitions, &first, 1, self.conninfo(0))?.wait()?;
+        let Some((first, last)) = toc.evaluated_definitions() else { return everything(missing) };
+        let listed = |entries: &[i32], missing: &mut Vec<Missing>| {
+            let child = self.start_part_from_list(Step::ListedDefinitions, entries, 1, self.conninfo(0))?;
+            finish_listed(child, toc, missing)
+        };
+        listed(&first, missing)?;
         let facts = Facts::find(self.session, self.name)?;
         let mut evaluated = facts.keys.clone();
         if !facts.types.is_empty() {
@@ -353,7 +365,7 @@ impl<'a> Target<'a> {
         }
         let functions = format!("of the types {} are in the definitions", facts.types.join(", "));
         require_none(&functions, evaluated)?;
-        self.start_part_from_list(Step::ListedDefinitions, &last, 1, self.conninfo(0))?.wait()
+        listed(&last, missing)
     }
 
     fn guarded(&self, toc: &Toc) -> Result<(Guarded, Option<Loaders<'a>>)> {
@@ -536,8 +548,8 @@ impl<'a> Target<'a> {
         let mut command = runtime.command(*major, &call)?;
         command.stdin(stdin).stdout(Stdio::null());
         match part {
-            Step::Listed => Child::spawn_that_says(command, "pg_restore", LINES),
-            _ => Child::spawn(command, "pg_restore"),
+            Step::Everything | Step::Rows => Child::spawn(command, "pg_restore"),
+            _ => Child::spawn_that_says(command, "pg_restore", LINES),
         }
     }
 

@@ -20,7 +20,14 @@ pub fn create(name: &str, database: &Database, properties: &Properties, major: M
         (true, Some("b")) => format!(" LOCALE_PROVIDER builtin BUILTIN_LOCALE {}", locale(properties)),
         (true, _) => " LOCALE_PROVIDER libc".to_owned(),
     };
-    let _ = writeln!(sql, "{provider};");
+    sql.push_str(&provider);
+    if let Some(rules) = properties.locale_rules.as_deref().filter(|_| major.0 >= 16) {
+        let _ = write!(sql, " ICU_RULES {}", literal(rules));
+    }
+    if let Some(tablespace) = &properties.tablespace {
+        let _ = write!(sql, " TABLESPACE {}", identifier(tablespace));
+    }
+    sql.push_str(";\n");
     sql
 }
 
@@ -87,6 +94,15 @@ mod tests {
              LC_CTYPE 'C' LOCALE_PROVIDER libc;\n"
         );
         assert!(create("n", database, &properties, Major(13)).ends_with("LC_CTYPE 'C';\n"));
+        let icu = Properties {
+            locale_provider: Some("i".into()),
+            locale: Some("de".into()),
+            locale_rules: Some("&a < b".into()),
+            tablespace: Some("fast".into()),
+            ..Properties::default()
+        };
+        let end = " LOCALE_PROVIDER icu ICU_LOCALE 'de' ICU_RULES '&a < b' TABLESPACE \"fast\";\n";
+        assert!(create("n", database, &icu, Major(17)).ends_with(end));
         assert_eq!(
             dress("n", database, &properties),
             "ALTER DATABASE \"n\" SET \"work_mem\" TO '64MB';\n\

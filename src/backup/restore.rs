@@ -407,8 +407,9 @@ impl<'a> Work<'a> {
         let mut command =
             self.runtime.command(self.major, &vacuumdb::analyze(&self.connection, name, load::jobs()))?;
         command.stdin(Stdio::null()).stdout(Stdio::null());
-        Child::spawn(command, "vacuumdb")?.wait()?;
+        let gathered = Child::spawn(command, "vacuumdb")?.wait();
         progress.end();
+        vacuumdb::only_warn(gathered)?;
         Ok(missing)
     }
 
@@ -518,9 +519,13 @@ impl<'a> Work<'a> {
         let _ = writeln!(
             script,
             "ALTER DATABASE {0} RENAME TO {1};\nCOMMENT ON DATABASE {1} IS {comment};\n\
-             ALTER DATABASE {1} CONNECTION LIMIT {limit};\nCOMMIT;",
+             ALTER DATABASE {1} CONNECTION LIMIT {limit};\n{template}COMMIT;",
             identifier(unfinished),
             identifier(name),
+            template = match dump.properties.is_template {
+                true => format!("ALTER DATABASE {} IS_TEMPLATE true;\n", identifier(name)),
+                false => String::new(),
+            },
             limit = dump.properties.connection_limit.filter(|&limit| limit >= 0).unwrap_or(-1)
         );
         let mut tries = 0;

@@ -191,7 +191,8 @@ fn relation(text: &str) -> Option<String> {
 fn sequence(statement: &str) -> Option<(String, String)> {
     let arguments = statement.strip_prefix("SELECT pg_catalog.setval(")?.strip_suffix(");")?;
     let (name, value) = arguments.rsplit_once("', ")?;
-    Some((name.strip_prefix('\'')?.replace("''", "'"), value.to_owned()))
+    let name = name.strip_prefix('\'').filter(|name| !name.contains('\u{fffd}'))?;
+    Some((name.replace("''", "'"), value.to_owned()))
 }
 
 #[cfg(test)]
@@ -318,12 +319,18 @@ SELECT pg_catalog.lowrite(0, '\x00');
     #[test]
     fn names_are_read_in_the_encoding_of_the_dump() {
         let announced = "-- Data for Name: t; Type: TABLE DATA; Schema: public; Owner: x\n";
-        for (encoding, byte, name) in
-            [("LATIN1", 0xc4, "Ä"), ("WIN1252", 0x80, "€"), ("LATIN9", 0xa4, "€"), ("SQL_ASCII", 0xc4, "")]
-        {
+        for (encoding, byte, name) in [
+            ("LATIN1", &[0xc4][..], "Ä"),
+            ("WIN1252", &[0x80], "€"),
+            ("LATIN9", &[0xa4], "€"),
+            ("SQL_ASCII", &[0xc4], ""),
+            ("SQL_ASCII", &[0xc3, 0x84], "Ä"),
+            // It would be a letter of UTF-8, and is another of theirs.
+            ("EUC_JP", &[0xc9, 0xbd], ""),
+        ] {
             let mut text =
                 format!("SET client_encoding = '{encoding}';\n{announced}COPY public.\"").into_bytes();
-            text.push(byte);
+            text.extend_from_slice(byte);
             text.extend_from_slice(b"\" (a) FROM stdin;\n1\n\\.\n");
             let mut counter = RowCounter::default();
             counter.feed(&text);

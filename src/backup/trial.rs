@@ -21,7 +21,7 @@ use crate::config::Settings;
 use crate::error::{Error, Kind, Result};
 use crate::postgres::pg_restore::Tablespaces;
 use crate::postgres::{
-    self, Connection, HOME, Libraries, Major, PrivateServer, Purpose, Session, Startup, initdb,
+    self, Connection, HOME, Libraries, Major, PrivateServer, Properties, Purpose, Session, Startup, initdb,
 };
 use crate::report::Progress;
 use crate::runtime::{Runtime, output};
@@ -175,8 +175,9 @@ fn hold(
     let mut not_taken = Vec::new();
     for (number, dump) in manifest.databases.iter().enumerate() {
         let name = trial_name(number);
+        let properties = Properties { tablespace: None, ..dump.properties.clone() };
         session
-            .execute(HOME, &making::create(&name, &dump.database, &dump.properties, plan.major))
+            .execute(HOME, &making::create(&name, &dump.database, &properties, plan.major))
             .and_then(|()| session.execute(HOME, &making::dress(&name, &dump.database, &dump.properties)))
             .map_err(|error| {
                 error

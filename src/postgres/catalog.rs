@@ -122,6 +122,12 @@ pub struct Properties {
     pub locale_provider: Option<String>,
     /// The locale of the providers `i` and `b`.
     pub locale: Option<String>,
+    /// Rules of ICU beside the locale's, since PostgreSQL 16.
+    pub locale_rules: Option<String>,
+    /// Where what does not say otherwise lies, if that is not where everything does.
+    pub tablespace: Option<String>,
+    /// Whether whoever may make databases may copy it.
+    pub is_template: bool,
     /// The most connections; -1 is no limit.
     pub connection_limit: Option<i64>,
     /// `ALTER DATABASE ... SET` and `ALTER ROLE ... IN DATABASE ... SET`.
@@ -189,6 +195,9 @@ pub fn properties(session: &Session<'_>, database: &str) -> Result<Properties> {
         "SELECT pg_catalog.json_build_object(
             'locale_provider', pg_catalog.to_jsonb(d)->>'datlocprovider',
             'locale', coalesce(pg_catalog.to_jsonb(d)->>'datlocale', pg_catalog.to_jsonb(d)->>'daticulocale'),
+            'locale_rules', pg_catalog.to_jsonb(d)->>'daticurules',
+            'tablespace', (SELECT spcname FROM pg_catalog.pg_tablespace WHERE oid = dattablespace AND spcname <> 'pg_default'),
+            'is_template', datistemplate,
             'connection_limit', datconnlimit,
             'settings', (SELECT coalesce(pg_catalog.json_agg(pg_catalog.json_build_object(
                     'role', CASE WHEN setrole <> 0 THEN pg_catalog.pg_get_userbyid(setrole) END,

@@ -36,14 +36,14 @@ pub enum Part {
 }
 
 /// Restores a part of a custom dump over a connection: of the one in `file`, by `jobs` connections at the same time, or of one
-/// on standard input. The first error ends it, but where single entries are listed: then the others are restored.
+/// on standard input. The first error ends it where there are rows; else the other entries are restored.
 pub fn restore(conninfo: String, part: Part, file: Option<(&Path, usize)>, tablespaces: Tablespaces) -> Call {
     let mut call = Call::new("pg_restore", ["--no-password".to_owned(), "--dbname".to_owned(), conninfo]);
     let mut add = |argument: &str| call.arguments.push(argument.into());
     match part {
+        Part::Everything | Part::Rows => add("--exit-on-error"),
         // Which entry failed, it says in its verbose messages only.
-        Part::Listed => add("--verbose"),
-        _ => add("--exit-on-error"),
+        Part::Definitions | Part::ListedDefinitions | Part::Listed => add("--verbose"),
     }
     match part {
         Part::Everything => {}
@@ -118,9 +118,10 @@ mod tests {
         let connection = Connection::new(Path::new("/s"), 1, "u");
         let file = Some((Path::new("/f"), 3));
         let conninfo = || connection.conninfo_for_loading("d", 1);
-        for part in [Part::Everything, Part::Definitions, Part::ListedDefinitions, Part::Rows] {
+        for part in [Part::Everything, Part::Definitions, Part::ListedDefinitions, Part::Rows, Part::Listed] {
             let call = restore(conninfo(), part, file, Tablespaces::Default);
-            assert!(call.arguments.contains(&"--exit-on-error".into()), "{part:?}");
+            let ends = call.arguments.contains(&"--exit-on-error".into());
+            assert_eq!(ends, matches!(part, Part::Everything | Part::Rows), "{part:?}");
         }
         let call = restore(conninfo(), Part::Listed, file, Tablespaces::Default);
         let text: Vec<_> = call.arguments.iter().map(|argument| argument.to_string_lossy()).collect();

@@ -1,6 +1,7 @@
 //! vacuumdb(1).
 
 use super::{Connection, HOME};
+use crate::error::{Kind, Result};
 use crate::runtime::Call;
 
 /// Gathers the planner's statistics of a whole database, by `jobs` connections at the same time.
@@ -16,6 +17,22 @@ pub fn analyze(connection: &Connection, database: &str, jobs: usize) -> Call {
             connection.conninfo_for_analyzing(database),
         ],
     )
+}
+
+/// Without statistics everything is there, and slower. They cannot be gathered where a table inherits to a foreign one whose
+/// server is out of reach, or has a wrapper that does nothing.
+///
+/// # Errors
+/// Those that are no failure of the program.
+pub fn only_warn(gathered: Result<()>) -> Result<()> {
+    match gathered {
+        Err(error) if error.kind() == Kind::Program => {
+            let hint = "matrix-postgres-cli -c 'ANALYZE', in each database, gathers what can be";
+            log::warn!("not all statistics were gathered: {}", error.hint(hint).report());
+            Ok(())
+        }
+        gathered => gathered,
+    }
 }
 
 /// The same, of all databases.

@@ -168,6 +168,12 @@ pub struct Contained {
     pub large_objects: u64,
     /// Bytes of tables whose rows are in no log, so that no copy gets them.
     pub unlogged_bytes: u64,
+    /// Subscriptions that are switched on.
+    #[serde(default)]
+    pub subscriptions: Vec<String>,
+    /// Names that are not UTF-8, as a database in SQL_ASCII may have them: how many.
+    #[serde(default)]
+    pub unreadable_names: u64,
     /// Indexes whose order depends on a collation that is of another version now, or of an unknown one.
     pub stale_indexes: Vec<String>,
 }
@@ -209,6 +215,14 @@ const CONTAINED: &str = "SET lock_timeout = '30s'; SELECT pg_catalog.json_build_
     'large_objects', (SELECT pg_catalog.count(*) FROM pg_catalog.pg_largeobject_metadata),
     'unlogged_bytes', (SELECT coalesce(pg_catalog.sum(pg_catalog.pg_table_size(oid)), 0)::bigint FROM pg_catalog.pg_class
         WHERE relpersistence = 'u' AND relkind = 'r'),
+    'subscriptions', (SELECT coalesce(pg_catalog.json_agg(subname ORDER BY subname), '[]') FROM pg_catalog.pg_subscription
+        WHERE subenabled AND subdbid = (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database())),
+    'unreadable_names', CASE WHEN pg_catalog.getdatabaseencoding() = 'SQL_ASCII' THEN (SELECT pg_catalog.count(*) FROM (
+            SELECT relname::text FROM pg_catalog.pg_class UNION ALL SELECT attname::text FROM pg_catalog.pg_attribute
+            UNION ALL SELECT typname::text FROM pg_catalog.pg_type UNION ALL SELECT proname::text FROM pg_catalog.pg_proc
+            UNION ALL SELECT nspname::text FROM pg_catalog.pg_namespace UNION ALL SELECT conname::text FROM pg_catalog.pg_constraint
+            UNION ALL SELECT evtname::text FROM pg_catalog.pg_event_trigger) AS names (name) WHERE name COLLATE \"C\"
+            !~ '^([\\x01-\\x7f]|[\\xc2-\\xdf][\\x80-\\xbf]|[\\xe0-\\xef][\\x80-\\xbf]{2}|[\\xf0-\\xf4][\\x80-\\xbf]{3})*$') ELSE 0 END,
     'stale_indexes', (SELECT coalesce(pg_catalog.json_agg(pg_catalog.format('%I.%I', nspname, relname)), '[]')
         FROM pg_catalog.pg_index JOIN pg_catalog.pg_class c ON c.oid = indexrelid JOIN pg_catalog.pg_namespace n ON n.oid = relnamespace
         WHERE relkind = 'i' AND relpersistence = 'p' AND nspname !~ '^pg_' AND nspname <> 'information_schema'

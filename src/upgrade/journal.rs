@@ -136,6 +136,9 @@ pub struct Entry {
     /// Method `online`: indexes to be built anew once the homeserver runs, by database.
     #[serde(default)]
     pub stale_indexes: BTreeMap<String, Vec<String>>,
+    /// Subscriptions that are switched off in the new cluster, and were on, by database.
+    #[serde(default)]
+    pub subscriptions: BTreeMap<String, Vec<String>>,
     /// Where the old data directory is to be kept.
     pub keep_path: PathBuf,
     /// Where the databases lie while they are carried over.
@@ -466,6 +469,7 @@ pub(super) mod tests {
             method: Method::Dump,
             copy: None,
             stale_indexes: BTreeMap::new(),
+            subscriptions: BTreeMap::new(),
             keep_path: "/m/kept".into(),
             dump_directory: "/var/tmp/x/upgrade-20261124T030000Z".into(),
             old_identifier: "18446744073709551615".into(),

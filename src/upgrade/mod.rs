@@ -25,6 +25,7 @@
 //! - [`journal`], [`recover`]: after any death
 //! - [`written`]: whether a return would lose anything
 //! - [`status`]: where things stand
+//! - [`subscriptions`]: those that are switched off afterwards
 //! - [`leftovers`]: what may go
 
 pub mod back;
@@ -54,6 +55,7 @@ pub mod sockets;
 pub mod space;
 mod stage;
 pub mod status;
+pub mod subscriptions;
 pub mod transfer;
 pub mod units;
 pub mod work;

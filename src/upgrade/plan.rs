@@ -10,6 +10,7 @@ use jiff::Timestamp;
 use super::choice::choose;
 use super::facts::Facts;
 use super::keep::free_name;
+use super::subscriptions::switched_off;
 use super::transfer::Way;
 use crate::backup::load::Authority;
 use crate::config::{Method, Settings};
@@ -36,6 +37,8 @@ pub struct Plan {
     pub copy: PathBuf,
     /// Method `online`: indexes to be built anew afterwards, by database.
     pub stale_indexes: BTreeMap<String, Vec<String>>,
+    /// Subscriptions that will be switched off, by database.
+    pub subscriptions: BTreeMap<String, Vec<String>>,
     /// Whether the pages of the new cluster carry checksums.
     pub checksums: bool,
     /// Where the old data directory is kept.
@@ -92,6 +95,7 @@ pub fn plan(
         stale_indexes: contents
             .map(|(name, contained)| (name.clone(), contained.stale_indexes.clone()))
             .collect(),
+        subscriptions: switched_off(cluster, method, from),
         // pg_upgrade takes pages as they are.
         checksums: method == Method::Dump || cluster.server.data_checksums,
         method,

@@ -127,6 +127,7 @@ fn entry(plan: &Plan) -> Result<Entry> {
         method: plan.method,
         copy: (plan.method == Method::Online).then(|| plan.copy.clone()),
         stale_indexes: plan.stale_indexes.clone(),
+        subscriptions: plan.subscriptions.clone(),
         keep_path: plan.keep_path.clone(),
         dump_directory: plan.dump_directory.clone(),
         old_identifier: postgres::system_identifier(&plan.data_directory)?,

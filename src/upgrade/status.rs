@@ -12,6 +12,7 @@ use super::facts::size_of;
 use super::journal::{Entry, Journal, Outcome};
 use super::leftovers::{self, CLEAN, Leftover};
 use super::rehearsal::{Aim, Rehearsal};
+use super::subscriptions;
 use crate::config::Settings;
 use crate::error::Result;
 use crate::postgres::{Contents, DataDirectory, Major, support};
@@ -172,6 +173,9 @@ impl fmt::Display for Status {
         if !not_started.is_empty() {
             write!(f, "\nnot started again: {not_started}")?;
         }
+        for command in self.latest.as_ref().map(to_switch_on).unwrap_or_default() {
+            write!(f, "\na subscription was switched off; this brings it back: {command}")?;
+        }
         if let Some(rehearsal) = &self.rehearsal {
             write!(f, "\n{rehearsal}")?;
             if let Some(reason) = &self.rehearsal_outdated {
@@ -198,6 +202,12 @@ impl fmt::Display for Status {
     }
 }
 
+/// Commands for subscriptions, once the new cluster is there to stay.
+fn to_switch_on(entry: &Entry) -> Vec<String> {
+    let upgraded = entry.ended.as_ref().is_some_and(|ended| ended.outcome == Outcome::Upgraded);
+    if upgraded { subscriptions::commands(&entry.subscriptions) } else { Vec::new() }
+}
+
 /// A finished upgrade, for the log: every duration, the downtime, and where everything is.
 pub fn report(entry: &Entry) -> String {
     let steps: Vec<_> =
@@ -209,8 +219,13 @@ pub fn report(entry: &Entry) -> String {
         [] => String::new(),
         units => format!("; not started again: {}", units.join(", ")),
     };
+    let mut switched_off = String::new();
+    for command in subscriptions::commands(&entry.subscriptions) {
+        switched_off.push_str("; a subscription was switched off, which this brings back: ");
+        switched_off.push_str(&command);
+    }
     format!(
-        "upgraded from PostgreSQL {} to {} with {:.1} s of downtime ({}){kept}{not_started}",
+        "upgraded from PostgreSQL {} to {} with {:.1} s of downtime ({}){kept}{not_started}{switched_off}",
         entry.from,
         entry.to,
         entry.downtime(),

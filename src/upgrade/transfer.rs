@@ -134,7 +134,7 @@ pub fn transfer(
     progress.begin("gathering statistics", None);
     let analyzed = run(new, &vacuumdb::analyze_all(new.connection, jobs()), "vacuumdb".to_owned());
     progress.end();
-    analyzed
+    vacuumdb::only_warn(analyzed)
 }
 
 /// How many connections work at the same time.
@@ -245,7 +245,7 @@ fn does_not_take(database: &str) -> String {
 }
 
 /// Whose fault it is: the machine's, or that of the old cluster, such as an index whose rows are not unique.
-fn explain(error: Error, database: &str) -> Error {
+pub(super) fn explain(error: Error, database: &str) -> Error {
     if error.kind() != Kind::Program {
         return error;
     }

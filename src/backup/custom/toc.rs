@@ -33,6 +33,28 @@ pub(super) const DATA: i32 = 3;
 const LARGE_OBJECTS_AS_SUCH: &[u8] = b"BLOB METADATA";
 const LARGE_OBJECTS: &[u8] = b"BLOBS";
 
+/// Kinds of entries without which all rows are there, and nothing else fails: indexes, what a view had gathered, privileges
+/// and what is said of objects, what does something at certain events.
+const CAN_BE_MISSED: [&[u8]; 17] = [
+    b"ACL",
+    b"COMMENT",
+    b"DEFAULT ACL",
+    b"EVENT TRIGGER",
+    b"INDEX",
+    b"INDEX ATTACH",
+    b"MATERIALIZED VIEW DATA",
+    b"POLICY",
+    b"PUBLICATION",
+    b"PUBLICATION TABLE",
+    b"PUBLICATION TABLES IN SCHEMA",
+    b"RULE",
+    b"SECURITY LABEL",
+    b"STATISTICS",
+    b"SUBSCRIPTION",
+    b"SUBSCRIPTION TABLE",
+    b"TRIGGER",
+];
+
 /// The table of contents.
 #[derive(Debug)]
 pub struct Toc {
@@ -289,7 +311,7 @@ impl Toc {
     /// Whether what is missing without this entry is an index, or what a view had gathered: rows are not.
     pub(in crate::backup) fn can_be_missed(&self, id: i32, missing: &BTreeSet<i32>) -> bool {
         self.entries().iter().find(|entry| entry.id == id).is_some_and(|entry| {
-            [&b"INDEX"[..], b"INDEX ATTACH", b"MATERIALIZED VIEW DATA"].contains(&&*entry.description)
+            CAN_BE_MISSED.contains(&&*entry.description)
                 // Comments are of no section.
                 || (![DEFINITIONS, DATA].contains(&entry.section) && !entry.dependencies.is_disjoint(missing))
         })

@@ -12,6 +12,7 @@ use crate::upgrade::configuration::Foreseen as Change;
 use crate::upgrade::facts::{CatalogSetting, Cluster, Facts, Shared};
 use crate::upgrade::rehearsal::Aim;
 use crate::upgrade::sessions::Connected;
+use crate::upgrade::subscriptions::{command, switched_off};
 use crate::upgrade::transfer::Way;
 use crate::upgrade::units::Units;
 
@@ -448,6 +449,35 @@ impl Findings {
         for slot in &shared.replication_slots {
             let message = format!("replication slot {slot} will be gone; its standby must be made anew");
             self.add(Weight::Warning, message, None);
+        }
+    }
+
+    /// What could not be compared.
+    pub(super) fn names(&mut self, cluster: &Cluster) {
+        for (database, contained) in &cluster.contents {
+            if contained.unreadable_names > 0 {
+                self.add(
+                    Weight::Blocker,
+                    format!(
+                        "database {database:?}, in SQL_ASCII, has {} names that are no UTF-8: it could not be compared",
+                        contained.unreadable_names
+                    ),
+                    Some("rename what they are of, such as ALTER TABLE … RENAME TO …"),
+                );
+            }
+        }
+    }
+
+    pub(super) fn subscriptions(&mut self, cluster: &Cluster, method: Method, from: Option<Major>) {
+        let Some(from) = from else { return };
+        for (database, names) in switched_off(cluster, method, from) {
+            for name in names {
+                let message = format!(
+                    "subscription {name:?} of database {database:?} will be switched off in the new cluster"
+                );
+                let hint = format!("after the upgrade: {}", command(&database, &name));
+                self.add(Weight::Warning, message, Some(&hint));
+            }
         }
     }
 

@@ -96,6 +96,7 @@ pub fn check(facts: &Facts) -> Report {
     findings.tried(facts, is_to_be_tried(facts));
     if let Some(cluster) = &facts.cluster {
         findings.pages(cluster, method);
+        findings.subscriptions(cluster, method, from);
     }
     Report { from, to: facts.target, method, findings: findings.sorted() }
 }
@@ -119,7 +120,10 @@ fn standing(facts: &Facts) -> Findings {
     findings.directory(facts);
     findings.configuration(facts);
     match &facts.cluster {
-        Some(cluster) => findings.cluster(cluster, facts),
+        Some(cluster) => {
+            findings.cluster(cluster, facts);
+            findings.names(cluster);
+        }
         None => findings.add(
             Weight::Blocker,
             "the server is not running, so that its databases cannot be looked at",

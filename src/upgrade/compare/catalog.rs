@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::SETTINGS;
+use super::rows::Item;
 use crate::error::Result;
 use crate::postgres::{PLANNING_CALLS, Session};
 
@@ -40,6 +41,7 @@ pub(super) struct Catalog {
     constraints: Vec<(Name, String, Constraint)>,
     pub(super) large_objects: LargeObjects,
     counts: BTreeMap<String, u64>,
+    pub(super) comments: u64,
 }
 
 /// A relation and what it takes to read it.
@@ -54,6 +56,35 @@ pub(super) struct Found {
     pub(super) unlogged: bool,
     /// Whether to plan a query of it may be to call a function of somebody who is no superuser.
     pub(super) calls: bool,
+    /// Whose rows are read with it, or with which its own are.
+    pub(super) reading: Reading,
+    /// Names of its columns, sorted, where an old and a new cluster may have them in another order.
+    pub(super) by_name: Option<Vec<String>>,
+}
+
+impl Found {
+    /// What is to be read of a table, if anything is.
+    pub(super) fn table(&self) -> Option<Item> {
+        let whole = match (self.relation.kind, self.reading) {
+            ('r', Reading::Alone) => false,
+            (_, Reading::Whole) => true,
+            _ => return None,
+        };
+        let (name, columns, copied) = (self.name.clone(), self.by_name.clone(), self.calls);
+        Some(Item::Table { name, whole, columns, copied })
+    }
+}
+
+/// With what the rows of a table are read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Reading {
+    /// Its own, by themselves.
+    Alone,
+    /// It has none, and those of its partitions are taken together: in which of them one lies, a dump does not keep.
+    Whole,
+    /// With those of the table that it is a partition of.
+    Within,
 }
 
 /// A table, a view, a sequence.
@@ -67,6 +98,9 @@ pub struct Relation {
     pub populated: bool,
     /// Names and types; NOT NULL, and whether there is a default.
     pub columns: Vec<(String, String)>,
+    /// Whether it inherits columns, which a dump puts in front of its own (pg_dump(1), `CREATE TABLE … INHERITS`).
+    #[serde(default)]
+    pub inherits: bool,
 }
 
 /// Whether an index can be used.
@@ -131,6 +165,10 @@ pub(super) fn ask(session: &Session<'_>, database: &str, size: &str) -> Result<C
 /// Objects of users have a number from 16384 on (`FirstNormalObjectId`). Of those that a server makes by itself for
 /// others, each major makes as many as it likes.
 ///
+/// Where a table is partitioned by the hash of an enum, pg_dump loads it by way of the uppermost table
+/// (`forcePartitionRootLoad`): such values hash by the numbers of their labels, which are others in a new cluster. With
+/// foreign tables among its partitions it cannot be read as a whole.
+///
 /// Extensions' own relations are none of pg_dump's; their rows may be the user's. Constraints NOT NULL have names since
 /// 18 and are compared as columns; foreign keys that a partition has from its parent have names of the server's choice.
 /// Triggers that a partition has from its parent count as internal in 11 to 14. The schema `public` may have been dropped
@@ -148,13 +186,35 @@ WITH relations AS MATERIALIZED (
             WHEN atthasdef THEN ' DEFAULT' ELSE '' END) ORDER BY attnum) AS list
     FROM pg_catalog.pg_attribute WHERE attnum > 0 AND NOT attisdropped AND attrelid IN (SELECT oid FROM relations)
     GROUP BY attrelid
+), hashed AS MATERIALIZED (
+    SELECT partrelid FROM pg_catalog.pg_partitioned_table WHERE partstrat = 'h' AND EXISTS (
+        SELECT FROM pg_catalog.unnest(partclass) AS used JOIN pg_catalog.pg_opclass o ON o.oid = used
+        WHERE opcfamily = (SELECT oid FROM pg_catalog.pg_opfamily WHERE opfname = 'enum_ops' AND opfmethod = 405))
+    AND NOT EXISTS (SELECT FROM pg_catalog.pg_partition_tree(partrelid) AS tree JOIN pg_catalog.pg_class c ON c.oid = tree.relid
+        WHERE c.relkind = 'f')
+), whole AS MATERIALIZED (
+    SELECT partrelid FROM hashed WHERE NOT EXISTS (
+        SELECT FROM pg_catalog.pg_partition_ancestors(partrelid) AS above (relid)
+        WHERE relid <> partrelid AND relid IN (SELECT partrelid FROM hashed))
+), within AS MATERIALIZED (
+    SELECT tree.relid FROM whole, pg_catalog.pg_partition_tree(partrelid) AS tree WHERE tree.relid <> partrelid
+), inheriting AS MATERIALIZED (
+    SELECT inhrelid FROM pg_catalog.pg_inherits JOIN pg_catalog.pg_class c ON c.oid = inhrelid
+    WHERE relkind IN ('r', 'f') AND NOT relispartition
 )
 SELECT pg_catalog.json_build_object(
     'relations', (SELECT coalesce(pg_catalog.json_agg(pg_catalog.json_build_object(
             'schema', nspname, 'name', relname, 'kind', relkind, 'of_extension', of_extension,
             'populated', relispopulated, 'columns', CASE WHEN relkind = 'S' THEN '[]' ELSE coalesce(list, '[]') END,
             'unlogged', relpersistence = 'u',
-            'calls', relkind = 'r' AND EXISTS (SELECT FROM pg_catalog.pg_class c WHERE c.oid = r.oid AND CALLS),
+            'calls', relkind IN ('r', 'p') AND EXISTS (SELECT FROM pg_catalog.pg_class c
+                WHERE (c.oid = r.oid OR c.oid IN (SELECT relid FROM pg_catalog.pg_partition_tree(r.oid))) AND CALLS),
+            'inherits', r.oid IN (SELECT inhrelid FROM inheriting),
+            'reading', CASE WHEN r.oid IN (SELECT partrelid FROM whole) THEN 'whole'
+                WHEN r.oid IN (SELECT relid FROM within) THEN 'within' ELSE 'alone' END,
+            'by_name', CASE WHEN r.oid IN (SELECT inhrelid FROM inheriting) OR r.oid IN (SELECT partrelid FROM whole) THEN (
+                SELECT coalesce(pg_catalog.json_agg(attname ORDER BY attname COLLATE \"C\"), '[]') FROM pg_catalog.pg_attribute
+                WHERE attrelid = r.oid AND attnum > 0 AND NOT attisdropped) END,
             'bytes', CASE WHEN relkind = 'r' THEN coalesce(pg_catalog.SIZE(r.oid), 0) ELSE 0 END)), '[]')
         FROM relations r LEFT JOIN columns ON attrelid = r.oid WHERE relkind IN ('r', 'p', 'v', 'm', 'f', 'S')),
     'indexes', (SELECT coalesce(pg_catalog.json_agg(pg_catalog.json_build_array(
@@ -198,6 +258,11 @@ SELECT pg_catalog.json_build_object(
         'extended statistics', (SELECT pg_catalog.count(*) FROM pg_catalog.pg_statistic_ext),
         'default privileges', (SELECT pg_catalog.count(*) FROM pg_catalog.pg_default_acl),
         'publications', (SELECT pg_catalog.count(*) FROM pg_catalog.pg_publication),
-        'comments', (SELECT pg_catalog.count(*) FROM pg_catalog.pg_description WHERE objoid >= 16384 AND NOT (
-            classoid = 'pg_catalog.pg_namespace'::regclass
-            AND objoid = (SELECT oid FROM pg_catalog.pg_namespace WHERE nspname = 'public')))));";
+        'foreign servers', (SELECT pg_catalog.count(*) FROM pg_catalog.pg_foreign_server),
+        'user mappings', (SELECT pg_catalog.count(*) FROM pg_catalog.pg_user_mapping),
+        'security labels', (SELECT pg_catalog.count(*) FROM pg_catalog.pg_seclabel),
+        'subscriptions', (SELECT pg_catalog.count(*) FROM pg_catalog.pg_subscription
+            WHERE subdbid = (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database()))),
+    'comments', (SELECT pg_catalog.count(*) FROM pg_catalog.pg_description WHERE objoid >= 16384 AND NOT (
+        classoid = 'pg_catalog.pg_namespace'::regclass
+        AND objoid = (SELECT oid FROM pg_catalog.pg_namespace WHERE nspname = 'public'))));";

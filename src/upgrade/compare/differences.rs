@@ -125,11 +125,19 @@ impl Found {
         }
         for (name, was) in &old.sequences {
             if let Some(is) = new.sequences.get(name).filter(|is| *is != was) {
-                self.at(
-                    Rank::Rows,
-                    format!("sequence {name} is at {}, and was at {}", position(is), position(was)),
-                );
+                let text = format!("sequence {name} is at {}, and was at {}", position(is), position(was));
+                // Of an extension, dumps have those only that it names (`pg_extension_config_dump`).
+                match old.relations.get(name).is_some_and(|relation| relation.of_extension) {
+                    true => self.note(text),
+                    false => self.at(Rank::Rows, text),
+                }
             }
+        }
+        if new.comments < old.comments {
+            self.note(format!(
+                "there are {} comments, and were {}: those of what is gone, or of what the server makes itself, no tool carries over",
+                new.comments, old.comments
+            ));
         }
         let (was, is) = (&old.large_objects, &new.large_objects);
         if was.count != is.count {
@@ -190,7 +198,11 @@ impl Found {
                 self.at(Rank::Objects, format!("column {column} of {name} is there, and was not before"));
             }
             if mine == theirs && was.columns != is.columns {
-                self.at(Rank::Objects, format!("the columns of {name} are in another order"));
+                let text = format!("the columns of {name} are in another order");
+                match was.inherits && is.inherits {
+                    true => self.note(format!("{text}: those that it inherits come first, as in every dump")),
+                    false => self.at(Rank::Objects, text),
+                }
             }
         }
         told
@@ -292,6 +304,11 @@ impl Found {
         }
         if was.exact != is.exact && !told {
             let name = words(was);
+            if is_more_by_maintain(&was.statements, &is.statements) {
+                return self.note(format!(
+                    "{name}: whoever owns it may maintain it as well, a privilege that the old version does not have"
+                ));
+            }
             if was.statements.is_empty() && is.statements.is_empty() {
                 self.at(Rank::Objects, format!("{name} is not what it was"));
             }
@@ -376,6 +393,26 @@ impl Found {
     }
 }
 
+/// Whether what has come is no more than MAINTAIN, which 17 has added: as far as the old version knows privileges, they are
+/// the same.
+fn is_more_by_maintain(old: &[Statement], new: &[Statement]) -> bool {
+    const MAINTAIN: &str = "MAINTAIN";
+    const ALL: [&str; 7] = ["DELETE", "INSERT", "REFERENCES", "SELECT", "TRIGGER", "TRUNCATE", "UPDATE"];
+    let known = |shown: &str| {
+        let start =
+            shown.find("GRANT ").map(|at| at + 6).or_else(|| shown.find("REVOKE ").map(|at| at + 7))?;
+        let end = start + shown[start..].find(" ON ")?;
+        let mut privileges: Vec<_> = shown[start..end].split(", ").filter(|one| *one != MAINTAIN).collect();
+        privileges.sort_unstable();
+        let list = if privileges == ALL { "ALL".to_owned() } else { privileges.join(", ") };
+        (!list.is_empty()).then(|| format!("{}{list}{}", &shown[..start], &shown[end..]))
+    };
+    let all = |statements: &[Statement]| -> BTreeSet<String> {
+        statements.iter().filter_map(|statement| known(&statement.shown)).collect()
+    };
+    !old.is_empty() && !old.iter().any(|statement| statement.shown.contains(MAINTAIN)) && all(old) == all(new)
+}
+
 fn position((last, used): &(String, bool)) -> String {
     if *used { last.clone() } else { format!("{last}, not used") }
 }
@@ -425,6 +462,7 @@ mod tests {
             of_extension: false,
             populated: true,
             columns: vec![("id".into(), "bigint NOT NULL".into()), ("a b".into(), "text".into())],
+            inherits: false,
         };
         let database = Database {
             relations: [("public.t".to_owned(), relation)].into(),
@@ -504,6 +542,46 @@ mod tests {
         }
         let serious: Vec<_> = differences(&old, &new).iter().map(|difference| difference.serious).collect();
         assert_eq!(serious, [true, false]);
+    }
+
+    #[test]
+    fn maintain_is_no_difference_where_the_old_version_does_not_know_it() {
+        let statements =
+            |texts: &[&str]| texts.iter().map(|text| Statement::new(*text, text)).collect::<Vec<_>>();
+        let old = [
+            "REVOKE SELECT, INSERT, REFERENCES, DELETE, TRIGGER, TRUNCATE, UPDATE ON TABLE public.a FROM ada",
+            "GRANT SELECT, INSERT ON TABLE public.a TO ada",
+        ];
+        let new = [
+            "REVOKE ALL ON TABLE public.a FROM ada",
+            "GRANT SELECT, INSERT, MAINTAIN ON TABLE public.a TO ada",
+        ];
+        assert!(is_more_by_maintain(&statements(&old), &statements(&new)));
+        assert!(!is_more_by_maintain(&statements(&new), &statements(&old)));
+        let more = [
+            "REVOKE ALL ON TABLE public.a FROM ada",
+            "GRANT SELECT, INSERT, DELETE, MAINTAIN ON TABLE public.a TO ada",
+        ];
+        assert!(!is_more_by_maintain(&statements(&old), &statements(&more)));
+        let nothing = ["REVOKE ALL ON TABLE public.a FROM ada", "GRANT MAINTAIN ON TABLE public.a TO ada"];
+        assert!(is_more_by_maintain(&statements(&old[..1]), &statements(&nothing)));
+    }
+
+    #[test]
+    fn what_no_dump_keeps_is_a_note() {
+        let (mut old, mut new) = (snapshot(), snapshot());
+        for snapshot in [&mut old, &mut new] {
+            let database = snapshot.databases.get_mut("homeserver").unwrap();
+            database.relations.values_mut().for_each(|relation| relation.inherits = true);
+        }
+        old.databases.get_mut("homeserver").unwrap().comments = 1;
+        let columns =
+            &mut new.databases.get_mut("homeserver").unwrap().relations.get_mut("public.t").unwrap().columns;
+        columns.reverse();
+        let found = differences(&old, &new);
+        assert!(found.len() == 2 && found.iter().all(|difference| !difference.serious), "{found:?}");
+        assert!(found.iter().any(|note| note.message.contains("another order: those that it inherits")));
+        assert!(found.iter().any(|note| note.message.contains("there are 0 comments, and were 1")));
     }
 
     #[test]

@@ -73,6 +73,9 @@ pub struct Database {
     pub startup_problems: Vec<String>,
     /// With [`Depth::Files`]: how many objects of each kind there are, and bytes of each table's file.
     pub counts: BTreeMap<String, u64>,
+    /// How many comments there are, of which no tool carries over those of what is gone, or of what initdb makes.
+    #[serde(default)]
+    pub comments: u64,
 }
 
 /// Of one table.
@@ -247,6 +250,7 @@ fn of(catalog: Catalog, depth: Depth) -> Database {
         indexes: catalog.indexes(),
         constraints: catalog.constraints(),
         counts: if depth == Depth::Files { catalog.counts() } else { BTreeMap::new() },
+        comments: catalog.comments,
         large_objects: catalog.large_objects,
         relations: catalog.relations.into_iter().map(|found| (found.name.shown(), found.relation)).collect(),
         ..Database::default()
@@ -257,7 +261,7 @@ impl Database {
     fn answer(&mut self, item: &Item, first: String, second: String, depth: Depth) -> Result<()> {
         let hash = |hash| (depth == Depth::Content).then_some(hash);
         match item {
-            Item::Table(name) | Item::Copied(name) => {
+            Item::Table { name, .. } => {
                 let count = first.parse().map_err(|error| {
                     Error::new(Kind::Bug, format!("{first:?} is no number of rows")).because(error)
                 })?;
@@ -281,10 +285,7 @@ fn portions(names: &[String], catalogs: &[Catalog], depth: Depth, jobs: usize) -
             .relations
             .iter()
             .filter_map(|found| match found.relation.kind {
-                'r' if depth != Depth::Files && found.calls => {
-                    Some((Item::Copied(found.name.clone()), found.bytes))
-                }
-                'r' if depth != Depth::Files => Some((Item::Table(found.name.clone()), found.bytes)),
+                'r' | 'p' if depth != Depth::Files => found.table().map(|table| (table, found.bytes)),
                 'S' if depth != Depth::Files || !found.unlogged => {
                     Some((Item::Sequence(found.name.clone()), 0))
                 }

@@ -6,7 +6,7 @@ use super::catalog::Name;
 use super::{Depth, SETTINGS};
 use crate::archive::digest::Hasher;
 use crate::error::{Error, Kind, Result};
-use crate::postgres::{Session, identifier};
+use crate::postgres::{Session, identifier, literal};
 
 /// A portion holds no more than so many.
 const MOST: usize = 1000;
@@ -14,9 +14,15 @@ const MOST: usize = 1000;
 /// Something to be read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Item {
-    Table(Name),
-    /// A table that is read without planning a query of it: that would call a function of its owner's, as whoever asks.
-    Copied(Name),
+    Table {
+        name: Name,
+        /// With the rows of its partitions.
+        whole: bool,
+        /// Those to be read, and in which order, where it is not their own.
+        columns: Option<Vec<String>>,
+        /// Without planning a query of it: that would call a function of its owner's, as whoever asks.
+        copied: bool,
+    },
     Sequence(Name),
     /// The contents of all large objects.
     LargeObjects,
@@ -56,9 +62,16 @@ pub(super) fn portions(database: &str, mut items: Vec<(Item, u64)>, enough: u64)
 pub(super) fn read(session: &Session<'_>, portion: &Portion, depth: Depth) -> Result<Vec<Answer>> {
     let mut answers: Vec<Answer> = session.answers(&portion.database, &script(portion, depth))?;
     for (number, item) in portion.items.iter().enumerate() {
-        if let Item::Copied(name) = item {
+        if let Item::Table { name, whole, columns, copied: true } = item {
             let mut lines = Lines { hashed: depth == Depth::Content, ..Lines::default() };
-            session.copied(&portion.database, SETTINGS, &quoted(name), |piece| lines.feed(piece))?;
+            let tables = match whole {
+                true => session.query(&portion.database, &leaves(name))?,
+                false => vec![quoted(name)],
+            };
+            for table in tables {
+                let source = format!("{table}{}", listed(columns.as_deref()));
+                session.copied(&portion.database, SETTINGS, &source, |piece| lines.feed(piece))?;
+            }
             answers.push((number, lines.count.to_string(), lines.sum.to_string()));
         }
     }
@@ -75,6 +88,25 @@ pub(super) fn read(session: &Session<'_>, portion: &Portion, depth: Depth) -> Re
             ),
         )),
     }
+}
+
+/// Which tables hold the rows of a partitioned one, quoted as in SQL.
+fn leaves(name: &Name) -> String {
+    format!(
+        "SELECT coalesce(pg_catalog.json_agg(pg_catalog.format('%I.%I', nspname, relname)), '[]')
+         FROM pg_catalog.pg_partition_tree({}::pg_catalog.regclass) AS t JOIN pg_catalog.pg_class c ON c.oid = t.relid
+         JOIN pg_catalog.pg_namespace n ON n.oid = relnamespace WHERE isleaf AND relkind = 'r';",
+        literal(&quoted(name))
+    )
+}
+
+/// Columns as COPY names them.
+fn listed(columns: Option<&[String]>) -> String {
+    let list = |columns: &[String]| {
+        let names: Vec<_> = columns.iter().map(|column| identifier(column)).collect();
+        format!(" ({})", names.join(", "))
+    };
+    columns.map(list).unwrap_or_default()
 }
 
 /// Rows as COPY writes them, a line each, counted, and hashed whatever their order.
@@ -110,21 +142,23 @@ fn script(portion: &Portion, depth: Depth) -> String {
         let (values, from) = match item {
             // The row, whatever a column may be called. Of the table's own type there may be a cast, which is a function of
             // its owner's; of a row that has none there is not.
-            Item::Table(name) => (
+            Item::Table { copied: true, .. } => continue,
+            Item::Table { name, whole, columns, .. } => (
                 match depth {
-                    Depth::Rows | Depth::Files => "pg_catalog.count(*)::text, ''",
-                    Depth::Content => {
-                        "pg_catalog.count(*)::text, coalesce(pg_catalog.sum(pg_catalog.hashtextextended(ROW(t.*)::text COLLATE \"C\", 0)), 0)::text"
-                    }
+                    Depth::Rows | Depth::Files => "pg_catalog.count(*)::text, ''".to_owned(),
+                    Depth::Content => format!(
+                        "pg_catalog.count(*)::text, coalesce(pg_catalog.sum(pg_catalog.hashtextextended(ROW({})::text COLLATE \"C\", 0)), 0)::text",
+                        columns_of(columns.as_deref())
+                    ),
                 },
-                format!("ONLY {} AS t", quoted(name)),
+                format!("{}{} AS t", if *whole { "" } else { "ONLY " }, quoted(name)),
             ),
-            Item::Copied(_) => continue,
-            Item::Sequence(name) => ("last_value::text, is_called::text", quoted(name)),
+            Item::Sequence(name) => ("last_value::text, is_called::text".to_owned(), quoted(name)),
             // Where an object has holes, pages may be missing or be full of zeros.
             Item::LargeObjects => (
                 "'', coalesce(pg_catalog.sum(pg_catalog.hashtextextended(pg_catalog.concat_ws('|', loid, pageno, \
-                 pg_catalog.rtrim(pg_catalog.encode(data, 'hex'), '0')) COLLATE \"C\", 0)), 0)::text",
+                 pg_catalog.rtrim(pg_catalog.encode(data, 'hex'), '0')) COLLATE \"C\", 0)), 0)::text"
+                    .to_owned(),
                 "pg_catalog.pg_largeobject WHERE pg_catalog.rtrim(pg_catalog.encode(data, 'hex'), '0') <> ''"
                     .to_owned(),
             ),
@@ -132,6 +166,16 @@ fn script(portion: &Portion, depth: Depth) -> String {
         let _ = writeln!(sql, "SELECT pg_catalog.json_build_array({number}, {values}) FROM {from};");
     }
     sql
+}
+
+/// A row's, in an order that does not depend on that of its columns.
+fn columns_of(names: Option<&[String]>) -> String {
+    match names {
+        None => "t.*".to_owned(),
+        Some(names) => {
+            names.iter().map(|name| format!("t.{}", identifier(name))).collect::<Vec<_>>().join(", ")
+        }
+    }
 }
 
 fn quoted(name: &Name) -> String {
@@ -143,7 +187,8 @@ mod tests {
     use super::*;
 
     fn table(name: &str) -> Item {
-        Item::Table(Name { schema: "public".into(), name: name.into() })
+        let name = Name { schema: "public".into(), name: name.into() };
+        Item::Table { name, whole: false, columns: None, copied: false }
     }
 
     #[test]

@@ -1,0 +1,21 @@
+-- Many extensions at once, with types, operators and functions that views and indexes need.
+CREATE EXTENSION cube;
+CREATE EXTENSION earthdistance;
+CREATE EXTENSION hstore;
+CREATE EXTENSION intarray;
+CREATE EXTENSION isn;
+CREATE EXTENSION seg;
+CREATE EXTENSION tablefunc;
+CREATE EXTENSION unaccent;
+CREATE EXTENSION "uuid-ossp";
+CREATE EXTENSION lo;
+CREATE EXTENSION dict_xsyn;
+CREATE EXTENSION tsm_system_rows;
+CREATE EXTENSION xml2;
+CREATE EXTENSION btree_gin;
+CREATE EXTENSION fuzzystrmatch;
+CREATE TABLE t (c cube, h hstore, a int[], i isbn, s seg, u uuid DEFAULT public.uuid_nil(), l lo);
+INSERT INTO t VALUES ('(1,2),(3,4)', 'a=>b', '{1,2}', '0-306-40615-2', '1.5 .. 2.5', DEFAULT, lo_create(77));
+CREATE INDEX ON t USING gist (c);
+CREATE INDEX ON t USING gin (a gin__int_ops);
+CREATE TRIGGER manage BEFORE UPDATE OR DELETE ON t FOR EACH ROW EXECUTE FUNCTION lo_manage(l);

@@ -1,0 +1,6 @@
+-- database: ddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddd
+-- Names that are as long as names may be: of the database, a role, a schema, tables, indexes that are named after them.
+CREATE ROLE rrrrrrrrrrrrrrrrrrrrrrrrrrrrrrrrrrrrrrrrrrrrrrrrrrrrrrrrrrrrrrr;
+CREATE SCHEMA sssssssssssssssssssssssssssssssssssssssssssssssssssssssssssssss AUTHORIZATION rrrrrrrrrrrrrrrrrrrrrrrrrrrrrrrrrrrrrrrrrrrrrrrrrrrrrrrrrrrrrrr;
+CREATE TABLE sssssssssssssssssssssssssssssssssssssssssssssssssssssssssssssss.ttttttttttttttttttttttttttttttttttttttttttttttttttttttttttttttt (ccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccc serial PRIMARY KEY, "äääääääääääääääääääääääääääääää" int UNIQUE);
+INSERT INTO sssssssssssssssssssssssssssssssssssssssssssssssssssssssssssssss.ttttttttttttttttttttttttttttttttttttttttttttttttttttttttttttttt SELECT n, n FROM generate_series(1, 10) n;

@@ -1,0 +1,25 @@
+-- Operators, classes, families, casts and types of one's own, down to a base type that borrows another's functions.
+CREATE TYPE mine;
+CREATE FUNCTION mine_in(cstring) RETURNS mine LANGUAGE internal IMMUTABLE STRICT AS 'int4in';
+CREATE FUNCTION mine_out(mine) RETURNS cstring LANGUAGE internal IMMUTABLE STRICT AS 'int4out';
+CREATE TYPE mine (INPUT = mine_in, OUTPUT = mine_out, LIKE = int4, CATEGORY = 'N', DELIMITER = ';', COLLATABLE = false);
+CREATE FUNCTION mine_cmp(mine, mine) RETURNS int LANGUAGE internal IMMUTABLE STRICT AS 'btint4cmp';
+CREATE FUNCTION mine_lt(mine, mine) RETURNS bool LANGUAGE internal IMMUTABLE STRICT AS 'int4lt';
+CREATE FUNCTION mine_le(mine, mine) RETURNS bool LANGUAGE internal IMMUTABLE STRICT AS 'int4le';
+CREATE FUNCTION mine_eq(mine, mine) RETURNS bool LANGUAGE internal IMMUTABLE STRICT AS 'int4eq';
+CREATE FUNCTION mine_ge(mine, mine) RETURNS bool LANGUAGE internal IMMUTABLE STRICT AS 'int4ge';
+CREATE FUNCTION mine_gt(mine, mine) RETURNS bool LANGUAGE internal IMMUTABLE STRICT AS 'int4gt';
+CREATE OPERATOR < (FUNCTION = mine_lt, LEFTARG = mine, RIGHTARG = mine, COMMUTATOR = >, NEGATOR = >=);
+CREATE OPERATOR <= (FUNCTION = mine_le, LEFTARG = mine, RIGHTARG = mine, COMMUTATOR = >=, NEGATOR = >);
+CREATE OPERATOR = (FUNCTION = mine_eq, LEFTARG = mine, RIGHTARG = mine, COMMUTATOR = =, HASHES, MERGES);
+CREATE OPERATOR >= (FUNCTION = mine_ge, LEFTARG = mine, RIGHTARG = mine, COMMUTATOR = <=, NEGATOR = <);
+CREATE OPERATOR > (FUNCTION = mine_gt, LEFTARG = mine, RIGHTARG = mine, COMMUTATOR = <, NEGATOR = <=);
+CREATE OPERATOR CLASS mine_ops DEFAULT FOR TYPE mine USING btree AS OPERATOR 1 <, OPERATOR 2 <=, OPERATOR 3 =, OPERATOR 4 >=, OPERATOR 5 >, FUNCTION 1 mine_cmp(mine, mine);
+CREATE OPERATOR FAMILY loose USING hash;
+CREATE CAST (mine AS int4) WITHOUT FUNCTION AS IMPLICIT;
+CREATE CAST (int4 AS mine) WITHOUT FUNCTION AS ASSIGNMENT;
+CREATE CAST (mine AS text) WITH INOUT;
+CREATE OPERATOR ===> (FUNCTION = mine_eq, LEFTARG = mine, RIGHTARG = mine);
+COMMENT ON OPERATOR ===> (mine, mine) IS 'an operator';
+CREATE TABLE t (a mine PRIMARY KEY, b mine[]);
+INSERT INTO t SELECT n::int4::mine, ARRAY[n::int4::mine] FROM generate_series(1, 20) n;
