@@ -271,6 +271,18 @@ fn a_superuser_that_initdb_has_not_made_goes_by_dump() {
         "",
         "method dump, whose downtime grows with the size, for: pg_upgrade would not take this cluster",
     );
+    // A name that neither program takes.
+    machine.ok("createdb -h /run/matrix-postgres -U postgres $'of two\\nlines'");
+    refuses(
+        &machine,
+        "",
+        &[
+            "pg_upgrade takes no line end in a name",
+            "database name contains a newline",
+            "HINT: ALTER DATABASE … RENAME TO",
+        ],
+    );
+    machine.ok("printf 'ALTER DATABASE \"of two\\nlines\" RENAME TO two' | psql -h /run/matrix-postgres -U postgres -Xq postgres");
     let upgraded = machine.run(UPGRADE);
     assert_eq!(upgraded.status, 0, "{upgraded}\n{}", journal(&machine));
     assert_eq!(sql(&machine, "odd", "SELECT count(*) FROM t"), "100");

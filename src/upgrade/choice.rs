@@ -98,8 +98,20 @@ pub(super) fn standing_obstacles(facts: &Facts) -> Vec<Obstacle> {
     }
     if let Some(cluster) = &facts.cluster {
         found.extend(server_obstacles(cluster, facts.replication_refused.as_deref()));
+        found.extend(unspeakable(cluster));
     }
     found
+}
+
+/// pg_upgrade hands names of databases to a shell, and ends half-way at one that it cannot (`appendShellString`).
+fn unspeakable(cluster: &Cluster) -> Vec<Obstacle> {
+    let is_so = |name: &&String| name.contains(['\n', '\r']);
+    let names = cluster.databases.iter().map(|database| &database.name).filter(is_so);
+    let obstacle = |name: &String| Obstacle {
+        message: format!("pg_upgrade takes no line end in a name, and there is a database {name:?}"),
+        hint: Some("ALTER DATABASE … RENAME TO … gives it another one".to_owned()),
+    };
+    names.map(obstacle).collect()
 }
 
 /// Why no copy can follow the server.

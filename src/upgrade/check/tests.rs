@@ -392,6 +392,22 @@ fn auto_and_hints_lead_to_a_method_that_goes_only() {
 }
 
 #[test]
+fn a_name_that_pg_upgrade_ends_at_goes_by_dump() {
+    let mut facts = facts();
+    cluster(&mut facts).databases.push(crate::postgres::Database {
+        name: "a\nb".into(),
+        owner: "x".into(),
+        encoding: "UTF8".into(),
+        collate: "C".into(),
+        ctype: "C".into(),
+        size: 1,
+    });
+    let told = check(&facts);
+    assert!(told.is_possible() && told.method == Method::Dump, "{told}");
+    assert!(told.to_string().contains("there is a database \"a\\nb\""), "{told}");
+}
+
+#[test]
 fn what_was_not_tried_is_not_possible() {
     let mut facts = facts();
     facts.tried = None;

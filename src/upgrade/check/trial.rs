@@ -153,7 +153,7 @@ impl Trial<'_> {
                 Depth::Files => Depth::Files,
                 Depth::Rows | Depth::Content => Depth::Rows,
             };
-            tried.dump = definitions::differing(&self.live(), &session, depth)?;
+            tried.dump = self.differing(&session, depth)?;
         }
         Ok(tried)
     }
@@ -183,7 +183,7 @@ impl Trial<'_> {
         }
         let refused = self.carry(&self.live(), &session, &databases, true)?;
         match refused.is_empty() {
-            true => definitions::differing(&self.live(), &session, Depth::Files),
+            true => self.differing(&session, Depth::Files),
             false => Ok(refused),
         }
     }
@@ -210,6 +210,12 @@ impl Trial<'_> {
             refused.extend(carried.database(database)?);
         }
         Ok(refused)
+    }
+
+    /// What cannot be compared now cannot be in the downtime.
+    fn differing(&self, new: &Session<'_>, depth: Depth) -> Result<Vec<Obstacle>> {
+        definitions::differing(&self.live(), new, depth)
+            .or_else(|error| said(error).map(|obstacle| vec![obstacle]))
     }
 
     /// As pg_upgrade carries them.
