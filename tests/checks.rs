@@ -170,14 +170,8 @@ fn from_15_what_the_target_does_not_take_is_told_beforehand() {
         "CREATE TABLE parent (a int, b int); CREATE TABLE child (b int, a int); ALTER TABLE child INHERIT parent",
     );
     takes(&machine, "", "method online");
-    refuses(
-        &machine,
-        "--method dump",
-        &[
-            "method dump is not possible: the new cluster would not be what the old one is: database \"odd\": the columns of public.child",
-            "--method online",
-        ],
-    );
+    // A dump has the columns of a child in the order of its parent's: that is no other table.
+    takes(&machine, "--method dump", "method dump, as configured");
     sql(
         &machine,
         "odd",
@@ -190,15 +184,10 @@ fn from_15_what_the_target_does_not_take_is_told_beforehand() {
         "--method dump",
         &["view public.m cannot be filled: relation \"t\" does not exist", "SET search_path"],
     );
-    sql(
-        &machine,
-        "odd",
-        "DROP MATERIALIZED VIEW m; CREATE TABLE child (b int, a int); ALTER TABLE child INHERIT parent",
-    );
     sql(&machine, "odd", "CREATE TABLE r (x regprocedure)");
     let said = check(&machine, "");
     assert!(said.status == NOT_WELL && !said.stdout.contains("--method"), "neither goes: {said}");
-    sql(&machine, "odd", "DROP TABLE child");
+    sql(&machine, "odd", "DROP MATERIALIZED VIEW m");
     takes(
         &machine,
         "",
@@ -240,7 +229,7 @@ fn from_13_what_the_target_does_not_take_is_told_beforehand() {
             (
                 "ALTER ROLE barman SET password_encryption = 'on'",
                 &[
-                    "ALTER ROLE \"barman\" SET password_encryption: PostgreSQL 17 does not take the value",
+                    "the target refuses password_encryption = on, which ALTER ROLE \"barman\" SET has set",
                     "HINT: ALTER ROLE \"barman\" RESET password_encryption",
                 ],
                 "ALTER ROLE barman RESET password_encryption",

@@ -259,11 +259,6 @@ fn a_rehearsal_says_how_long_users_will_wait_and_leaves_nothing() {
     );
 
     // What would fail is known beforehand: an index that is broken.
-    sql(
-        &machine,
-        "mautrix-signal",
-        "UPDATE pg_index SET indisunique = false WHERE indexrelid = 's.portal_name_key'::regclass",
-    );
     let file = sql(&machine, "mautrix-signal", "CHECKPOINT; SELECT pg_relation_filepath('s.portal_pkey')");
     machine.ok("systemctl stop matrix-synapse.service matrix-postgres.service");
     machine.ok("/usr/lib/postgresql/15/bin/pg_checksums --disable /matrix/postgres/data >&2 || runuser -u matrix-postgres -- /usr/lib/postgresql/15/bin/pg_checksums --disable /matrix/postgres/data");

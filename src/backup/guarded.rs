@@ -95,6 +95,16 @@ impl Facts {
     }
 }
 
+/// Whether the server may run, as whoever makes what is defined in this custom dump, what others than these superusers have
+/// written. Rows there need be none for that.
+///
+/// # Errors
+/// [`crate::Kind::Damaged`].
+pub fn may_run(dump: &[u8], superusers: &BTreeSet<String>) -> Result<bool> {
+    let toc = Toc::read(dump)?;
+    Ok(!toc.is_known() || toc.may_run(|owner| !owner.is_empty() && !superusers.contains(owner)))
+}
+
 /// Which entries of a dump are left to whom.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Guarded {

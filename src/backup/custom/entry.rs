@@ -10,6 +10,8 @@ use super::binary::Columns;
 use super::toc::{WITH_ACCESS_METHOD, WITH_KIND};
 use super::{broken, get_int, put_int};
 use crate::error::Result;
+use crate::sql::guard::beginning;
+use crate::sql::tokens::{Token, tokens};
 
 /// `K_OFFSET_POS_NOT_SET`, `K_OFFSET_POS_SET` and `K_OFFSET_NO_DATA`: whether an entry says where in the file its rows are.
 pub(super) const NOWHERE: u8 = 1;
@@ -25,6 +27,7 @@ fn put_text(bytes: &mut Vec<u8>, text: &[u8], int: usize) {
 }
 
 #[derive(Debug)]
+#[allow(clippy::struct_excessive_bools, reason = "each says something else")]
 pub(super) struct Entry {
     pub(super) id: i32,
     /// Whether rows of it follow, or large objects.
@@ -39,6 +42,9 @@ pub(super) struct Entry {
     pub(super) validates: bool,
     /// A table whose partitions are told apart by an expression that calls what is not PostgreSQL's own.
     pub(super) has_calling_key: bool,
+    /// While definitions are made and there are no rows, the server may run what it says: a function that is no trigger's, or
+    /// what evaluates constraints by itself.
+    pub(super) may_run: bool,
     pub(super) dependencies: BTreeSet<i32>,
     /// It is as it was written, but for the statement in its middle.
     pub(super) before: Vec<u8>,
@@ -92,6 +98,21 @@ fn has_calling_key(definition: &[u8]) -> bool {
     let key = start
         .and_then(|start| memchr(b'(', &definition[start..]).map(|open| &definition[start + open + 1..]));
     key.is_some_and(|key| memchr(b'(', key).is_some() && memchr(b'.', key).is_some())
+}
+
+/// A function of triggers can be called by nothing else; there is no other way to write that it is one.
+fn is_of_triggers(definition: &[u8]) -> bool {
+    let tokens = tokens(&String::from_utf8_lossy(beginning(definition)));
+    let [create, function, schema, dot, name, open, close, returns, trigger, ..] = tokens.as_slice() else {
+        return false;
+    };
+    create.is("create")
+        && function.is("function")
+        && schema.name().is_some()
+        && name.name().is_some()
+        && [(dot, '.'), (open, '('), (close, ')')].iter().all(|(token, c)| **token == Token::Other(*c))
+        && returns.is("returns")
+        && trigger.is("trigger")
 }
 
 /// Reads fields, and remembers their bytes.
@@ -183,6 +204,11 @@ impl<R: Read> Recorder<R> {
                 self.bytes::<1>()?;
             }
         }
+        let may_run = match description.as_slice() {
+            b"FUNCTION" => !is_of_triggers(&definition),
+            b"AGGREGATE" | b"DOMAIN" => true,
+            _ => false,
+        };
         Ok(Entry {
             id,
             has_rows,
@@ -191,6 +217,7 @@ impl<R: Read> Recorder<R> {
             name: (schema, tag),
             owner: String::from_utf8_lossy(&owner).into_owned(),
             has_calling_key: has_calling_key(&definition),
+            may_run,
             validates: !definition.trim_ascii_end().ends_with(b" NOT VALID;"),
             dependencies,
             before,
@@ -207,6 +234,23 @@ impl<R: Read> Recorder<R> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_functions_of_triggers_are_never_run_while_definitions_are_made() {
+        for (definition, is) in [
+            (
+                "CREATE FUNCTION public.f() RETURNS trigger\n    LANGUAGE plpgsql\n    AS $$BEGIN END$$;\n",
+                true,
+            ),
+            ("CREATE FUNCTION public.\"f() RETURNS trigger\"() RETURNS integer\n", false),
+            ("CREATE FUNCTION public.f(a integer) RETURNS trigger\n", false),
+            ("CREATE FUNCTION public.f() RETURNS \"trigger\"\n", false),
+            ("CREATE FUNCTION public.f() RETURNS SETOF trigger\n", false),
+            ("", false),
+        ] {
+            assert_eq!(is_of_triggers(definition.as_bytes()), is, "{definition}");
+        }
+    }
 
     #[test]
     fn only_an_expression_of_a_partitions_key_calls_anything() {

@@ -420,6 +420,12 @@ impl Toc {
         tables.map(|entry| (String::from_utf8_lossy(&entry.name.1).into_owned(), entry.owner.as_str()))
     }
 
+    /// Whether the server may run what somebody who is `chosen` has written, while the definitions are made.
+    pub(in crate::backup) fn may_run(&self, chosen: impl Fn(&str) -> bool) -> bool {
+        self.entries().iter().any(|entry| entry.may_run && chosen(&entry.owner))
+            || self.calling_keys().any(|(_, owner)| chosen(owner))
+    }
+
     /// Names of the aggregates whose owner is `chosen`.
     pub(in crate::backup) fn aggregates(&self, chosen: impl Fn(&str) -> bool) -> Vec<String> {
         of_kind(self.entries(), b"AGGREGATE")

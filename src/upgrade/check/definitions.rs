@@ -1,10 +1,12 @@
 //! One database's definitions, carried into an empty cluster of the target; and whether those are what they were.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::io::Write as _;
 use std::process::Stdio;
 use std::time::Duration;
 
+use crate::backup::guarded;
 use crate::config::Depth;
 use crate::error::{Kind, Result};
 use crate::postgres::refusals::{self, Refusal};
@@ -34,14 +36,17 @@ pub(super) struct Carried<'a> {
     pub(super) lock_timeout: Duration,
     /// Whether as pg_upgrade does it.
     pub(super) numbered: bool,
+    /// Whose functions may run as superuser; nobody's are asked about where all may.
+    pub(super) superusers: Option<BTreeSet<String>>,
 }
 
 impl Carried<'_> {
-    /// What the target does not take of it.
+    /// What the target does not take of it. Nothing where that is not tried: it is the dump itself that says whether functions of
+    /// its owners would run, and by its definitions alone nobody else's rights could be given to them.
     ///
     /// # Errors
     /// [`Kind::Interrupted`], and if a program cannot be started.
-    pub(super) fn database(&self, database: &Database) -> Result<Vec<Obstacle>> {
+    pub(super) fn database(&self, database: &Database) -> Result<Option<Vec<Obstacle>>> {
         let Self { old, new, .. } = self;
         let name = &database.name;
         let call = pg_dump::schema(old.connection, name, self.lock_timeout, self.numbered);
@@ -50,10 +55,15 @@ impl Carried<'_> {
             Ok(dump) => dump,
             Err(error) if error.kind() == Kind::Program => {
                 let said = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
-                return Ok(vec![Self::not_dumped(name, &said)]);
+                return Ok(Some(vec![Self::not_dumped(name, &said)]));
             }
             Err(error) => return Err(error),
         };
+        if let Some(superusers) = &self.superusers
+            && guarded::may_run(&dump, superusers)?
+        {
+            return Ok(None);
+        }
         let (way, replace) = by_way_of(database);
         let call = pg_restore::create_as_far_as_it_goes(&new.connection.literally(), way, replace);
         let mut command = new.runtime.command(new.major, &call)?;
@@ -65,7 +75,7 @@ impl Carried<'_> {
         }
         let (status, said) = child.wait_status()?;
         interrupt::check()?;
-        Ok(if status.success() { Vec::new() } else { self.not_taken(name, &said) })
+        Ok(Some(if status.success() { Vec::new() } else { self.not_taken(name, &said) }))
     }
 
     fn not_dumped(database: &str, said: &str) -> Obstacle {
@@ -186,6 +196,7 @@ mod tests {
             to: Major(17),
             lock_timeout: Duration::ZERO,
             numbered: false,
+            superusers: None,
         })
     }
 

@@ -110,6 +110,13 @@ impl Findings {
                     self.add(Weight::Blocker, message, hint.as_deref());
                 }
                 self.add(Weight::Fact, "roles, settings, the rules of who may log in and every database's definitions were tried on an empty cluster of the target", None);
+                for database in &tried.untried {
+                    self.add(
+                        Weight::Fact,
+                        format!("but not the definitions of database {database:?}, which may run functions of its owners"),
+                        Some("matrix-postgres-upgrade rehearse tries them, with the owners' rights"),
+                    );
+                }
             }
             None if is_clear => self.add(
                 Weight::Blocker,

@@ -27,6 +27,8 @@ use crate::upgrade::stage::{self, CHECK, Stage};
 use crate::upgrade::work::owner;
 use crate::upgrade::{cluster, transfer};
 
+const SUPERUSERS: &str = "SELECT pg_catalog.json_agg(rolname) FROM pg_catalog.pg_roles WHERE rolsuper;";
+
 /// What empty clusters of the target have shown.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tried {
@@ -36,6 +38,9 @@ pub struct Tried {
     pub dump: Vec<Obstacle>,
     /// What is in the way of method `online`.
     pub online: Vec<Obstacle>,
+    /// Databases whose definitions were not tried: they may run functions of owners who are no superusers.
+    #[serde(default)]
+    pub untried: Vec<String>,
 }
 
 /// The facts for an upgrade to `to`, or to the newest installed version, with what the target says of all that can be tried
@@ -144,11 +149,12 @@ impl Trial<'_> {
             tried.refused.push(said(error)?);
             return Ok(tried);
         }
-        let databases = self.databases()?;
+        let mut databases = self.databases()?;
         let old = transfer::dumped_by(&self.live(), &session, &databases)?;
-        tried.dump = self.carry(&old, &session, &databases, false)?;
+        (tried.dump, tried.untried) = self.carry(&old, &session, &databases, false)?;
+        databases.retain(|database| !tried.untried.contains(&database.name));
         tried.dump.extend(views::refused(&self.live(), &session, &databases)?);
-        if tried.dump.is_empty() {
+        if tried.dump.is_empty() && tried.untried.is_empty() {
             let depth = match self.settings.upgrade.compare {
                 Depth::Files => Depth::Files,
                 Depth::Rows | Depth::Content => Depth::Rows,
@@ -181,8 +187,8 @@ impl Trial<'_> {
                 return Ok(Vec::new());
             }
         }
-        let refused = self.carry(&self.live(), &session, &databases, true)?;
-        match refused.is_empty() {
+        let (refused, untried) = self.carry(&self.live(), &session, &databases, true)?;
+        match refused.is_empty() && untried.is_empty() {
             true => self.differing(&session, Depth::Files),
             false => Ok(refused),
         }
@@ -195,21 +201,29 @@ impl Trial<'_> {
         Ok(databases)
     }
 
+    /// What is refused, and which databases were not tried.
     fn carry(
         &self,
         old: &Session<'_>,
         new: &Session<'_>,
         databases: &[Database],
         numbered: bool,
-    ) -> Result<Vec<Obstacle>> {
+    ) -> Result<(Vec<Obstacle>, Vec<String>)> {
         let Plan { from, to, .. } = self.plan;
         let lock_timeout = self.settings.backup.lock_timeout.min(transfer::LOCK_TIMEOUT);
-        let carried = Carried { old, new, from: *from, to: *to, lock_timeout, numbered };
-        let mut refused = Vec::new();
+        let superusers = match self.facts.trust_owners {
+            true => None,
+            false => Some(self.live().query(HOME, SUPERUSERS)?),
+        };
+        let carried = Carried { old, new, from: *from, to: *to, lock_timeout, numbered, superusers };
+        let (mut refused, mut untried) = (Vec::new(), Vec::new());
         for database in databases {
-            refused.extend(carried.database(database)?);
+            match carried.database(database)? {
+                Some(obstacles) => refused.extend(obstacles),
+                None => untried.push(database.name.clone()),
+            }
         }
-        Ok(refused)
+        Ok((refused, untried))
     }
 
     /// What cannot be compared now cannot be in the downtime.
@@ -312,13 +326,15 @@ mod tests {
             refused: vec![],
             dump: vec![obstacle("both"), obstacle("dump")],
             online: vec![obstacle("online"), obstacle("both")],
+            untried: vec![],
         };
         assert_eq!(
             tried.sorted(),
             Tried {
                 refused: vec![obstacle("both")],
                 dump: vec![obstacle("dump")],
-                online: vec![obstacle("online")]
+                online: vec![obstacle("online")],
+                untried: vec![],
             }
         );
     }
