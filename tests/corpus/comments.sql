@@ -1,3 +1,4 @@
+-- differs across majors: ; Type: VIEW; 
 -- Comments on everything that may have one and is in no other file.
 CREATE SCHEMA s;
 COMMENT ON SCHEMA s IS 'schema';

@@ -1,3 +1,4 @@
+-- differs across majors: default_privileges_b REVOKE
 -- Default privileges: of several roles, in a schema and everywhere, on every kind, and one that revokes what PUBLIC has.
 CREATE ROLE default_privileges_a;
 CREATE ROLE default_privileges_b;

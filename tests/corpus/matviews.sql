@@ -1,3 +1,4 @@
+-- differs across majors: ; Type: MATERIALIZED VIEW; 
 -- Materialized views: one upon another, without rows, with an index, with functions that have a search_path.
 CREATE TABLE t (id int, v text);
 INSERT INTO t SELECT n, 'x' || n FROM generate_series(1, 10) n;

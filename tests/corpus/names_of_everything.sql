@@ -1,3 +1,4 @@
+-- differs across majors: ; Type: VIEW; 
 -- Names with every punctuation, blanks in front and behind, line ends, key words, and what looks like pg_dump's own comments.
 CREATE SCHEMA "s.c""h'e%m\a";
 CREATE TABLE "s.c""h'e%m\a"." a;b--c/*d*/ " ("select" int, "a

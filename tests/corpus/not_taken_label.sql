@@ -1,3 +1,4 @@
+-- differs: SECURITY LABEL
 -- alone: dump 44
 -- not taken: security label
 -- A security label of a provider that no server here loads.

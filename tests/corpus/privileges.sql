@@ -1,4 +1,4 @@
--- differs by dump: MAINTAIN
+-- differs across majors: MAINTAIN
 -- Privileges of every kind: of columns, granted on by others, taken from the owner, and those that a major adds (MAINTAIN).
 CREATE ROLE privileges_owner;
 CREATE ROLE privileges_a;

@@ -1,3 +1,4 @@
+-- differs across majors: ; Type: VIEW; 
 -- Triggers of all kinds and states, a constraint trigger, one with transition tables, arguments with quotes.
 CREATE TABLE t (id int PRIMARY KEY, v text);
 CREATE TABLE log (what text);

@@ -1,3 +1,4 @@
+-- differs across majors: ; Type: VIEW; 
 -- The same names in many schemas and kinds: what is told apart by more than its name.
 CREATE SCHEMA a;
 CREATE SCHEMA b;

@@ -1,3 +1,5 @@
+-- differs across majors: _RETURN; Type: RULE; 
+-- differs across majors: ; Type: VIEW; 
 -- Views that need each other by way of their rules, and one that needs a primary key for its GROUP BY.
 CREATE VIEW one AS SELECT 1 AS a;
 CREATE VIEW two AS SELECT a FROM one;

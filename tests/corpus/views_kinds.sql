@@ -1,3 +1,4 @@
+-- differs across majors: ; Type: VIEW; 
 -- differs: listed
 -- Views with options, recursive ones, with CHECK OPTION, with defaults of their own, over functions and VALUES.
 -- since: 15
