@@ -5,7 +5,7 @@ PREFIX ?= /usr
 DIST := target/dist
 BINARIES := matrix-postgres-backup matrix-postgres-cli matrix-postgres-upgrade
 
-.PHONY: all build check test soak demo bench deb docs install setup clean
+.PHONY: all build check test soak corpus demo bench deb docs install setup clean
 
 all: build
 
@@ -27,6 +27,10 @@ HOURS ?= 1
 soak: setup deb
 	MATRIX_POSTGRES_TESTS=all LIFE_MINUTES=$$(($(HOURS) * 60)) LIFE_SEEDS=1000000 LIFE_SHRINK=$${LIFE_SHRINK:-12} \
 		$(CARGO) test --test life nothing_goes -- --nocapture
+
+# Every odd database of tests/corpus through everything: about a quarter of an hour, so not a part of `make test`.
+corpus: setup deb
+	MATRIX_POSTGRES_TESTS=all $(CARGO) test --test corpus -- --nocapture
 
 # The main job on a throw-away machine; installs what it needs.
 demo: setup deb

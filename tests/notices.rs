@@ -122,7 +122,7 @@ fn mail_a_room_and_the_switch_are_told_of_a_failure() {
     machine.ok(&format!(
         "touch /var/told/wait; chmod 0755 /var/backups/matrix-postgres && ! systemctl start {BACKUP}"
     ));
-    let mail_server = "$(pgrep -u matrix-postgres-notify -o)";
+    let mail_server = "$(pgrep -u matrix-postgres-notify -o -f sendmail)";
     machine.wait_for(&format!("test -n {mail_server}"), Duration::from_secs(60));
     for secret in [
         format!("/proc/{mail_server}/environ"),

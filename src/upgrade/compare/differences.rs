@@ -398,10 +398,11 @@ impl Found {
 fn is_more_by_maintain(old: &[Statement], new: &[Statement]) -> bool {
     const MAINTAIN: &str = "MAINTAIN";
     const ALL: [&str; 7] = ["DELETE", "INSERT", "REFERENCES", "SELECT", "TRIGGER", "TRUNCATE", "UPDATE"];
+    // What says nothing of privileges stays as it is.
     let known = |shown: &str| {
-        let start =
-            shown.find("GRANT ").map(|at| at + 6).or_else(|| shown.find("REVOKE ").map(|at| at + 7))?;
-        let end = start + shown[start..].find(" ON ")?;
+        let start = shown.find("GRANT ").map(|at| at + 6).or_else(|| shown.find("REVOKE ").map(|at| at + 7));
+        let end = start.and_then(|start| Some(start + shown[start..].find(" ON ")?));
+        let Some((start, end)) = start.zip(end) else { return Some(shown.to_owned()) };
         let mut privileges: Vec<_> = shown[start..end].split(", ").filter(|one| *one != MAINTAIN).collect();
         privileges.sort_unstable();
         let list = if privileges == ALL { "ALL".to_owned() } else { privileges.join(", ") };
@@ -410,7 +411,9 @@ fn is_more_by_maintain(old: &[Statement], new: &[Statement]) -> bool {
     let all = |statements: &[Statement]| -> BTreeSet<String> {
         statements.iter().filter_map(|statement| known(&statement.shown)).collect()
     };
-    !old.is_empty() && !old.iter().any(|statement| statement.shown.contains(MAINTAIN)) && all(old) == all(new)
+    let tells =
+        |statements: &[Statement]| statements.iter().any(|statement| statement.shown.contains(MAINTAIN));
+    !old.is_empty() && !tells(old) && all(old) == all(new)
 }
 
 fn position((last, used): &(String, bool)) -> String {
@@ -565,6 +568,12 @@ mod tests {
         assert!(!is_more_by_maintain(&statements(&old), &statements(&more)));
         let nothing = ["REVOKE ALL ON TABLE public.a FROM ada", "GRANT MAINTAIN ON TABLE public.a TO ada"];
         assert!(is_more_by_maintain(&statements(&old[..1]), &statements(&nothing)));
+        // What is not about privileges is compared as it is.
+        let set = |value: &str| {
+            statements(&[&format!("ALTER DATABASE homeserver SET statement_timeout TO {value}")])
+        };
+        assert!(!is_more_by_maintain(&set("'1s'"), &set("'2s'")));
+        assert!(!is_more_by_maintain(&set("'1s'"), &[]));
     }
 
     #[test]
