@@ -123,7 +123,7 @@ fn mail_a_room_and_the_switch_are_told_of_a_failure() {
         "touch /var/told/wait; chmod 0755 /var/backups/matrix-postgres && ! systemctl start {BACKUP}"
     ));
     let mail_server = "$(pgrep -u matrix-postgres-notify -o -f sendmail)";
-    machine.wait_for(&format!("test -n {mail_server}"), Duration::from_secs(60));
+    machine.wait_for(&format!("test -n \"{mail_server}\""), Duration::from_secs(60));
     for secret in [
         format!("/proc/{mail_server}/environ"),
         format!("'/run/credentials/matrix-postgres-notify@{BACKUP}.service/matrix-postgres.matrix-token'"),
@@ -135,8 +135,8 @@ fn mail_a_room_and_the_switch_are_told_of_a_failure() {
     }
     machine.ok("rm /var/told/wait");
     settle(&machine);
-    machine.ok("chmod 0700 /var/backups/matrix-postgres && rm /var/told/mail");
-    fail_to_back_up(&machine);
+    // That was no failure of the day: the unit's limit of starts begins anew.
+    machine.ok(&format!("chmod 0700 /var/backups/matrix-postgres && systemctl reset-failed {BACKUP}"));
     let mail = machine.ok("cat /var/told/mail");
     assert!(mail.starts_with("-i -- root\nTo: root\nSubject: machine: "), "{mail}");
     machine.ok("grep -q '^/secret-id/fail .*failed' /run/rings");
@@ -166,7 +166,7 @@ fn mail_a_room_and_the_switch_are_told_of_a_failure() {
     configure(&machine, &(configuration + "on_success = true\n"));
     back_up(&machine);
     let said = synapse.messages(&admin, &room);
-    assert!(said[1].1.contains("succeeded"), "{said:?}");
+    assert!(said.last().is_some_and(|(_, what)| what.contains("succeeded")), "{said:?}");
 }
 
 #[test]
