@@ -174,6 +174,11 @@ impl Error {
         self.0.hint.as_deref()
     }
 
+    /// What is below this failure, in its words; nothing if it is the first.
+    pub fn cause(&self) -> String {
+        self.source().map(ToString::to_string).unwrap_or_default()
+    }
+
     /// As [`Error::report`], and never without a hint: for whoever is told last.
     pub fn told(&self) -> String {
         let report = self.report();

@@ -9,7 +9,7 @@ use clap::Parser;
 
 use crate::config::{self, Settings};
 use crate::error::{Error, Kind, Result};
-use crate::postgres::{Connection, Contents, DataDirectory, Major};
+use crate::postgres::{Connection, DataDirectory, Major};
 use crate::runtime::{Host, Runtime as _};
 
 /// psql, logged in to the homeserver's database as the superuser.
@@ -58,10 +58,8 @@ pub fn run(arguments: Arguments) -> Result<ExitCode> {
 
 /// The server's own psql; when we may not look into the data directory, the newest one.
 fn psql(settings: &Settings, host: &Host) -> Result<PathBuf> {
-    let major = match DataDirectory::read(&settings.data_directory, Path::new("/proc")) {
-        Ok(DataDirectory { contents: Contents::Cluster(major), .. }) => Some(major),
-        _ => None,
-    };
+    let found = DataDirectory::read(&settings.data_directory, Path::new("/proc"));
+    let major = found.ok().and_then(|found| found.contents.major());
     let newest = host.majors().last().copied();
     match major.and_then(|major| host.program("psql", major).ok()) {
         Some(file) => Ok(file),

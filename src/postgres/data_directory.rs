@@ -46,6 +46,16 @@ pub enum Contents {
     Foreign,
 }
 
+impl Contents {
+    /// The version of the cluster, if it is one.
+    pub fn major(self) -> Option<Major> {
+        match self {
+            Self::Cluster(major) => Some(major),
+            Self::Missing | Self::Empty | Self::Foreign => None,
+        }
+    }
+}
+
 /// A running server, from `postmaster.pid`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Postmaster {

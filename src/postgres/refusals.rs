@@ -65,13 +65,14 @@ pub fn first_refusals(stderr: &str) -> Vec<Refusal> {
                 rest.split_once("; ").and_then(|(number, rest)| Some((number.parse().ok()?, header(rest))));
             is_told = false;
         } else if let Some(error) = line.strip_prefix("pg_restore: error: could not execute query: ") {
-            is_told = match (entry.take(), is_told) {
-                (Some((entry, header)), _) => {
-                    found.push(Refusal { entry, header, error: error.to_owned(), said: error.to_owned() });
-                    true
-                }
-                (None, _) => false,
-            };
+            let first = entry.take();
+            is_told = first.is_some();
+            found.extend(first.map(|(entry, header)| Refusal {
+                entry,
+                header,
+                error: error.to_owned(),
+                said: error.to_owned(),
+            }));
         } else if line.starts_with("pg_restore: ") {
             is_told = false;
         } else if let Some(last) = found.last_mut().filter(|_| is_told) {

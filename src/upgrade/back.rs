@@ -5,9 +5,9 @@ use std::path::Path;
 
 use jiff::Timestamp;
 
-use super::exchange::{exchange, exists, mend, remove};
+use super::exchange::{exchange, exists, mend};
 use super::journal::{Entry, Opened, Outcome, Step};
-use super::servers::{Sockets, end_copying, stop_abandoned};
+use super::servers::{Sockets, stop_abandoned, take_down};
 use super::work::Work;
 use super::{keep, login, transfer};
 use crate::error::{Error, IoContext as _, Kind, Result};
@@ -138,10 +138,7 @@ pub(super) fn require_old(entry: &Entry, directory: &Path) -> Result<()> {
 /// # Errors
 /// [`Kind::File`], [`Kind::Server`] if a server that was left on it does not end.
 pub fn remove_copy(entry: &Entry) -> Result<()> {
-    let Some(copy) = entry.copy.as_deref() else { return Ok(()) };
-    end_copying(copy);
-    stop_abandoned(copy)?;
-    remove(copy)
+    entry.copy.as_deref().map_or(Ok(()), take_down)
 }
 
 /// What is beside the old cluster, now that this is in place, is the new one.

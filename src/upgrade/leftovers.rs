@@ -10,11 +10,11 @@ use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
 use serde::Serialize;
 
-use super::exchange::{GONE, remove as remove_directory};
+use super::exchange::GONE;
 use super::facts::size_of;
 use super::journal::{Entry, Journal, Outcome};
 use super::online::logs::KEPT as LOGS;
-use super::servers::{end_copying, stop_abandoned};
+use super::servers::take_down;
 use super::transfer;
 use crate::config::Settings;
 use crate::error::{Error, IoContext as _, Kind, Result};
@@ -161,9 +161,7 @@ pub fn remove(settings: &Settings, leftovers: &[Leftover], now: Timestamp) -> Re
             What::Journal => std::fs::remove_file(path).at("remove", path)?,
             What::Dump | What::Logs => transfer::remove(path)?,
             What::WasOpen | What::Upgrade | What::Rehearsal | What::Check | What::Keeping => {
-                end_copying(path);
-                stop_abandoned(path)?;
-                remove_directory(path)?;
+                take_down(path)?;
             }
         }
         log::info!("removed {}", path.display());

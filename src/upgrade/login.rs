@@ -9,6 +9,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use super::configuration::quoted_value;
+use super::plan::moved;
 use crate::account::Account;
 use crate::error::{Error, IoContext as _, Kind, Result};
 use crate::files;
@@ -79,9 +80,7 @@ pub fn find(
     if let (Some(hba), Some(ident)) = (inside(hba).filter(ours), inside(ident).filter(ours)) {
         return Ok(Rules::Within([hba, ident]));
     }
-    let in_place =
-        |path: &Path| inside(path).map_or_else(|| path.to_owned(), |file| data_directory.join(file));
-    let files = [in_place(hba), in_place(ident)];
+    let files = [hba, ident].map(|file| moved(file, &[directory, data_directory], data_directory));
     // There is no way to write a quote in it.
     let includes = major >= INCLUDES && files.iter().all(|file| !file.display().to_string().contains('"'));
     Ok(Rules::Elsewhere { files, data_directory: data_directory.to_owned(), includes })
@@ -142,7 +141,7 @@ fn stand_in(directory: &Path, data_directory: &Path, file: &Path, includes: bool
         ));
     }
     // The cluster is not in its place yet.
-    let now = file.strip_prefix(data_directory).map_or_else(|_| file.to_owned(), |file| directory.join(file));
+    let now = moved(file, &[data_directory], directory);
     let (text, _) = now.canonicalize().at("read", &now).and_then(|now| read(&now))?;
     log::warn!("until its next start the new server reads a copy of {shown}, and does not see changes to it");
     Ok(format!(

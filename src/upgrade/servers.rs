@@ -8,6 +8,7 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 use nix::unistd::Uid;
 
+use super::exchange::remove;
 use super::plan::Plan;
 use super::{cluster, transfer};
 use crate::account::Account;
@@ -219,6 +220,17 @@ pub fn stop_abandoned(data_directory: &Path) -> Result<()> {
         }
         std::thread::sleep(Duration::from_millis(50));
     }
+}
+
+/// Removes the cluster in `directory`, and ends whatever a dead run has left that works on it. It is nobody's only one.
+///
+/// # Errors
+/// [`Kind::Server`] if a server does not end; [`Kind::File`].
+pub fn take_down(directory: &Path) -> Result<()> {
+    end_copying(directory);
+    // pg_upgrade, told to end, leaves its servers.
+    stop_abandoned(directory)?;
+    remove(directory)
 }
 
 /// Ends the pg_basebackup that writes to `copy`, whoever has left it: its second process, which receives the log, outlives

@@ -2,9 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use super::exchange::{GONE, exists, remove};
+use super::exchange::{GONE, exists};
 use super::plan::named_after;
-use super::servers::{Sockets, end_copying, stop_abandoned};
+use super::servers::{Sockets, take_down};
 use crate::config::Settings;
 use crate::error::{IoContext as _, Result};
 use crate::files;
@@ -34,9 +34,7 @@ impl<'a> Stage<'a> {
 impl Drop for Stage<'_> {
     fn drop(&mut self) {
         for directory in self.directories.iter().filter(|path| exists(path)) {
-            end_copying(directory);
-            // pg_upgrade, told to end, leaves its servers.
-            if let Err(error) = stop_abandoned(directory).and_then(|()| remove(directory)) {
+            if let Err(error) = take_down(directory) {
                 log::warn!("{}", error.report());
             }
         }
@@ -65,11 +63,11 @@ pub(super) fn has_left(settings: &Settings) -> bool {
     marker(settings).exists()
 }
 
-/// Ends and removes what a rehearsal or a check has left that was killed. The caller holds the lock. What cannot be removed keeps nothing
-/// else from it.
+/// Ends and removes what a rehearsal or a check has left that was killed. The caller holds the lock. What cannot be removed
+/// keeps nothing else from it.
 ///
 /// # Errors
-/// [`Kind::File`], [`Kind::Server`], naming everything that is still there.
+/// [`crate::Kind::File`], [`crate::Kind::Server`], naming everything that is still there.
 pub(super) fn clear_abandoned(settings: &Settings) -> Result<()> {
     let left = left(&settings.data_directory)?;
     let sockets = match left.is_empty() {
@@ -78,8 +76,7 @@ pub(super) fn clear_abandoned(settings: &Settings) -> Result<()> {
     };
     let removed = left.iter().map(|path| {
         log::info!("removing what a rehearsal or a check has left: {}", path.display());
-        end_copying(path);
-        stop_abandoned(path).and_then(|()| remove(path))
+        take_down(path)
     });
     let mut failed: Vec<_> = removed.chain([sockets]).filter_map(Result::err).collect();
     if failed.is_empty() {

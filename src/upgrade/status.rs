@@ -15,7 +15,7 @@ use super::rehearsal::{Aim, Rehearsal};
 use super::subscriptions;
 use crate::config::Settings;
 use crate::error::Result;
-use crate::postgres::{Contents, DataDirectory, Major, support};
+use crate::postgres::{DataDirectory, Major, support};
 use crate::runtime::Runtime;
 
 /// The answer to `status`.
@@ -90,12 +90,9 @@ impl Status {
 
 /// As far as it is known without asking the server.
 fn aim(settings: &Settings, runtime: &dyn Runtime) -> Aim {
-    let from = match DataDirectory::read(&settings.data_directory, Path::new("/proc")) {
-        Ok(DataDirectory { contents: Contents::Cluster(from), .. }) => Some(from),
-        _ => None,
-    };
+    let found = DataDirectory::read(&settings.data_directory, Path::new("/proc"));
     Aim {
-        from,
+        from: found.ok().and_then(|found| found.contents.major()),
         to: settings.upgrade.to.or(runtime.majors().last().copied()),
         method: settings.upgrade.method,
         data_bytes: size_of(&settings.data_directory).ok(),

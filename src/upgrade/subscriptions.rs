@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use super::facts::Cluster;
+use crate::backup::quoted;
 use crate::config::Method;
 use crate::postgres::{Major, identifier};
 
@@ -23,8 +24,9 @@ pub fn switched_off(cluster: &Cluster, method: Method, from: Major) -> BTreeMap<
 pub fn command(database: &str, subscription: &str) -> String {
     let name = identifier(subscription);
     format!(
-        "matrix-postgres-cli -d {database:?} -c 'ALTER SUBSCRIPTION {name} ENABLE' -c 'ALTER SUBSCRIPTION {name} REFRESH \
-         PUBLICATION WITH (copy_data = false)'"
+        "matrix-postgres-cli -d {database:?} -c {} -c {}",
+        quoted(&format!("ALTER SUBSCRIPTION {name} ENABLE")),
+        quoted(&format!("ALTER SUBSCRIPTION {name} REFRESH PUBLICATION WITH (copy_data = false)"))
     )
 }
 

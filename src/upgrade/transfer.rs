@@ -245,7 +245,7 @@ fn does_not_take(database: &str) -> String {
 }
 
 /// Whose fault it is: the machine's, or that of the old cluster, such as an index whose rows are not unique.
-pub(super) fn explain(error: Error, database: &str) -> Error {
+fn explain(error: Error, database: &str) -> Error {
     if error.kind() != Kind::Program {
         return error;
     }

@@ -17,7 +17,7 @@ use crate::cli::table::columns;
 use crate::config::Settings;
 use crate::error::{Kind, Result};
 use crate::files;
-use crate::postgres::{Contents, DataDirectory, Major};
+use crate::postgres::{DataDirectory, Major};
 use crate::report::metrics;
 use crate::systemd::Manager;
 
@@ -47,10 +47,10 @@ pub(super) fn now(settings: &Settings) -> Result<Status> {
 
 /// That of the data directory, or, where there is none to be read, of the server that the newest backup is of.
 fn version(settings: &Settings, entries: &[Entry]) -> Option<Major> {
-    match DataDirectory::read(&settings.data_directory, Path::new("/proc")) {
-        Ok(DataDirectory { contents: Contents::Cluster(major), .. }) => Some(major),
-        _ => entries.iter().rev().find_map(|entry| entry.manifest.as_ref().ok()?.server.major().ok()),
-    }
+    let found = DataDirectory::read(&settings.data_directory, Path::new("/proc"));
+    let backed_up =
+        || entries.iter().rev().find_map(|entry| entry.manifest.as_ref().ok()?.server.major().ok());
+    found.ok().and_then(|found| found.contents.major()).or_else(backed_up)
 }
 
 /// For people, in the local time zone.

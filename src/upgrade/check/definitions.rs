@@ -54,7 +54,7 @@ impl Carried<'_> {
         let dump = match dumped {
             Ok(dump) => dump,
             Err(error) if error.kind() == Kind::Program => {
-                let said = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
+                let said = error.cause();
                 return Ok(Some(vec![Self::not_dumped(name, &said)]));
             }
             Err(error) => return Err(error),

@@ -6,7 +6,7 @@ use super::{Finding, Weight};
 use crate::backup::guarded::Foreseen;
 use crate::backup::quoted;
 use crate::config::Method;
-use crate::postgres::{Contents, Major, identifier, support};
+use crate::postgres::{Major, identifier, support};
 use crate::upgrade::choice::{Obstacle, dump_obstacles, goes, obstacles};
 use crate::upgrade::configuration::Foreseen as Change;
 use crate::upgrade::facts::{CatalogSetting, Cluster, Facts, Shared};
@@ -152,21 +152,14 @@ impl Findings {
                 "method online: a copy follows the homeserver while that runs; the downtime does not grow with the size",
                 None,
             ),
-            // It was asked for.
-            Method::Online => {
+            // It was asked for, or neither goes.
+            _ if method == Method::Online || (facts.method.is_none() && !in_the_way.is_empty()) => {
                 for obstacle in obstacles {
                     let (message, hint) = blocked(Method::Online, obstacle, Method::Dump);
                     self.add(Weight::Blocker, message, hint.as_deref());
                 }
             }
-            // Neither goes.
-            Method::Dump if facts.method.is_none() && !in_the_way.is_empty() => {
-                for obstacle in obstacles {
-                    let (message, hint) = blocked(Method::Online, obstacle, Method::Dump);
-                    self.add(Weight::Blocker, message, hint.as_deref());
-                }
-            }
-            Method::Dump if facts.method.is_none() => {
+            _ if facts.method.is_none() => {
                 for Obstacle { message, hint } in obstacles {
                     self.add(
                         Weight::Warning,
@@ -175,7 +168,7 @@ impl Findings {
                     );
                 }
             }
-            Method::Dump => self.add(
+            _ => self.add(
                 Weight::Fact,
                 "method dump, as configured: pg_dump and pg_restore while the homeserver is down",
                 None,
@@ -206,10 +199,7 @@ impl Findings {
     fn duration(&mut self, facts: &Facts, method: Method) {
         if let Some(rehearsal) = &facts.rehearsal {
             let aim = Aim {
-                from: match facts.data_directory.contents {
-                    Contents::Cluster(from) => Some(from),
-                    _ => None,
-                },
+                from: facts.data_directory.contents.major(),
                 to: facts.target,
                 method: Some(method),
                 data_bytes: Some(facts.data_bytes),

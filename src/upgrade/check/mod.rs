@@ -16,7 +16,7 @@ pub use self::trial::Tried;
 use super::choice::choose;
 use super::facts::Facts;
 use crate::config::Method;
-use crate::postgres::{Contents, Major};
+use crate::postgres::Major;
 
 /// How much a finding weighs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -87,13 +87,15 @@ impl Report {
 
 /// Judges the facts.
 pub fn check(facts: &Facts) -> Report {
-    let from = from(facts);
+    let from = facts.data_directory.contents.major();
     let mut findings = Findings::default();
     let method = choose(facts);
     findings.method(facts, method);
     findings.space(facts, method);
-    findings.append(standing(facts));
-    findings.tried(facts, is_to_be_tried(facts));
+    let standing = standing(facts);
+    let is_to_be_tried = leaves_room_to_try(&standing, facts);
+    findings.append(standing);
+    findings.tried(facts, is_to_be_tried);
     if let Some(cluster) = &facts.cluster {
         findings.pages(cluster, method);
         findings.subscriptions(cluster, method, from);
@@ -103,20 +105,17 @@ pub fn check(facts: &Facts) -> Report {
 
 /// Whether an upgrade can be tried out: nothing else stands in its way, whatever the method.
 pub fn is_to_be_tried(facts: &Facts) -> bool {
-    standing(facts).are_clear() && facts.space.copy(facts.data_bytes).is_ok()
+    leaves_room_to_try(&standing(facts), facts)
 }
 
-fn from(facts: &Facts) -> Option<Major> {
-    match facts.data_directory.contents {
-        Contents::Cluster(major) => Some(major),
-        _ => None,
-    }
+fn leaves_room_to_try(standing: &Findings, facts: &Facts) -> bool {
+    standing.are_clear() && facts.space.copy(facts.data_bytes).is_ok()
 }
 
 /// What can be seen without trying anything, and has nothing to do with the method.
 fn standing(facts: &Facts) -> Findings {
     let mut findings = Findings::default();
-    findings.versions(facts, from(facts));
+    findings.versions(facts, facts.data_directory.contents.major());
     findings.directory(facts);
     findings.configuration(facts);
     match &facts.cluster {

@@ -5,13 +5,12 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use super::trial::carried_to;
 use crate::account::Account;
 use crate::error::{Kind, Result};
 use crate::postgres::{HOME, Major, PrivateServer, Purpose, Session, Startup};
 use crate::runtime::Runtime;
 use crate::upgrade::choice::Obstacle;
-use crate::upgrade::plan::Plan;
+use crate::upgrade::plan::{Plan, moved};
 use crate::upgrade::servers::{Side, Sockets};
 
 /// An empty cluster is ready in a moment.
@@ -45,7 +44,7 @@ pub(super) fn refused(
 ) -> Result<Vec<Obstacle>> {
     let named: Named = live.query(HOME, NAMED)?;
     let carried = |file: &Path| {
-        let place = carried_to(file, &[&named.data, &plan.data_directory], &plan.beside);
+        let place = moved(file, &[&named.data, &plan.data_directory], &plan.beside);
         if place.exists() { place } else { file.to_owned() }
     };
     let startup = Startup::new(Purpose::Configured, plan.to, &plan.libraries).with([
@@ -59,9 +58,7 @@ pub(super) fn refused(
     let started = PrivateServer::start(runtime, plan.to, &plan.beside, &connection, account, &startup, START);
     let (said, has_started) = match started {
         Ok(server) => (server.stop_and_tell()?, true),
-        Err(error) if error.kind() == Kind::Server => {
-            (std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default(), false)
-        }
+        Err(error) if error.kind() == Kind::Server => (error.cause(), false),
         Err(error) => return Err(error),
     };
     let said = said.replace(&*plan.beside.to_string_lossy(), &plan.data_directory.to_string_lossy());

@@ -3,7 +3,7 @@ use std::path::PathBuf;
 use super::*;
 use crate::backup::guarded::Foreseen as Guarded;
 use crate::postgres::initdb::Initialisation;
-use crate::postgres::{DataDirectory, Libraries, ServerFacts};
+use crate::postgres::{Contents, DataDirectory, Libraries, ServerFacts};
 use crate::upgrade::choice::Obstacle;
 use crate::upgrade::configuration::Foreseen;
 use crate::upgrade::facts::{CatalogSetting, Cluster, Contained, Shared};

@@ -1,8 +1,6 @@
 //! What the cut will say, asked beforehand: empty clusters of the target are given everything but rows, by both methods, and
 //! thrown away. The live server is only read.
 
-use std::path::Path;
-
 use serde::{Deserialize, Serialize};
 
 use super::definitions::{self, Carried};
@@ -307,12 +305,6 @@ fn said(error: Error) -> Result<Obstacle> {
         sentence.push_str(line);
     }
     Ok(Obstacle { message: without_verifiers(&sentence), hint: None })
-}
-
-/// Where the file `path` of the live cluster is in the new one; elsewhere if it is not in the data directory.
-pub(super) fn carried_to(path: &Path, old: &[&Path], new: &Path) -> std::path::PathBuf {
-    let inside = old.iter().find_map(|old| path.strip_prefix(old).ok());
-    inside.map_or_else(|| path.to_owned(), |inside| new.join(inside))
 }
 
 #[cfg(test)]

@@ -113,7 +113,7 @@ impl Conversion<'_> {
         if error.kind() != Kind::Program {
             return error;
         }
-        let said = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
+        let said = error.cause();
         // Since 15 in the new cluster, before that where it works.
         let written = self.plan.beside.join("pg_upgrade_output.d");
         let logs = Logs::find(self.account, &[&written, self.sockets.directory_of_owner()]);
