@@ -23,7 +23,7 @@ use crate::upgrade::plan::{Plan, named_after, plan};
 use crate::upgrade::servers::{Private, Side, Sockets};
 use crate::upgrade::stage::{self, CHECK, Stage};
 use crate::upgrade::work::owner;
-use crate::upgrade::{cluster, transfer};
+use crate::upgrade::{cluster, online, transfer};
 
 const SUPERUSERS: &str = "SELECT pg_catalog.json_agg(rolname) FROM pg_catalog.pg_roles WHERE rolsuper;";
 
@@ -186,9 +186,14 @@ impl Trial<'_> {
             }
         }
         let (refused, untried) = self.carry(&self.live(), &session, &databases, true)?;
-        match refused.is_empty() && untried.is_empty() {
-            true => self.differing(&session, Depth::Files),
-            false => Ok(refused),
+        if !refused.is_empty() || !untried.is_empty() {
+            return Ok(refused);
+        }
+        // pg_upgrade leaves this behind, and an upgrade brings it afterwards.
+        let for_all = postgres::settings_of_all(&self.live())?;
+        match online::set_for_all(&session, &for_all) {
+            Ok(()) => self.differing(&session, Depth::Files),
+            Err(error) => said(error).map(|obstacle| vec![obstacle]),
         }
     }
 
