@@ -100,7 +100,8 @@ fn has_calling_key(definition: &[u8]) -> bool {
     key.is_some_and(|key| memchr(b'(', key).is_some() && memchr(b'.', key).is_some())
 }
 
-/// A function of triggers can be called by nothing else; there is no other way to write that it is one.
+/// A function of triggers can be called by nothing else. That it is one is written as `trigger`, and as `"trigger"` where
+/// pg_dump quotes all names (seen with 17); no schema is searched before `pg_catalog`, as pg_dump sets an empty search_path.
 fn is_of_triggers(definition: &[u8]) -> bool {
     let tokens = tokens(&String::from_utf8_lossy(beginning(definition)));
     let [create, function, schema, dot, name, open, close, returns, trigger, ..] = tokens.as_slice() else {
@@ -112,7 +113,7 @@ fn is_of_triggers(definition: &[u8]) -> bool {
         && name.name().is_some()
         && [(dot, '.'), (open, '('), (close, ')')].iter().all(|(token, c)| **token == Token::Other(*c))
         && returns.is("returns")
-        && trigger.is("trigger")
+        && trigger.name() == Some("trigger")
 }
 
 /// Reads fields, and remembers their bytes.
@@ -244,7 +245,9 @@ mod tests {
             ),
             ("CREATE FUNCTION public.\"f() RETURNS trigger\"() RETURNS integer\n", false),
             ("CREATE FUNCTION public.f(a integer) RETURNS trigger\n", false),
-            ("CREATE FUNCTION public.f() RETURNS \"trigger\"\n", false),
+            ("CREATE FUNCTION \"public\".\"f\"() RETURNS \"trigger\"\n    LANGUAGE \"plpgsql\"\n", true),
+            ("CREATE FUNCTION public.f() RETURNS \"public\".\"trigger\"\n", false),
+            ("CREATE FUNCTION public.f() RETURNS \"Trigger\"\n", false),
             ("CREATE FUNCTION public.f() RETURNS SETOF trigger\n", false),
             ("", false),
         ] {

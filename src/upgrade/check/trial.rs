@@ -86,7 +86,9 @@ fn attempt(settings: &Settings, runtime: &dyn Runtime, facts: &Facts) -> Result<
         (restored, recreated.join().unwrap_or_else(panicked))
     });
     let mut tried = restored?;
-    tried.online = recreated?;
+    let (refused, untried) = recreated?;
+    tried.online = refused;
+    tried.untried.extend(untried);
     Ok(tried.sorted())
 }
 
@@ -98,6 +100,8 @@ impl Tried {
         self.online.retain(|obstacle| !common.contains(obstacle));
         self.dump = dump;
         self.refused.extend(common);
+        self.untried.sort();
+        self.untried.dedup();
         self
     }
 }
@@ -162,38 +166,40 @@ impl Trial<'_> {
         Ok(tried)
     }
 
-    /// By method `online`: what pg_upgrade looks at by itself, and what it then gives the new cluster.
-    fn recreate(&self) -> Result<Vec<Obstacle>> {
+    /// By method `online`: what pg_upgrade looks at by itself, and what it then gives the new cluster. What is refused, and
+    /// which databases were not tried.
+    fn recreate(&self) -> Result<(Vec<Obstacle>, Vec<String>)> {
+        let refused = |error| said(error).map(|obstacle| (vec![obstacle], Vec::new()));
         if !standing_obstacles(self.facts).is_empty() {
-            return Ok(Vec::new());
+            return Ok(Default::default());
         }
         self.make()?;
         let Self { runtime, account, sockets, plan, .. } = *self;
         let conversion = Conversion { runtime, account, sockets, plan, logs: None };
         if let Err(error) = conversion.check(self.live) {
-            return said(error).map(|obstacle| vec![obstacle]);
+            return refused(error);
         }
         let new = self.start(Side::Recreated)?;
         let session = new.session();
         if let Err(error) = self.numbered_globals(&session) {
-            return said(error).map(|obstacle| vec![obstacle]);
+            return refused(error);
         }
         let databases = self.databases()?;
         for database in &databases {
             // The copy is freed of them first, and this pg_dump does not know them.
             if stamps::are_in(&self.live(), &database.name)? && !stamps::are_known(&session)? {
-                return Ok(Vec::new());
+                return Ok(Default::default());
             }
         }
-        let (refused, untried) = self.carry(&self.live(), &session, &databases, true)?;
-        if !refused.is_empty() || !untried.is_empty() {
-            return Ok(refused);
+        let (obstacles, untried) = self.carry(&self.live(), &session, &databases, true)?;
+        if !obstacles.is_empty() || !untried.is_empty() {
+            return Ok((obstacles, untried));
         }
         // pg_upgrade leaves this behind, and an upgrade brings it afterwards.
         let for_all = postgres::settings_of_all(&self.live())?;
         match online::set_for_all(&session, &for_all) {
-            Ok(()) => self.differing(&session, Depth::Files),
-            Err(error) => said(error).map(|obstacle| vec![obstacle]),
+            Ok(()) => Ok((self.differing(&session, Depth::Files)?, Vec::new())),
+            Err(error) => refused(error),
         }
     }
 
@@ -323,7 +329,7 @@ mod tests {
             refused: vec![],
             dump: vec![obstacle("both"), obstacle("dump")],
             online: vec![obstacle("online"), obstacle("both")],
-            untried: vec![],
+            untried: vec!["b".into(), "a".into(), "b".into()],
         };
         assert_eq!(
             tried.sorted(),
@@ -331,7 +337,7 @@ mod tests {
                 refused: vec![obstacle("both")],
                 dump: vec![obstacle("dump")],
                 online: vec![obstacle("online")],
-                untried: vec![],
+                untried: vec!["a".into(), "b".into()],
             }
         );
     }
