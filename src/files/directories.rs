@@ -2,7 +2,7 @@
 //! there meanwhile leads no further than that user comes by himself.
 
 use std::io::{self, ErrorKind};
-use std::os::unix::fs::DirBuilderExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, fchown};
 use std::path::Path;
 
 use nix::errno::Errno;
@@ -10,6 +10,7 @@ use nix::fcntl::{RenameFlags, renameat2};
 use nix::unistd::geteuid;
 
 use super::beneath::{self, Directory};
+use crate::account::Account;
 use crate::error::{IoContext as _, Result};
 
 /// Gives `from` the name `to`, as renameat2(2) does; what it answers is for the caller to judge. In a directory of one user
@@ -82,6 +83,30 @@ pub fn make_all(directory: &Path, mode: u32) -> Result<()> {
         Some(above) => Directory::open(above).at("open", above)?.as_owner(make),
         None => make(),
     }
+}
+
+/// An empty directory of `account` alone. In a place of root's, where its owner may make none, root makes it: nobody else can meddle there.
+///
+/// # Errors
+/// [`crate::Kind::File`].
+pub fn make_private(directory: &Path, account: &Account) -> Result<()> {
+    let make = || std::fs::DirBuilder::new().mode(0o700).create(directory);
+    let made = account.with_files(|| Ok(make()))?;
+    match made {
+        Err(error)
+            if error.kind() == std::io::ErrorKind::PermissionDenied && is_roots(super::parent(directory)) =>
+        {
+            make().at("create", directory)?;
+            let made = Directory::open(directory).and_then(|directory| directory.readable());
+            made.and_then(|made| fchown(made, Some(account.uid.as_raw()), Some(account.gid.as_raw())))
+                .at("change the owner of", directory)
+        }
+        made => made.at("create", directory),
+    }
+}
+
+fn is_roots(directory: &Path) -> bool {
+    Directory::open(directory).is_ok_and(|directory| directory.is_roots())
 }
 
 #[cfg(test)]

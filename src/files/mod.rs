@@ -9,7 +9,7 @@ pub mod directories;
 use std::fs::{DirBuilder, File, Metadata, Permissions};
 use std::io::{ErrorKind, Read};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _, fchown, symlink};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use self::beneath::Directory;
 use crate::error::{Error, IoContext as _, Result};
@@ -157,9 +157,60 @@ pub fn free_space(directory: &Path) -> Result<u64> {
     Ok(stat.blocks_available().saturating_mul(stat.fragment_size()))
 }
 
+/// Whether there is anything of this name, a link that leads nowhere among it.
+pub fn exists(path: &Path) -> bool {
+    path.symlink_metadata().is_ok()
+}
+
+/// The directory that `path` is in.
+pub fn parent(path: &Path) -> &Path {
+    path.parent().unwrap_or(path)
+}
+
+/// `wanted`, or the next free name after it: `wanted-2`, `wanted-3`…
+pub fn free_name(wanted: &Path) -> PathBuf {
+    let numbered = |number: u32| {
+        let mut name = wanted.as_os_str().to_owned();
+        name.push(format!("-{number}"));
+        PathBuf::from(name)
+    };
+    match exists(wanted) {
+        false => wanted.to_owned(),
+        true => (2..u32::MAX).map(numbered).find(|name| !exists(name)).unwrap_or_else(|| wanted.to_owned()),
+    }
+}
+
+/// Bytes of what is in `directory`, tablespaces left out; what goes away meanwhile does not count.
+///
+/// # Errors
+/// [`crate::Kind::File`].
+pub fn size_of(directory: &Path) -> Result<u64> {
+    let mut bytes = 0;
+    for entry in std::fs::read_dir(directory).at("read", directory)? {
+        let entry = entry.at("read", directory)?;
+        // A running server removes files while we look.
+        let Ok(meta) = entry.metadata() else { continue };
+        bytes += match meta.is_dir() {
+            true => size_of(&entry.path()).unwrap_or(0),
+            false => meta.len(),
+        };
+    }
+    Ok(bytes)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_name_that_is_taken_is_followed_by_the_next() {
+        let parent = tempfile::tempdir().unwrap();
+        let wanted = parent.path().join("kept");
+        assert_eq!(free_name(&wanted), wanted);
+        std::fs::create_dir(&wanted).unwrap();
+        std::fs::write(parent.path().join("kept-2"), "").unwrap();
+        assert_eq!(free_name(&wanted), parent.path().join("kept-3"));
+    }
 
     #[test]
     fn a_file_is_replaced_whole_and_private() {

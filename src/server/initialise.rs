@@ -18,7 +18,6 @@ use crate::postgres::{
     Connection, HOME, Libraries, Major, PrivateServer, Purpose, Session, Startup, identifier, initdb, literal,
 };
 use crate::runtime::{Runtime, output};
-use crate::upgrade::cluster::make_directory;
 
 /// How long a cluster without data may take to start.
 const START: Duration = Duration::from_secs(120);
@@ -63,7 +62,7 @@ impl Staging {
         let path = data.with_file_name(format!(".{name}.initialising"));
         // Only a start that was killed leaves one, and no server has ever run on it in public.
         directories::remove(&path).at("remove the unfinished", &path)?;
-        make_directory(&path, account)?;
+        directories::make_private(&path, account)?;
         Ok(Self { path })
     }
 

@@ -19,8 +19,8 @@ use crate::postgres::{Connection, DataDirectory, is_whole, postgres_call};
 use crate::runtime::Runtime;
 use crate::systemd::notify;
 use crate::terminal;
-use crate::upgrade::journal::{Entry, Journal};
-use crate::upgrade::login;
+use crate::upgrade::records::{Entry, Journal};
+use crate::upgrade::steps::login;
 
 /// Runs the server; returns only if that fails. `environment` is handed on to it: what systemd tells a
 /// service that notifies, and PostgreSQL's own settings for the out-of-memory killer.

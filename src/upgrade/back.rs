@@ -5,15 +5,16 @@ use std::path::Path;
 
 use jiff::Timestamp;
 
-use super::exchange::{exchange, exists, mend};
-use super::journal::{Entry, Opened, Outcome, Step};
-use super::servers::{Sockets, stop_abandoned, take_down};
-use super::work::Work;
-use super::{keep, login, transfer};
 use crate::error::{Error, IoContext as _, Kind, Result};
-use crate::files::directories;
+use crate::files::{directories, exists};
 use crate::postgres;
 use crate::runtime::interrupt;
+use crate::upgrade::records::{Entry, Opened, Outcome, Step};
+use crate::upgrade::steps::dump_directory;
+use crate::upgrade::steps::exchange::{exchange, mend};
+use crate::upgrade::steps::servers::{Sockets, stop_abandoned, take_down};
+use crate::upgrade::steps::work::Work;
+use crate::upgrade::steps::{keep, login};
 
 /// Which cluster is in the data directory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -105,7 +106,7 @@ pub fn back(work: &mut Work<'_>, reason: &str) -> Result<Option<std::path::PathB
     }
     let aside = dispose(work.entry())?;
     if entry.dump_directory.file_name().is_some_and(|name| name.to_string_lossy().contains(&entry.id)) {
-        transfer::remove(&entry.dump_directory)?;
+        dump_directory::remove(&entry.dump_directory)?;
     }
     Sockets::remove_abandoned(&work.settings.socket_directory)?;
     work.journal.end(Outcome::Returned, reason, Timestamp::now())?;
@@ -158,4 +159,13 @@ fn dispose(entry: &Entry) -> Result<Option<std::path::PathBuf>> {
     // Named by us, and never in place, or only while nobody else came in and nothing was written.
     directories::remove(&entry.beside).at("remove the unfinished", &entry.beside)?;
     Ok(None)
+}
+
+/// Of what is left open.
+pub(super) fn again(error: Error, place: Place) -> Error {
+    let error = match place {
+        Place::Old => error.context("an upgrade that was cut off could not be undone yet"),
+        Place::New => error.context("an upgrade that was cut off could not be finished yet"),
+    };
+    error.hint("matrix-postgres-upgrade recover tries it again")
 }

@@ -2,12 +2,17 @@
 
 use jiff::Timestamp;
 
-use super::journal::{Entry, Opened, Outcome, Position, Step};
-use super::servers::Sockets;
-use super::work::Work;
-use super::{back, exchange, keep, online, transfer, written};
 use crate::config::Method;
 use crate::error::{Error, Result};
+use crate::files;
+use crate::upgrade::back;
+use crate::upgrade::facts::written;
+use crate::upgrade::methods::online;
+use crate::upgrade::records::{Entry, Opened, Outcome, Position, Step};
+use crate::upgrade::steps::dump_directory;
+use crate::upgrade::steps::keep;
+use crate::upgrade::steps::servers::Sockets;
+use crate::upgrade::steps::work::Work;
 
 /// Takes the steps that are left of an upgrade whose new cluster is in place.
 ///
@@ -60,7 +65,7 @@ pub fn finish(work: &mut Work<'_>) -> Result<()> {
     work.step(Step::Keeping)?;
     back::remove_copy(work.entry())?;
     Sockets::remove_abandoned(&work.settings.socket_directory)?;
-    transfer::remove(&work.entry().dump_directory)?;
+    dump_directory::remove(&work.entry().dump_directory)?;
     let kept = keep_old(work);
     work.note_duration();
     let entry = work.entry();
@@ -127,13 +132,13 @@ fn keep_old(work: &mut Work<'_>) -> Result<()> {
     keep::remove_partial(&beside, &id)?;
     if let Some(kept) = entry.kept.clone() {
         // Cut off in the middle: by a rename it is there whole, by a copy it may still be here, too.
-        if exchange::exists(&kept) {
+        if files::exists(&kept) {
             return keep::finish(&beside, &kept);
         }
     }
-    let kept = keep::free_name(&entry.keep_path);
+    let kept = files::free_name(&entry.keep_path);
     work.journal.entry.kept = Some(kept.clone());
-    work.journal.entry.kept_bytes = Some(super::facts::size_of(&beside)?);
+    work.journal.entry.kept_bytes = Some(files::size_of(&beside)?);
     work.journal.write()?;
     keep::keep(&beside, &kept, &id)
 }

@@ -10,16 +10,16 @@ use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
 use serde::Serialize;
 
-use super::exchange::GONE;
-use super::facts::size_of;
-use super::journal::{Entry, Journal, Outcome};
-use super::online::logs::KEPT as LOGS;
-use super::servers::take_down;
-use super::transfer;
 use crate::config::Settings;
 use crate::error::{Error, IoContext as _, Kind, Result};
+use crate::files::size_of;
 use crate::lock::Lock;
 use crate::postgres::is_whole;
+use crate::upgrade::methods::online::logs::KEPT as LOGS;
+use crate::upgrade::records::{Entry, Journal, Outcome};
+use crate::upgrade::steps::dump_directory;
+use crate::upgrade::steps::exchange::GONE;
+use crate::upgrade::steps::servers::take_down;
 
 /// The command that removes them.
 pub const CLEAN: &str = "matrix-postgres-upgrade clean";
@@ -159,7 +159,7 @@ pub fn remove(settings: &Settings, leftovers: &[Leftover], now: Timestamp) -> Re
         let path = &leftover.path;
         match leftover.what {
             What::Journal => std::fs::remove_file(path).at("remove", path)?,
-            What::Dump | What::Logs => transfer::remove(path)?,
+            What::Dump | What::Logs => dump_directory::remove(path)?,
             What::WasOpen | What::Upgrade | What::Rehearsal | What::Check | What::Keeping => {
                 take_down(path)?;
             }
@@ -234,7 +234,8 @@ fn listed(directory: &Path) -> Result<Vec<PathBuf>> {
 mod tests {
     use super::*;
     use crate::config::Fragment;
-    use crate::upgrade::journal::{Ended, tests::entry};
+    use crate::upgrade::records::Ended;
+    use crate::upgrade::records::entry::tests::entry;
 
     struct Place(tempfile::TempDir, Settings);
 

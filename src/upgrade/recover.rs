@@ -6,9 +6,6 @@ use std::path::Path;
 use jiff::Timestamp;
 
 use super::back::{self, Place};
-use super::journal::{Entry, Journal, Opened, Step, legacy};
-use super::work::{Pause, Work, owner};
-use super::{finish, stage};
 use crate::config::Settings;
 use crate::error::{Error, Kind, Result};
 use crate::lock::Lock;
@@ -16,6 +13,12 @@ use crate::postgres::DataDirectory;
 use crate::report::Progress;
 use crate::runtime::Runtime;
 use crate::systemd::Manager;
+use crate::upgrade::back::again;
+use crate::upgrade::finish;
+use crate::upgrade::records::journal::legacy;
+use crate::upgrade::records::{Entry, Journal, Opened, Step};
+use crate::upgrade::steps::temporary;
+use crate::upgrade::steps::work::{Pause, Work, owner};
 
 /// What there was to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,6 +43,23 @@ impl Recovered {
     }
 }
 
+/// What an earlier upgrade has left open is put in order first.
+///
+/// # Errors
+/// As [`recover`].
+pub fn settle_earlier(settings: &Settings, runtime: &dyn Runtime, progress: &mut dyn Progress) -> Result<()> {
+    match recover(settings, runtime, progress, false, None)? {
+        Recovered::Nothing => Ok(()),
+        Recovered::UnderWay(message) => Err(Error::new(Kind::Locked, message)
+            .state("nothing was started, and what is under way goes on")
+            .hint("matrix-postgres-upgrade status")),
+        done => {
+            log::warn!("{}", done.message());
+            Ok(())
+        }
+    }
+}
+
 /// Goes on with an upgrade that was cut off. `at_boot`, other units are started by systemd itself, as soon as the data
 /// directory is in order, which the service manager is told.
 ///
@@ -58,7 +78,7 @@ pub fn recover(
     }
     let open = |journal: Option<Journal>| journal.filter(|journal| journal.entry.is_open());
     let nothing = Journal::read(&settings.state_directory).is_ok_and(|journal| open(journal).is_none());
-    if nothing && !stage::has_left(settings) {
+    if nothing && !temporary::has_left(settings) {
         return Ok(Recovered::Nothing);
     }
     let _lock = match Lock::take_to_recover(settings) {
@@ -66,7 +86,7 @@ pub fn recover(
         Err(error) if error.kind() == Kind::Locked => return Ok(Recovered::UnderWay(error.to_string())),
         Err(error) => return Err(error),
     };
-    let cleared = stage::clear_abandoned(settings);
+    let cleared = temporary::clear_abandoned(settings);
     // Who held the lock may have ended it.
     let Some(journal) = open(Journal::usable(&settings.state_directory)?) else {
         return cleared.map(|()| Recovered::Nothing);
@@ -139,12 +159,4 @@ pub fn require_same(entry: &Entry, settings: &Settings) -> Result<()> {
             "matrix-postgres-upgrade recover --config FILE, with the configuration that it was begun with",
         )),
     }
-}
-
-pub(super) fn again(error: Error, place: Place) -> Error {
-    let error = match place {
-        Place::Old => error.context("an upgrade that was cut off could not be undone yet"),
-        Place::New => error.context("an upgrade that was cut off could not be finished yet"),
-    };
-    error.hint("matrix-postgres-upgrade recover tries it again")
 }

@@ -4,21 +4,22 @@
 use std::path::{Path, PathBuf};
 
 use super::back::{self, Place, require_old};
-use super::exchange::{exchange, exists, move_to};
-use super::journal::{Ended, Entry, Journal, Outcome, Step};
-use super::recover::again;
-use super::run::note_clients;
-use super::servers::stop_abandoned;
-use super::work::{Pause, Work, owner};
-use super::{keep, kept};
 use crate::config::Settings;
 use crate::error::{Error, IoContext as _, Kind, Result};
-use crate::files::directories;
+use crate::files::{directories, exists};
 use crate::postgres::DataDirectory;
 use crate::postgres::pg_controldata::{self, Control};
 use crate::report::Progress;
 use crate::runtime::{AsUser, Runtime, interrupt};
 use crate::systemd::Manager;
+use crate::upgrade::back::again;
+use crate::upgrade::facts::kept;
+use crate::upgrade::records::{Ended, Entry, Journal, Outcome, Step};
+use crate::upgrade::steps::cut::note_clients;
+use crate::upgrade::steps::exchange::{exchange, move_to};
+use crate::upgrade::steps::keep;
+use crate::upgrade::steps::servers::stop_abandoned;
+use crate::upgrade::steps::work::{Pause, Work, owner};
 
 /// Makes sure that [`roll_back`] can be gone through with, as far as that can be seen while everything runs.
 ///

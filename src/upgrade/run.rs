@@ -4,54 +4,27 @@ use std::path::Path;
 
 use jiff::Timestamp;
 
-use super::check::{check, trial};
-use super::journal::{self, Entry, Journal, Step};
-use super::plan::{Plan, plan};
-use super::recover::{self, Recovered};
-use super::work::{Pause, Work, owner};
-use super::{back, dump, exchange, finish, online, servers};
-use crate::backup::catalogue;
+use super::plan::Plan;
 use crate::config::{Method, Settings};
 use crate::error::{Error, Kind, Result};
 use crate::files;
 use crate::lock::Lock;
-use crate::postgres::{self, Major};
+use crate::postgres;
 use crate::report::Progress;
 use crate::runtime::{Runtime, interrupt};
 use crate::systemd::{Inhibitor, Manager, inhibit};
+use crate::upgrade::methods::{dump, online};
+use crate::upgrade::records::entry::FORMAT;
+use crate::upgrade::records::{Entry, Journal, Step};
+use crate::upgrade::steps::exchange;
+use crate::upgrade::steps::work::{Pause, Work, owner};
+use crate::upgrade::{back, finish};
 
 /// A file system with less free bytes is as good as full.
 const FULL: u64 = 64 << 20;
 
 /// The unit that makes a backup.
 const BACKUP: &str = "matrix-postgres-backup.service";
-
-/// The plan for an upgrade now. Nothing is changed. The caller holds the lock of the cluster.
-///
-/// # Errors
-/// [`Kind::NotWell`] if something stands in the way.
-pub fn prepare(settings: &Settings, runtime: &dyn Runtime, to: Option<Major>, lock: &Lock) -> Result<Plan> {
-    let facts = trial::gather(settings, runtime, to, lock)?;
-    let report = check(&facts);
-    if !report.is_possible() {
-        let blockers: Vec<_> = report.blockers().map(|finding| finding.message.as_str()).collect();
-        let first = report.blockers().find_map(|finding| finding.hint.clone());
-        return Err(Error::new(
-            Kind::NotWell,
-            format!("an upgrade is not possible: {}", blockers.join("; ")),
-        )
-        .state("nothing was stopped, and nothing was changed")
-        .hint(first.unwrap_or_else(|| "matrix-postgres-upgrade check".to_owned())));
-    }
-    for warning in report.warnings() {
-        log::warn!("{warning}");
-    }
-    let backups = catalogue::list(&settings.backup.directory).unwrap_or_default();
-    let now = Timestamp::now();
-    let earlier = catalogue::split(&backups, now).0;
-    let newest = earlier.iter().rev().find(|entry| entry.is_verified()).map(|entry| entry.name.time());
-    plan(settings, &facts, newest, now)
-}
 
 /// Carries a plan out.
 ///
@@ -89,23 +62,6 @@ pub fn run(
     Ok(work.journal.entry)
 }
 
-/// What an earlier upgrade has left open is put in order first.
-///
-/// # Errors
-/// As [`recover::recover`].
-pub fn settle_earlier(settings: &Settings, runtime: &dyn Runtime, progress: &mut dyn Progress) -> Result<()> {
-    match recover::recover(settings, runtime, progress, false, None)? {
-        Recovered::Nothing => Ok(()),
-        Recovered::UnderWay(message) => Err(Error::new(Kind::Locked, message)
-            .state("nothing was started, and what is under way goes on")
-            .hint("matrix-postgres-upgrade status")),
-        done => {
-            log::warn!("{}", done.message());
-            Ok(())
-        }
-    }
-}
-
 fn back_up(manager: &Manager, settings: &Settings) -> Result<()> {
     log::info!("making a backup first");
     manager.start(BACKUP, settings.server.start_timeout * 6 * 24).map(drop).map_err(|error| {
@@ -118,7 +74,7 @@ fn back_up(manager: &Manager, settings: &Settings) -> Result<()> {
 
 fn entry(plan: &Plan) -> Result<Entry> {
     Ok(Entry {
-        format: journal::format(),
+        format: FORMAT,
         id: plan.id.clone(),
         from: plan.from,
         to: plan.to,
@@ -164,38 +120,6 @@ fn blame_the_disk(plan: &Plan, error: Error) -> Error {
             )),
         None => error,
     }
-}
-
-/// Stops the clients that run, whose units are in the journal before. From here on the new cluster lets in only us.
-pub(super) fn stop_clients(work: &mut Work<'_>) -> Result<()> {
-    work.close_login()?;
-    note_clients(work)?;
-    work.step(Step::StoppingClients)?;
-    work.manager.stop_all(&work.entry().clients, work.settings.clients.timeout)
-}
-
-/// Notes down which clients run: those that are configured, and those that systemd stops along with the server.
-///
-/// # Errors
-/// If systemd cannot be asked.
-pub(super) fn note_clients(work: &mut Work<'_>) -> Result<()> {
-    let server_unit = work.entry().server_unit.clone();
-    let own = |unit: &String| unit.starts_with("matrix-postgres") || *unit == server_unit;
-    let mut wanted = work.settings.clients.units.clone();
-    wanted.push(server_unit.clone());
-    let running: Vec<_> = work.manager.running(&wanted)?.into_iter().filter(|unit| !own(unit)).collect();
-    let is_unsteady = |unit: &String| work.manager.unit(unit).is_ok_and(|unit| !unit.is_active());
-    work.journal.entry.unsteady = running.iter().filter(|unit| is_unsteady(unit)).cloned().collect();
-    work.journal.entry.clients = running;
-    Ok(())
-}
-
-/// Stops the server.
-pub(super) fn stop_server(work: &mut Work<'_>, plan: &Plan) -> Result<()> {
-    work.step(Step::StoppingServer)?;
-    let unit = std::slice::from_ref(&plan.server_unit);
-    work.manager.stop_all(unit, work.settings.server.start_timeout)?;
-    servers::stop_abandoned(&plan.data_directory)
 }
 
 fn exchange_directories(work: &mut Work<'_>) -> Result<()> {

@@ -7,16 +7,14 @@ use indicatif::DecimalBytes;
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::exchange::exists;
-use super::facts::size_of;
-use super::journal::{Entry, Journal, Outcome};
 use super::leftovers::{self, CLEAN, Leftover};
-use super::rehearsal::{Aim, Rehearsal};
-use super::subscriptions;
 use crate::config::Settings;
 use crate::error::Result;
+use crate::files::{exists, size_of};
 use crate::postgres::{DataDirectory, Major, support};
 use crate::runtime::Runtime;
+use crate::upgrade::plan::subscriptions;
+use crate::upgrade::records::{Aim, Entry, Journal, Outcome, Rehearsal};
 
 /// The answer to `status`.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -233,8 +231,9 @@ pub fn report(entry: &Entry) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::upgrade::journal::{Ended, Step, tests::entry};
-    use crate::upgrade::rehearsal::tests::rehearsal;
+    use crate::upgrade::records::entry::tests::entry;
+    use crate::upgrade::records::rehearsal::tests::rehearsal;
+    use crate::upgrade::records::{Ended, Step};
 
     #[test]
     fn a_sentence_says_where_things_stand() {

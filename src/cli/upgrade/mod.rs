@@ -17,10 +17,12 @@ use crate::report::{self, event};
 use crate::runtime::{Guard, interrupt};
 use crate::systemd::{Manager, notify};
 use crate::upgrade::check::{check, trial};
-use crate::upgrade::journal::{Journal, Step, legacy};
+use crate::upgrade::facts::{sockets, written};
 use crate::upgrade::plan::Plan;
+use crate::upgrade::records::journal::legacy;
+use crate::upgrade::records::{Journal, Step};
 use crate::upgrade::recover::{self, Recovered};
-use crate::upgrade::{leftovers, rehearsal, rollback, run, sockets, status, written};
+use crate::upgrade::{leftovers, rehearsal, rollback, run, status};
 
 /// Carry the homeserver's databases to another major version of PostgreSQL.
 ///
@@ -302,14 +304,14 @@ fn well(is_well: bool) -> ExitCode {
 /// Without the lock afterwards: the upgrade takes it with that of the backups.
 fn prepare(settings: &Settings, to: Option<Major>) -> Result<Plan> {
     let lock = Lock::cluster_only(settings, "check")?;
-    run::prepare(settings, &crate::cli::host(settings), to, &lock)
+    crate::upgrade::check::prepare(settings, &crate::cli::host(settings), to, &lock)
 }
 
 fn upgrade(settings: &Settings, to: Option<Major>, pause: Option<Step>) -> Result<()> {
     let host = crate::cli::host(settings);
     interrupt::listen()?;
     let mut progress = report::progress(crate::cli::on_terminal());
-    run::settle_earlier(settings, &host, progress.as_mut())?;
+    recover::settle_earlier(settings, &host, progress.as_mut())?;
     notify::status("looking at what there is");
     let plan = prepare(settings, to)?;
     log::info!("{plan}");

@@ -12,9 +12,9 @@ use crate::error::{Kind, Result};
 use crate::postgres::refusals::{self, Refusal};
 use crate::postgres::{Database, Major, Session, identifier, pg_dump, pg_restore, without_verifiers};
 use crate::runtime::{Child, interrupt, output};
-use crate::upgrade::choice::Obstacle;
 use crate::upgrade::compare::{Snapshot, differences};
-use crate::upgrade::transfer::{by_way_of, jobs};
+use crate::upgrade::facts::Obstacle;
+use crate::upgrade::steps::transfer::{by_way_of, jobs};
 
 /// pg_restore tells of each object that it makes.
 const MANY_LINES: usize = 200_000;

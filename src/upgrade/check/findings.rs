@@ -2,19 +2,19 @@
 
 use indicatif::DecimalBytes;
 
-use super::{Finding, Weight};
+use super::report::{Finding, Weight};
 use crate::backup::guarded::Foreseen;
 use crate::backup::quoted;
 use crate::config::Method;
 use crate::postgres::{Major, identifier, support};
-use crate::upgrade::choice::{Obstacle, dump_obstacles, goes, obstacles};
 use crate::upgrade::configuration::Foreseen as Change;
-use crate::upgrade::facts::{CatalogSetting, Cluster, Facts, Shared};
-use crate::upgrade::rehearsal::Aim;
-use crate::upgrade::sessions::Connected;
-use crate::upgrade::subscriptions::{command, switched_off};
-use crate::upgrade::transfer::Way;
-use crate::upgrade::units::Units;
+use crate::upgrade::facts::sessions::Connected;
+use crate::upgrade::facts::space::Way;
+use crate::upgrade::facts::units::Units;
+use crate::upgrade::facts::{CatalogSetting, Cluster, Facts, Obstacle, Shared};
+use crate::upgrade::plan::choice::{dump_obstacles, goes, obstacles};
+use crate::upgrade::plan::subscriptions::{command, switched_off};
+use crate::upgrade::records::Aim;
 
 const WHO: &str = "matrix-postgres-cli -c 'SELECT * FROM pg_catalog.pg_stat_activity' shows the sessions; iproute2 brings ss";
 

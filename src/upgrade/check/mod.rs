@@ -2,88 +2,18 @@
 
 mod definitions;
 mod findings;
+mod prepare;
+mod report;
 mod rules;
 pub mod trial;
 mod views;
 
-use std::fmt;
-
-use serde::Serialize;
-
 use self::findings::Findings;
 
-pub use self::trial::Tried;
-use super::choice::choose;
+pub use self::prepare::prepare;
+pub use self::report::{Finding, Report, Weight};
 use super::facts::Facts;
-use crate::config::Method;
-use crate::postgres::Major;
-
-/// How much a finding weighs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Weight {
-    /// An upgrade would not be begun.
-    Blocker,
-    /// It would, and somebody should know.
-    Warning,
-    /// Good to know.
-    Fact,
-}
-
-/// One thing that was found.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Finding {
-    /// How much it weighs.
-    pub weight: Weight,
-    /// A sentence, lower case.
-    pub message: String,
-    /// What to do about it, if anything.
-    pub hint: Option<String>,
-}
-
-impl fmt::Display for Finding {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.message)?;
-        match &self.hint {
-            Some(hint) => write!(f, "\nHINT: {hint}"),
-            None => Ok(()),
-        }
-    }
-}
-
-/// The answer to `check`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Report {
-    /// The version that the data directory holds.
-    pub from: Option<Major>,
-    /// The version to go to.
-    pub to: Option<Major>,
-    /// How.
-    pub method: Method,
-    /// What was found, the weightiest first.
-    pub findings: Vec<Finding>,
-}
-
-impl Report {
-    /// Whether an upgrade could be begun.
-    pub fn is_possible(&self) -> bool {
-        self.blockers().next().is_none()
-    }
-
-    /// What stands in the way.
-    pub fn blockers(&self) -> impl Iterator<Item = &Finding> {
-        self.of(Weight::Blocker)
-    }
-
-    /// What somebody should know who begins one.
-    pub fn warnings(&self) -> impl Iterator<Item = &Finding> {
-        self.of(Weight::Warning)
-    }
-
-    fn of(&self, weight: Weight) -> impl Iterator<Item = &Finding> {
-        self.findings.iter().filter(move |finding| finding.weight == weight)
-    }
-}
+use crate::upgrade::plan::choice::choose;
 
 /// Judges the facts.
 pub fn check(facts: &Facts) -> Report {
@@ -131,30 +61,6 @@ fn standing(facts: &Facts) -> Findings {
     }
     findings.units(facts);
     findings
-}
-
-impl fmt::Display for Report {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let version = |major: Option<Major>| major.map_or_else(|| "?".to_owned(), |major| major.to_string());
-        write!(f, "upgrade from PostgreSQL {} to {}: ", version(self.from), version(self.to))?;
-        match self.blockers().count() {
-            0 => writeln!(f, "nothing stands in the way")?,
-            1 => writeln!(f, "1 thing stands in the way")?,
-            count => writeln!(f, "{count} things stand in the way")?,
-        }
-        for Finding { weight, message, hint } in &self.findings {
-            let label = match weight {
-                Weight::Blocker => "BLOCKER",
-                Weight::Warning => "warning",
-                Weight::Fact => "fact",
-            };
-            write!(f, "\n{label:<9}{message}")?;
-            if let Some(hint) = hint {
-                write!(f, "\n         HINT: {hint}")?;
-            }
-        }
-        Ok(())
-    }
 }
 
 #[cfg(test)]

@@ -9,9 +9,10 @@ use crate::account::Account;
 use crate::error::{Kind, Result};
 use crate::postgres::{HOME, Major, PrivateServer, Purpose, Session, Startup};
 use crate::runtime::Runtime;
-use crate::upgrade::choice::Obstacle;
-use crate::upgrade::plan::{Plan, moved};
-use crate::upgrade::servers::{Side, Sockets};
+use crate::upgrade::facts::Obstacle;
+use crate::upgrade::plan::Plan;
+use crate::upgrade::records::moved;
+use crate::upgrade::steps::servers::{Side, Sockets};
 
 /// An empty cluster is ready in a moment.
 const START: Duration = Duration::from_secs(120);

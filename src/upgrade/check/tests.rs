@@ -2,15 +2,15 @@ use std::path::PathBuf;
 
 use super::*;
 use crate::backup::guarded::Foreseen as Guarded;
+use crate::config::Method;
 use crate::postgres::initdb::Initialisation;
-use crate::postgres::{Contents, DataDirectory, Libraries, ServerFacts};
-use crate::upgrade::choice::Obstacle;
+use crate::postgres::{Contents, DataDirectory, Libraries, Major, ServerFacts};
 use crate::upgrade::configuration::Foreseen;
-use crate::upgrade::facts::{CatalogSetting, Cluster, Contained, Shared};
-use crate::upgrade::rehearsal::tests::rehearsal;
-use crate::upgrade::sessions::Connected;
-use crate::upgrade::space::tests::space;
-use crate::upgrade::units::Units;
+use crate::upgrade::facts::sessions::Connected;
+use crate::upgrade::facts::space::tests::space;
+use crate::upgrade::facts::units::Units;
+use crate::upgrade::facts::{CatalogSetting, Cluster, Contained, Obstacle, Shared, Tried};
+use crate::upgrade::records::rehearsal::tests::rehearsal;
 
 fn facts() -> Facts {
     Facts {

@@ -1,8 +1,6 @@
 //! What the cut will say, asked beforehand: empty clusters of the target are given everything but rows, by both methods, and
 //! thrown away. The live server is only read.
 
-use serde::{Deserialize, Serialize};
-
 use super::definitions::{self, Carried};
 use super::{is_to_be_tried, rules, views};
 use crate::account::Account;
@@ -15,31 +13,19 @@ use crate::postgres::{
     without_verifiers,
 };
 use crate::runtime::{Runtime, output};
-use crate::upgrade::choice::{Obstacle, standing_obstacles};
-use crate::upgrade::facts::{self, CatalogSetting, Facts};
-use crate::upgrade::journal::Journal;
-use crate::upgrade::online::conversion::Conversion;
-use crate::upgrade::plan::{Plan, named_after, plan};
-use crate::upgrade::servers::{Private, Side, Sockets};
-use crate::upgrade::stage::{self, CHECK, Stage};
-use crate::upgrade::work::owner;
-use crate::upgrade::{cluster, online, transfer};
+use crate::upgrade::facts::Tried;
+use crate::upgrade::facts::{self, CatalogSetting, Facts, Obstacle};
+use crate::upgrade::methods::online;
+use crate::upgrade::methods::online::conversion::Conversion;
+use crate::upgrade::plan::choice::standing_obstacles;
+use crate::upgrade::plan::{Plan, plan};
+use crate::upgrade::records::{Journal, named_after};
+use crate::upgrade::steps::servers::{Private, Side, Sockets};
+use crate::upgrade::steps::temporary::{self, CHECK, TemporaryClusters};
+use crate::upgrade::steps::work::owner;
+use crate::upgrade::steps::{cluster, transfer};
 
 const SUPERUSERS: &str = "SELECT pg_catalog.json_agg(rolname) FROM pg_catalog.pg_roles WHERE rolsuper;";
-
-/// What empty clusters of the target have shown.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Tried {
-    /// What is refused whatever the method.
-    pub refused: Vec<Obstacle>,
-    /// What is in the way of method `dump`.
-    pub dump: Vec<Obstacle>,
-    /// What is in the way of method `online`.
-    pub online: Vec<Obstacle>,
-    /// Databases whose definitions were not tried: they may run functions of owners who are no superusers.
-    #[serde(default)]
-    pub untried: Vec<String>,
-}
 
 /// The facts for an upgrade to `to`, or to the newest installed version, with what the target says of all that can be tried
 /// without rows. The caller holds the lock of the cluster.
@@ -61,7 +47,7 @@ pub fn gather(settings: &Settings, runtime: &dyn Runtime, to: Option<Major>, _lo
 
 fn attempt(settings: &Settings, runtime: &dyn Runtime, facts: &Facts) -> Result<Tried> {
     Journal::require_ended(&settings.state_directory)?;
-    stage::clear_abandoned(settings)?;
+    temporary::clear_abandoned(settings)?;
     let plan = plan(settings, facts, None, facts.now)?;
     let place = |end: &str| named_after(&plan.data_directory, &format!("{CHECK}{}{end}", plan.id));
     let by_dump = Plan { beside: place(""), method: Method::Dump, checksums: true, ..plan.clone() };
@@ -72,7 +58,11 @@ fn attempt(settings: &Settings, runtime: &dyn Runtime, facts: &Facts) -> Result<
         ..plan.clone()
     };
     let account = &owner(&facts.data_directory)?;
-    let _stage = Stage::set(settings, &plan.id, vec![by_dump.beside.clone(), by_pg_upgrade.beside.clone()])?;
+    let _clusters = TemporaryClusters::set(
+        settings,
+        &plan.id,
+        vec![by_dump.beside.clone(), by_pg_upgrade.beside.clone()],
+    )?;
     let sockets = &Sockets::make(&settings.socket_directory, account)?;
     let server = &settings.server;
     let live = &Connection::new(&settings.socket_directory, server.port, &server.superuser)
@@ -90,20 +80,6 @@ fn attempt(settings: &Settings, runtime: &dyn Runtime, facts: &Facts) -> Result<
     tried.online = refused;
     tried.untried.extend(untried);
     Ok(tried.sorted())
-}
-
-impl Tried {
-    /// What both methods refuse is in the way of any.
-    fn sorted(mut self) -> Self {
-        let both = |obstacle: &Obstacle| self.online.contains(obstacle);
-        let (common, dump): (Vec<_>, Vec<_>) = self.dump.into_iter().partition(both);
-        self.online.retain(|obstacle| !common.contains(obstacle));
-        self.dump = dump;
-        self.refused.extend(common);
-        self.untried.sort();
-        self.untried.dedup();
-        self
-    }
 }
 
 /// One of the two.
@@ -321,26 +297,6 @@ fn said(error: Error) -> Result<Obstacle> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn what_both_methods_refuse_is_no_matter_of_the_method() {
-        let obstacle = |text: &str| Obstacle { message: text.into(), hint: None };
-        let tried = Tried {
-            refused: vec![],
-            dump: vec![obstacle("both"), obstacle("dump")],
-            online: vec![obstacle("online"), obstacle("both")],
-            untried: vec!["b".into(), "a".into(), "b".into()],
-        };
-        assert_eq!(
-            tried.sorted(),
-            Tried {
-                refused: vec![obstacle("both")],
-                dump: vec![obstacle("dump")],
-                online: vec![obstacle("online")],
-                untried: vec!["a".into(), "b".into()],
-            }
-        );
-    }
 
     #[test]
     fn a_refusal_is_one_sentence_without_passwords() {

@@ -2,7 +2,7 @@
 
 use crate::error::Result;
 use crate::postgres::{Database, Session, refusals, without_verifiers};
-use crate::upgrade::choice::Obstacle;
+use crate::upgrade::facts::Obstacle;
 
 /// In the order in which they were made: one may read another.
 const POPULATED: &str =

@@ -3,24 +3,27 @@
 use std::path::Path;
 use std::time::Instant;
 
-use super::Rehearsal;
 use crate::account::Account;
 use crate::config::{Depth, Method, Settings};
 use crate::error::{Kind, Result};
+use crate::files;
+use crate::files::exists;
 use crate::postgres::{self, Connection, Major, Session, pg_amcheck};
 use crate::report::{Progress, Silent};
 use crate::runtime::{Runtime, interrupt, run_and_quote};
 use crate::systemd::notify;
 use crate::upgrade::compare::{Snapshot, require_equal};
-use crate::upgrade::exchange::exists;
-use crate::upgrade::journal::Step;
-use crate::upgrade::online::conversion::Conversion;
-use crate::upgrade::online::copy::{self, Follower, Source};
-use crate::upgrade::online::{logs, remove_stamps, set_for_all};
+use crate::upgrade::facts::space::Way;
+use crate::upgrade::methods::dump;
+use crate::upgrade::methods::online::conversion::Conversion;
+use crate::upgrade::methods::online::copy::{self, Follower, Source};
+use crate::upgrade::methods::online::{logs, remove_stamps, set_for_all};
 use crate::upgrade::plan::Plan;
-use crate::upgrade::servers::{Private, Side, Sockets};
-use crate::upgrade::transfer::{self, DumpDirectory, Loading, Way, jobs, transfer};
-use crate::upgrade::{cluster, dump, facts};
+use crate::upgrade::records::{Rehearsal, Step};
+use crate::upgrade::steps::cluster;
+use crate::upgrade::steps::dump_directory::DumpDirectory;
+use crate::upgrade::steps::servers::{Private, Side, Sockets};
+use crate::upgrade::steps::transfer::{self, Loading, jobs, transfer};
 
 /// The first version whose tables can be checked, too.
 const STRUCTURE_CHECKED: Major = Major(14);
@@ -141,7 +144,7 @@ pub(super) fn attempt(
             parts.end();
         }
     }
-    let size = |directory: &Path| if exists(directory) { facts::size_of(directory) } else { Ok(0) };
+    let size = |directory: &Path| if exists(directory) { files::size_of(directory) } else { Ok(0) };
     // The new cluster's files are the copy's.
     parts.rehearsal.bytes = match plan.method {
         Method::Online => size(&plan.copy)?.max(size(&plan.beside)?),

@@ -2,158 +2,26 @@
 
 mod attempt;
 
-use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use indicatif::DecimalBytes;
-use jiff::{SignedDuration, Timestamp};
-use serde::{Deserialize, Serialize};
+use jiff::Timestamp;
 
 use self::attempt::{Parts, attempt};
-use super::choice::server_obstacles;
-use super::journal::Step;
-use super::plan::{Plan, named_after};
-use super::stage::{REHEARSAL, Stage, clear_abandoned};
-use super::work::owner;
-use super::{facts, run};
+use super::facts;
 use crate::config::{Method, Settings};
-use crate::error::{Error, IoContext as _, Kind, Result};
-use crate::files;
+use crate::error::{Error, Kind, Result};
 use crate::lock::Lock;
 use crate::postgres::{DataDirectory, Major};
 use crate::report::Progress;
 use crate::runtime::Runtime;
-
-/// What a rehearsal has shown.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Rehearsal {
-    /// When it was begun.
-    pub at: Timestamp,
-    /// The old version.
-    pub from: Major,
-    /// The new version.
-    pub to: Major,
-    /// How.
-    pub method: Method,
-    /// Seconds of each part, in order.
-    pub durations: Vec<(Step, f64)>,
-    /// Bytes that it has taken on the disk.
-    pub bytes: u64,
-    /// Bytes of the data directory then; nothing of versions that did not write it down.
-    #[serde(default)]
-    pub data_bytes: Option<u64>,
-    /// Why it did not go, if so.
-    pub problem: Option<String>,
-}
-
-impl Rehearsal {
-    /// The result of the latest one.
-    ///
-    /// # Errors
-    /// [`Kind::File`].
-    pub fn read(state_directory: &Path) -> Result<Option<Self>> {
-        let file = file(state_directory);
-        let text = match std::fs::read_to_string(&file) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-            text => text.at("read", &file)?,
-        };
-        // One of another version says nothing to us; the next replaces it.
-        Ok(serde_json::from_str(&text).ok())
-    }
-
-    fn write(&self, state_directory: &Path) -> Result<()> {
-        let file = file(state_directory);
-        let text = serde_json::to_string_pretty(self).map_err(std::io::Error::from).at("write", &file)?;
-        files::replace(&file, &(text + "\n"))
-    }
-
-    /// Why it says nothing of an upgrade like this, if so.
-    pub fn outdated(&self, aim: &Aim, now: Timestamp) -> Option<String> {
-        let Self { from, to, method, .. } = self;
-        if let Some(aim) = aim.from.filter(|aim| aim != from) {
-            return Some(format!("it was of a cluster of version {from}, and this one is of {aim}"));
-        }
-        if let Some(aim) = aim.to.filter(|aim| aim != to) {
-            return Some(format!("it went to version {to}, and the upgrade goes to {aim}"));
-        }
-        if let Some(aim) = aim.method.filter(|aim| aim != method) {
-            return Some(format!("it was by method {method}, and the upgrade is by method {aim}"));
-        }
-        let age = now.duration_since(self.at);
-        if age > OLDEST {
-            return Some(format!(
-                "it is {} days old, and {} are allowed",
-                age.as_hours() / 24,
-                OLDEST.as_hours() / 24
-            ));
-        }
-        if age < -CLOCKS_DIFFER {
-            return Some("it is of the future".to_owned());
-        }
-        match (self.data_bytes, aim.data_bytes) {
-            (Some(then), Some(now)) if now > then.saturating_add(then / 2) => {
-                let (then, now) = (DecimalBytes(then), DecimalBytes(now));
-                Some(format!("the data directory had {then}, and has grown to {now}"))
-            }
-            _ => None,
-        }
-    }
-
-    /// Whether the upgrade would.
-    pub fn went_well(&self) -> bool {
-        self.problem.is_none()
-    }
-
-    /// Seconds that users would wait, beside the stop and the start of the server and its clients.
-    pub fn downtime(&self) -> f64 {
-        let parts = self.durations.iter().filter(|(step, _)| !step.is_before_the_cut());
-        parts.map(|(_, seconds)| seconds).sum()
-    }
-}
-
-/// What an upgrade would be that was begun now, as far as it is known.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Aim {
-    /// The old version.
-    pub from: Option<Major>,
-    /// The new version.
-    pub to: Option<Major>,
-    /// How.
-    pub method: Option<Method>,
-    /// Bytes of the data directory.
-    pub data_bytes: Option<u64>,
-}
-
-/// What was tried longer ago was tried with another configuration, other packages and other data.
-const OLDEST: SignedDuration = SignedDuration::from_hours(30 * 24);
-
-/// By so much.
-const CLOCKS_DIFFER: SignedDuration = SignedDuration::from_mins(5);
-
-impl fmt::Display for Rehearsal {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { at, from, to, method, bytes, .. } = self;
-        write!(f, "rehearsed at {at:.0}, from PostgreSQL {from} to {to} by method {method}: ")?;
-        if let Some(problem) = &self.problem {
-            return write!(f, "it did not go: {problem}");
-        }
-        write!(
-            f,
-            "it goes; users wait {:.1} s beside the stop and the start of server and clients; {} of disk (",
-            self.downtime(),
-            DecimalBytes(*bytes)
-        )?;
-        for (number, (step, seconds)) in self.durations.iter().enumerate() {
-            let comma = if number > 0 { ", " } else { "" };
-            write!(f, "{comma}{step} {seconds:.1} s")?;
-        }
-        write!(f, ")")
-    }
-}
-
-fn file(state_directory: &Path) -> PathBuf {
-    state_directory.join("rehearsal.json")
-}
+use crate::upgrade::check;
+use crate::upgrade::plan::Plan;
+use crate::upgrade::plan::choice::server_obstacles;
+use crate::upgrade::records::Rehearsal;
+use crate::upgrade::records::named_after;
+use crate::upgrade::steps::temporary::{REHEARSAL, TemporaryClusters, clear_abandoned};
+use crate::upgrade::steps::work::owner;
 
 /// Where a rehearsal works: beside the data directory, under a name of its own.
 fn place(mut plan: Plan) -> Plan {
@@ -178,7 +46,7 @@ pub fn rehearse(
     let plan = prepare(settings, runtime, to, &lock)?;
     log::info!("{}", describe(&plan));
     let account = owner(&DataDirectory::read(&plan.data_directory, Path::new("/proc"))?)?;
-    let stage = Stage::set(settings, &plan.id, vec![plan.copy.clone(), plan.beside.clone()])?;
+    let stage = TemporaryClusters::set(settings, &plan.id, vec![plan.copy.clone(), plan.beside.clone()])?;
     let mut rehearsal = Rehearsal {
         at: Timestamp::now(),
         from: plan.from,
@@ -226,7 +94,7 @@ pub fn describe(plan: &Plan) -> String {
 /// # Errors
 /// [`Kind::NotWell`].
 pub fn prepare(settings: &Settings, runtime: &dyn Runtime, to: Option<Major>, lock: &Lock) -> Result<Plan> {
-    let plan = place(run::prepare(settings, runtime, to, lock)?);
+    let plan = place(check::prepare(settings, runtime, to, lock)?);
     require_copy(settings, runtime, to, &plan).map(|()| plan)
 }
 
@@ -251,74 +119,4 @@ fn require_copy(settings: &Settings, runtime: &dyn Runtime, to: Option<Major>, p
     }
     // The copy comes to all that the upgrade needs.
     facts.space.copy(2 * facts.data_bytes).or_else(|shortage| refuse(shortage, "df -h".to_owned()))
-}
-
-#[cfg(test)]
-pub(super) mod tests {
-    use super::*;
-
-    pub(crate) fn rehearsal() -> Rehearsal {
-        Rehearsal {
-            at: Timestamp::UNIX_EPOCH,
-            from: Major(15),
-            to: Major(17),
-            method: Method::Online,
-            durations: vec![(Step::Copying, 60.0), (Step::Promoting, 0.5), (Step::Upgrading, 3.0)],
-            bytes: 3_000_000_000,
-            data_bytes: Some(1_000_000_000),
-            problem: None,
-        }
-    }
-
-    #[test]
-    fn what_users_wait_for_is_what_comes_after_the_cut() {
-        assert!((rehearsal().downtime() - 3.5).abs() < 1e-9);
-        let text = rehearsal().to_string();
-        assert!(
-            text.contains("it goes; users wait 3.5 s beside") && text.contains("3.00 GB of disk"),
-            "{text}"
-        );
-    }
-
-    #[test]
-    fn one_of_another_upgrade_of_long_ago_or_of_less_data_does_not_count() {
-        let aim = Aim {
-            from: Some(Major(15)),
-            to: Some(Major(17)),
-            method: Some(Method::Online),
-            data_bytes: Some(1_500_000_000),
-        };
-        let outdated = |aim: Aim, days: i64| {
-            rehearsal().outdated(&aim, Timestamp::from_second(days * 86_400).unwrap()).unwrap_or_default()
-        };
-        assert_eq!(outdated(aim, 30), "");
-        assert_eq!(outdated(Aim::default(), 0), "");
-        for (aim, days, expected) in [
-            (Aim { from: Some(Major(17)), ..aim }, 0, "of version 15, and this one is of 17"),
-            (Aim { to: Some(Major(18)), ..aim }, 0, "went to version 17, and the upgrade goes to 18"),
-            (
-                Aim { method: Some(Method::Dump), ..aim },
-                0,
-                "by method online, and the upgrade is by method dump",
-            ),
-            (aim, 31, "31 days old, and 30 are allowed"),
-            (aim, -1, "of the future"),
-            (Aim { data_bytes: Some(1_500_000_001), ..aim }, 0, "had 1.00 GB, and has grown to 1.50 GB"),
-        ] {
-            assert!(outdated(aim, days).contains(expected), "{expected}: {}", outdated(aim, days));
-        }
-        // Versions before this one did not write down how much there was.
-        let old = Rehearsal { data_bytes: None, ..rehearsal() };
-        assert_eq!(old.outdated(&Aim { data_bytes: Some(u64::MAX), ..aim }, old.at), None);
-    }
-
-    #[test]
-    fn a_result_is_kept_and_one_of_another_form_is_none() {
-        let state = tempfile::tempdir().unwrap();
-        assert_eq!(Rehearsal::read(state.path()).unwrap(), None);
-        rehearsal().write(state.path()).unwrap();
-        assert_eq!(Rehearsal::read(state.path()).unwrap(), Some(rehearsal()));
-        std::fs::write(file(state.path()), "{}").unwrap();
-        assert_eq!(Rehearsal::read(state.path()).unwrap(), None);
-    }
 }

@@ -1,0 +1,145 @@
+//! Room for an upgrade, on each file system that it needs.
+
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+
+use indicatif::DecimalBytes;
+
+use crate::account::Account;
+use crate::error::{Error, IoContext as _, Kind, Result};
+use crate::files;
+
+/// How the rows travel.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Way {
+    /// Through a directory of files, written and read by all processors.
+    Files,
+    /// From server to server, one table after the other: it needs no room.
+    Stream,
+}
+
+/// A place where an upgrade writes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Room {
+    /// Where.
+    pub path: PathBuf,
+    /// The file system's number.
+    pub device: u64,
+    /// Its free bytes.
+    pub free: u64,
+}
+
+impl Room {
+    /// Looks at the file system on which `path` is, or will be.
+    ///
+    /// # Errors
+    /// [`crate::Kind::File`].
+    pub fn of(path: &Path) -> Result<Self> {
+        let place = path.ancestors().find(|place| place.exists()).unwrap_or(path);
+        let device = place.metadata().at("read", place)?.dev();
+        Ok(Self { path: path.to_owned(), device, free: files::free_space(place)? })
+    }
+}
+
+/// The places where an upgrade writes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Space {
+    /// Of the new cluster, beside the old one.
+    pub beside: Room,
+    /// Of the files of a dump.
+    pub dump: Room,
+    /// Of the old data directory, once it is kept.
+    pub keep: Room,
+}
+
+impl Space {
+    /// How the rows of a data directory of so many bytes can travel; a sentence with the numbers if in no way.
+    ///
+    /// # Errors
+    /// What is too small.
+    pub fn way(&self, bytes: u64) -> Result<Way, String> {
+        self.fits(bytes, true).map(|()| Way::Files).or_else(|_| self.fits(bytes, false).map(|()| Way::Stream))
+    }
+
+    /// Whether a copy of a data directory of so many bytes, and the new cluster that shares its files, have room; a
+    /// sentence with the numbers if not.
+    ///
+    /// # Errors
+    /// What is too small.
+    pub fn copy(&self, bytes: u64) -> Result<(), String> {
+        self.fits(bytes, false)
+    }
+
+    fn fits(&self, bytes: u64, with_files: bool) -> Result<(), String> {
+        // A new cluster has its own log, a copy that of the time it takes; a dump has no indexes, but may write its
+        // rows longer.
+        let mut needs = vec![(&self.beside, bytes + bytes / 10 + (1 << 30))];
+        if with_files {
+            needs.push((&self.dump, bytes));
+        }
+        if self.keep.device != self.beside.device {
+            needs.push((&self.keep, bytes));
+        }
+        for (room, _) in &needs {
+            let same: Vec<_> = needs.iter().filter(|(other, _)| other.device == room.device).collect();
+            let needed: u64 = same.iter().map(|(_, bytes)| bytes).sum();
+            if needed > room.free {
+                let places: Vec<_> = same.iter().map(|(room, _)| room.path.display().to_string()).collect();
+                return Err(format!(
+                    "about {} are needed for {}, and {} are free",
+                    DecimalBytes(needed),
+                    places.join(" and "),
+                    DecimalBytes(room.free)
+                ));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Everybody's messages will lie in it: it must be a directory of the cluster's owner that nobody else may enter.
+///
+/// # Errors
+/// [`Kind::File`].
+pub fn check_private(directory: &Path, account: &Account) -> Result<()> {
+    let Ok(meta) = directory.symlink_metadata() else { return Ok(()) };
+    let is_private = meta.mode().trailing_zeros() >= 6;
+    if meta.is_dir() && meta.uid() == account.uid.as_raw() && is_private {
+        return Ok(());
+    }
+    let message =
+        format!("the dump directory {} is not a directory of {} alone", directory.display(), account.name);
+    Err(Error::new(Kind::File, message)
+        .state("nothing was changed")
+        .hint("name another one, which need not be there yet: --dump-dir, or upgrade.dump_directory"))
+}
+
+#[cfg(test)]
+pub(in crate::upgrade) mod tests {
+    use super::*;
+
+    pub(crate) fn space(free: [u64; 3], devices: [u64; 3]) -> Space {
+        let room =
+            |index: usize, path: &str| Room { path: path.into(), device: devices[index], free: free[index] };
+        Space { beside: room(0, "/d/data.upgrade"), dump: room(1, "/var/tmp/x"), keep: room(2, "/kept") }
+    }
+
+    const GB: u64 = 1_000_000_000;
+
+    #[test]
+    fn places_on_one_file_system_count_together() {
+        assert_eq!(space([10 * GB; 3], [1, 1, 1]).way(3 * GB), Ok(Way::Files));
+        assert_eq!(space([6 * GB; 3], [1, 1, 1]).way(3 * GB), Ok(Way::Stream));
+        assert_eq!(space([5 * GB; 3], [1, 2, 1]).way(3 * GB), Ok(Way::Files));
+        let message = space([4 * GB; 3], [1, 1, 1]).way(3 * GB).unwrap_err();
+        assert_eq!(message, "about 4.37 GB are needed for /d/data.upgrade, and 4.00 GB are free");
+    }
+
+    #[test]
+    fn a_kept_directory_on_another_file_system_needs_room_there() {
+        let message = space([50 * GB, 50 * GB, GB], [1, 1, 2]).way(3 * GB).unwrap_err();
+        assert!(message.contains("3.00 GB are needed for /kept, and 1.00 GB are free"), "{message}");
+        assert_eq!(space([50 * GB, 50 * GB, GB], [1, 1, 1]).way(3 * GB), Ok(Way::Files));
+    }
+}

@@ -1,0 +1,160 @@
+//! Which method an upgrade takes, and why. Pure.
+
+use indicatif::DecimalBytes;
+
+use crate::config::Method;
+use crate::postgres::{Contents, Major, pg_upgrade};
+use crate::upgrade::facts::Obstacle;
+use crate::upgrade::facts::{Cluster, Facts};
+
+/// The oldest server that a copy can follow as it is done here (`standby.signal`, `pg_promote`).
+const OLDEST: Major = Major(12);
+
+/// pg_basebackup takes two of them at the same time, and the copy one.
+const SENDERS: i64 = 2;
+
+/// Rows in so many bytes of unlogged tables are carried over by themselves in a moment.
+pub(in crate::upgrade) const MUCH: u64 = 64 << 20;
+
+/// The method that is asked for, or, if that is left to us, `online` where nothing is in its way.
+pub fn choose(facts: &Facts) -> Method {
+    facts.method.unwrap_or_else(|| match obstacles(facts).is_empty() {
+        true => Method::Online,
+        false => Method::Dump,
+    })
+}
+
+/// Whether a method is known to work. What was not tried is not.
+pub fn goes(facts: &Facts, method: Method) -> bool {
+    let is_free = match method {
+        Method::Online => obstacles(facts).is_empty(),
+        Method::Dump => {
+            let has_room =
+                facts.space.way(facts.data_bytes).is_ok() && facts.dump_directory_problem.is_none();
+            has_room && dump_obstacles(facts).is_empty()
+        }
+    };
+    facts.tried.is_some() && is_free
+}
+
+/// What is in the way of method `dump`, but for room.
+pub fn dump_obstacles(facts: &Facts) -> Vec<Obstacle> {
+    let tried = facts.tried.iter().flat_map(|tried| tried.dump.iter().cloned());
+    tried.chain(guarded_obstacles(facts)).collect()
+}
+
+/// What only a superuser could load, and would call owners' functions on the way.
+fn guarded_obstacles(facts: &Facts) -> Vec<Obstacle> {
+    let of = facts.cluster.iter().flat_map(|cluster| &cluster.foreseen).filter(|_| !facts.trust_owners);
+    let hint = (!obstacles(facts).is_empty()).then(|| {
+        "--trust-owners, or upgrade.trust_owners, if these functions may do whatever the superuser may; or method online, \
+         once what is in its way is gone"
+            .to_owned()
+    });
+    of.flat_map(|(database, foreseen)| foreseen.obstacles.iter().map(move |obstacle| (database, obstacle)))
+        .map(|(database, obstacle)| Obstacle {
+            message: format!("database {database:?} cannot be dumped and loaded safely: {obstacle}"),
+            hint: hint.clone(),
+        })
+        .collect()
+}
+
+/// What is in the way of method `online`.
+pub fn obstacles(facts: &Facts) -> Vec<Obstacle> {
+    let tried = facts.tried.iter().flat_map(|tried| tried.online.iter().cloned());
+    standing_obstacles(facts).into_iter().chain(tried).collect()
+}
+
+/// Those of method `online` that can be seen without trying anything.
+pub(in crate::upgrade) fn standing_obstacles(facts: &Facts) -> Vec<Obstacle> {
+    let mut found = Vec::new();
+    let mut add = |message: String, hint: Option<&str>| {
+        found.push(Obstacle { message, hint: hint.map(str::to_owned) });
+    };
+    if let Contents::Cluster(from) = facts.data_directory.contents
+        && from < OLDEST
+    {
+        add(format!("PostgreSQL {from} cannot be followed; {OLDEST} can"), None);
+    }
+    if !facts.programs_together {
+        add("the programs of both versions are not in one place".to_owned(), None);
+    }
+    if let Err(shortage) = facts.space.copy(facts.data_bytes) {
+        add(format!("a copy has no room: {shortage}"), None);
+    }
+    for path in [&facts.socket_directory, &facts.data_directory.path] {
+        if !pg_upgrade::needs_no_quotes(&path.to_string_lossy()) {
+            add(format!("pg_upgrade cannot be told a path such as {}", path.display()), None);
+        }
+    }
+    if let Some(cluster) = &facts.cluster {
+        found.extend(server_obstacles(cluster, facts.replication_refused.as_deref()));
+        found.extend(unspeakable(cluster));
+    }
+    found
+}
+
+/// pg_upgrade hands names of databases to a shell, and ends half-way at one that it cannot (`appendShellString`).
+fn unspeakable(cluster: &Cluster) -> Vec<Obstacle> {
+    let is_so = |name: &&String| name.contains(['\n', '\r']);
+    let names = cluster.databases.iter().map(|database| &database.name).filter(is_so);
+    let obstacle = |name: &String| Obstacle {
+        message: format!("pg_upgrade takes no line end in a name, and there is a database {name:?}"),
+        hint: Some("ALTER DATABASE … RENAME TO … gives it another one".to_owned()),
+    };
+    names.map(obstacle).collect()
+}
+
+/// Why no copy can follow the server.
+pub(in crate::upgrade) fn server_obstacles(cluster: &Cluster, refused: Option<&str>) -> Vec<Obstacle> {
+    let mut found = Vec::new();
+    let mut add = |message: String, hint: Option<&str>| {
+        found.push(Obstacle { message, hint: hint.map(str::to_owned) });
+    };
+    let shared = &cluster.shared;
+    if shared.wal_level == "minimal" {
+        add(
+            "wal_level is minimal, so that no copy can follow the server".to_owned(),
+            Some(
+                "ALTER SYSTEM SET wal_level = replica, and restart the server; it then writes some more log",
+            ),
+        );
+    } else if shared.free_wal_senders <= SENDERS {
+        add(
+            format!("{} more may be sent the log, and {} are needed", shared.free_wal_senders, SENDERS + 1),
+            Some("ALTER SYSTEM SET max_wal_senders = 10, and restart the server; that costs next to nothing"),
+        );
+    } else if shared.free_replication_slots < SENDERS {
+        add(
+            format!(
+                "there is room for {} replication slots, and {SENDERS} are needed",
+                shared.free_replication_slots
+            ),
+            Some(
+                "ALTER SYSTEM SET max_replication_slots = 10, and restart the server; that costs next to nothing",
+            ),
+        );
+    } else if let Some(said) = refused {
+        add(
+            format!("the server lets no copy follow it: {}", said.trim()),
+            Some(
+                "pg_hba.conf: a line for the database \"replication\" like that of the superuser, then reload the server",
+            ),
+        );
+    }
+    for (database, contained) in &cluster.contents {
+        if contained.unlogged_bytes > MUCH {
+            add(
+                format!(
+                    "unlogged tables of database {database:?} hold {}: no copy gets these rows, and users would wait for them",
+                    DecimalBytes(contained.unlogged_bytes)
+                ),
+                Some("ALTER TABLE … SET LOGGED, for those that are meant to last"),
+            );
+        }
+    }
+    for database in &cluster.initialisation.missing {
+        add(format!("pg_upgrade needs a database {database:?}, and there is none"), None);
+    }
+    found
+}

@@ -1,0 +1,229 @@
+//! One upgrade, as its journal has it.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::config::Method;
+use crate::postgres::Major;
+use crate::upgrade::records::{Census, Counters, Step, named_after};
+
+/// The version of the form that a journal has.
+pub(in crate::upgrade) const FORMAT: u32 = 1;
+
+/// How an upgrade ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Outcome {
+    /// The server runs on the new version.
+    Upgraded,
+    /// The server runs on the old version, by itself or by `rollback`.
+    Returned,
+}
+
+/// One upgrade, as far as it has come.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Entry {
+    /// The version of this form.
+    pub format: u32,
+    /// When it was begun, as in the names of what belongs to it: `20261124T030000Z`.
+    pub id: String,
+    /// The old version.
+    pub from: Major,
+    /// The new version.
+    pub to: Major,
+    /// The data directory, in which the old cluster is before the exchange and the new one after it.
+    pub data_directory: PathBuf,
+    /// The other one of the two, beside it.
+    pub beside: PathBuf,
+    /// How the databases get from one to the other.
+    #[serde(default = "dump")]
+    pub method: Method,
+    /// Method `online`: the copy of the old cluster, from which the new one is made.
+    #[serde(default)]
+    pub copy: Option<PathBuf>,
+    /// Method `online`: indexes to be built anew once the homeserver runs, by database.
+    #[serde(default)]
+    pub stale_indexes: BTreeMap<String, Vec<String>>,
+    /// Subscriptions that are switched off in the new cluster, and were on, by database.
+    #[serde(default)]
+    pub subscriptions: BTreeMap<String, Vec<String>>,
+    /// Where the old data directory is to be kept.
+    pub keep_path: PathBuf,
+    /// Where the databases lie while they are carried over.
+    pub dump_directory: PathBuf,
+    /// The old cluster's identity. A string, for JSON numbers end before 2^64.
+    pub old_identifier: String,
+    /// The server's unit.
+    pub server_unit: String,
+    /// The clients' units that were running, in the order in which they are stopped.
+    pub clients: Vec<String>,
+    /// What is being done.
+    pub step: Step,
+    /// Since when.
+    pub since: Timestamp,
+    /// Files of login rules in the new cluster, relative to the data directory, which let in only us until it is opened.
+    /// None in journals of earlier versions, if they could not be closed.
+    #[serde(default)]
+    pub login_files: Vec<PathBuf>,
+    /// The next transaction of the new cluster as it was written to the disk, before anybody but us could reach it.
+    #[serde(default)]
+    pub next_xid: Option<String>,
+    /// What was counted in the new cluster before that.
+    #[serde(default)]
+    pub census: Option<Census>,
+    /// When others than us were let in to the new cluster, and where it stood then. From then on it may hold what nothing
+    /// else holds, and is not removed any more.
+    #[serde(default)]
+    pub opened: Option<Opened>,
+    /// Of `clients`, those that did not run when they were stopped, but were about to, or kept ending.
+    #[serde(default)]
+    pub unsteady: Vec<String>,
+    /// Clients that were running before and did not start again.
+    #[serde(default)]
+    pub not_started: Vec<String>,
+    /// Rows that had been changed in each database of the new cluster before the first client came; of older journals.
+    pub written_before: Option<Counters>,
+    /// When the clients were started on the new cluster.
+    pub clients_started: Option<Timestamp>,
+    /// Seconds that the steps took.
+    pub durations: Vec<(Step, f64)>,
+    /// Where the old data directory is now, once it is kept.
+    pub kept: Option<PathBuf>,
+    /// Its size in bytes.
+    pub kept_bytes: Option<u64>,
+    /// How it ended, when, and what was said then.
+    pub ended: Option<Ended>,
+}
+
+/// The only one that there was.
+fn dump() -> Method {
+    Method::Dump
+}
+
+/// When the new cluster was opened to others than us.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Opened {
+    /// When.
+    pub at: Timestamp,
+    /// Where it stood; nothing if it could not be asked.
+    pub position: Option<Position>,
+}
+
+/// How far a cluster had come: everything that is written later comes after it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Position {
+    /// The end of its log, such as `0/3000028`.
+    pub lsn: String,
+    /// The next transaction, with epoch.
+    pub xid: u64,
+}
+
+/// The end of an upgrade.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ended {
+    /// How.
+    pub outcome: Outcome,
+    /// When.
+    pub at: Timestamp,
+    /// In a sentence; of a failure the reason.
+    pub message: String,
+}
+
+impl Entry {
+    /// Whether there is still something to be done about it.
+    pub fn is_open(&self) -> bool {
+        self.ended.is_none()
+    }
+
+    /// What root moves and removes by a journal bears the names that [`named_after`] gives.
+    pub(in crate::upgrade) fn names_only_its_own(&self) -> Result<(), String> {
+        let is_digit = |(place, byte): (usize, u8)| match place {
+            8 => byte == b'T',
+            15 => byte == b'Z',
+            _ => byte.is_ascii_digit(),
+        };
+        if self.id.len() != 16 || !self.id.bytes().enumerate().all(is_digit) {
+            return Err("its name is not that of an upgrade".to_owned());
+        }
+        let own = |suffix: &str| named_after(&self.data_directory, &format!("upgrade-{}{suffix}", self.id));
+        let dump = format!("upgrade-{}", self.id);
+        let keep = self.keep_path.as_os_str().as_encoded_bytes();
+        let is_kept = |kept: &PathBuf| {
+            let numbers = kept.as_os_str().as_encoded_bytes().strip_prefix(keep);
+            numbers.is_some_and(|rest| rest.iter().all(|byte| byte.is_ascii_digit() || *byte == b'-'))
+        };
+        let absolute = [&self.data_directory, &self.keep_path, &self.dump_directory];
+        let plain = |path: &PathBuf| {
+            path.is_absolute()
+                && !path.components().any(|part| matches!(part, std::path::Component::ParentDir))
+        };
+        let well = self.beside == own("")
+            && self.copy.as_ref().is_none_or(|copy| *copy == own("-copy"))
+            && self.dump_directory.file_name().is_some_and(|name| *name == *dump)
+            && self.kept.as_ref().is_none_or(is_kept)
+            && absolute.into_iter().all(plain);
+        match well {
+            true => Ok(()),
+            false => Err("it names directories that are not those of an upgrade".to_owned()),
+        }
+    }
+
+    /// Whether the new cluster may hold what nothing else holds: others than us have been let in.
+    pub fn was_open(&self) -> bool {
+        self.opened.is_some() || self.clients_started.is_some()
+    }
+
+    /// Seconds from the stop of the clients until they were started again.
+    pub fn downtime(&self) -> f64 {
+        let down = Step::StoppingClients..=Step::StartingClients;
+        self.durations.iter().filter(|(step, _)| down.contains(step)).map(|(_, seconds)| seconds).sum()
+    }
+}
+
+#[cfg(test)]
+pub(in crate::upgrade) mod tests {
+    use super::*;
+
+    pub(crate) fn entry() -> Entry {
+        Entry {
+            format: FORMAT,
+            id: "20261124T030000Z".into(),
+            from: Major(15),
+            to: Major(17),
+            data_directory: "/m/data".into(),
+            beside: "/m/data.upgrade-20261124T030000Z".into(),
+            method: Method::Dump,
+            copy: None,
+            stale_indexes: BTreeMap::new(),
+            subscriptions: BTreeMap::new(),
+            keep_path: "/m/kept".into(),
+            dump_directory: "/var/tmp/x/upgrade-20261124T030000Z".into(),
+            old_identifier: "18446744073709551615".into(),
+            server_unit: "matrix-postgres.service".into(),
+            clients: vec!["matrix-synapse.service".into()],
+            step: Step::Preparing,
+            since: Timestamp::UNIX_EPOCH,
+            login_files: vec![],
+            next_xid: None,
+            census: None,
+            opened: None,
+            unsteady: vec![],
+            not_started: vec![],
+            written_before: None,
+            clients_started: None,
+            durations: vec![],
+            kept: None,
+            kept_bytes: None,
+            ended: None,
+        }
+    }
+
+    #[test]
+    fn the_downtime_is_that_of_the_clients() {
+        let durations = vec![(Step::Preparing, 5.0), (Step::Transferring, 2.0), (Step::StartingClients, 1.0)];
+        assert!((Entry { durations, ..entry() }.downtime() - 3.0).abs() < 1e-9);
+    }
+}

@@ -1,0 +1,20 @@
+//! What an upgrade writes down, for itself and for whoever comes after it.
+//!
+//! - [`journal`]: what is about to be done, before it is; [`entry`] and [`step`] are what it says
+//! - [`census`]: what was counted in the new cluster
+//! - [`rehearsal`]: what the latest one has shown
+//! - [`names`]: of the directories of an upgrade
+
+pub mod census;
+pub mod entry;
+pub mod journal;
+pub mod names;
+pub mod rehearsal;
+pub mod step;
+
+pub use census::{Census, Counters};
+pub use entry::{Ended, Entry, Opened, Outcome, Position};
+pub use journal::Journal;
+pub(in crate::upgrade) use names::{moved, named_after};
+pub use rehearsal::{Aim, Rehearsal};
+pub use step::Step;

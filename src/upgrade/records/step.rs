@@ -1,0 +1,106 @@
+//! The steps of an upgrade, in their order.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// What an upgrade does, in this order. Each is written down before it is begun.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Step {
+    /// The new cluster is made beside the old one; the homeserver runs.
+    Preparing,
+    /// Method `online`: the old cluster is copied; the homeserver runs.
+    Copying,
+    /// Method `online`: the copy follows the homeserver, and is looked at.
+    Following,
+    /// The units of clients are stopped.
+    StoppingClients,
+    /// The server is stopped.
+    StoppingServer,
+    /// Method `online`: the copy, which has everything, becomes a cluster of its own.
+    Promoting,
+    /// Method `online`: pg_upgrade makes the new cluster of it.
+    Upgrading,
+    /// Method `dump`: the databases are carried over.
+    Transferring,
+    /// Both clusters are compared.
+    Comparing,
+    /// The new cluster is written to the disk.
+    Syncing,
+    /// The two data directories change places.
+    Exchanging,
+    /// The server is started on the new one, and logged in to.
+    StartingServer,
+    /// The units of clients are started.
+    StartingClients,
+    /// Method `online`: what could wait is done: statistics, indexes of other collations, extensions; the homeserver runs.
+    Tending,
+    /// The old data directory goes to where it is kept; the homeserver runs.
+    Keeping,
+    /// The old data directory goes back to its place.
+    Returning,
+    /// The server and the clients are started on the old one.
+    Restarting,
+}
+
+impl Step {
+    /// Whether nothing has been stopped yet.
+    pub fn is_before_the_cut(self) -> bool {
+        self < Self::StoppingClients
+    }
+
+    /// Whether the server must not be started by anybody else: nobody may write to a cluster that is copied, and
+    /// there may be none in place.
+    pub fn needs_the_server_down(self) -> bool {
+        (Self::StoppingServer..=Self::Exchanging).contains(&self) || self == Self::Returning
+    }
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Preparing => "preparing the new cluster",
+            Self::StoppingClients => "stopping the clients",
+            Self::StoppingServer => "stopping the server",
+            Self::Copying => "copying the cluster",
+            Self::Following => "following the homeserver",
+            Self::Promoting => "promoting the copy",
+            Self::Upgrading => "running pg_upgrade on the copy",
+            Self::Transferring => "carrying the databases over",
+            Self::Comparing => "comparing old and new",
+            Self::Syncing => "writing the new cluster to the disk",
+            Self::Exchanging => "exchanging the data directories",
+            Self::StartingServer => "starting the new server",
+            Self::StartingClients => "starting the clients",
+            Self::Tending => "gathering statistics",
+            Self::Keeping => "keeping the old data directory",
+            Self::Returning => "returning to the old data directory",
+            Self::Restarting => "starting the server and its clients on the old one",
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nobody_else_starts_the_server_while_there_may_be_none() {
+        for step in [
+            Step::StoppingServer,
+            Step::Promoting,
+            Step::Upgrading,
+            Step::Transferring,
+            Step::Exchanging,
+            Step::Returning,
+        ] {
+            assert!(step.needs_the_server_down(), "{step}");
+        }
+        for step in
+            [Step::Following, Step::StoppingClients, Step::StartingServer, Step::Tending, Step::Keeping]
+        {
+            assert!(!step.needs_the_server_down(), "{step}");
+        }
+    }
+}

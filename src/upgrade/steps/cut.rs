@@ -1,0 +1,39 @@
+//! The cut: from here on nobody but us uses the old cluster.
+
+use crate::error::Result;
+use crate::upgrade::plan::Plan;
+use crate::upgrade::records::Step;
+use crate::upgrade::steps::servers;
+use crate::upgrade::steps::work::Work;
+
+/// Stops the clients that run, whose units are in the journal before. From here on the new cluster lets in only us.
+pub(in crate::upgrade) fn stop_clients(work: &mut Work<'_>) -> Result<()> {
+    work.close_login()?;
+    note_clients(work)?;
+    work.step(Step::StoppingClients)?;
+    work.manager.stop_all(&work.entry().clients, work.settings.clients.timeout)
+}
+
+/// Notes down which clients run: those that are configured, and those that systemd stops along with the server.
+///
+/// # Errors
+/// If systemd cannot be asked.
+pub(in crate::upgrade) fn note_clients(work: &mut Work<'_>) -> Result<()> {
+    let server_unit = work.entry().server_unit.clone();
+    let own = |unit: &String| unit.starts_with("matrix-postgres") || *unit == server_unit;
+    let mut wanted = work.settings.clients.units.clone();
+    wanted.push(server_unit.clone());
+    let running: Vec<_> = work.manager.running(&wanted)?.into_iter().filter(|unit| !own(unit)).collect();
+    let is_unsteady = |unit: &String| work.manager.unit(unit).is_ok_and(|unit| !unit.is_active());
+    work.journal.entry.unsteady = running.iter().filter(|unit| is_unsteady(unit)).cloned().collect();
+    work.journal.entry.clients = running;
+    Ok(())
+}
+
+/// Stops the server.
+pub(in crate::upgrade) fn stop_server(work: &mut Work<'_>, plan: &Plan) -> Result<()> {
+    work.step(Step::StoppingServer)?;
+    let unit = std::slice::from_ref(&plan.server_unit);
+    work.manager.stop_all(unit, work.settings.server.start_timeout)?;
+    servers::stop_abandoned(&plan.data_directory)
+}

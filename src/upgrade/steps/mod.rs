@@ -1,0 +1,22 @@
+//! What an upgrade does, without an order.
+//!
+//! - [`work`]: what every step works with, its journal first of all
+//! - [`cluster`]: the new one, as initdb makes it
+//! - [`servers`]: both clusters on private sockets
+//! - [`cut`]: the end of the clients and of the server
+//! - [`transfer`], [`dump_directory`]: by way of a dump
+//! - [`login`]: who may log in to the new cluster until it is opened
+//! - [`exchange`]: two data directories change places
+//! - [`keep`]: the old one goes to where it is kept
+//! - [`temporary`]: clusters to try something out, and their end
+
+pub mod cluster;
+pub mod cut;
+pub mod dump_directory;
+pub mod exchange;
+pub mod keep;
+pub mod login;
+pub mod servers;
+pub(in crate::upgrade) mod temporary;
+pub mod transfer;
+pub mod work;
