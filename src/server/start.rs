@@ -92,7 +92,7 @@ fn stay_out_of_an_upgrade(settings: &Settings) -> Result<()> {
             .hint("matrix-postgres-upgrade recover"))
     };
     let is_open = |entry: &Entry| {
-        entry.is_open() && entry.step.needs_the_server_down() && entry.data_directory == *data
+        entry.is_open() && entry.step.needs_the_server_down() && entry.upgrade.data_directory == *data
     };
     if let Some(Journal { entry, .. }) = journal.filter(|journal| is_open(&journal.entry)) {
         let said = format!("an upgrade of {} has come to {}", data.display(), entry.step);

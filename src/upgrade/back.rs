@@ -10,11 +10,10 @@ use crate::files::{directories, exists};
 use crate::postgres;
 use crate::runtime::interrupt;
 use crate::upgrade::records::{Entry, Opened, Outcome, Step};
-use crate::upgrade::steps::dump_directory;
 use crate::upgrade::steps::exchange::{exchange, mend};
 use crate::upgrade::steps::servers::{Sockets, stop_abandoned, take_down};
 use crate::upgrade::steps::work::Work;
-use crate::upgrade::steps::{keep, login};
+use crate::upgrade::steps::{dump_directory, keep, login};
 
 /// Which cluster is in the data directory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,8 +29,8 @@ pub enum Place {
 /// # Errors
 /// [`Kind::File`] if there is none.
 pub fn in_place(entry: &Entry) -> Result<Place> {
-    mend(&entry.data_directory, &entry.beside)?;
-    let found = postgres::system_identifier(&entry.data_directory)?;
+    mend(&entry.upgrade.data_directory, &entry.upgrade.beside)?;
+    let found = postgres::system_identifier(&entry.upgrade.data_directory)?;
     Ok(if found == entry.old_identifier { Place::Old } else { Place::New })
 }
 
@@ -39,7 +38,7 @@ pub fn in_place(entry: &Entry) -> Result<Place> {
 pub fn after(work: &mut Work<'_>, reason: Error) -> Error {
     // Whoever is told to stop goes back first.
     interrupt::leave_undisturbed();
-    let from = work.entry().from;
+    let from = work.entry().upgrade.from;
     let unnoticed = work.entry().step.is_before_the_cut();
     work.note_duration();
     match back(work, &message(&reason)) {
@@ -80,21 +79,21 @@ pub fn back(work: &mut Work<'_>, reason: &str) -> Result<Option<std::path::PathB
         let clients = work.manager.running(&entry.clients)?;
         work.manager.stop_all(&clients, work.settings.clients.timeout)?;
         work.manager
-            .stop_all(std::slice::from_ref(&entry.server_unit), work.settings.server.start_timeout)?;
-        stop_abandoned(&entry.data_directory)?;
+            .stop_all(std::slice::from_ref(&entry.upgrade.server_unit), work.settings.server.start_timeout)?;
+        stop_abandoned(&entry.upgrade.data_directory)?;
         if !entry.was_open() && !work.is_untouched() {
             // As superuser somebody may have come in nevertheless.
             log::warn!("the new cluster may have been written to, and is not removed");
             work.journal.entry.opened = Some(Opened { at: Timestamp::now(), position: None });
             work.journal.write()?;
         }
-        login::open(&entry.data_directory, &entry.login_files)?;
+        login::open(&entry.upgrade.data_directory, &entry.login_files)?;
         bring_beside(&entry)?;
-        exchange(&entry.data_directory, &entry.beside)?;
+        exchange(&entry.upgrade.data_directory, &entry.upgrade.beside)?;
     }
     if !running {
-        if !work.manager.unit(&entry.server_unit)?.is_wanted() {
-            stop_abandoned(&entry.data_directory)?;
+        if !work.manager.unit(&entry.upgrade.server_unit)?.is_wanted() {
+            stop_abandoned(&entry.upgrade.data_directory)?;
         }
         work.step(Step::Restarting)?;
         work.start_server()?;
@@ -105,8 +104,13 @@ pub fn back(work: &mut Work<'_>, reason: &str) -> Result<Option<std::path::PathB
         work.note_duration();
     }
     let aside = dispose(work.entry())?;
-    if entry.dump_directory.file_name().is_some_and(|name| name.to_string_lossy().contains(&entry.id)) {
-        dump_directory::remove(&entry.dump_directory)?;
+    if entry
+        .upgrade
+        .dump_directory
+        .file_name()
+        .is_some_and(|name| name.to_string_lossy().contains(&entry.upgrade.id))
+    {
+        dump_directory::remove(&entry.upgrade.dump_directory)?;
     }
     Sockets::remove_abandoned(&work.settings.socket_directory)?;
     work.journal.end(Outcome::Returned, reason, Timestamp::now())?;
@@ -115,11 +119,12 @@ pub fn back(work: &mut Work<'_>, reason: &str) -> Result<Option<std::path::PathB
 
 /// The old data directory may be kept already, even on another file system.
 fn bring_beside(entry: &Entry) -> Result<()> {
-    let Some(kept) = entry.kept.as_deref().filter(|kept| !exists(&entry.beside) && exists(kept)) else {
+    let Some(kept) = entry.kept.as_deref().filter(|kept| !exists(&entry.upgrade.beside) && exists(kept))
+    else {
         return Ok(());
     };
     require_old(entry, kept)?;
-    keep::bring(kept, &entry.beside, &entry.id).map(drop)
+    keep::bring(kept, &entry.upgrade.beside, &entry.upgrade.id).map(drop)
 }
 
 /// What is put into place must be the old cluster, and nothing else.
@@ -139,25 +144,28 @@ pub(super) fn require_old(entry: &Entry, directory: &Path) -> Result<()> {
 /// # Errors
 /// [`Kind::File`], [`Kind::Server`] if a server that was left on it does not end.
 pub fn remove_copy(entry: &Entry) -> Result<()> {
-    entry.copy.as_deref().map_or(Ok(()), take_down)
+    entry.upgrade.copy.as_deref().map_or(Ok(()), take_down)
 }
 
 /// What is beside the old cluster, now that this is in place, is the new one.
 fn dispose(entry: &Entry) -> Result<Option<std::path::PathBuf>> {
     remove_copy(entry)?;
-    if !exists(&entry.beside) {
+    if !exists(&entry.upgrade.beside) {
         return Ok(None);
     }
     if entry.was_open() {
-        login::open(&entry.beside, &entry.login_files)?;
-        return Ok(Some(entry.beside.clone()));
+        login::open(&entry.upgrade.beside, &entry.login_files)?;
+        return Ok(Some(entry.upgrade.beside.clone()));
     }
-    if require_old(entry, &entry.beside).is_ok() {
-        return Err(Error::new(Kind::Bug, format!("{} holds the old cluster, too", entry.beside.display())));
+    if require_old(entry, &entry.upgrade.beside).is_ok() {
+        return Err(Error::new(
+            Kind::Bug,
+            format!("{} holds the old cluster, too", entry.upgrade.beside.display()),
+        ));
     }
-    stop_abandoned(&entry.beside)?;
+    stop_abandoned(&entry.upgrade.beside)?;
     // Named by us, and never in place, or only while nobody else came in and nothing was written.
-    directories::remove(&entry.beside).at("remove the unfinished", &entry.beside)?;
+    directories::remove(&entry.upgrade.beside).at("remove the unfinished", &entry.upgrade.beside)?;
     Ok(None)
 }
 

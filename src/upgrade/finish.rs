@@ -9,10 +9,9 @@ use crate::upgrade::back;
 use crate::upgrade::facts::written;
 use crate::upgrade::methods::online;
 use crate::upgrade::records::{Entry, Opened, Outcome, Position, Step};
-use crate::upgrade::steps::dump_directory;
-use crate::upgrade::steps::keep;
 use crate::upgrade::steps::servers::Sockets;
 use crate::upgrade::steps::work::Work;
+use crate::upgrade::steps::{dump_directory, keep};
 
 /// Takes the steps that are left of an upgrade whose new cluster is in place.
 ///
@@ -55,7 +54,7 @@ pub fn finish(work: &mut Work<'_>) -> Result<()> {
             incomplete = Some(stay(work, error));
         }
     }
-    if work.entry().method == Method::Online && work.entry().step <= Step::Tending {
+    if work.entry().upgrade.method == Method::Online && work.entry().step <= Step::Tending {
         work.step(Step::Tending)?;
         if let Err(error) = online::tend(work) {
             log::warn!("{}", error.report());
@@ -65,19 +64,19 @@ pub fn finish(work: &mut Work<'_>) -> Result<()> {
     work.step(Step::Keeping)?;
     back::remove_copy(work.entry())?;
     Sockets::remove_abandoned(&work.settings.socket_directory)?;
-    dump_directory::remove(&work.entry().dump_directory)?;
+    dump_directory::remove(&work.entry().upgrade.dump_directory)?;
     let kept = keep_old(work);
     work.note_duration();
     let entry = work.entry();
-    let message = format!("upgraded from PostgreSQL {} to {}", entry.from, entry.to);
+    let message = format!("upgraded from PostgreSQL {} to {}", entry.upgrade.from, entry.upgrade.to);
     match kept {
         Ok(()) => work.journal.end(Outcome::Upgraded, message, Timestamp::now())?,
         // It stays where it is, whole; the journal stays open, so that it is tried again.
         Err(error) => {
-            let beside = entry.beside.display();
+            let beside = entry.upgrade.beside.display();
             let state = format!(
                 "the homeserver runs on PostgreSQL {}; the old data directory is still at {beside}",
-                entry.to
+                entry.upgrade.to
             );
             return Err(error.state(state).hint("matrix-postgres-upgrade recover tries it again"));
         }
@@ -119,7 +118,7 @@ fn reverts(work: &Work<'_>) -> bool {
 
 /// A failure after which the new cluster stays: it may hold what nothing else holds.
 fn stay(work: &Work<'_>, error: Error) -> Error {
-    let to = work.entry().to;
+    let to = work.entry().upgrade.to;
     error.state(format!(
         "the databases are on PostgreSQL {to}, and may have been written to since: nothing was undone"
     ))
@@ -127,7 +126,7 @@ fn stay(work: &Work<'_>, error: Error) -> Error {
 
 fn keep_old(work: &mut Work<'_>) -> Result<()> {
     let entry = work.entry();
-    let (beside, id) = (entry.beside.clone(), entry.id.clone());
+    let (beside, id) = (entry.upgrade.beside.clone(), entry.upgrade.id.clone());
     // Of a copy back that was cut off.
     keep::remove_partial(&beside, &id)?;
     if let Some(kept) = entry.kept.clone() {
@@ -136,7 +135,7 @@ fn keep_old(work: &mut Work<'_>) -> Result<()> {
             return keep::finish(&beside, &kept);
         }
     }
-    let kept = files::free_name(&entry.keep_path);
+    let kept = files::free_name(&entry.upgrade.keep_path);
     work.journal.entry.kept = Some(kept.clone());
     work.journal.entry.kept_bytes = Some(files::size_of(&beside)?);
     work.journal.write()?;

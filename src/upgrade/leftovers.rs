@@ -104,7 +104,7 @@ fn look(settings: &Settings, now: Timestamp, under_way: bool) -> Result<Vec<Left
             else {
                 continue;
             };
-            let entry = entries.iter().find(|entry| entry.id == id);
+            let entry = entries.iter().find(|entry| entry.upgrade.id == id);
             if entry.is_some_and(Entry::is_open)
                 || under_way && matches!(kind.what, What::Rehearsal | What::Check)
             {
@@ -135,7 +135,7 @@ fn look(settings: &Settings, now: Timestamp, under_way: bool) -> Result<Vec<Left
 /// See [`super::back`]: such a one is not removed by us.
 fn kept_open(entry: &Entry, path: &Path) -> bool {
     let returned = entry.ended.as_ref().is_some_and(|ended| ended.outcome == Outcome::Returned);
-    returned && entry.was_open() && entry.beside == path
+    returned && entry.was_open() && entry.upgrade.beside == path
 }
 
 /// Removes them. The caller holds the lock, and has asked.
@@ -328,10 +328,10 @@ mod tests {
         let beside = place.0.path().join(&name);
         std::fs::create_dir(&beside).unwrap();
         let mut open = entry();
-        open.data_directory.clone_from(&place.1.data_directory);
-        open.beside.clone_from(&beside);
-        open.keep_path.clone_from(&place.1.upgrade.keep_path);
-        open.dump_directory = place.1.upgrade.dump_directory.join(format!("upgrade-{ID}"));
+        open.upgrade.data_directory.clone_from(&place.1.data_directory);
+        open.upgrade.beside.clone_from(&beside);
+        open.upgrade.keep_path.clone_from(&place.1.upgrade.keep_path);
+        open.upgrade.dump_directory = place.1.upgrade.dump_directory.join(format!("upgrade-{ID}"));
         let mut journal = Journal::begin(&place.1.state_directory, open).unwrap();
         assert!(names(&place).is_empty());
         let now = Timestamp::now();

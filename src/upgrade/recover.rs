@@ -111,9 +111,9 @@ pub(super) fn go_on(
 ) -> Result<Recovered> {
     let entry = &journal.entry;
     require_same(entry, settings)?;
-    log::warn!("the upgrade {} was cut off: {}", entry.id, entry.step);
+    log::warn!("the upgrade {} was cut off: {}", entry.upgrade.id, entry.step);
     let in_place = back::in_place(entry)?;
-    let account = owner(&DataDirectory::read(&entry.data_directory, Path::new("/proc"))?)?;
+    let account = owner(&DataDirectory::read(&entry.upgrade.data_directory, Path::new("/proc"))?)?;
     let mut work = Work::new(settings, runtime, manager, account, journal, progress, pause);
     let returning = matches!(work.entry().step, Step::Returning | Step::Restarting);
     if in_place == Place::Old || returning {
@@ -121,7 +121,7 @@ pub(super) fn go_on(
         let aside = back::back(&mut work, &cut_off).map_err(|error| again(error, Place::Old))?;
         let aside =
             aside.map_or_else(String::new, |path| format!("; the new cluster is in {}", path.display()));
-        let from = work.entry().from;
+        let from = work.entry().upgrade.from;
         return Ok(Recovered::Undone(format!(
             "the upgrade was undone: the homeserver runs on PostgreSQL {from}{aside}"
         )));
@@ -132,7 +132,7 @@ pub(super) fn go_on(
         work.journal.entry.clients_started.get_or_insert_with(Timestamp::now);
     }
     finish::finish(&mut work).map_err(|error| again(error, Place::New))?;
-    let to = work.entry().to;
+    let to = work.entry().upgrade.to;
     Ok(Recovered::Finished(format!("the upgrade was finished: the homeserver runs on PostgreSQL {to}")))
 }
 
@@ -141,15 +141,17 @@ pub(super) fn go_on(
 /// # Errors
 /// [`Kind::Config`].
 pub fn require_same(entry: &Entry, settings: &Settings) -> Result<()> {
-    match entry.data_directory == settings.data_directory && entry.server_unit == settings.server.unit {
+    match entry.upgrade.data_directory == settings.data_directory
+        && entry.upgrade.server_unit == settings.server.unit
+    {
         true => Ok(()),
         false => Err(Error::new(
             Kind::Config,
             format!(
                 "the upgrade {} is of {} and {}, and the configuration names {} and {}",
-                entry.id,
-                entry.data_directory.display(),
-                entry.server_unit,
+                entry.upgrade.id,
+                entry.upgrade.data_directory.display(),
+                entry.upgrade.server_unit,
                 settings.data_directory.display(),
                 settings.server.unit
             ),

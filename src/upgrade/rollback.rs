@@ -14,6 +14,7 @@ use crate::runtime::{AsUser, Runtime, interrupt};
 use crate::systemd::Manager;
 use crate::upgrade::back::again;
 use crate::upgrade::facts::kept;
+use crate::upgrade::records::Upgrade;
 use crate::upgrade::records::{Ended, Entry, Journal, Outcome, Step};
 use crate::upgrade::steps::cut::note_clients;
 use crate::upgrade::steps::exchange::{exchange, move_to};
@@ -34,7 +35,7 @@ fn look(runtime: &dyn Runtime, journal: &Journal) -> Result<Control> {
         return Err(error);
     }
     let entry = &journal.entry;
-    let account = owner(&DataDirectory::read(&entry.data_directory, Path::new("/proc"))?)?;
+    let account = owner(&DataDirectory::read(&entry.upgrade.data_directory, Path::new("/proc"))?)?;
     kept::require_whole(runtime, &account, entry, &where_kept(entry)?)
 }
 
@@ -57,7 +58,7 @@ pub fn roll_back(
 ) -> Result<String> {
     let control = look(runtime, &journal)?;
     let entry = &journal.entry;
-    let account = owner(&DataDirectory::read(&entry.data_directory, Path::new("/proc"))?)?;
+    let account = owner(&DataDirectory::read(&entry.upgrade.data_directory, Path::new("/proc"))?)?;
     let kept = where_kept(entry)?;
     let is_far = kept::is_far(entry, &kept)?;
     let ended = journal.entry.ended.take();
@@ -65,7 +66,7 @@ pub fn roll_back(
     if is_far {
         // Cut off here, what is copied is removed again, and nobody has noticed anything.
         work.step(Step::Keeping)?;
-        let Entry { beside, id, .. } = work.entry();
+        let Upgrade { beside, id, .. } = &work.entry().upgrade;
         if let Err(error) = keep::bring(&kept, beside, id) {
             return Err(stay(&mut work, ended, &kept, error)
                 .state("nothing was stopped, and the old data directory is where it was"));
@@ -77,9 +78,9 @@ pub fn roll_back(
     match back::back(&mut work, "rolled back") {
         Ok(aside) => {
             let aside = aside.map_or_else(String::new, |path| {
-                format!("; that of PostgreSQL {} is in {}", work.entry().to, path.display())
+                format!("; that of PostgreSQL {} is in {}", work.entry().upgrade.to, path.display())
             });
-            Ok(format!("the homeserver runs on PostgreSQL {} again{aside}", work.entry().from))
+            Ok(format!("the homeserver runs on PostgreSQL {} again{aside}", work.entry().upgrade.from))
         }
         Err(error) if has_never_run(&work, &control) => {
             interrupt::leave_undisturbed();
@@ -102,23 +103,23 @@ fn put_in_place(work: &mut Work<'_>, kept: &Path) -> Result<()> {
     let entry = work.entry();
     work.manager.stop_all(&entry.clients, work.settings.clients.timeout)?;
     stop_server(work)?;
-    if !exists(&entry.beside) && !move_to(kept, &entry.beside)? {
+    if !exists(&entry.upgrade.beside) && !move_to(kept, &entry.upgrade.beside)? {
         return Err(Error::new(Kind::File, format!("{} is on another file system now", kept.display())));
     }
-    require_old(entry, &entry.beside)?;
+    require_old(entry, &entry.upgrade.beside)?;
     interrupt::check()?;
-    exchange(&entry.data_directory, &entry.beside)
+    exchange(&entry.upgrade.data_directory, &entry.upgrade.beside)
 }
 
 fn stop_server(work: &Work<'_>) -> Result<()> {
-    let Entry { server_unit, data_directory, .. } = work.entry();
+    let Upgrade { server_unit, data_directory, .. } = &work.entry().upgrade;
     work.manager.stop_all(std::slice::from_ref(server_unit), work.settings.server.start_timeout)?;
     stop_abandoned(data_directory)
 }
 
 /// Whether the old cluster is in place, and no server has come up on it: then nothing was written to it, either.
 fn has_never_run(work: &Work<'_>, before: &Control) -> bool {
-    let Entry { from, data_directory, .. } = work.entry();
+    let Upgrade { from, data_directory, .. } = &work.entry().upgrade;
     let runtime = AsUser { runtime: work.runtime, account: &work.account };
     let in_place = matches!(back::in_place(work.entry()), Ok(Place::Old));
     in_place && pg_controldata::read(&runtime, *from, data_directory).is_ok_and(|now| now == *before)
@@ -126,13 +127,13 @@ fn has_never_run(work: &Work<'_>, before: &Control) -> bool {
 
 fn take_out(work: &Work<'_>) -> Result<()> {
     stop_server(work)?;
-    exchange(&work.entry().data_directory, &work.entry().beside)
+    exchange(&work.entry().upgrade.data_directory, &work.entry().upgrade.beside)
 }
 
 /// The present cluster is in place, and stays there; the old one goes back to where it was kept.
 fn stay(work: &mut Work<'_>, ended: Option<Ended>, kept: &Path, reason: Error) -> Error {
     interrupt::leave_undisturbed();
-    let to = work.entry().to;
+    let to = work.entry().upgrade.to;
     let put_back = put_back(work, kept);
     let server = work.start_server();
     let clients = work.start_clients();
@@ -154,7 +155,7 @@ fn stay(work: &mut Work<'_>, ended: Option<Ended>, kept: &Path, reason: Error) -
 }
 
 fn put_back(work: &Work<'_>, kept: &Path) -> Result<()> {
-    let Entry { beside, id, .. } = work.entry();
+    let Upgrade { beside, id, .. } = &work.entry().upgrade;
     keep::remove_partial(beside, id)?;
     if !exists(beside) || back::in_place(work.entry())? != Place::New {
         return Ok(());
@@ -173,11 +174,11 @@ pub fn describe(entry: &Entry) -> String {
     format!(
         "go back to PostgreSQL {}: stop the clients and {}, exchange {} for {kept}, and start them again; the cluster \
          of PostgreSQL {} stays in {}",
-        entry.from,
-        entry.server_unit,
-        entry.data_directory.display(),
-        entry.to,
-        entry.beside.display()
+        entry.upgrade.from,
+        entry.upgrade.server_unit,
+        entry.upgrade.data_directory.display(),
+        entry.upgrade.to,
+        entry.upgrade.beside.display()
     )
 }
 

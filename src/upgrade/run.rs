@@ -5,7 +5,7 @@ use std::path::Path;
 use jiff::Timestamp;
 
 use super::plan::Plan;
-use crate::config::{Method, Settings};
+use crate::config::Settings;
 use crate::error::{Error, Kind, Result};
 use crate::files;
 use crate::lock::Lock;
@@ -13,10 +13,13 @@ use crate::postgres;
 use crate::report::Progress;
 use crate::runtime::{Runtime, interrupt};
 use crate::systemd::{Inhibitor, Manager, inhibit};
-use crate::upgrade::methods::{dump, online};
-use crate::upgrade::records::entry::FORMAT;
+use crate::upgrade::methods::{self, Stage};
+use crate::upgrade::records::Census;
 use crate::upgrade::records::{Entry, Journal, Step};
+use crate::upgrade::steps::cut::{Cut, stop_clients, stop_server};
 use crate::upgrade::steps::exchange;
+use crate::upgrade::steps::servers::{Private, Side, Sockets};
+use crate::upgrade::steps::site::Site;
 use crate::upgrade::steps::work::{Pause, Work, owner};
 use crate::upgrade::{back, finish};
 
@@ -43,14 +46,14 @@ pub fn run(
     }
     let _lock = Lock::take_cluster(settings, "upgrade")?;
     let _inhibitor = Inhibitor::take(&manager, inhibit::Mode::Block, "upgrade of PostgreSQL");
-    let data = postgres::DataDirectory::read(&plan.data_directory, Path::new("/proc"))?;
+    let data = postgres::DataDirectory::read(&plan.upgrade.data_directory, Path::new("/proc"))?;
     let account = owner(&data)?;
-    let journal = Journal::begin(&settings.state_directory, entry(plan)?)?;
-    let mut work = Work::new(settings, runtime, &manager, account, journal, progress, pause);
-    let built = match plan.method {
-        Method::Online => online::build(&mut work, plan),
-        Method::Dump => dump::build(&mut work, plan),
-    };
+    let identifier = postgres::system_identifier(&plan.upgrade.data_directory)?;
+    let entry = Entry::new(plan.upgrade.clone(), identifier, Timestamp::now());
+    let journal = Journal::begin(&settings.state_directory, entry)?;
+    let mut work = Work::new(settings, runtime, &manager, account.clone(), journal, progress, pause);
+    let site = Site { settings, runtime, account: &account, plan };
+    let built = methods::build(&mut work, &site);
     if let Err(error) = built {
         let error = blame_the_disk(plan, error);
         return Err(back::after(&mut work, error));
@@ -72,45 +75,14 @@ fn back_up(manager: &Manager, settings: &Settings) -> Result<()> {
     })
 }
 
-fn entry(plan: &Plan) -> Result<Entry> {
-    Ok(Entry {
-        format: FORMAT,
-        id: plan.id.clone(),
-        from: plan.from,
-        to: plan.to,
-        data_directory: plan.data_directory.clone(),
-        beside: plan.beside.clone(),
-        method: plan.method,
-        copy: (plan.method == Method::Online).then(|| plan.copy.clone()),
-        stale_indexes: plan.stale_indexes.clone(),
-        subscriptions: plan.subscriptions.clone(),
-        keep_path: plan.keep_path.clone(),
-        dump_directory: plan.dump_directory.clone(),
-        old_identifier: postgres::system_identifier(&plan.data_directory)?,
-        server_unit: plan.server_unit.clone(),
-        clients: Vec::new(),
-        step: Step::Preparing,
-        since: Timestamp::now(),
-        login_files: Vec::new(),
-        next_xid: None,
-        census: None,
-        opened: None,
-        unsteady: Vec::new(),
-        not_started: Vec::new(),
-        written_before: None,
-        clients_started: None,
-        durations: Vec::new(),
-        kept: None,
-        kept_bytes: None,
-        ended: None,
-    })
-}
-
 /// A full disk makes PostgreSQL's programs fail in words of many kinds.
 fn blame_the_disk(plan: &Plan, error: Error) -> Error {
     let full = |path: &Path| files::free_space(path).is_ok_and(|free| free < FULL);
     let parent = |path: &'_ Path| path.parent().unwrap_or(path).to_owned();
-    match [parent(&plan.beside), parent(&plan.dump_directory)].into_iter().find(|path| full(path)) {
+    match [parent(&plan.upgrade.beside), parent(&plan.upgrade.dump_directory)]
+        .into_iter()
+        .find(|path| full(path))
+    {
         Some(place) => error
             .with_kind(Kind::NoSpace)
             .context(format!("the file system of {} is full", place.display()))
@@ -127,5 +99,32 @@ fn exchange_directories(work: &mut Work<'_>) -> Result<()> {
     interrupt::check()?;
     work.step(Step::Exchanging)?;
     let entry = work.entry();
-    exchange::exchange(&entry.data_directory, &entry.beside)
+    exchange::exchange(&entry.upgrade.data_directory, &entry.upgrade.beside)
+}
+
+/// In earnest, with a journal.
+impl Stage for Work<'_> {
+    fn step(&mut self, step: Step) -> Result<()> {
+        Work::step(self, step)
+    }
+
+    fn progress(&mut self) -> &mut dyn Progress {
+        self.progress
+    }
+
+    fn cut(&mut self, _site: &Site<'_>) -> Result<Cut> {
+        stop_clients(self)?;
+        stop_server(self).map(|()| Cut::Stopped)
+    }
+
+    fn cut_to_private<'a>(&mut self, site: &Site<'a>, sockets: &Sockets) -> Result<Private<'a>> {
+        self.cut(site)?;
+        let Site { runtime, account, plan, .. } = *site;
+        let old = (Side::Old, plan.upgrade.data_directory.as_path(), plan.upgrade.from);
+        Private::start(runtime, account, sockets, plan, old)
+    }
+
+    fn counted(&mut self, census: Option<Census>) {
+        self.journal.entry.census = census;
+    }
 }

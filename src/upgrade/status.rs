@@ -101,7 +101,7 @@ fn kept(entry: &Entry, now: Timestamp) -> Option<Kept> {
     let ended = entry.ended.as_ref().filter(|ended| ended.outcome == Outcome::Upgraded)?;
     Some(Kept {
         path: entry.kept.clone()?,
-        major: entry.from,
+        major: entry.upgrade.from,
         bytes: entry.kept_bytes,
         since: ended.at,
         days: now.duration_since(ended.at).as_hours() / 24,
@@ -115,15 +115,15 @@ fn judge(latest: Option<Entry>, kept: Vec<Kept>) -> Status {
             None => (
                 format!(
                     "an upgrade from PostgreSQL {} to {} has come to {}, since {:.0}",
-                    entry.from, entry.to, entry.step, entry.since
+                    entry.upgrade.from, entry.upgrade.to, entry.step, entry.since
                 ),
                 Some("if it is not under way any more: matrix-postgres-upgrade recover"),
             ),
             Some(ended) if ended.outcome == Outcome::Upgraded => (
                 format!(
                     "upgraded from PostgreSQL {} to {} at {:.0}, with {:.1} s of downtime",
-                    entry.from,
-                    entry.to,
+                    entry.upgrade.from,
+                    entry.upgrade.to,
                     ended.at,
                     entry.downtime()
                 ),
@@ -132,7 +132,7 @@ fn judge(latest: Option<Entry>, kept: Vec<Kept>) -> Status {
             Some(ended) => (
                 format!(
                     "the homeserver stays on PostgreSQL {}: the upgrade to {} was undone at {:.0} ({})",
-                    entry.from, entry.to, ended.at, ended.message
+                    entry.upgrade.from, entry.upgrade.to, ended.at, ended.message
                 ),
                 Some("systemctl start matrix-postgres-upgrade.service begins it anew"),
             ),
@@ -200,7 +200,7 @@ impl fmt::Display for Status {
 /// Commands for subscriptions, once the new cluster is there to stay.
 fn to_switch_on(entry: &Entry) -> Vec<String> {
     let upgraded = entry.ended.as_ref().is_some_and(|ended| ended.outcome == Outcome::Upgraded);
-    if upgraded { subscriptions::commands(&entry.subscriptions) } else { Vec::new() }
+    if upgraded { subscriptions::commands(&entry.upgrade.subscriptions) } else { Vec::new() }
 }
 
 /// A finished upgrade, for the log: every duration, the downtime, and where everything is.
@@ -208,21 +208,21 @@ pub fn report(entry: &Entry) -> String {
     let steps: Vec<_> =
         entry.durations.iter().map(|(step, seconds)| format!("{step} {seconds:.1} s")).collect();
     let kept = entry.kept.as_ref().map_or_else(String::new, |kept| {
-        format!("; the data directory of PostgreSQL {} is kept in {}", entry.from, kept.display())
+        format!("; the data directory of PostgreSQL {} is kept in {}", entry.upgrade.from, kept.display())
     });
     let not_started = match entry.not_started.as_slice() {
         [] => String::new(),
         units => format!("; not started again: {}", units.join(", ")),
     };
     let mut switched_off = String::new();
-    for command in subscriptions::commands(&entry.subscriptions) {
+    for command in subscriptions::commands(&entry.upgrade.subscriptions) {
         switched_off.push_str("; a subscription was switched off, which this brings back: ");
         switched_off.push_str(&command);
     }
     format!(
         "upgraded from PostgreSQL {} to {} with {:.1} s of downtime ({}){kept}{not_started}{switched_off}",
-        entry.from,
-        entry.to,
+        entry.upgrade.from,
+        entry.upgrade.to,
         entry.downtime(),
         steps.join(", ")
     )

@@ -304,7 +304,7 @@ fn well(is_well: bool) -> ExitCode {
 /// Without the lock afterwards: the upgrade takes it with that of the backups.
 fn prepare(settings: &Settings, to: Option<Major>) -> Result<Plan> {
     let lock = Lock::cluster_only(settings, "check")?;
-    crate::upgrade::check::prepare(settings, &crate::cli::host(settings), to, &lock)
+    crate::upgrade::check::prepare(settings, &crate::cli::host(settings), to, &lock).map(|(plan, _)| plan)
 }
 
 fn upgrade(settings: &Settings, to: Option<Major>, pause: Option<Step>) -> Result<()> {
@@ -319,7 +319,7 @@ fn upgrade(settings: &Settings, to: Option<Major>, pause: Option<Step>) -> Resul
     let report = status::report(&entry);
     notify::status(&report);
     log::info!(
-        MESSAGE_ID = event::UPGRADED, FROM:display = entry.from, TO:display = entry.to, DOWNTIME = entry.downtime();
+        MESSAGE_ID = event::UPGRADED, FROM:display = entry.upgrade.from, TO:display = entry.upgrade.to, DOWNTIME = entry.downtime();
         "{report}"
     );
     Ok(())

@@ -10,13 +10,19 @@ use crate::error::{Error, Kind, Result};
 use crate::lock::Lock;
 use crate::postgres::Major;
 use crate::runtime::Runtime;
+use crate::upgrade::facts::Facts;
 use crate::upgrade::plan::{Plan, plan};
 
-/// The plan for an upgrade now. Nothing is changed. The caller holds the lock of the cluster.
+/// The plan for an upgrade now, and what it is made of. Nothing is changed. The caller holds the lock of the cluster.
 ///
 /// # Errors
 /// [`Kind::NotWell`] if something stands in the way.
-pub fn prepare(settings: &Settings, runtime: &dyn Runtime, to: Option<Major>, lock: &Lock) -> Result<Plan> {
+pub fn prepare(
+    settings: &Settings,
+    runtime: &dyn Runtime,
+    to: Option<Major>,
+    lock: &Lock,
+) -> Result<(Plan, Facts)> {
     let facts = trial::gather(settings, runtime, to, lock)?;
     let report = check(&facts);
     if !report.is_possible() {
@@ -36,5 +42,5 @@ pub fn prepare(settings: &Settings, runtime: &dyn Runtime, to: Option<Major>, lo
     let now = Timestamp::now();
     let earlier = catalogue::split(&backups, now).0;
     let newest = earlier.iter().rev().find(|entry| entry.is_verified()).map(|entry| entry.name.time());
-    plan(settings, &facts, newest, now)
+    plan(settings, &facts, newest, now).map(|plan| (plan, facts))
 }

@@ -45,25 +45,34 @@ pub(super) fn refused(
 ) -> Result<Vec<Obstacle>> {
     let named: Named = live.query(HOME, NAMED)?;
     let carried = |file: &Path| {
-        let place = moved(file, &[&named.data, &plan.data_directory], &plan.beside);
+        let place = moved(file, &[&named.data, &plan.upgrade.data_directory], &plan.upgrade.beside);
         if place.exists() { place } else { file.to_owned() }
     };
-    let startup = Startup::new(Purpose::Configured, plan.to, &plan.libraries).with([
-        format!("data_directory={}", plan.beside.display()),
+    let startup = Startup::new(Purpose::Configured, plan.upgrade.to, &plan.libraries).with([
+        format!("data_directory={}", plan.upgrade.beside.display()),
         format!("hba_file={}", carried(&named.hba).display()),
         format!("ident_file={}", carried(&named.ident).display()),
         format!("shared_preload_libraries={}", named.libraries),
         "max_worker_processes=0".to_owned(),
     ]);
-    let connection = sockets.connection(Side::New, &plan.initialisation.superuser).to_server(plan.to);
-    let started = PrivateServer::start(runtime, plan.to, &plan.beside, &connection, account, &startup, START);
+    let connection = sockets.connection(Side::New, &plan.initialisation.superuser).to_server(plan.upgrade.to);
+    let started = PrivateServer::start(
+        runtime,
+        plan.upgrade.to,
+        &plan.upgrade.beside,
+        &connection,
+        account,
+        &startup,
+        START,
+    );
     let (said, has_started) = match started {
         Ok(server) => (server.stop_and_tell()?, true),
         Err(error) if error.kind() == Kind::Server => (error.cause(), false),
         Err(error) => return Err(error),
     };
-    let said = said.replace(&*plan.beside.to_string_lossy(), &plan.data_directory.to_string_lossy());
-    Ok(complaints(&said, has_started, plan.to))
+    let said =
+        said.replace(&*plan.upgrade.beside.to_string_lossy(), &plan.upgrade.data_directory.to_string_lossy());
+    Ok(complaints(&said, has_started, plan.upgrade.to))
 }
 
 /// What it says of lines of files; of anything else, if it has not started.

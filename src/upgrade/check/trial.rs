@@ -13,13 +13,12 @@ use crate::postgres::{
     without_verifiers,
 };
 use crate::runtime::{Runtime, output};
-use crate::upgrade::facts::Tried;
-use crate::upgrade::facts::{self, CatalogSetting, Facts, Obstacle};
+use crate::upgrade::facts::{self, CatalogSetting, Facts, Obstacle, Tried};
 use crate::upgrade::methods::online;
 use crate::upgrade::methods::online::conversion::Conversion;
 use crate::upgrade::plan::choice::standing_obstacles;
 use crate::upgrade::plan::{Plan, plan};
-use crate::upgrade::records::{Journal, named_after};
+use crate::upgrade::records::{Journal, Upgrade, named_after};
 use crate::upgrade::steps::servers::{Private, Side, Sockets};
 use crate::upgrade::steps::temporary::{self, CHECK, TemporaryClusters};
 use crate::upgrade::steps::work::owner;
@@ -49,25 +48,26 @@ fn attempt(settings: &Settings, runtime: &dyn Runtime, facts: &Facts) -> Result<
     Journal::require_ended(&settings.state_directory)?;
     temporary::clear_abandoned(settings)?;
     let plan = plan(settings, facts, None, facts.now)?;
-    let place = |end: &str| named_after(&plan.data_directory, &format!("{CHECK}{}{end}", plan.id));
-    let by_dump = Plan { beside: place(""), method: Method::Dump, checksums: true, ..plan.clone() };
+    let place =
+        |end: &str| named_after(&plan.upgrade.data_directory, &format!("{CHECK}{}{end}", plan.upgrade.id));
+    let by = |method, end: &str| Upgrade { beside: place(end), method, ..plan.upgrade.clone() };
+    let by_dump = Plan { upgrade: by(Method::Dump, ""), checksums: true, ..plan.clone() };
     let by_pg_upgrade = Plan {
-        beside: place("-copy"),
-        method: Method::Online,
+        upgrade: by(Method::Online, "-copy"),
         checksums: facts.cluster.as_ref().is_some_and(|cluster| cluster.server.data_checksums),
         ..plan.clone()
     };
     let account = &owner(&facts.data_directory)?;
     let _clusters = TemporaryClusters::set(
         settings,
-        &plan.id,
-        vec![by_dump.beside.clone(), by_pg_upgrade.beside.clone()],
+        &plan.upgrade.id,
+        vec![by_dump.upgrade.beside.clone(), by_pg_upgrade.upgrade.beside.clone()],
     )?;
     let sockets = &Sockets::make(&settings.socket_directory, account)?;
     let server = &settings.server;
     let live = &Connection::new(&settings.socket_directory, server.port, &server.superuser)
         .with_database(&server.database)
-        .to_server(plan.from);
+        .to_server(plan.upgrade.from);
     let trial = |plan| Trial { settings, runtime, account, sockets, facts, live, plan };
     let (restored, recreated) = std::thread::scope(|scope| {
         let recreated = scope.spawn(|| trial(&by_pg_upgrade).recreate());
@@ -95,7 +95,7 @@ struct Trial<'a> {
 
 impl Trial<'_> {
     fn live(&self) -> Session<'_> {
-        Session { runtime: self.runtime, major: self.plan.to, connection: self.live }
+        Session { runtime: self.runtime, major: self.plan.upgrade.to, connection: self.live }
     }
 
     fn make(&self) -> Result<()> {
@@ -105,7 +105,7 @@ impl Trial<'_> {
     }
 
     fn start(&self, side: Side) -> Result<Private<'_>> {
-        let new = (side, self.plan.beside.as_path(), self.plan.to);
+        let new = (side, self.plan.upgrade.beside.as_path(), self.plan.upgrade.to);
         Private::start(self.runtime, self.account, self.sockets, self.plan, new)
     }
 
@@ -194,7 +194,7 @@ impl Trial<'_> {
         databases: &[Database],
         numbered: bool,
     ) -> Result<(Vec<Obstacle>, Vec<String>)> {
-        let Plan { from, to, .. } = self.plan;
+        let Upgrade { from, to, .. } = &self.plan.upgrade;
         let lock_timeout = self.settings.backup.lock_timeout.min(transfer::LOCK_TIMEOUT);
         let superusers = match self.facts.trust_owners {
             true => None,
@@ -232,7 +232,7 @@ impl Trial<'_> {
         let settings = self.facts.cluster.as_ref().map(|cluster| cluster.shared.settings.as_slice());
         let mut refused = Vec::new();
         for setting in settings.unwrap_or_default() {
-            let (whose, to) = (setting.whose(), self.plan.to);
+            let (whose, to) = (setting.whose(), self.plan.upgrade.to);
             let hint = format!("ALTER {whose} RESET {}", setting.name);
             let name = setting.name.as_str();
             if let Some(library) = self.missing_library(setting) {
@@ -263,7 +263,7 @@ impl Trial<'_> {
         let directory = if setting.name.starts_with("local") { "$libdir/plugins/" } else { "" };
         let names = postgres::elements(&setting.value).into_iter().filter(|name| !name.is_empty());
         let files = names.map(|name| if name.contains('/') { name } else { format!("{directory}{name}") });
-        files.into_iter().find(|file| self.runtime.has_library(self.plan.to, file) == Some(false))
+        files.into_iter().find(|file| self.runtime.has_library(self.plan.upgrade.to, file) == Some(false))
     }
 }
 

@@ -54,7 +54,7 @@ pub fn require_whole(
     kept: &Path,
 ) -> Result<Control> {
     look(runtime, account, entry, kept).map_err(|error| {
-        let context = format!("PostgreSQL {} cannot be gone back to", entry.from);
+        let context = format!("PostgreSQL {} cannot be gone back to", entry.upgrade.from);
         error.context(context).state("nothing was stopped, and nothing was changed")
     })
 }
@@ -63,18 +63,18 @@ fn look(runtime: &dyn Runtime, account: &Account, entry: &Entry, kept: &Path) ->
     let refuse = |reason: String| {
         Err(Error::new(Kind::DataDirectory, format!("{} {reason}", kept.display())).hint(RESTORE))
     };
-    if !runtime.majors().contains(&entry.from) {
-        let message = format!("PostgreSQL {} is not installed any more", entry.from);
+    if !runtime.majors().contains(&entry.upgrade.from) {
+        let message = format!("PostgreSQL {} is not installed any more", entry.upgrade.from);
         return Err(Error::new(Kind::NotInstalled, message)
-            .hint(format!("apt-get install postgresql-{}", entry.from)));
+            .hint(format!("apt-get install postgresql-{}", entry.upgrade.from)));
     }
     if let Some(missing) = DIRECTORIES.iter().find(|name| !kept.join(name).is_dir()) {
         return refuse(format!("is not whole: it has no directory {missing}"));
     }
     require_old(entry, kept)?;
     let found = DataDirectory::read(kept, Path::new("/proc"))?;
-    if found.contents != Contents::Cluster(entry.from) {
-        return refuse(format!("is no cluster of PostgreSQL {}", entry.from));
+    if found.contents != Contents::Cluster(entry.upgrade.from) {
+        return refuse(format!("is no cluster of PostgreSQL {}", entry.upgrade.from));
     }
     if found.owner.as_ref().map(|owner| owner.uid) != Some(account.uid) {
         return refuse(format!("does not belong to {}", account.name));
@@ -83,7 +83,7 @@ fn look(runtime: &dyn Runtime, account: &Account, entry: &Entry, kept: &Path) ->
         return refuse(format!("is in use by process {}", postmaster.pid));
     }
     let user = AsUser { runtime, account };
-    let control = pg_controldata::read(&user, entry.from, kept)?;
+    let control = pg_controldata::read(&user, entry.upgrade.from, kept)?;
     if !control.is_shut_down() {
         return refuse(format!("was not shut down: it is {:?}", control.state));
     }
@@ -97,12 +97,15 @@ fn look(runtime: &dyn Runtime, account: &Account, entry: &Entry, kept: &Path) ->
             DecimalBytes(bytes)
         ));
     }
-    account.with_files(|| tablespaces(kept, entry.from))?;
+    account.with_files(|| tablespaces(kept, entry.upgrade.from))?;
     if is_far(entry, kept)? {
-        if exists(&entry.beside) {
-            return refuse(format!("cannot be copied back: {} is in the way", entry.beside.display()));
+        if exists(&entry.upgrade.beside) {
+            return refuse(format!(
+                "cannot be copied back: {} is in the way",
+                entry.upgrade.beside.display()
+            ));
         }
-        let place = parent(&entry.data_directory);
+        let place = parent(&entry.upgrade.data_directory);
         let free = files::free_space(place)?;
         if free < bytes + RESERVE {
             let message = format!(
@@ -116,8 +119,8 @@ fn look(runtime: &dyn Runtime, account: &Account, entry: &Entry, kept: &Path) ->
                 .hint(format!("make room there: df -h {}", place.display())));
         }
     }
-    if control.has_checksums && entry.from >= CHECKSUMS {
-        sample(&user, entry.from, kept)?;
+    if control.has_checksums && entry.upgrade.from >= CHECKSUMS {
+        sample(&user, entry.upgrade.from, kept)?;
     }
     Ok(control)
 }
@@ -129,7 +132,7 @@ const RESTORE: &str = "matrix-postgres-backup list shows what can be restored in
 /// # Errors
 /// [`Kind::File`].
 pub fn is_far(entry: &Entry, kept: &Path) -> Result<bool> {
-    let place = parent(&entry.data_directory);
+    let place = parent(&entry.upgrade.data_directory);
     Ok(kept.symlink_metadata().at("read", kept)?.dev() != place.metadata().at("read", place)?.dev())
 }
 

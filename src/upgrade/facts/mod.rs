@@ -6,10 +6,12 @@
 //! - [`space`]: room on each file system
 //! - [`tried`]: what an empty cluster of the target has shown
 //! - [`kept`]: whether what is kept could take its place again
+//! - [`left_behind`]: what no upgrade carries over
 //! - [`written`]: whether a return would lose anything
 
 pub mod cluster;
 pub mod kept;
+pub mod left_behind;
 pub mod sessions;
 pub mod sockets;
 pub mod space;

@@ -13,8 +13,7 @@ use crate::config::Settings;
 use crate::error::{Error, Kind, Result};
 use crate::postgres::{self, Connection, HOME, PLANNING_CALLS, Session};
 use crate::runtime::Runtime;
-use crate::upgrade::records::Census;
-use crate::upgrade::records::{Entry, Position};
+use crate::upgrade::records::{Census, Entry, Position};
 
 /// How long all tables may take to be read through.
 const BUDGET: Duration = Duration::from_secs(60);
@@ -81,8 +80,9 @@ pub fn loss(settings: &Settings, runtime: &dyn Runtime, entry: &Entry) -> Loss {
     let opened = entry.opened.as_ref();
     let since = opened.map(|opened| opened.at).or(entry.clients_started).unwrap_or(entry.since);
     let Settings { socket_directory, server, .. } = settings;
-    let connection = Connection::new(socket_directory, server.port, &server.superuser).to_server(entry.to);
-    let session = Session { runtime, major: entry.to, connection: &connection };
+    let connection =
+        Connection::new(socket_directory, server.port, &server.superuser).to_server(entry.upgrade.to);
+    let session = Session { runtime, major: entry.upgrade.to, connection: &connection };
     let mut loss = Loss {
         since,
         unknown: None,

@@ -6,9 +6,7 @@
 pub mod choice;
 pub mod subscriptions;
 
-use std::collections::BTreeMap;
 use std::fmt;
-use std::path::PathBuf;
 
 use indicatif::DecimalBytes;
 use jiff::Timestamp;
@@ -18,41 +16,23 @@ use crate::config::{Method, Settings};
 use crate::error::{Error, Kind, Result};
 use crate::files::free_name;
 use crate::postgres::initdb::Initialisation;
-use crate::postgres::{Contents, Libraries, Major};
+use crate::postgres::{Contents, Libraries};
+use crate::upgrade::facts::Contained;
 use crate::upgrade::facts::Facts;
 use crate::upgrade::facts::space::Way;
 use crate::upgrade::plan::choice::choose;
 use crate::upgrade::plan::subscriptions::switched_off;
+use crate::upgrade::records::Upgrade;
 use crate::upgrade::records::named_after;
 
 /// What an upgrade will do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Plan {
-    /// The name of this upgrade: `20261124T030000Z`.
-    pub id: String,
-    /// The old version.
-    pub from: Major,
-    /// The new version.
-    pub to: Major,
-    /// The data directory.
-    pub data_directory: PathBuf,
-    /// Where the new cluster is made.
-    pub beside: PathBuf,
-    /// How the databases get there.
-    pub method: Method,
-    /// Method `online`: where the copy is made that becomes the new cluster.
-    pub copy: PathBuf,
-    /// Method `online`: indexes to be built anew afterwards, by database.
-    pub stale_indexes: BTreeMap<String, Vec<String>>,
-    /// Subscriptions that will be switched off, by database.
-    pub subscriptions: BTreeMap<String, Vec<String>>,
+    /// Which, and where.
+    pub upgrade: Upgrade,
     /// Whether the pages of the new cluster carry checksums.
     pub checksums: bool,
-    /// Where the old data directory is kept.
-    pub keep_path: PathBuf,
-    /// Where the databases lie while they are carried over.
-    pub dump_directory: PathBuf,
-    /// How they travel.
+    /// How the databases travel.
     pub way: Way,
     /// Method `dump`: with whose rights rows are loaded.
     pub authority: Authority,
@@ -62,8 +42,6 @@ pub struct Plan {
     pub backup: bool,
     /// The units of clients that run now.
     pub clients: Vec<String>,
-    /// The server's unit.
-    pub server_unit: String,
     /// What the new cluster is made like.
     pub initialisation: Initialisation,
     /// What servers of ours load for what the databases hold.
@@ -96,19 +74,26 @@ pub fn plan(
     };
     let method = choose(facts);
     let contents = cluster.contents.iter().filter(|(_, contained)| !contained.stale_indexes.is_empty());
-    Ok(Plan {
-        beside: named_after(&facts.data_directory.path, &format!("upgrade-{id}")),
-        copy: named_after(&facts.data_directory.path, &format!("upgrade-{id}-copy")),
-        stale_indexes: contents
-            .map(|(name, contained)| (name.clone(), contained.stale_indexes.clone()))
-            .collect(),
+    let place = |suffix: &str| named_after(&facts.data_directory.path, &format!("upgrade-{id}{suffix}"));
+    let stale = |contained: &Contained| contained.stale_indexes.clone();
+    let upgrade = Upgrade {
+        beside: place(""),
+        copy: (method == Method::Online).then(|| place("-copy")),
+        stale_indexes: contents.map(|(name, contained)| (name.clone(), stale(contained))).collect(),
         subscriptions: switched_off(cluster, method, from),
-        // pg_upgrade takes pages as they are.
-        checksums: method == Method::Dump || cluster.server.data_checksums,
         method,
         data_directory: facts.data_directory.path.clone(),
         keep_path: free_name(&settings.upgrade.keep_path),
         dump_directory: settings.upgrade.dump_directory.join(format!("upgrade-{id}")),
+        server_unit: settings.server.unit.clone(),
+        id,
+        from,
+        to,
+    };
+    Ok(Plan {
+        upgrade,
+        // pg_upgrade takes pages as they are.
+        checksums: method == Method::Dump || cluster.server.data_checksums,
         way: facts.space.way(facts.data_bytes).unwrap_or(Way::Stream),
         authority: match settings.upgrade.trust_owners {
             true => Authority::Superuser,
@@ -117,40 +102,36 @@ pub fn plan(
         bytes: facts.data_bytes,
         backup: settings.upgrade.backup_within.is_some_and(|within| old_enough(newest_backup, within)),
         clients: facts.units.as_ref().map_or_else(|_| Vec::new(), |units| units.clients.clone()),
-        server_unit: settings.server.unit.clone(),
         initialisation: cluster.initialisation.clone(),
         libraries: cluster.libraries.clone(),
-        id,
-        from,
-        to,
     })
 }
 
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { from, to, data_directory, beside, keep_path, clients, .. } = self;
+        let Upgrade { from, to, data_directory, beside, method, keep_path, copy, .. } = &self.upgrade;
         let size = DecimalBytes(self.bytes);
         writeln!(
             f,
             "upgrade {} from PostgreSQL {from} to {to}, method {}:",
             data_directory.display(),
-            self.method
+            method
         )?;
         if self.backup {
             writeln!(f, "  make a backup and read it back")?;
         }
         writeln!(f, "  make a new cluster in {}, while the homeserver runs", beside.display())?;
-        if self.method == Method::Online {
-            let copy = self.copy.display();
+        if let Some(copy) = copy {
+            let copy = copy.display();
             writeln!(f, "  copy {size} to {copy} and let the copy follow, while the homeserver runs")?;
             writeln!(f, "  ask pg_upgrade whether it would go")?;
         }
-        match clients.as_slice() {
+        match self.clients.as_slice() {
             [] => writeln!(f, "  no client's unit runs: nothing to stop")?,
             clients => writeln!(f, "  stop {}", clients.join(", "))?,
         }
-        writeln!(f, "  stop {}", self.server_unit)?;
-        match (self.method, &self.way) {
+        writeln!(f, "  stop {}", self.upgrade.server_unit)?;
+        match (*method, &self.way) {
             (Method::Online, _) => {
                 writeln!(
                     f,
@@ -161,7 +142,11 @@ impl fmt::Display for Plan {
             (Method::Dump, way) => {
                 match way {
                     Way::Files => {
-                        writeln!(f, "  carry {size} over by way of {}", self.dump_directory.display())?;
+                        writeln!(
+                            f,
+                            "  carry {size} over by way of {}",
+                            self.upgrade.dump_directory.display()
+                        )?;
                     }
                     Way::Stream => {
                         writeln!(f, "  carry {size} over from server to server: there is no room for files")?;
@@ -178,8 +163,8 @@ impl fmt::Display for Plan {
         }
         writeln!(f, "  exchange the two data directories")?;
         writeln!(f, "  start the server and the clients")?;
-        if self.method == Method::Online {
-            let indexes: usize = self.stale_indexes.values().map(Vec::len).sum();
+        if *method == Method::Online {
+            let indexes: usize = self.upgrade.stale_indexes.values().map(Vec::len).sum();
             writeln!(f, "  gather statistics, while the homeserver runs")?;
             if indexes > 0 {
                 writeln!(f, "  build {indexes} indexes anew whose collation has another version now")?;

@@ -1,14 +1,11 @@
 //! One upgrade, as its journal has it.
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::config::Method;
-use crate::postgres::Major;
-use crate::upgrade::records::{Census, Counters, Step, named_after};
+use crate::upgrade::records::{Census, Counters, Step, Upgrade, named_after};
 
 /// The version of the form that a journal has.
 pub(in crate::upgrade) const FORMAT: u32 = 1;
@@ -28,36 +25,11 @@ pub enum Outcome {
 pub struct Entry {
     /// The version of this form.
     pub format: u32,
-    /// When it was begun, as in the names of what belongs to it: `20261124T030000Z`.
-    pub id: String,
-    /// The old version.
-    pub from: Major,
-    /// The new version.
-    pub to: Major,
-    /// The data directory, in which the old cluster is before the exchange and the new one after it.
-    pub data_directory: PathBuf,
-    /// The other one of the two, beside it.
-    pub beside: PathBuf,
-    /// How the databases get from one to the other.
-    #[serde(default = "dump")]
-    pub method: Method,
-    /// Method `online`: the copy of the old cluster, from which the new one is made.
-    #[serde(default)]
-    pub copy: Option<PathBuf>,
-    /// Method `online`: indexes to be built anew once the homeserver runs, by database.
-    #[serde(default)]
-    pub stale_indexes: BTreeMap<String, Vec<String>>,
-    /// Subscriptions that are switched off in the new cluster, and were on, by database.
-    #[serde(default)]
-    pub subscriptions: BTreeMap<String, Vec<String>>,
-    /// Where the old data directory is to be kept.
-    pub keep_path: PathBuf,
-    /// Where the databases lie while they are carried over.
-    pub dump_directory: PathBuf,
+    /// Which, and where.
+    #[serde(flatten)]
+    pub upgrade: Upgrade,
     /// The old cluster's identity. A string, for JSON numbers end before 2^64.
     pub old_identifier: String,
-    /// The server's unit.
-    pub server_unit: String,
     /// The clients' units that were running, in the order in which they are stopped.
     pub clients: Vec<String>,
     /// What is being done.
@@ -98,11 +70,6 @@ pub struct Entry {
     pub ended: Option<Ended>,
 }
 
-/// The only one that there was.
-fn dump() -> Method {
-    Method::Dump
-}
-
 /// When the new cluster was opened to others than us.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Opened {
@@ -133,6 +100,30 @@ pub struct Ended {
 }
 
 impl Entry {
+    /// One that is about to begin. `old_identifier` is the old cluster's identity.
+    pub fn new(upgrade: Upgrade, old_identifier: String, now: Timestamp) -> Self {
+        Self {
+            format: FORMAT,
+            upgrade,
+            old_identifier,
+            clients: Vec::new(),
+            step: Step::Preparing,
+            since: now,
+            login_files: Vec::new(),
+            next_xid: None,
+            census: None,
+            opened: None,
+            unsteady: Vec::new(),
+            not_started: Vec::new(),
+            written_before: None,
+            clients_started: None,
+            durations: Vec::new(),
+            kept: None,
+            kept_bytes: None,
+            ended: None,
+        }
+    }
+
     /// Whether there is still something to be done about it.
     pub fn is_open(&self) -> bool {
         self.ended.is_none()
@@ -145,24 +136,26 @@ impl Entry {
             15 => byte == b'Z',
             _ => byte.is_ascii_digit(),
         };
-        if self.id.len() != 16 || !self.id.bytes().enumerate().all(is_digit) {
+        if self.upgrade.id.len() != 16 || !self.upgrade.id.bytes().enumerate().all(is_digit) {
             return Err("its name is not that of an upgrade".to_owned());
         }
-        let own = |suffix: &str| named_after(&self.data_directory, &format!("upgrade-{}{suffix}", self.id));
-        let dump = format!("upgrade-{}", self.id);
-        let keep = self.keep_path.as_os_str().as_encoded_bytes();
+        let own = |suffix: &str| {
+            named_after(&self.upgrade.data_directory, &format!("upgrade-{}{suffix}", self.upgrade.id))
+        };
+        let dump = format!("upgrade-{}", self.upgrade.id);
+        let keep = self.upgrade.keep_path.as_os_str().as_encoded_bytes();
         let is_kept = |kept: &PathBuf| {
             let numbers = kept.as_os_str().as_encoded_bytes().strip_prefix(keep);
             numbers.is_some_and(|rest| rest.iter().all(|byte| byte.is_ascii_digit() || *byte == b'-'))
         };
-        let absolute = [&self.data_directory, &self.keep_path, &self.dump_directory];
+        let absolute = [&self.upgrade.data_directory, &self.upgrade.keep_path, &self.upgrade.dump_directory];
         let plain = |path: &PathBuf| {
             path.is_absolute()
                 && !path.components().any(|part| matches!(part, std::path::Component::ParentDir))
         };
-        let well = self.beside == own("")
-            && self.copy.as_ref().is_none_or(|copy| *copy == own("-copy"))
-            && self.dump_directory.file_name().is_some_and(|name| *name == *dump)
+        let well = self.upgrade.beside == own("")
+            && self.upgrade.copy.as_ref().is_none_or(|copy| *copy == own("-copy"))
+            && self.upgrade.dump_directory.file_name().is_some_and(|name| *name == *dump)
             && self.kept.as_ref().is_none_or(is_kept)
             && absolute.into_iter().all(plain);
         match well {
@@ -185,11 +178,14 @@ impl Entry {
 
 #[cfg(test)]
 pub(in crate::upgrade) mod tests {
-    use super::*;
+    use std::collections::BTreeMap;
 
-    pub(crate) fn entry() -> Entry {
-        Entry {
-            format: FORMAT,
+    use super::*;
+    use crate::config::Method;
+    use crate::postgres::Major;
+
+    pub(crate) fn upgrade() -> Upgrade {
+        Upgrade {
             id: "20261124T030000Z".into(),
             from: Major(15),
             to: Major(17),
@@ -201,24 +197,29 @@ pub(in crate::upgrade) mod tests {
             subscriptions: BTreeMap::new(),
             keep_path: "/m/kept".into(),
             dump_directory: "/var/tmp/x/upgrade-20261124T030000Z".into(),
-            old_identifier: "18446744073709551615".into(),
             server_unit: "matrix-postgres.service".into(),
-            clients: vec!["matrix-synapse.service".into()],
-            step: Step::Preparing,
-            since: Timestamp::UNIX_EPOCH,
-            login_files: vec![],
-            next_xid: None,
-            census: None,
-            opened: None,
-            unsteady: vec![],
-            not_started: vec![],
-            written_before: None,
-            clients_started: None,
-            durations: vec![],
-            kept: None,
-            kept_bytes: None,
-            ended: None,
         }
+    }
+
+    pub(crate) fn entry() -> Entry {
+        entry_of(upgrade())
+    }
+
+    pub(crate) fn entry_of(upgrade: Upgrade) -> Entry {
+        let entry = Entry::new(upgrade, "18446744073709551615".into(), Timestamp::UNIX_EPOCH);
+        Entry { clients: vec!["matrix-synapse.service".into()], ..entry }
+    }
+
+    #[test]
+    fn what_the_plan_has_decided_is_beside_everything_else() {
+        let json = serde_json::to_value(entry()).unwrap();
+        assert_eq!((&json["id"], &json["from"]), (&"20261124T030000Z".into(), &15.into()));
+        // The first versions wrote neither of these, nor most of the others.
+        let mut first = json.as_object().unwrap().clone();
+        first.retain(|key, _| {
+            !["method", "copy", "stale_indexes", "subscriptions", "census"].contains(&key.as_str())
+        });
+        assert_eq!(serde_json::from_value::<Entry>(first.into()).unwrap(), entry());
     }
 
     #[test]

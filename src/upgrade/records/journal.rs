@@ -46,12 +46,16 @@ impl Journal {
         std::fs::DirBuilder::new().mode(0o700).recursive(true).create(&directory).at("create", &directory)?;
         if let Some(before) = Self::usable(state_directory)? {
             if before.entry.is_open() {
-                let message = format!("the upgrade {} has not ended: {}", before.entry.id, before.entry.step);
+                let message =
+                    format!("the upgrade {} has not ended: {}", before.entry.upgrade.id, before.entry.step);
                 return Err(Error::new(Kind::Locked, message)
                     .state("nothing was changed")
                     .hint("matrix-postgres-upgrade recover"));
             }
-            files::replace(&directory.join(format!("{}.json", before.entry.id)), &text(&before.entry)?)?;
+            files::replace(
+                &directory.join(format!("{}.json", before.entry.upgrade.id)),
+                &text(&before.entry)?,
+            )?;
         }
         Ok(Self { slots: Slots::create(&file(state_directory), &text(&entry)?)?, entry })
     }
@@ -64,7 +68,7 @@ impl Journal {
         match Self::read(state_directory)?.filter(|journal| journal.entry.is_open()) {
             None => Ok(()),
             Some(Self { entry, .. }) => {
-                let message = format!("the upgrade {} has not ended: {}", entry.id, entry.step);
+                let message = format!("the upgrade {} has not ended: {}", entry.upgrade.id, entry.step);
                 Err(Error::new(Kind::Locked, message).hint("matrix-postgres-upgrade recover"))
             }
         }
@@ -116,7 +120,7 @@ impl Journal {
             _ => None,
         };
         let mut all: Vec<_> = files.filter_map(entry).collect();
-        all.sort_by(|a, b| b.id.cmp(&a.id));
+        all.sort_by(|a, b| b.upgrade.id.cmp(&a.upgrade.id));
         Ok(all)
     }
 
@@ -139,6 +143,7 @@ impl Journal {
     /// # Errors
     /// [`Kind::File`]: it must not be done then.
     pub fn step(&mut self, step: Step, now: Timestamp) -> Result<()> {
+        step.require_after(self.entry.step)?;
         self.entry.step = step;
         self.entry.since = now;
         self.write()
@@ -198,7 +203,8 @@ mod tests {
     use std::os::unix::fs::PermissionsExt as _;
 
     use super::*;
-    use crate::upgrade::records::entry::tests::entry;
+    use crate::upgrade::records::Upgrade;
+    use crate::upgrade::records::entry::tests::{entry, entry_of, upgrade};
 
     #[test]
     fn what_was_written_is_read_and_an_earlier_one_stays() {
@@ -211,14 +217,15 @@ mod tests {
         assert!(read.entry.is_open());
         journal.end(Outcome::Returned, "no space", Timestamp::UNIX_EPOCH).unwrap();
         let id = "20261125T030000Z";
-        let next = Entry {
+        let next = entry_of(Upgrade {
             id: id.into(),
             beside: format!("/m/data.upgrade-{id}").into(),
             dump_directory: format!("/var/tmp/x/upgrade-{id}").into(),
-            ..entry()
-        };
+            ..upgrade()
+        });
         let mut journal = Journal::begin(state.path(), next.clone()).unwrap();
-        let ids: Vec<_> = Journal::all(state.path()).unwrap().into_iter().map(|entry| entry.id).collect();
+        let ids: Vec<_> =
+            Journal::all(state.path()).unwrap().into_iter().map(|entry| entry.upgrade.id).collect();
         assert_eq!(ids, ["20261125T030000Z", "20261124T030000Z"]);
         // One that has not ended is not put away for another.
         assert_eq!(Journal::begin(state.path(), next).unwrap_err().kind(), Kind::Locked);
@@ -232,7 +239,9 @@ mod tests {
         let state = tempfile::tempdir().unwrap();
         let file = state.path().join("upgrade/journal.json");
         let newer = serde_json::to_string(&Entry { format: 2, ..entry() }).unwrap();
-        let forged = serde_json::to_string(&Entry { beside: "/srv/precious".into(), ..entry() }).unwrap();
+        let forged =
+            serde_json::to_string(&entry_of(Upgrade { beside: "/srv/precious".into(), ..upgrade() }))
+                .unwrap();
         for text in ["", "{\"format\": 1", "not ours", &newer, &forged] {
             std::fs::create_dir_all(state.path().join("upgrade")).unwrap();
             std::fs::write(&file, text).unwrap();

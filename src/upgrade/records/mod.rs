@@ -1,5 +1,6 @@
 //! What an upgrade writes down, for itself and for whoever comes after it.
 //!
+//! - [`upgrade`]: which one, as its plan decides
 //! - [`journal`]: what is about to be done, before it is; [`entry`] and [`step`] are what it says
 //! - [`census`]: what was counted in the new cluster
 //! - [`rehearsal`]: what the latest one has shown
@@ -11,6 +12,7 @@ pub mod journal;
 pub mod names;
 pub mod rehearsal;
 pub mod step;
+pub mod upgrade;
 
 pub use census::{Census, Counters};
 pub use entry::{Ended, Entry, Opened, Outcome, Position};
@@ -18,3 +20,4 @@ pub use journal::Journal;
 pub(in crate::upgrade) use names::{moved, named_after};
 pub use rehearsal::{Aim, Rehearsal};
 pub use step::Step;
+pub use upgrade::Upgrade;

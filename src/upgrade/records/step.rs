@@ -4,6 +4,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::error::{Error, Kind, Result};
+
 /// What an upgrade does, in this order. Each is written down before it is begun.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -48,6 +50,24 @@ impl Step {
     /// Whether nothing has been stopped yet.
     pub fn is_before_the_cut(self) -> bool {
         self < Self::StoppingClients
+    }
+
+    /// Makes sure that it may come after `before`. Each may be taken once more, after a death.
+    ///
+    /// # Errors
+    /// [`Kind::Bug`].
+    pub fn require_after(self, before: Self) -> Result<()> {
+        let may_follow = match self {
+            // The way back may be taken from everywhere.
+            Self::Returning | Self::Restarting => true,
+            // A rollback begins with what leads to the present cluster again if it is cut off, and falls back to that.
+            Self::StartingClients => before != Self::Tending,
+            _ => before <= self,
+        };
+        match may_follow {
+            true => Ok(()),
+            false => Err(Error::new(Kind::Bug, format!("{self:?} does not come after {before:?}"))),
+        }
     }
 
     /// Whether the server must not be started by anybody else: nobody may write to a cluster that is copied, and
@@ -102,5 +122,16 @@ mod tests {
         {
             assert!(!step.needs_the_server_down(), "{step}");
         }
+    }
+
+    #[test]
+    fn no_step_is_taken_before_those_that_it_needs() {
+        let may = |before: Step, step: Step| step.require_after(before).is_ok();
+        assert!(may(Step::Preparing, Step::Copying) && may(Step::Preparing, Step::StoppingClients));
+        assert!(may(Step::Copying, Step::Copying) && may(Step::Exchanging, Step::StartingServer));
+        assert!(may(Step::Tending, Step::Returning) && may(Step::Returning, Step::Restarting));
+        assert!(may(Step::Keeping, Step::StartingClients));
+        assert!(!may(Step::Exchanging, Step::Syncing) && !may(Step::Restarting, Step::Exchanging));
+        assert!(!may(Step::Tending, Step::StartingClients) && !may(Step::Keeping, Step::Tending));
     }
 }

@@ -1,33 +1,40 @@
 //! The whole upgrade but the cut, on a copy that is thrown away, while the homeserver runs.
 
-mod attempt;
+mod stage;
+mod structure;
 
 use std::path::Path;
 
 use indicatif::DecimalBytes;
 use jiff::Timestamp;
 
-use self::attempt::{Parts, attempt};
-use super::facts;
+use self::stage::OnCopy;
 use crate::config::{Method, Settings};
 use crate::error::{Error, Kind, Result};
+use crate::files::{exists, size_of};
 use crate::lock::Lock;
 use crate::postgres::{DataDirectory, Major};
 use crate::report::Progress;
 use crate::runtime::Runtime;
-use crate::upgrade::check;
+use crate::upgrade::facts::Facts;
 use crate::upgrade::plan::Plan;
 use crate::upgrade::plan::choice::server_obstacles;
-use crate::upgrade::records::Rehearsal;
-use crate::upgrade::records::named_after;
+use crate::upgrade::records::{Rehearsal, Upgrade, named_after};
+use crate::upgrade::steps::site::Site;
 use crate::upgrade::steps::temporary::{REHEARSAL, TemporaryClusters, clear_abandoned};
 use crate::upgrade::steps::work::owner;
+use crate::upgrade::{check, methods};
 
-/// Where a rehearsal works: beside the data directory, under a name of its own.
+/// Where a rehearsal works: beside the data directory, under names of its own.
 fn place(mut plan: Plan) -> Plan {
-    plan.beside = named_after(&plan.data_directory, &format!("{REHEARSAL}{}", plan.id));
-    plan.copy = named_after(&plan.data_directory, &format!("{REHEARSAL}{}-copy", plan.id));
-    plan.dump_directory = plan.dump_directory.with_file_name(format!("{REHEARSAL}{}", plan.id));
+    let Upgrade { id, data_directory, dump_directory, .. } = &plan.upgrade;
+    let place = |suffix: &str| named_after(data_directory, &format!("{REHEARSAL}{id}{suffix}"));
+    plan.upgrade = Upgrade {
+        beside: place(""),
+        copy: Some(place("-copy")),
+        dump_directory: dump_directory.with_file_name(format!("{REHEARSAL}{id}")),
+        ..plan.upgrade
+    };
     plan
 }
 
@@ -45,22 +52,26 @@ pub fn rehearse(
     clear_abandoned(settings)?;
     let plan = prepare(settings, runtime, to, &lock)?;
     log::info!("{}", describe(&plan));
-    let account = owner(&DataDirectory::read(&plan.data_directory, Path::new("/proc"))?)?;
-    let stage = TemporaryClusters::set(settings, &plan.id, vec![plan.copy.clone(), plan.beside.clone()])?;
+    let account = owner(&DataDirectory::read(&plan.upgrade.data_directory, Path::new("/proc"))?)?;
+    let directories = vec![plan.upgrade.copy()?.to_owned(), plan.upgrade.beside.clone()];
+    let clusters = TemporaryClusters::set(settings, &plan.upgrade.id, directories)?;
     let mut rehearsal = Rehearsal {
         at: Timestamp::now(),
-        from: plan.from,
-        to: plan.to,
-        method: plan.method,
+        from: plan.upgrade.from,
+        to: plan.upgrade.to,
+        method: plan.upgrade.method,
         durations: Vec::new(),
         bytes: 0,
         data_bytes: Some(plan.bytes),
         problem: None,
     };
-    let mut parts = Parts::of(&mut rehearsal);
-    let tried = attempt(settings, runtime, &account, &plan, &mut parts, progress);
-    parts.end();
-    drop(stage);
+    let mut stage = OnCopy::new(&mut rehearsal, progress, settings.upgrade.compare);
+    let site = Site { settings, runtime, account: &account, plan: &plan };
+    let tried = methods::build(&mut stage, &site);
+    stage.end();
+    let tried = tried.and_then(|()| size(&plan.upgrade));
+    drop(clusters);
+    let tried = tried.map(|bytes| rehearsal.bytes = bytes);
     if let Err(error) = tried {
         let error = error.state("the homeserver has not noticed anything; the copy was thrown away");
         if error.kind() != Kind::Interrupted {
@@ -81,12 +92,23 @@ pub fn describe(plan: &Plan) -> String {
     format!(
         "rehearse the upgrade from PostgreSQL {} to {} by method {}: copy {} to {}, upgrade the copy, compare every row, \
          and throw it away; nothing is stopped",
-        plan.from,
-        plan.to,
-        plan.method,
+        plan.upgrade.from,
+        plan.upgrade.to,
+        plan.upgrade.method,
         DecimalBytes(plan.bytes),
-        plan.copy.display()
+        plan.upgrade.copy.as_deref().unwrap_or(Path::new("?")).display()
     )
+}
+
+/// Bytes that it has taken on the disk.
+fn size(upgrade: &Upgrade) -> Result<u64> {
+    let bytes = |path: &Path| if exists(path) { size_of(path) } else { Ok(0) };
+    let (copy, new) = (bytes(upgrade.copy()?)?, bytes(&upgrade.beside)?);
+    Ok(match upgrade.method {
+        // They share their files.
+        Method::Online => copy.max(new),
+        Method::Dump => copy + new,
+    })
 }
 
 /// The plan of a rehearsal; nothing is changed. The caller holds the lock of the cluster.
@@ -94,16 +116,15 @@ pub fn describe(plan: &Plan) -> String {
 /// # Errors
 /// [`Kind::NotWell`].
 pub fn prepare(settings: &Settings, runtime: &dyn Runtime, to: Option<Major>, lock: &Lock) -> Result<Plan> {
-    let plan = place(check::prepare(settings, runtime, to, lock)?);
-    require_copy(settings, runtime, to, &plan).map(|()| plan)
+    let (plan, facts) = check::prepare(settings, runtime, to, lock)?;
+    require_copy(&facts, plan.upgrade.method).map(|()| place(plan))
 }
 
 /// Method `dump` does not need one, and its rehearsal does: of a server that goes on there is nothing to compare with.
-fn require_copy(settings: &Settings, runtime: &dyn Runtime, to: Option<Major>, plan: &Plan) -> Result<()> {
-    if plan.method == Method::Online {
+fn require_copy(facts: &Facts, method: Method) -> Result<()> {
+    if method == Method::Online {
         return Ok(());
     }
-    let facts = facts::gather(settings, runtime, to)?;
     let refuse = |message: String, hint: String| {
         let message = format!("a rehearsal works on a copy: {message}");
         Err(Error::new(Kind::NotWell, message).state("nothing was changed").hint(hint))

@@ -5,9 +5,8 @@ use std::process::Stdio;
 
 use crate::account::Account;
 use crate::error::{IoContext as _, Result};
-use crate::files;
 use crate::files::beneath::Directory;
-use crate::files::{directories, parent};
+use crate::files::{self, directories, parent};
 use crate::postgres::initdb;
 use crate::runtime::{Child, Runtime, output};
 use crate::upgrade::configuration;
@@ -30,10 +29,10 @@ pub fn make(runtime: &dyn Runtime, account: &Account, plan: &Plan) -> Result<()>
 /// # Errors
 /// Those of initdb.
 pub fn create(runtime: &dyn Runtime, account: &Account, plan: &Plan) -> Result<()> {
-    let beside = &plan.beside;
+    let beside = &plan.upgrade.beside;
     directories::make_private(beside, account)?;
-    let call = initdb::like(beside, &plan.initialisation, plan.to, plan.checksums);
-    let mut command = runtime.command(plan.to, &call)?;
+    let call = initdb::like(beside, &plan.initialisation, plan.upgrade.to, plan.checksums);
+    let mut command = runtime.command(plan.upgrade.to, &call)?;
     account.apply(&mut command);
     output(command, "initdb", &[]).map(drop)
 }
@@ -44,7 +43,10 @@ pub fn create(runtime: &dyn Runtime, account: &Account, plan: &Plan) -> Result<(
 /// # Errors
 /// Those of [`configuration::carry`].
 pub fn configure(runtime: &dyn Runtime, account: &Account, plan: &Plan) -> Result<Vec<String>> {
-    let (old, new) = ((plan.data_directory.as_path(), plan.from), (plan.beside.as_path(), plan.to));
+    let (old, new) = (
+        (plan.upgrade.data_directory.as_path(), plan.upgrade.from),
+        (plan.upgrade.beside.as_path(), plan.upgrade.to),
+    );
     configuration::carry(runtime, old, new, account).map(|carried| carried.notes)
 }
 
@@ -53,11 +55,11 @@ pub fn configure(runtime: &dyn Runtime, account: &Account, plan: &Plan) -> Resul
 /// # Errors
 /// Those of `initdb --sync-only`.
 pub fn sync(runtime: &dyn Runtime, account: &Account, plan: &Plan) -> Result<()> {
-    let mut command = runtime.command(plan.to, &initdb::sync(&plan.beside))?;
+    let mut command = runtime.command(plan.upgrade.to, &initdb::sync(&plan.upgrade.beside))?;
     account.apply(&mut command);
     command.stdin(Stdio::null()).stdout(Stdio::null());
     Child::spawn(command, "initdb --sync-only")?.wait()?;
-    files::sync_directory(parent(&plan.beside))
+    files::sync_directory(parent(&plan.upgrade.beside))
 }
 
 /// Writes the whole file system to the disk that it is on: for a cluster most of whose files are there already.

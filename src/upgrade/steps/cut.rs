@@ -1,10 +1,21 @@
 //! The cut: from here on nobody but us uses the old cluster.
 
 use crate::error::Result;
-use crate::upgrade::plan::Plan;
 use crate::upgrade::records::Step;
 use crate::upgrade::steps::servers;
 use crate::upgrade::steps::work::Work;
+
+/// What there is of the old cluster after the cut.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Cut {
+    /// Its files, of a server that was stopped cleanly.
+    Stopped,
+    /// In a rehearsal, a server that goes on; `end` is where its log ended.
+    Running {
+        /// Such as `0/3000028`.
+        end: String,
+    },
+}
 
 /// Stops the clients that run, whose units are in the journal before. From here on the new cluster lets in only us.
 pub(in crate::upgrade) fn stop_clients(work: &mut Work<'_>) -> Result<()> {
@@ -19,7 +30,7 @@ pub(in crate::upgrade) fn stop_clients(work: &mut Work<'_>) -> Result<()> {
 /// # Errors
 /// If systemd cannot be asked.
 pub(in crate::upgrade) fn note_clients(work: &mut Work<'_>) -> Result<()> {
-    let server_unit = work.entry().server_unit.clone();
+    let server_unit = work.entry().upgrade.server_unit.clone();
     let own = |unit: &String| unit.starts_with("matrix-postgres") || *unit == server_unit;
     let mut wanted = work.settings.clients.units.clone();
     wanted.push(server_unit.clone());
@@ -31,9 +42,9 @@ pub(in crate::upgrade) fn note_clients(work: &mut Work<'_>) -> Result<()> {
 }
 
 /// Stops the server.
-pub(in crate::upgrade) fn stop_server(work: &mut Work<'_>, plan: &Plan) -> Result<()> {
+pub(in crate::upgrade) fn stop_server(work: &mut Work<'_>) -> Result<()> {
     work.step(Step::StoppingServer)?;
-    let unit = std::slice::from_ref(&plan.server_unit);
-    work.manager.stop_all(unit, work.settings.server.start_timeout)?;
-    servers::stop_abandoned(&plan.data_directory)
+    let upgrade = &work.entry().upgrade;
+    work.manager.stop_all(std::slice::from_ref(&upgrade.server_unit), work.settings.server.start_timeout)?;
+    servers::stop_abandoned(&upgrade.data_directory)
 }

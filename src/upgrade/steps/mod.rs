@@ -1,8 +1,10 @@
 //! What an upgrade does, without an order.
 //!
+//! - [`site`]: where it works, and with what
 //! - [`work`]: what every step works with, its journal first of all
 //! - [`cluster`]: the new one, as initdb makes it
 //! - [`servers`]: both clusters on private sockets
+//! - [`copy`]: a copy that follows the homeserver
 //! - [`cut`]: the end of the clients and of the server
 //! - [`transfer`], [`dump_directory`]: by way of a dump
 //! - [`login`]: who may log in to the new cluster until it is opened
@@ -11,12 +13,14 @@
 //! - [`temporary`]: clusters to try something out, and their end
 
 pub mod cluster;
+pub mod copy;
 pub mod cut;
 pub mod dump_directory;
 pub mod exchange;
 pub mod keep;
 pub mod login;
 pub mod servers;
+pub mod site;
 pub(in crate::upgrade) mod temporary;
 pub mod transfer;
 pub mod work;

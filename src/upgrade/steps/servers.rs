@@ -171,7 +171,7 @@ impl<'a> Private<'a> {
         let startup = startup.with([place]).with(more);
         let server =
             PrivateServer::start(runtime, major, data_directory, &connection, account, &startup, START)?;
-        Ok(Self { runtime: AsUser { runtime, account }, major: plan.to, connection, server })
+        Ok(Self { runtime: AsUser { runtime, account }, major: plan.upgrade.to, connection, server })
     }
 
     /// To ask it for things.

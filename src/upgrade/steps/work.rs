@@ -13,6 +13,7 @@ use crate::postgres::{self, Connection, DataDirectory, HOME, Major, Postmaster, 
 use crate::report::Progress;
 use crate::runtime::{AsUser, Process, Runtime};
 use crate::systemd::{Manager, notify};
+use crate::upgrade::records::Upgrade;
 use crate::upgrade::records::{Entry, Journal, Position, Step};
 use crate::upgrade::steps::login;
 
@@ -95,10 +96,10 @@ impl<'a> Work<'a> {
         let entry = self.entry();
         // At boot the server's unit waits for this.
         notify::ready();
-        let units = [entry.server_unit.clone()];
+        let units = [entry.upgrade.server_unit.clone()];
         let started = self.manager.start_all(&units, self.settings.server.start_timeout);
         started.into_iter().try_for_each(|result| result.map(drop))?;
-        let expected = postgres::system_identifier(&entry.data_directory)?;
+        let expected = postgres::system_identifier(&entry.upgrade.data_directory)?;
         let found = postgres::server_facts(&self.live_session(&self.live_connection()))
             .map_err(|error| error.context("the server was started, and does not let us in"))?;
         match found.system_identifier == expected {
@@ -108,7 +109,7 @@ impl<'a> Work<'a> {
                 format!(
                     "the server on {} is not that of {}",
                     self.settings.socket_directory.display(),
-                    entry.data_directory.display()
+                    entry.upgrade.data_directory.display()
                 ),
             )),
         }
@@ -139,7 +140,7 @@ impl<'a> Work<'a> {
     /// # Errors
     /// As [`login::close`].
     pub fn close_login(&mut self) -> Result<()> {
-        let Entry { beside, data_directory, to, .. } = self.entry();
+        let Upgrade { beside, data_directory, to, .. } = &self.entry().upgrade;
         let rules = login::find(self.runtime, &self.account, *to, beside, data_directory)?;
         let files = login::close(beside, &rules, &self.account, &self.settings.server.superuser)?;
         self.journal.entry.login_files = files;
@@ -152,7 +153,7 @@ impl<'a> Work<'a> {
     /// # Errors
     /// [`Kind::File`] if the files cannot be put back.
     pub fn open_login(&self, read: Option<&str>) -> Result<()> {
-        let Entry { data_directory, login_files, .. } = self.entry();
+        let Entry { login_files, upgrade: Upgrade { data_directory, .. }, .. } = self.entry();
         login::open(data_directory, login_files)?;
         if let Some(postmaster) = Postmaster::of(data_directory, Path::new("/proc"))?
             && let Some(process) = Process::of(postmaster.pid, self.account.uid)
@@ -200,7 +201,7 @@ impl<'a> Work<'a> {
     /// As [`pg_controldata::read`].
     pub fn note_next_xid(&mut self) -> Result<()> {
         let runtime = AsUser { runtime: self.runtime, account: &self.account };
-        let control = pg_controldata::read(&runtime, self.entry().to, &self.entry().beside)?;
+        let control = pg_controldata::read(&runtime, self.entry().upgrade.to, &self.entry().upgrade.beside)?;
         self.journal.entry.next_xid = Some(control.next_xid);
         Ok(())
     }
@@ -209,7 +210,7 @@ impl<'a> Work<'a> {
     /// a transaction's number. What is not known is no.
     pub fn is_untouched(&self) -> bool {
         let runtime = AsUser { runtime: self.runtime, account: &self.account };
-        let Entry { to, data_directory, next_xid, .. } = self.entry();
+        let Entry { next_xid, upgrade: Upgrade { to, data_directory, .. }, .. } = self.entry();
         let control = pg_controldata::read(&runtime, *to, data_directory);
         control.is_ok_and(|control| control.is_shut_down() && Some(control.next_xid) == *next_xid)
     }
@@ -226,7 +227,7 @@ impl<'a> Work<'a> {
     }
 
     fn programs(&self) -> Major {
-        self.runtime.majors().last().copied().unwrap_or(self.entry().to)
+        self.runtime.majors().last().copied().unwrap_or(self.entry().upgrade.to)
     }
 }
 

@@ -9,6 +9,7 @@ use crate::postgres::{self, Connection, Major, Purpose, Session, stamps, without
 use crate::runtime::{AsUser, Runtime, Sandbox, run_and_quote};
 use crate::upgrade::methods::online::logs::Logs;
 use crate::upgrade::plan::Plan;
+use crate::upgrade::records::Upgrade;
 use crate::upgrade::steps::servers::{Private, Side, Sockets};
 use crate::upgrade::steps::transfer::jobs;
 
@@ -32,7 +33,7 @@ impl Conversion<'_> {
     /// # Errors
     /// [`Kind::NotWell`] with its words.
     pub fn check(&self, live: &Connection) -> Result<()> {
-        let old = (self.plan.data_directory.as_path(), live.port);
+        let old = (self.plan.upgrade.data_directory.as_path(), live.port);
         // Where the live server's socket is, its postmaster.pid says; this is for the new one's.
         self.call(Mode::Check, old, self.sockets.directory_of_owner(), &[]).map_err(|error| {
             let error = if error.kind() == Kind::Program { error.with_kind(Kind::NotWell) } else { error };
@@ -57,7 +58,7 @@ impl Conversion<'_> {
         if stamped.is_empty() {
             return Ok(stamped);
         }
-        let Plan { to, beside, .. } = self.plan;
+        let Upgrade { to, beside, .. } = &self.plan.upgrade;
         let new = (Side::New, beside.as_path(), *to);
         let new = Private::start(self.runtime, self.account, self.sockets, self.plan, new)?;
         if stamps::are_known(&new.session())? {
@@ -71,10 +72,11 @@ impl Conversion<'_> {
     /// # Errors
     /// [`Kind::Program`] with its words.
     pub fn carry_out(&self) -> Result<()> {
-        let Plan { from, copy, libraries, .. } = self.plan;
-        let startup = self.sockets.startup(Purpose::ConvertedFrom, *from, libraries);
+        let Plan { libraries, upgrade, .. } = self.plan;
+        let copy = upgrade.copy()?;
+        let startup = self.sockets.startup(Purpose::ConvertedFrom, upgrade.from, libraries);
         let startup = startup.with([format!("data_directory={}", copy.display())]);
-        let old = (copy.as_path(), PORT);
+        let old = (copy, PORT);
         self.call(Mode::Share, old, self.sockets.directory_of_owner(), startup.settings())
     }
 
@@ -85,7 +87,7 @@ impl Conversion<'_> {
         sockets: &Path,
         settings: &[String],
     ) -> Result<()> {
-        let Plan { from, to, beside, initialisation, .. } = self.plan;
+        let Plan { initialisation, upgrade: Upgrade { from, to, beside, .. }, .. } = self.plan;
         let (old_programs, new_programs) = (self.programs(*from)?, self.programs(*to)?);
         let old = Cluster { major: *from, programs: &old_programs, data_directory, port, settings };
         let startup = self.sockets.startup(Purpose::ConvertedTo, *to, &self.plan.libraries);
@@ -115,9 +117,9 @@ impl Conversion<'_> {
         }
         let said = error.cause();
         // Since 15 in the new cluster, before that where it works.
-        let written = self.plan.beside.join("pg_upgrade_output.d");
+        let written = self.plan.upgrade.beside.join("pg_upgrade_output.d");
         let logs = Logs::find(self.account, &[&written, self.sockets.directory_of_owner()]);
-        let mut lines = failures(&without_verifiers(&said), &self.plan.beside);
+        let mut lines = failures(&without_verifiers(&said), &self.plan.upgrade.beside);
         lines.extend(logs.reasons());
         if let Some(place) = self.logs.as_ref().filter(|_| !logs.is_empty()) {
             match logs.keep(place) {

@@ -32,11 +32,11 @@ const DATABASES_HAVE_VERSIONS: Major = Major(15);
 /// # Errors
 /// The first failure, when all has been tried.
 pub fn tend(work: &Work<'_>) -> Result<()> {
-    let to = work.entry().to;
+    let to = work.entry().upgrade.to;
     let connection = work.live_connection().to_server(to);
     let session = work.live_session(&connection);
     let mut first = statistics(&session, to).err();
-    for (database, indexes) in &work.entry().stale_indexes {
+    for (database, indexes) in &work.entry().upgrade.stale_indexes {
         if let Err(error) = reindex(&session, to, database, indexes) {
             log::warn!("{}", error.report());
             first.get_or_insert(error);

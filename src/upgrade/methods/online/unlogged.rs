@@ -11,6 +11,7 @@ use crate::error::{Error, IoContext as _, Kind, Result};
 use crate::postgres::{self, Session};
 use crate::runtime::{Child, bare, tool};
 use crate::upgrade::plan::choice::MUCH;
+use crate::upgrade::steps::cut::Cut;
 
 /// Their files. A crash would have emptied the tables: there are few, and they are small.
 pub(in crate::upgrade) struct Unlogged {
@@ -26,6 +27,11 @@ const FOUND: &str = "SELECT pg_catalog.json_build_array(
     (SELECT coalesce(pg_catalog.json_agg(pg_catalog.format('%I.%I', nspname, relname)), '[]') FROM pg_catalog.pg_class c
         JOIN pg_catalog.pg_namespace n ON n.oid = relnamespace JOIN pg_catalog.pg_am a ON a.oid = relam
         WHERE relpersistence = 'u' AND relkind = 'i' AND amname = 'gist'));";
+
+const TABLES: &str =
+    "SELECT coalesce(pg_catalog.json_agg(pg_catalog.format('ONLY %I.%I', nspname, relname)), '[]')
+    FROM pg_catalog.pg_class JOIN pg_catalog.pg_namespace n ON n.oid = relnamespace
+    WHERE relpersistence = 'u' AND relkind = 'r';";
 
 const BYTES: &str = "SET lock_timeout = '10s';
     SELECT pg_catalog.to_json(coalesce(pg_catalog.sum(pg_catalog.pg_table_size(oid)), 0)::bigint)
@@ -55,11 +61,29 @@ impl Unlogged {
     /// the same place in its log, and have been shut down: a server that is shut down writes everything of them, and
     /// whatever anybody was told of is there. The old one is only read.
     ///
+    /// Files of a server that goes on are of no moment: they show how long it takes, and are as they may be.
+    ///
     /// # Errors
     /// [`Kind::File`], [`Kind::Program`], [`Kind::NoSpace`].
-    pub(in crate::upgrade) fn bring(account: &Account, old: &Path, copy: &Path) -> Result<Self> {
+    pub(in crate::upgrade) fn bring(account: &Account, old: &Path, copy: &Path, cut: &Cut) -> Result<Self> {
+        match (Self::copied(account, old, copy), cut) {
+            (Ok(bytes), Cut::Stopped) => Ok(Self { bytes }),
+            (Err(error), Cut::Stopped) => Err(error),
+            (copied, Cut::Running { .. }) => {
+                if let Err(error) = copied {
+                    log::warn!(
+                        "{}",
+                        error.context("unlogged tables are changed while they are copied").report()
+                    );
+                }
+                Ok(Self { bytes: 0 })
+            }
+        }
+    }
+
+    fn copied(account: &Account, old: &Path, copy: &Path) -> Result<u64> {
         let base = old.join("base");
-        let mut brought = Self { bytes: 0 };
+        let mut bytes = 0;
         let found = account.with_files(|| {
             let databases = std::fs::read_dir(&base).at("read", &base)?;
             let files = |database: std::io::Result<std::fs::DirEntry>| {
@@ -71,7 +95,7 @@ impl Unlogged {
         for (database, files) in found {
             let to = copy.join("base").join(database);
             for some in files.chunks(AT_ONCE) {
-                brought.bytes += some.iter().filter(|file| file.is_main).map(|file| file.bytes).sum::<u64>();
+                bytes += some.iter().filter(|file| file.is_main).map(|file| file.bytes).sum::<u64>();
                 let mut command = bare(&tool("cp", "coreutils")?);
                 command.arg("--preserve=mode,timestamps").arg("--target-directory").arg(&to).arg("--");
                 command.args(some.iter().map(|file| &file.path));
@@ -80,7 +104,21 @@ impl Unlogged {
                 Child::spawn(command, "cp of unlogged tables")?.wait()?;
             }
         }
-        Ok(brought)
+        Ok(bytes)
+    }
+
+    /// Empties them in a cluster that got files of a server that went on: their pages may not fit together.
+    ///
+    /// # Errors
+    /// [`Kind::Server`].
+    pub(in crate::upgrade) fn empty(session: &Session<'_>) -> Result<()> {
+        for database in postgres::databases(session)?.into_iter().map(|database| database.name) {
+            let tables: Vec<String> = session.query(&database, TABLES)?;
+            if !tables.is_empty() {
+                session.execute(&database, &format!("TRUNCATE {};", tables.join(", ")))?;
+            }
+        }
+        Ok(())
     }
 
     /// Makes sure that the new server has them, and builds those indexes anew in whose pages there are places of a count

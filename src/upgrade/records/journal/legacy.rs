@@ -86,12 +86,14 @@ fn entry(directory: &Directory, name: &OsStr, settings: &Settings) -> Result<Ent
             .starts_with(settings.upgrade.keep_path.as_os_str().as_encoded_bytes())
     };
     match () {
-        () if entry.data_directory != settings.data_directory => {
+        () if entry.upgrade.data_directory != settings.data_directory => {
             Err("it is of another data directory".into())
         }
-        () if entry.server_unit != settings.server.unit => Err("it is of another server".into()),
-        () if !keeps(&entry.keep_path) => Err("it names another place to keep data directories".into()),
-        () if entry.dump_directory.parent() != Some(&settings.upgrade.dump_directory) => {
+        () if entry.upgrade.server_unit != settings.server.unit => Err("it is of another server".into()),
+        () if !keeps(&entry.upgrade.keep_path) => {
+            Err("it names another place to keep data directories".into())
+        }
+        () if entry.upgrade.dump_directory.parent() != Some(&settings.upgrade.dump_directory) => {
             Err("it names another dump directory".into())
         }
         () => Ok(entry),
@@ -106,14 +108,15 @@ fn adopt(entry: Entry, is_latest: bool, settings: &Settings) -> Result<()> {
     let journals = directory(state);
     std::fs::create_dir_all(&journals).at("create", &journals)?;
     let text = serde_json::to_string_pretty(&entry).map_err(std::io::Error::from).at("write", &journals)?;
-    files::replace(&journals.join(format!("{}.json", entry.id)), &(text + "\n"))
+    files::replace(&journals.join(format!("{}.json", entry.upgrade.id)), &(text + "\n"))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::config::Fragment;
-    use crate::upgrade::records::entry::tests::entry as example;
+    use crate::upgrade::records::Upgrade;
+    use crate::upgrade::records::entry::tests::{entry as example, entry_of, upgrade};
     use std::fs::File;
 
     fn settings(root: &Path) -> Settings {
@@ -138,12 +141,12 @@ mod tests {
         take_over_from(&place, &settings).unwrap();
         leave(&place, "journal.json", &example());
         let id = "20261123T030000Z";
-        let earlier = Entry {
+        let earlier = entry_of(Upgrade {
             id: id.into(),
             beside: format!("/m/data.upgrade-{id}").into(),
             dump_directory: format!("/var/tmp/x/upgrade-{id}").into(),
-            ..example()
-        };
+            ..upgrade()
+        });
         leave(&place, &format!("{id}.json"), &earlier);
         take_over_from(&place, &settings).unwrap();
         let journal = Journal::read(&settings.state_directory).unwrap().unwrap();
@@ -158,17 +161,17 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let (place, settings) = (root.path().join("old"), settings(root.path()));
         for forged in [
-            Entry {
+            entry_of(Upgrade {
                 data_directory: "/srv/data".into(),
                 beside: "/srv/data.upgrade-20261124T030000Z".into(),
-                ..example()
-            },
-            Entry { beside: "/srv/precious".into(), ..example() },
-            Entry { keep_path: "/srv/kept".into(), ..example() },
-            Entry { dump_directory: "/srv/upgrade-20261124T030000Z".into(), ..example() },
-            Entry { copy: Some("/srv/precious".into()), ..example() },
+                ..upgrade()
+            }),
+            entry_of(Upgrade { beside: "/srv/precious".into(), ..upgrade() }),
+            entry_of(Upgrade { keep_path: "/srv/kept".into(), ..upgrade() }),
+            entry_of(Upgrade { dump_directory: "/srv/upgrade-20261124T030000Z".into(), ..upgrade() }),
+            entry_of(Upgrade { copy: Some("/srv/precious".into()), ..upgrade() }),
             Entry { kept: Some("/srv/precious".into()), ..example() },
-            Entry { server_unit: "sshd.service".into(), ..example() },
+            entry_of(Upgrade { server_unit: "sshd.service".into(), ..upgrade() }),
         ] {
             leave(&place, "journal.json", &forged);
             take_over_from(&place, &settings).unwrap();

@@ -1,4 +1,10 @@
 //! A copy of the running cluster that follows it, and the proof that it has everything.
+//!
+//! - [`source`]: the running server
+//! - `held`: what it keeps as it is meanwhile
+
+mod held;
+pub mod source;
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -6,16 +12,16 @@ use std::time::{Duration, Instant};
 
 use indicatif::DecimalBytes;
 
-use crate::account::Account;
+use self::held::Held;
+pub use self::source::Source;
 use crate::error::{Error, Kind, Result};
-use crate::files;
-use crate::files::directories;
+use crate::files::{self, directories};
 use crate::postgres::pg_controldata::{self, Control};
-use crate::postgres::{Connection, HOME, Major, STANDBY, Session, literal, pg_basebackup, pg_verifybackup};
+use crate::postgres::{HOME, Major, STANDBY, literal, pg_basebackup, pg_verifybackup};
 use crate::report::Progress;
-use crate::runtime::{AsUser, Call, Child, Runtime, bare, interrupt, output, tool};
-use crate::upgrade::methods::online::held::Held;
+use crate::runtime::{AsUser, Child, bare, interrupt, output, tool};
 use crate::upgrade::plan::Plan;
+use crate::upgrade::steps::cut::Cut;
 use crate::upgrade::steps::servers::{Private, Side, Sockets};
 
 /// How often servers are asked how far they are.
@@ -37,36 +43,6 @@ const RESERVE: u64 = 512 << 20;
 
 /// The first version whose copies carry a list of their files with checksums.
 const MANIFESTS: Major = Major(13);
-
-/// The running server, and how to copy it.
-pub struct Source<'a> {
-    /// Where PostgreSQL's programs run.
-    pub runtime: &'a dyn Runtime,
-    /// The cluster's owner.
-    pub account: &'a Account,
-    /// How to reach the server.
-    pub connection: Connection,
-    /// Its version.
-    pub from: Major,
-    /// The version of the programs that ask.
-    pub programs: Major,
-}
-
-impl Source<'_> {
-    /// To ask it for things.
-    pub fn session(&self) -> Session<'_> {
-        Session { runtime: self.runtime, major: self.programs, connection: &self.connection }
-    }
-
-    fn command(&self, call: &Call) -> Result<std::process::Command> {
-        AsUser { runtime: self.runtime, account: self.account }.command(self.from, call)
-    }
-
-    /// Writes what the server holds in memory to the disk, so that its stop has less to do.
-    pub(in crate::upgrade) fn checkpoint(&self) -> Result<()> {
-        self.session().execute(HOME, "CHECKPOINT;")
-    }
-}
 
 /// Copies the cluster to `directory`, at most `rate` megabytes a second, and reads the copy back.
 ///
@@ -191,22 +167,23 @@ pub struct Follower<'a> {
 }
 
 impl<'a> Follower<'a> {
-    /// Starts the copy in `plan.copy`, and waits until it receives the log by itself.
+    /// Starts the copy in `plan.upgrade.copy`, and waits until it receives the log by itself.
     ///
     /// # Errors
     /// [`Kind::Server`] with what it said at last.
     pub fn start(source: &Source<'a>, sockets: &Sockets, plan: &Plan, taken: Taken) -> Result<Self> {
-        let (signal, owner) = (plan.copy.join("standby.signal"), source.account);
+        let (copy, owner) = (plan.upgrade.copy()?, source.account);
+        let signal = copy.join("standby.signal");
         owner.with_files(|| files::replace(&signal, ""))?;
         let mut settings = vec![format!("primary_conninfo={}", source.connection.conninfo_for_replication())];
         if source.from >= Major(13) {
             settings.push("wal_receiver_create_temp_slot=on".to_owned());
         }
         settings.extend(limits(source)?);
-        let cluster = (Side::Copy, plan.copy.as_path(), plan.from);
+        let cluster = (Side::Copy, copy, plan.upgrade.from);
         let server = Private::start_with(source.runtime, owner, sockets, plan, cluster, settings)?;
         let Taken { log, tablespaces } = taken;
-        let mut follower = Self { server, directory: plan.copy.clone(), _tablespaces: tablespaces };
+        let mut follower = Self { server, directory: copy.to_owned(), _tablespaces: tablespaces };
         follower.until(source, |behind| behind.is_some())?;
         drop(log);
         Ok(follower)
@@ -260,34 +237,28 @@ impl<'a> Follower<'a> {
         self.server.session().execute(HOME, "CHECKPOINT;")
     }
 
-    /// Makes sure that the copy has everything that the old cluster has, which must have been stopped: both stand at the
-    /// same checkpoint then, and nothing comes after it.
+    /// Makes sure that the copy has everything that the old cluster had at the cut. After a stop both stand at the same
+    /// checkpoint, and nothing comes after it.
     ///
     /// # Errors
-    /// [`Kind::DataDirectory`] if they do not.
-    pub fn prove(&self, source: &Source<'_>, plan: &Plan) -> Result<()> {
-        let old = control(source, &plan.data_directory)?;
+    /// [`Kind::DataDirectory`] if it has not.
+    pub fn prove(&self, source: &Source<'_>, plan: &Plan, cut: &Cut) -> Result<()> {
+        let old = match cut {
+            Cut::Stopped => control(source, &plan.upgrade.data_directory)?,
+            Cut::Running { end } => return self.require_replayed(&format!(">= {}::pg_lsn", literal(end))),
+        };
         if !old.is_shut_down() {
             let message = format!(
                 "the server was not stopped cleanly: {} is {:?}",
-                plan.data_directory.display(),
+                plan.upgrade.data_directory.display(),
                 old.state
             );
             return Err(Error::new(Kind::DataDirectory, message));
         }
-        let sql = format!(
-            "SELECT pg_catalog.to_json(coalesce(pg_catalog.pg_last_wal_replay_lsn() > {}::pg_lsn, false));",
-            literal(&old.checkpoint)
-        );
-        let deadline = Instant::now() + PATIENCE;
-        while !self.server.session().query::<bool>(HOME, &sql)? {
-            if Instant::now() > deadline {
-                break;
-            }
-            std::thread::sleep(TICK / 5);
-        }
+        // What is missing then shows in the checkpoint.
+        let _ = self.has_replayed(&format!("> {}::pg_lsn", literal(&old.checkpoint)))?;
         self.checkpoint()?;
-        let copy = control(source, &plan.copy)?;
+        let copy = control(source, plan.upgrade.copy()?)?;
         match copy.checkpoint == old.checkpoint {
             true => Ok(()),
             false => Err(Error::new(
@@ -297,6 +268,30 @@ impl<'a> Follower<'a> {
                     copy.checkpoint, old.checkpoint
                 ),
             )),
+        }
+    }
+
+    fn require_replayed(&self, place: &str) -> Result<()> {
+        match self.has_replayed(place)? {
+            true => self.checkpoint(),
+            false => {
+                Err(Error::new(Kind::DataDirectory, "the copy has not replayed all of the server's log"))
+            }
+        }
+    }
+
+    /// Waits for it as long as that may take.
+    fn has_replayed(&self, place: &str) -> Result<bool> {
+        let sql = format!(
+            "SELECT pg_catalog.to_json(coalesce(pg_catalog.pg_last_wal_replay_lsn() {place}, false));"
+        );
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let has = self.server.session().query::<bool>(HOME, &sql)?;
+            if has || Instant::now() > deadline {
+                return Ok(has);
+            }
+            std::thread::sleep(TICK / 5);
         }
     }
 

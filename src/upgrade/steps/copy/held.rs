@@ -3,10 +3,10 @@
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::process::{ChildStdin, Stdio};
 
+use super::source::Source;
 use crate::error::{Error, Kind, Result};
 use crate::postgres::{HOME, literal, psql_script};
 use crate::runtime::Child;
-use crate::upgrade::methods::online::copy::Source;
 
 /// What a session says when it has what it is to hold.
 const DONE: &str = "held";
