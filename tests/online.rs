@@ -228,6 +228,26 @@ fn where_no_copy_can_follow_the_check_says_why_and_what_to_do() {
 }
 
 #[test]
+fn an_upgrade_takes_the_steps_of_its_rehearsal() {
+    let Some(machine) = machine::for_test("online-steps") else { return };
+    let (_, room) = prepare(&machine, 15, METHOD);
+    let steps = |of: &str| {
+        let status: serde_json::Value =
+            serde_json::from_str(&machine.ok("matrix-postgres-upgrade status --json")).unwrap();
+        let step = |duration: &serde_json::Value| duration[0].as_str().unwrap().to_owned();
+        status[of]["durations"].as_array().unwrap().iter().map(step).collect::<Vec<_>>()
+    };
+    machine.ok("matrix-postgres-upgrade rehearse");
+    machine.ok("matrix-postgres-upgrade run");
+    let mut taken = steps("latest");
+    taken.truncate(taken.iter().position(|step| step == "exchanging").unwrap());
+    // Which is all that a rehearsal does without.
+    taken.retain(|step| !step.starts_with("stopping-"));
+    assert_eq!(steps("rehearsal"), taken);
+    is_well(&machine, "17", &room);
+}
+
+#[test]
 fn a_rehearsal_says_how_long_users_will_wait_and_leaves_nothing() {
     let Some(machine) = machine::for_test("online-rehearsal") else { return };
     let (_, room) = prepare(&machine, 15, METHOD);
