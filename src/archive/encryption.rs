@@ -12,7 +12,7 @@ use std::thread::JoinHandle;
 use serde::{Deserialize, Serialize};
 
 use super::digest::{Digest, HashingReader};
-use super::pipeline::{Located, Source, enlarge_pipe, into_error};
+use super::source::{Located, Source, enlarge_pipe, into_error};
 use super::sink::Sink;
 use crate::error::{Error, IoContext as _, Kind, Result};
 use crate::runtime::{self, Child, interrupt};

@@ -1,6 +1,6 @@
 //! The byte pipeline of a dump: source → digest → codec → sink, and the way back.
 //!
-//! [`pipeline::store`] writes what a producer sends into a file, [`pipeline::open_stored`] gives it back, and
+//! [`pipeline::store`] writes what a producer sends into a file, [`open()`] gives it back, and
 //! both say how many bytes there were, stored and unpacked, with the SHA-256 of either. A backup is good when
 //! the two answers are the same.
 //!
@@ -15,20 +15,21 @@ pub mod codec;
 pub mod digest;
 pub mod encryption;
 pub mod gzip;
+mod open;
 pub mod parts;
 pub mod pipeline;
 pub mod sink;
+mod source;
 pub mod tee;
 #[cfg(test)]
 mod testing;
 
 pub use codec::{Codec, Packing, default_threads};
-pub use digest::Digest;
+pub use digest::{Digest, Stored};
 pub use encryption::{Encrypted, Encryption, Method};
 pub use parts::{Borders, Part, PartReader, open_part, parts_of};
-pub use pipeline::{
-    Stored, StoredReader, digest_of, enlarge_pipe, into_error, open, open_stored, store, store_in_parts,
-    store_into,
-};
+pub use open::{open, open_stored};
+pub use pipeline::{store, store_in_parts, store_into};
 pub use sink::{FileSink, Sink};
+pub use source::{StoredReader, digest_of, enlarge_pipe, into_error};
 pub use tee::{Branch, tee};

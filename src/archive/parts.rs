@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::codec::{Codec, Decoder, Encoder, Packing};
-use super::pipeline::{Located, PIECE, not_unpacked, open_file};
+use super::source::{Located, PIECE, not_unpacked, open_file};
 use crate::error::{IoContext as _, Result};
 
 /// A part has at least so much content: to begin one costs a little room, and a moment in which nobody compresses.

@@ -6,7 +6,7 @@ use std::sync::mpsc::{self, Receiver, SyncSender};
 
 use super::codec::Codec;
 use super::digest::{Digest, Hasher};
-use super::pipeline::{Source, StoredReader};
+use super::source::{Source, StoredReader};
 use super::sink::Sink;
 use crate::error::Result;
 
