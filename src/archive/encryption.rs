@@ -12,8 +12,8 @@ use std::thread::JoinHandle;
 use serde::{Deserialize, Serialize};
 
 use super::digest::{Digest, HashingReader};
-use super::source::{Located, Source, enlarge_pipe, into_error};
 use super::sink::Sink;
+use super::source::{Located, Source, enlarge_pipe, into_error};
 use crate::error::{Error, IoContext as _, Kind, Result};
 use crate::runtime::{self, Child, interrupt};
 use crate::terminal;

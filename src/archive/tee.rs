@@ -6,8 +6,8 @@ use std::sync::mpsc::{self, Receiver, SyncSender};
 
 use super::codec::Codec;
 use super::digest::{Digest, Hasher};
-use super::source::{Source, StoredReader};
 use super::sink::Sink;
+use super::source::{Source, StoredReader};
 use crate::error::Result;
 
 /// How many pieces the reader may be behind, each of at most a codec's block; then the writer waits.
