@@ -4,16 +4,19 @@
 //! - [`script`]: a whole script, part by part
 //! - [`tokens`]: one statement, and which roles it is about
 //! - [`output`]: what of it is handed on
+//! - [`refusal`]: why it is not loaded
 //! - [`guard`]: what may reach a server of a script that somebody else wrote
 
 pub mod guard;
 pub mod lexer;
 pub mod output;
+pub mod refusal;
 pub mod script;
 pub mod tokens;
 
-pub use guard::{Guard, Refusal};
+pub use guard::Guard;
 pub use lexer::{Event, Lexer};
 pub use output::Output;
+pub use refusal::Refusal;
 pub use script::{Item, Script, Visitor};
 pub use tokens::{Token, tokens};
