@@ -27,7 +27,7 @@
 //! - [`leftovers`]: the databases that restores have replaced
 //! - [`compare`]: a restored database against the manifest
 //! - [`trial`]: restores a backup into a server made for that
-//! - [`status`]: is all well?
+//! - [`status`], [`metrics`]: is all well? For people and for Prometheus
 
 pub mod catalogue;
 pub mod classic;
@@ -47,6 +47,7 @@ pub mod load;
 mod loader;
 pub mod making;
 pub mod manifest;
+pub mod metrics;
 pub mod name;
 pub mod origin;
 mod ownership;

@@ -12,13 +12,12 @@ use crate::backup::catalogue::Entry;
 use crate::backup::leftovers::CLEAN;
 use crate::backup::manifest::Omitted;
 use crate::backup::status::{self, Status, Timer};
-use crate::backup::{catalogue, leftovers};
+use crate::backup::{catalogue, leftovers, metrics};
 use crate::cli::table::columns;
 use crate::config::Settings;
 use crate::error::{Kind, Result};
 use crate::files;
 use crate::postgres::{DataDirectory, Major};
-use crate::report::metrics;
 use crate::systemd::Manager;
 
 pub(super) fn status(settings: &Settings, json: bool) -> Result<ExitCode> {

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use crate::backup::status::Status;
+use super::status::Status;
 
 /// The whole file: what is not known has no line.
 pub fn text(status: &Status) -> String {
