@@ -34,7 +34,7 @@ pub use catalog::{
     databases, properties, roles, server_facts,
 };
 pub use connection::{Connection, HELPERS, HOME, STANDBY};
-pub use data_directory::{Contents, DataDirectory, Postmaster, is_whole, system_identifier};
+pub use data_directory::{Contents, DataDirectory, Postmaster, account_of, is_whole, system_identifier};
 pub use of_all::{FOR_ALL, elements, set_for_all, settings_of_all};
 pub use postmaster::{PrivateServer, arguments as postgres_call};
 pub use private::{Apart, Libraries, Purpose, Startup};
