@@ -36,5 +36,6 @@ pub mod sql;
 pub mod systemd;
 pub mod terminal;
 pub mod upgrade;
+pub mod version;
 
 pub use error::{Error, Kind, Result};

@@ -19,9 +19,9 @@ use super::rows::Contents;
 use super::section::{Found, Missing, Section};
 use super::wrapping::{self, FIRST, Other, Wrapping, quoted};
 use crate::archive::{self, Codec, Digest, Part, Stored};
-use crate::config::{BackupFormat, Compression};
+use crate::config::Compression;
 use crate::error::{Error, IoContext as _, Kind, Result};
-use crate::postgres::{Database, Libraries, Properties, ServerFacts, identifier};
+use crate::postgres::{BackupFormat, Database, Libraries, Properties, ServerFacts, identifier};
 use crate::report::Progress;
 use crate::runtime::Runtime;
 

@@ -17,10 +17,9 @@ use super::read_back::{Silent, codec, compare_file, copy, damaged, require_same}
 use super::scratch::Scratch;
 use super::section::Section;
 use crate::archive::{self, StoredReader};
-use crate::config::BackupFormat;
 use crate::error::{Error, Kind, Result};
 use crate::postgres::pg_restore::{self, Part as Step, Tablespaces};
-use crate::postgres::{Apart, HELPERS, Session, psql_load, psql_restriction, refusals};
+use crate::postgres::{Apart, BackupFormat, HELPERS, Session, psql_load, psql_restriction, refusals};
 use crate::report::Progress;
 use crate::runtime::{Child, interrupt};
 

@@ -10,10 +10,10 @@ use super::name::BackupName;
 use super::rows::Contents;
 use crate::archive::digest::Hasher;
 use crate::archive::{Method, Part, Stored};
-use crate::config::{BackupFormat, Compression};
+use crate::config::Compression;
 use crate::error::{Error, IoContext as _, Kind, Result};
 use crate::files::beneath;
-use crate::postgres::{Closed, Database, Libraries, Properties, ServerFacts};
+use crate::postgres::{BackupFormat, Closed, Database, Libraries, Properties, ServerFacts};
 
 /// A longer one is none of ours: it has a line for each table.
 const LONGEST: u64 = 256 << 20;

@@ -11,9 +11,9 @@ use super::catalogue::{self, Entry};
 use super::manifest::{Manifest, Omission, Omitted};
 use super::name::{self, BackupName};
 use crate::archive::Encryption;
-use crate::config::{Backup, BackupFormat, Compression};
+use crate::config::{Backup, Compression};
 use crate::error::{Error, Kind, Result};
-use crate::postgres::{Closed, Database, ServerFacts};
+use crate::postgres::{BackupFormat, Closed, Database, ServerFacts};
 
 /// What a plan is made of.
 #[derive(Debug)]

@@ -7,9 +7,9 @@ use std::process::Stdio;
 use super::manifest::{File, Manifest};
 use super::rows::{Contents, RowCounter};
 use crate::archive::{self, Codec, Digest, Stored, StoredReader};
-use crate::config::{BackupFormat, Compression};
+use crate::config::Compression;
 use crate::error::{Error, Kind, Result};
-use crate::postgres::{Major, pg_restore};
+use crate::postgres::{BackupFormat, Major, pg_restore};
 use crate::report::Progress;
 use crate::runtime::{Child, Runtime, interrupt};
 

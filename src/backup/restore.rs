@@ -20,11 +20,11 @@ use super::manifest::{DatabaseDump, Manifest};
 use super::ownership;
 use super::rows::Contents;
 use super::scratch::{Need, Scratch, check_space};
-use crate::config::{BackupFormat, Settings};
+use crate::config::Settings;
 use crate::error::{Error, Kind, Result};
 use crate::postgres::pg_restore::Tablespaces;
 use crate::postgres::{
-    self, Apart, Connection, Database, HOME, Major, Session, identifier, literal, vacuumdb,
+    self, Apart, BackupFormat, Connection, Database, HOME, Major, Session, identifier, literal, vacuumdb,
 };
 use crate::report::Progress;
 use crate::runtime::{Child, Guard, Runtime, interrupt, tool};

@@ -11,8 +11,8 @@ use nix::unistd::geteuid;
 use super::{Call, Runtime, output};
 use crate::account::Account;
 use crate::error::{Error, IoContext as _, Kind, Result};
-use crate::postgres::Major;
 use crate::terminal;
+use crate::version::Major;
 
 /// The environment of every program we start: nothing of a user's `PG*` variables may redirect it, and
 /// messages come in one language.

@@ -27,7 +27,7 @@ use nix::unistd::geteuid;
 
 use crate::account::Account;
 use crate::error::Result;
-use crate::postgres::Major;
+use crate::version::Major;
 
 /// One call of one of PostgreSQL's programs, as a value.
 #[derive(Debug, Clone, PartialEq, Eq)]
