@@ -102,6 +102,7 @@ fn as_config(error: Error) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::postgres::BackupFormat;
 
     fn tree(files: &[(&str, &str)]) -> tempfile::TempDir {
         let root = tempfile::tempdir().unwrap();
