@@ -59,6 +59,13 @@ fn host(settings: &Settings) -> Host {
     Host::new(Path::new("/"), std::env::var_os("PATH")).run_as(account)
 }
 
+fn well(is_well: bool) -> ExitCode {
+    match is_well {
+        true => ExitCode::SUCCESS,
+        false => ExitCode::from(Kind::NotWell.exit_status()),
+    }
+}
+
 /// Whether somebody watches.
 fn on_terminal() -> bool {
     std::io::stderr().is_terminal()

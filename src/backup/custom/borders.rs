@@ -93,18 +93,14 @@ impl EntryBorders {
                 Err(_) => break Some(State::Unknown),
             }
         };
-        match next {
-            Some(next) => {
-                self.state = next;
-                self.pending = Vec::new();
-                &piece[taken.saturating_sub(before)..]
-            }
-            None => {
-                self.seen += taken;
-                self.pending.drain(..taken);
-                &[]
-            }
+        if let Some(next) = next {
+            self.state = next;
+            self.pending = Vec::new();
+            return &piece[taken.saturating_sub(before)..];
         }
+        self.seen += taken;
+        self.pending.drain(..taken);
+        &[]
     }
 
     /// Takes what belongs to the next field, and understands it once it is complete.
