@@ -1,7 +1,7 @@
 //! The byte pipeline of a dump: source → digest → codec → sink, and the way back.
 //!
-//! [`pipeline::store`] writes what a producer sends into a file, [`open()`] gives it back, and
-//! both say how many bytes there were, stored and unpacked, with the SHA-256 of either. A backup is good when
+//! [`pipeline::store`] writes what a producer sends into a file, [`open()`] gives it back, and both
+//! say how many bytes there were, stored and unpacked, with the SHA-256 of either. A backup is good when
 //! the two answers are the same.
 //!
 //! Encryption ([`encryption::Encrypted`]) is a sink around a sink, between the codec and the file; what is to be
@@ -12,6 +12,7 @@
 //! A door that is left open, with nothing behind it: a target off this machine is another [`sink::Sink`].
 
 pub mod codec;
+mod decryption;
 pub mod digest;
 pub mod encryption;
 pub mod gzip;
@@ -31,5 +32,5 @@ pub use open::{open, open_stored};
 pub use parts::{Borders, Part, PartReader, open_part, parts_of};
 pub use pipeline::{store, store_in_parts, store_into};
 pub use sink::{FileSink, Sink};
-pub use source::{StoredReader, digest_of, enlarge_pipe, into_error};
+pub use source::{Packed, StoredReader, digest_of, enlarge_pipe, into_error, open_file, open_from_disk};
 pub use tee::{Branch, tee};

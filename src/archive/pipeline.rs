@@ -74,7 +74,7 @@ pub fn store_in_parts<S: Sink>(
         Ok(())
     })?;
     let (sink, parts) = parts.finish().map_err(|error| not_written(error, &path))?;
-    Ok((Stored { file: sink.finish()?, content: content.finish() }, parts))
+    Ok((Stored { file: Box::new(sink).finish()?, content: content.finish() }, parts))
 }
 
 /// Reads full pieces in a thread of its own; used ones come back through the sender.

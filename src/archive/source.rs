@@ -17,12 +17,15 @@ pub(super) const PIECE: usize = 512 * 1024;
 /// The most that an unprivileged process may ask of a pipe (`/proc/sys/fs/pipe-max-size`).
 const PIPE: i32 = 1 << 20;
 
-/// The digest of a file as it lies on the disk, whatever is in it. `progress` is told the bytes so far.
+/// The packed bytes of a file, wherever it is.
+pub type Packed = Box<dyn Read + Send>;
+
+/// The digest of a file, whatever is in it; `path` is for messages. `progress` is told the bytes so far.
 ///
 /// # Errors
-/// [`Kind::Damaged`] if there is no such file, [`Kind::File`] if it cannot be read, and that of `progress`.
-pub fn digest_of(path: &Path, progress: &mut dyn FnMut(u64) -> Result<()>) -> Result<Digest> {
-    let mut file = HashingReader::new(Located::new(open_from_disk(path)?, path));
+/// [`Kind::File`] if it cannot be read, and that of `progress`.
+pub fn digest_of(file: Packed, path: &Path, progress: &mut dyn FnMut(u64) -> Result<()>) -> Result<Digest> {
+    let mut file = HashingReader::new(Located::new(file, path));
     let mut piece = vec![0; PIECE];
     let mut done = 0;
     loop {
@@ -39,14 +42,21 @@ pub fn digest_of(path: &Path, progress: &mut dyn FnMut(u64) -> Result<()>) -> Re
 }
 
 /// Opens a file of which nothing may come from memory that writing it has left there.
-pub(super) fn open_from_disk(path: &Path) -> Result<File> {
+///
+/// # Errors
+/// As [`open_file`].
+pub fn open_from_disk(path: &Path) -> Result<File> {
     let file = open_file(path)?;
     // Advice only; a file system that does not take it reads as well as ever.
     let _ = posix_fadvise(&file, 0, 0, PosixFadviseAdvice::POSIX_FADV_DONTNEED);
     Ok(file)
 }
 
-pub(super) fn open_file(path: &Path) -> Result<File> {
+/// Opens a file that is read from one end to the other.
+///
+/// # Errors
+/// [`Kind::Damaged`] if there is no such file, [`Kind::File`] if it cannot be opened.
+pub fn open_file(path: &Path) -> Result<File> {
     let file = File::open(path).map_err(|error| match error.kind() {
         io::ErrorKind::NotFound => Error::new(Kind::Damaged, format!("{} is missing", path.display())),
         _ => Error::io("open", path, error),
@@ -123,12 +133,12 @@ pub(super) fn not_unpacked(error: io::Error, path: &Path) -> io::Error {
 
 /// A file whose errors are told apart from those of the codec above it.
 pub(super) struct Located {
-    file: File,
+    file: Packed,
     path: PathBuf,
 }
 
 impl Located {
-    pub(super) fn new(file: File, path: &Path) -> Self {
+    pub(super) fn new(file: Packed, path: &Path) -> Self {
         Self { file, path: path.to_path_buf() }
     }
 }

@@ -66,9 +66,9 @@ impl<S: Sink> Sink for Tee<S> {
         self.below.path()
     }
 
-    fn finish(self) -> Result<Digest> {
+    fn finish(self: Box<Self>) -> Result<Digest> {
         drop(self.pieces);
-        self.below.finish()
+        Box::new(self.below).finish()
     }
 }
 

@@ -7,11 +7,13 @@
 use std::collections::BTreeSet;
 use std::io::Read as _;
 use std::path::Path;
+use std::sync::Arc;
 
 use jiff::Timestamp;
 
 use super::catalogue::Entry;
 use super::custom::{EntryBorders, Toc};
+use super::directory::Directory;
 use super::manifest::{self, DatabaseDump, File, Foreign, Manifest};
 use super::name::BackupName;
 use super::read_back::{Counting, copy, damaged};
@@ -107,7 +109,8 @@ pub fn read(
         read_back: None,
         trial: None,
     };
-    Ok(Entry { name, path: path.parent().unwrap_or(Path::new("/")).to_owned(), manifest: Ok(manifest) })
+    let directory = path.parent().unwrap_or(Path::new("/"));
+    Ok(Entry { name, files: Arc::new(Directory::new(directory)), manifest: Ok(manifest) })
 }
 
 /// What was found in a dump.

@@ -13,14 +13,15 @@ use super::guarded::{Facts, Guarded};
 use super::loader::{Loaders, TRUST};
 use super::manifest::{DatabaseDump, File, Manifest};
 use super::origin::{Live, Origin, Part, Stored};
-use super::read_back::{Silent, codec, compare_file, copy, damaged, require_same};
+use super::read_back::{codec, compare_file, copy, damaged, require_same};
 use super::scratch::Scratch;
 use super::section::Section;
+use super::store::Store;
 use crate::archive::{self, StoredReader};
 use crate::error::{Error, Kind, Result};
 use crate::postgres::pg_restore::{self, Part as Step, Tablespaces};
 use crate::postgres::{Apart, BackupFormat, HELPERS, Session, psql_load, psql_restriction, refusals};
-use crate::report::Progress;
+use crate::report::{Progress, Silent};
 use crate::runtime::{Child, interrupt};
 
 /// How much is read at a time.
@@ -34,8 +35,8 @@ pub fn jobs() -> usize {
 /// A backup, and the private key if it is encrypted.
 #[derive(Debug, Clone, Copy)]
 pub struct Source<'a> {
-    /// Its directory.
-    pub directory: &'a Path,
+    /// Its files.
+    pub files: &'a dyn Store,
     /// Its manifest.
     pub manifest: &'a Manifest,
     /// age's identity file, or gpg's directory.
@@ -44,12 +45,18 @@ pub struct Source<'a> {
 
 impl Source<'_> {
     fn path(&self, file: &File) -> PathBuf {
-        self.directory.join(&file.file)
+        self.files.path_of(&file.file)
     }
 
     pub(super) fn open(&self, file: &File) -> Result<StoredReader> {
         let method = self.manifest.encryption.as_ref().map(|encryption| encryption.method);
-        archive::open(&self.path(file), codec(self.manifest.compression), method, self.identity)
+        archive::open(
+            self.files.open(&file.file)?,
+            &self.path(file),
+            codec(self.manifest.compression),
+            method,
+            self.identity,
+        )
     }
 
     /// The file that was read must be the one that was written. What it unpacks to follows from that: it was compared
@@ -79,8 +86,12 @@ impl Source<'_> {
         dump: &DatabaseDump,
         (start, part): (u64, archive::Part),
     ) -> Result<impl BufRead + Send> {
-        let reader =
-            archive::open_part(&self.path(&dump.dump), codec(self.manifest.compression), start, part)?;
+        let reader = archive::open_part(
+            self.files.open_at(&dump.dump.file, start)?,
+            &self.path(&dump.dump),
+            codec(self.manifest.compression),
+            part,
+        )?;
         Ok(BufReader::with_capacity(PIECE, reader))
     }
 }
@@ -250,7 +261,10 @@ impl<'a> Target<'a> {
             return Ok(None);
         }
         std::thread::scope(|scope| {
-            let digest = scope.spawn(|| archive::digest_of(&path, &mut |_| interrupt::check()));
+            let digest = scope.spawn(|| {
+                let file = source.files.open(&dump.dump.file)?;
+                archive::digest_of(file, &path, &mut |_| interrupt::check())
+            });
             let loaded = self.rows(content, toc, &stored, parts, progress);
             let panicked = |_| Err(Error::new(Kind::Bug, "the thread that reads the file panicked"));
             compare_file(&path, &dump.dump, &digest.join().unwrap_or_else(panicked)?)?;

@@ -6,6 +6,7 @@
 //! - [`encryption`]: whom to encrypt to
 //! - [`name`]: names of backups and of the files in them
 //! - [`manifest`]: what a backup says of itself
+//! - [`store`]: where they are kept, and [`directory`], the only place so far
 //! - [`catalogue`]: which backups there are
 //! - [`rows`]: counts rows in the SQL of a dump
 //! - `section`: what belongs to one database in the SQL of pg_dump and pg_dumpall
@@ -62,7 +63,15 @@ pub mod run;
 pub mod scratch;
 mod section;
 pub mod status;
+pub mod store;
 pub mod trial;
 mod wrapping;
 
 pub use self::wrapping::quoted;
+
+use std::sync::Arc;
+
+/// Where the backups are kept that the settings are about.
+pub fn store_of(settings: &crate::config::Backup) -> Arc<dyn store::Store> {
+    Arc::new(directory::Directory::new(&settings.directory))
+}

@@ -240,8 +240,11 @@ impl fmt::Display for Plan {
 mod tests {
     use super::*;
     use crate::archive::Method;
+    use crate::backup::directory::Directory;
     use crate::backup::manifest::tests::example;
     use crate::config::{Fragment, Settings};
+    use std::path::Path;
+    use std::sync::Arc;
 
     fn facts(backups: &[&str]) -> Facts {
         let manifest = example("20261123T030000Z");
@@ -257,7 +260,7 @@ mod tests {
                 .iter()
                 .map(|name| Entry {
                     name: name.parse().unwrap(),
-                    path: PathBuf::from(name),
+                    files: Arc::new(Directory::new(Path::new(name))),
                     manifest: Ok(example(name)),
                 })
                 .collect(),

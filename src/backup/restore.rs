@@ -80,7 +80,7 @@ pub struct Wish<'a> {
 /// What a restore does.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Plan {
-    /// The backup's directory.
+    /// Where the backup is.
     pub backup: PathBuf,
     /// What is restored.
     pub dump: DatabaseDump,
@@ -116,7 +116,7 @@ pub fn plan(settings: &Settings, wish: &Wish<'_>, existing: &[String], now: Time
             .hint("name another one: --as"));
     }
     let plan = Plan {
-        backup: wish.entry.path.clone(),
+        backup: wish.entry.files.path().to_owned(),
         unfinished: leftovers::unfinished_name(&name, now),
         kept: taken.then(|| leftovers::name(&name, now)),
         scratch: scratch(settings),
@@ -232,7 +232,8 @@ pub fn carry_out(
 ) -> Result<Outcome> {
     let work = Work::new(settings, runtime, plan)?;
     let clock = Instant::now();
-    let source = Source { directory: &plan.backup, manifest: trusted(wish.entry)?, identity: wish.identity };
+    let source =
+        Source { files: &*wish.entry.files, manifest: trusted(wish.entry)?, identity: wish.identity };
     let scratch = Scratch::make_for(&plan.scratch, runtime.account())?;
     work.check_space()?;
     work.drop_unfinished()?;
@@ -285,7 +286,7 @@ pub fn globals(
     entry: &Entry,
     identity: Option<&Path>,
 ) -> Result<Outcome> {
-    let source = Source { directory: &entry.path, manifest: trusted(entry)?, identity };
+    let source = Source { files: &*entry.files, manifest: trusted(entry)?, identity };
     let globals = Globals::parse(&load::text(source, &source.manifest.globals)?)?;
     let Settings { socket_directory, server, .. } = settings;
     let connection =

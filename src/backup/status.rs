@@ -335,9 +335,12 @@ fn shrunk(entries: &[Entry], alarm: f64) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::backup::directory::Directory;
     use crate::backup::manifest::tests::example;
     use crate::backup::manifest::{How, ReadBack};
     use crate::config::Fragment;
+    use std::path::Path;
+    use std::sync::Arc;
 
     enum Found {
         NotRead,
@@ -358,7 +361,11 @@ mod tests {
             Good => Some(read_back(None)),
             Bad(damage) => Some(read_back(Some(damage))),
         };
-        Entry { name: manifest.name, path: name.into(), manifest: Ok(manifest) }
+        Entry {
+            name: manifest.name,
+            files: Arc::new(Directory::new(Path::new(name))),
+            manifest: Ok(manifest),
+        }
     }
 
     fn judged(entries: &[Entry], timer: &Timer) -> Status {

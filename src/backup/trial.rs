@@ -37,8 +37,6 @@ const OVERHEAD: u64 = 1_500_000_000;
 pub struct Plan {
     /// The backup.
     pub name: BackupName,
-    /// Where it is.
-    pub backup: PathBuf,
     /// The server that it was taken from.
     pub from: String,
     /// The major version of the server that is made for it.
@@ -56,7 +54,6 @@ pub struct Plan {
 pub fn plan(settings: &Settings, runtime: &dyn Runtime, entry: &Entry, manifest: &Manifest) -> Result<Plan> {
     Ok(Plan {
         name: entry.name,
-        backup: entry.path.clone(),
         from: manifest.server.version.clone(),
         major: read_back::restoring_major(runtime, manifest.server.major()?),
         scratch: settings.backup.scratch_directory.clone(),
@@ -116,9 +113,9 @@ pub fn carry_out(
     let seconds = clock.elapsed().as_secs();
     let trial = Trial { at: Timestamp::now(), seconds, server_version: version, damage, not_taken };
     // It may have been read back meanwhile.
-    let mut manifest = Manifest::load(&plan.backup)?;
+    let mut manifest = Manifest::load(source.files)?;
     manifest.trial = Some(trial.clone());
-    manifest.save(&plan.backup)?;
+    manifest.save(source.files)?;
     result.map(|()| trial).map_err(|error| match error.kind() {
         Kind::NotTaken => error
             .context(format!("backup {} is whole, and cannot be restored as it is", plan.name))
@@ -272,7 +269,6 @@ mod tests {
     fn a_plan_says_what_it_needs() {
         let plan = Plan {
             name: "20261124T030000Z".parse().unwrap(),
-            backup: "/b/20261124T030000Z".into(),
             from: "15.18".into(),
             major: Major(17),
             scratch: "/var/tmp/x".into(),

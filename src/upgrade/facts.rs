@@ -14,7 +14,7 @@ use super::space::{Room, Space};
 use super::transfer;
 use super::units::{self, Units};
 use crate::account::Account;
-use crate::backup::{catalogue, guarded};
+use crate::backup::{catalogue, guarded, store_of};
 use crate::config::{Method, Settings};
 use crate::error::{Error, IoContext as _, Kind, Result};
 use crate::postgres::initdb::{self, Initialisation};
@@ -344,7 +344,7 @@ fn cluster(settings: &Settings, runtime: &dyn Runtime, installed: &[Major]) -> R
 
 /// What the databases took the last time that they were restored on trial.
 fn trial(settings: &Settings) -> Option<(Timestamp, u64)> {
-    let backups = catalogue::list(&settings.backup.directory).unwrap_or_default();
+    let backups = catalogue::list(&*store_of(&settings.backup)).unwrap_or_default();
     let backups = catalogue::split(&backups, Timestamp::now()).0;
     let trials = backups.iter().rev().filter_map(|backup| backup.manifest.as_ref().ok()?.trial.as_ref());
     trials.into_iter().find(|trial| trial.damage.is_none()).map(|trial| (trial.at, trial.seconds))

@@ -10,7 +10,7 @@ use super::plan::{Plan, plan};
 use super::recover::{self, Recovered};
 use super::work::{Pause, Work, owner};
 use super::{back, dump, exchange, finish, online, servers};
-use crate::backup::catalogue;
+use crate::backup::{catalogue, store_of};
 use crate::config::{Method, Settings};
 use crate::error::{Error, Kind, Result};
 use crate::files;
@@ -46,7 +46,7 @@ pub fn prepare(settings: &Settings, runtime: &dyn Runtime, to: Option<Major>, lo
     for warning in report.warnings() {
         log::warn!("{warning}");
     }
-    let backups = catalogue::list(&settings.backup.directory).unwrap_or_default();
+    let backups = catalogue::list(&*store_of(&settings.backup)).unwrap_or_default();
     let now = Timestamp::now();
     let earlier = catalogue::split(&backups, now).0;
     let newest = earlier.iter().rev().find(|entry| entry.is_verified()).map(|entry| entry.name.time());

@@ -12,7 +12,7 @@ use crate::backup::catalogue::Entry;
 use crate::backup::leftovers::CLEAN;
 use crate::backup::manifest::Omitted;
 use crate::backup::status::{self, Status, Timer};
-use crate::backup::{catalogue, leftovers, metrics};
+use crate::backup::{catalogue, leftovers, metrics, store_of};
 use crate::cli::table::columns;
 use crate::config::Settings;
 use crate::error::{Kind, Result};
@@ -34,9 +34,10 @@ pub(super) fn status(settings: &Settings, json: bool) -> Result<ExitCode> {
 
 /// How things are.
 pub(super) fn now(settings: &Settings) -> Result<Status> {
-    let entries = catalogue::list(&settings.backup.directory)?;
+    let store = store_of(&settings.backup);
+    let entries = catalogue::list(&*store)?;
     let timer = timer(&settings.backup.timer);
-    let free = files::free_space(&settings.backup.directory).ok();
+    let free = store.free_space().ok();
     let now = Timestamp::now();
     let found =
         leftovers::find(settings, &crate::cli::host(settings), now).map_err(|error| error.to_string());
