@@ -1,4 +1,4 @@
-//! Making a backup: dump everything under a hidden name, durably, give it its name, read it back.
+//! Making a backup: dump everything under a hidden name, durably, and give it its name.
 
 use std::io::{Cursor, Read as _};
 use std::path::Path;
@@ -9,11 +9,10 @@ use std::time::Instant;
 use jiff::Timestamp;
 
 use super::custom::EntryBorders;
-use super::manifest::{self, DatabaseDump, File, How, Manifest, ReadBack};
+use super::manifest::{self, DatabaseDump, File, Manifest};
 use super::name::BackupName;
 use super::plan::{DatabasePlan, Plan};
 use super::read_back::{self, Counting};
-use super::rows::Contents;
 use super::store::{Kind as What, Store};
 use crate::archive::{self, Codec, Encrypted, Packing, Part, Stored, StoredReader};
 use crate::config::{Compression, Settings};
@@ -57,94 +56,6 @@ pub fn remove_partial(store: &dyn Store) -> Result<Vec<BackupName>> {
         }
     }
     Ok(removed)
-}
-
-/// Reads a backup's `files` back and records the result, good or bad, in its manifest. Of what is encrypted, whose
-/// content was read back before, that is the files' digests.
-///
-/// # Errors
-/// [`Kind::Damaged`], once that is recorded. When it could not be read for another reason, a full disk or
-/// a signal, nothing is recorded: it is then as little verified as before.
-pub fn verify(
-    files: &dyn Store,
-    manifest: Manifest,
-    runtime: &dyn Runtime,
-    progress: &mut dyn Progress,
-) -> Result<Manifest> {
-    let found = examine(files, &manifest, None, runtime, progress);
-    record(files, manifest, found)
-}
-
-/// What [`examine`] has found to be good.
-#[derive(Debug)]
-pub struct Findings {
-    how: How,
-    /// What the dumps hold, if they were read.
-    contents: Option<Vec<Contents>>,
-}
-
-/// Reads a backup's `files` back, decrypted with `identity` where it is needed, and changes nothing.
-///
-/// # Errors
-/// [`Kind::Damaged`]; [`Kind::NoKey`] if the identity is the wrong one; and others when it could not be read.
-pub fn examine(
-    files: &dyn Store,
-    manifest: &Manifest,
-    identity: Option<&Path>,
-    runtime: &dyn Runtime,
-    progress: &mut dyn Progress,
-) -> Result<Findings> {
-    let how = match (&manifest.encryption, identity) {
-        (None, _) => How::Files,
-        (Some(_), Some(_)) => How::Decrypted,
-        (Some(_), None) => How::Stream,
-    };
-    if how != How::Stream {
-        let contents = read_back::read_back(files, manifest, identity, runtime, progress)?;
-        return Ok(Findings { how, contents: Some(contents) });
-    }
-    if manifest.databases.iter().any(|dump| dump.contents.is_none()) {
-        return Err(Error::new(
-            Kind::NoKey,
-            format!("{} is encrypted, and was never read", files.path().display()),
-        )
-        .hint("read it with the private key of one of its recipients: verify --identity FILE"));
-    }
-    read_back::compare_digests(files, manifest, progress)?;
-    Ok(Findings { how, contents: None })
-}
-
-/// Records what [`examine`] has found in the manifest.
-///
-/// # Errors
-/// As [`verify`].
-pub fn record(files: &dyn Store, mut manifest: Manifest, found: Result<Findings>) -> Result<Manifest> {
-    match found {
-        Ok(Findings { how, contents }) => {
-            // A full reading is not forgotten for one of digests alone.
-            let decrypted =
-                matches!(manifest.read_back, Some(ReadBack { damage: None, how: How::Decrypted, .. }));
-            if how == How::Stream && decrypted {
-                return Ok(manifest);
-            }
-            for (dump, contents) in manifest.databases.iter_mut().zip(contents.into_iter().flatten()) {
-                dump.contents = Some(contents);
-            }
-            manifest.read_back = Some(ReadBack { at: Timestamp::now(), damage: None, how });
-            manifest.save(files)?;
-            Ok(manifest)
-        }
-        Err(error) if error.kind() == Kind::Damaged => {
-            let how = manifest.read_back.map(|read_back| read_back.how).unwrap_or_default();
-            manifest.read_back =
-                Some(ReadBack { at: Timestamp::now(), damage: Some(error.to_string()), how });
-            manifest.save(files)?;
-            Err(error
-                .state("the backup is marked as damaged, and older ones are as they were")
-                .hint("make a new one: systemctl start matrix-postgres-backup.service"))
-        }
-        Err(error) => Err(error),
-    }
 }
 
 struct Writer<'a> {

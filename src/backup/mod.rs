@@ -2,6 +2,7 @@
 //!
 //! - [`plan`]: facts → what a run will write
 //! - [`run`]: from the first check to the report
+//! - [`engine`]: what makes backups, reads them back and restores them
 //! - [`create`]: the dumping itself
 //! - [`encryption`]: whom to encrypt to
 //! - [`name`]: names of backups and of the files in them
@@ -10,7 +11,7 @@
 //! - [`catalogue`]: which backups there are
 //! - [`rows`]: counts rows in the SQL of a dump
 //! - `section`: what belongs to one database in the SQL of pg_dump and pg_dumpall
-//! - [`read_back`]: reads a backup whole and compares
+//! - [`read_back`], [`verify`]: reads a backup whole and compares; records the result
 //! - [`retention`], [`prune`]: which ones go, and how
 //! - [`classic`]: a dump that another tool wrote
 //! - `wrapping`: what a file is, by its first bytes
@@ -39,6 +40,7 @@ mod custom;
 pub mod directory;
 mod encoding;
 pub mod encryption;
+pub mod engine;
 #[cfg(fuzzing)]
 pub mod fuzzing;
 pub mod globals;
@@ -65,6 +67,7 @@ mod section;
 pub mod status;
 pub mod store;
 pub mod trial;
+pub mod verify;
 mod wrapping;
 
 pub use self::wrapping::quoted;

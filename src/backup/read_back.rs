@@ -4,7 +4,7 @@ use std::io::{Read, Write as _};
 use std::path::Path;
 use std::process::Stdio;
 
-use super::manifest::{File, Manifest};
+use super::manifest::{File, How, Manifest};
 use super::rows::{Contents, RowCounter};
 use super::store::Store;
 use crate::archive::{self, Codec, Digest, Stored, StoredReader};
@@ -17,12 +17,51 @@ use crate::runtime::{Child, Runtime, interrupt};
 /// How much is read at a time.
 const PIECE: usize = 256 * 1024;
 
+/// What [`examine`] has found to be good.
+#[derive(Debug)]
+pub struct Findings {
+    pub(super) how: How,
+    /// What the dumps hold, if they were read.
+    pub(super) contents: Option<Vec<Contents>>,
+}
+
+/// Reads a backup's `files` back, decrypted with `identity` where it is needed, and changes nothing.
+///
+/// # Errors
+/// [`Kind::Damaged`]; [`Kind::NoKey`] if the identity is the wrong one; and others when it could not be read.
+pub fn examine(
+    files: &dyn Store,
+    manifest: &Manifest,
+    identity: Option<&Path>,
+    runtime: &dyn Runtime,
+    progress: &mut dyn Progress,
+) -> Result<Findings> {
+    let how = match (&manifest.encryption, identity) {
+        (None, _) => How::Files,
+        (Some(_), Some(_)) => How::Decrypted,
+        (Some(_), None) => How::Stream,
+    };
+    if how != How::Stream {
+        let contents = read_back(files, manifest, identity, runtime, progress)?;
+        return Ok(Findings { how, contents: Some(contents) });
+    }
+    if manifest.databases.iter().any(|dump| dump.contents.is_none()) {
+        return Err(Error::new(
+            Kind::NoKey,
+            format!("{} is encrypted, and was never read", files.path().display()),
+        )
+        .hint("read it with the private key of one of its recipients: verify --identity FILE"));
+    }
+    compare_digests(files, manifest, progress)?;
+    Ok(Findings { how, contents: None })
+}
+
 /// Reads every one of a backup's `files` and compares it with `manifest`; returns what the dumps
 /// hold, in the order of the manifest's databases. What is encrypted is decrypted with `identity`.
 ///
 /// # Errors
 /// [`Kind::Damaged`] naming the file and what is wrong with it, and others when it could not be read at all.
-pub fn read_back(
+fn read_back(
     files: &dyn Store,
     manifest: &Manifest,
     identity: Option<&Path>,
@@ -51,7 +90,7 @@ pub fn read_back(
 ///
 /// # Errors
 /// As [`read_back`].
-pub fn compare_digests(files: &dyn Store, manifest: &Manifest, progress: &mut dyn Progress) -> Result<()> {
+fn compare_digests(files: &dyn Store, manifest: &Manifest, progress: &mut dyn Progress) -> Result<()> {
     for file in manifest.files() {
         let path = files.path_of(&file.file);
         progress.begin(&format!("reading back {}", file.file), Some(file.bytes));

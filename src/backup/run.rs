@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use indicatif::{DecimalBytes, HumanCount};
 use jiff::{Timestamp, ZonedDateTime};
 
+use super::engine::{Dumps, Engine};
 use super::manifest::{Manifest, Omission, Omitted};
 use super::plan::{Facts, Plan, plan};
 use super::store::Store;
@@ -43,7 +44,8 @@ pub fn run(
     progress: &mut dyn Progress,
     now: &ZonedDateTime,
 ) -> Result<Outcome> {
-    let store = &*super::store_of(&settings.backup);
+    let engine = Dumps::new(settings, runtime);
+    let store = engine.store();
     store.check()?;
     let encryption = encryption::prepare(&settings.backup)?;
     let _lock = Lock::take(settings, "backup")?;
@@ -62,7 +64,7 @@ pub fn run(
             Some(expected) => log::info!("backup {} begins: {expected}, as last time", plan.name),
             None => log::info!("backup {} begins", plan.name),
         }
-        carry_out(store, settings, runtime, &server.connection, &plan, progress)
+        carry_out(&engine, &server.connection, &plan, progress)
     });
     let done = done.map_err(|error| match catalogue::list(store) {
         Ok(list) => {
@@ -119,18 +121,16 @@ pub fn dry_run(settings: &Settings, runtime: &dyn Runtime, now: Timestamp) -> Re
 }
 
 fn carry_out(
-    store: &dyn Store,
-    settings: &Settings,
-    runtime: &dyn Runtime,
+    engine: &dyn Engine,
     connection: &Connection,
     plan: &Plan,
     progress: &mut dyn Progress,
 ) -> Result<Outcome> {
     let clock = Instant::now();
-    let manifest = create::create(store, settings, runtime, connection, plan, progress)?;
+    let manifest = engine.create(connection, plan, progress)?;
     let dump_time = clock.elapsed();
-    let files = store.within(&plan.name.to_string());
-    let manifest = create::verify(&*files, manifest, runtime, progress)?;
+    let files = engine.store().within(&plan.name.to_string());
+    let manifest = engine.verify(&*files, manifest, progress)?;
     let read_back_time = clock.elapsed().saturating_sub(dump_time);
     let outcome = Outcome { manifest, dump_time, read_back_time, pruned: 0 };
     log::info!(

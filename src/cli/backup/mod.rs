@@ -20,9 +20,10 @@ use jiff::Timestamp;
 use nix::unistd::geteuid;
 
 use crate::backup::catalogue::{self, Entry};
+use crate::backup::engine::{Dumps, Engine as _};
 use crate::backup::manifest::Manifest;
 use crate::backup::store::Store;
-use crate::backup::{create, store_of};
+use crate::backup::{store_of, verify};
 use crate::config::{self, Settings};
 use crate::error::{Error, IoContext as _, Kind, Result};
 use crate::files::beneath::Directory;
@@ -207,7 +208,8 @@ fn verify(settings: &Settings, name: Option<&str>, dry_run: bool, identity: Opti
         become_owner(settings)?;
         backups.check()?;
         let _lock = lock(settings)?;
-        create::verify(&*files, manifest, &crate::cli::host(settings), progress.as_mut())?
+        let host = crate::cli::host(settings);
+        Dumps::new(settings, &host).verify(&*files, manifest, progress.as_mut())?
     };
     let rows = HumanCount(manifest.rows().unwrap_or(0));
     match (&manifest.encryption, identity) {
@@ -234,16 +236,17 @@ fn decrypt(
     identity: &Path,
     progress: &mut dyn Progress,
 ) -> Result<Manifest> {
-    let found = create::examine(files, &manifest, Some(identity), &crate::cli::host(settings), progress);
+    let host = crate::cli::host(settings);
+    let found = Dumps::new(settings, &host).examine(files, &manifest, Some(identity), progress);
     if found.as_ref().is_err_and(|error| error.kind() != Kind::Damaged) {
-        return create::record(files, manifest, found);
+        return verify::record(files, manifest, found);
     }
     let lock = become_owner(settings)
         .and_then(|()| store_of(&settings.backup).check())
         .and_then(|()| lock(settings))
         .and_then(|lock| Manifest::load(files).map(|now| (lock, now)));
     match lock {
-        Ok((_lock, now)) => create::record(files, now, found),
+        Ok((_lock, now)) => verify::record(files, now, found),
         Err(error) => {
             log::warn!("the result is not recorded: {error}");
             found.map(|_| manifest)

@@ -6,6 +6,7 @@ use clap::Args;
 use jiff::Timestamp;
 use nix::unistd::geteuid;
 
+use crate::backup::engine::{Dumps, Engine as _};
 use crate::backup::load::Authority;
 use crate::backup::name::BackupName;
 use crate::backup::{catalogue, classic, restore, store_of};
@@ -105,7 +106,7 @@ pub(super) fn restore(settings: &Settings, arguments: &Arguments) -> Result<()> 
     }
     interrupt::listen()?;
     let _lock = Lock::take(settings, "restore")?;
-    let outcome = restore::carry_out(settings, &host, &plan, &wish, progress.as_mut())?;
+    let outcome = Dumps::new(settings, &host).restore(&plan, &wish, progress.as_mut())?;
     log::info!("{}", outcome.0);
     Ok(())
 }
@@ -125,7 +126,8 @@ fn roles(settings: &Settings, arguments: &Arguments) -> Result<()> {
     }
     let _lock = Lock::take(settings, "restore")?;
     let identity = arguments.identity.as_deref();
-    let outcome = restore::globals(settings, &crate::cli::host(settings), &entry, identity)?;
+    let host = crate::cli::host(settings);
+    let outcome = Dumps::new(settings, &host).restore_globals(&entry, identity)?;
     log::info!("{}", outcome.0);
     Ok(())
 }

@@ -5,9 +5,10 @@ use std::path::Path;
 use jiff::Timestamp;
 
 use crate::backup::catalogue::{self, Entry};
+use crate::backup::engine::{Dumps, Engine as _};
 use crate::backup::load::Source;
 use crate::backup::manifest::Manifest;
-use crate::backup::{create, store_of, trial};
+use crate::backup::{store_of, trial};
 use crate::config::Settings;
 use crate::error::{Error, Kind, Result};
 use crate::lock::Lock;
@@ -39,7 +40,7 @@ pub(super) fn trial(
     // Without the rows that were counted there is nothing to compare with.
     if manifest.read_back.is_none() {
         let _lock = Lock::take(settings, "verification of a backup")?;
-        manifest = create::verify(&*files, manifest, &host, progress.as_mut())?;
+        manifest = Dumps::new(settings, &host).verify(&*files, manifest, progress.as_mut())?;
     }
     if let Some(damage) = manifest.read_back.and_then(|read_back| read_back.damage) {
         return Err(Error::new(Kind::Damaged, format!("backup {name} is damaged: {damage}"))
