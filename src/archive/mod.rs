@@ -25,7 +25,7 @@ pub mod tee;
 #[cfg(test)]
 mod testing;
 
-pub use codec::{Codec, Packing, default_threads};
+pub use codec::{Codec, Packing};
 pub use digest::{Digest, Stored};
 pub use encryption::{Encrypted, Encryption, Method};
 pub use open::{open, open_stored};

@@ -19,7 +19,7 @@ use crate::config::{Compression, Settings};
 use crate::error::{Error, Kind, Result};
 use crate::postgres::{self, Connection, Libraries, Session, pg_dump};
 use crate::report::{Progress, Silent};
-use crate::runtime::{Call, Child, Runtime, interrupt};
+use crate::runtime::{self, Call, Child, Runtime, interrupt};
 
 /// Carries a plan out in `store`, up to the final name; the result has not been read back yet.
 ///
@@ -235,7 +235,7 @@ fn packing(settings: &crate::config::Backup) -> Packing {
         Compression::Gzip => Codec::Gzip { level: settings.level.cast_unsigned() },
         Compression::None => Codec::None,
     };
-    let threads = if settings.threads == 0 { archive::default_threads() } else { settings.threads };
+    let threads = if settings.threads == 0 { runtime::default_threads() } else { settings.threads };
     Packing { codec, threads, rsyncable: settings.rsyncable }
 }
 

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use super::custom::{Body, Rows, Size, Toc};
 use super::guarded::Guarded;
-use super::load::{Missing, Target, finish_listed, jobs};
+use super::load::{Missing, Target, finish_listed};
 use super::origin::{Origin, Part};
 use super::queue::{Queue, Task};
 use crate::archive;
@@ -41,6 +41,8 @@ pub(super) struct Crew<'a> {
     origin: &'a dyn Origin,
     toc: &'a Toc,
     guarded: &'a Guarded,
+    /// How many work at the same time.
+    jobs: usize,
     /// Those that nobody has taken, the largest last.
     parts: Mutex<Vec<Part>>,
     /// Entries whose rows have come.
@@ -71,6 +73,7 @@ impl<'a> Crew<'a> {
             origin,
             toc,
             guarded,
+            jobs: target.session.runtime.jobs(),
             parts: Mutex::new(parts),
             seen: Mutex::default(),
             queue: Mutex::new(Queue::new(toc, |key| !guarded.later.contains_key(&key.id))),
@@ -94,8 +97,8 @@ impl<'a> Crew<'a> {
         progress: &mut dyn Progress,
     ) -> Result<(BTreeSet<i32>, Vec<Missing>)> {
         // More than processors, for one or the other waits for the disk most of the time.
-        let others = lock(&self.parts).len().min(jobs()).min(LOADERS - 1);
-        let builders = jobs() + 1 - others;
+        let others = lock(&self.parts).len().min(self.jobs).min(LOADERS - 1);
+        let builders = self.jobs + 1 - others;
         self.loading.store(1 + others, Ordering::SeqCst);
         std::thread::scope(|scope| {
             let crew = &self;
@@ -244,7 +247,7 @@ impl<'a> Crew<'a> {
             }
             if let Some(task) = queue.take() {
                 let busy = queue.pending() + self.loading.load(Ordering::SeqCst);
-                return Some((task, jobs().saturating_sub(busy).min(HELPERS)));
+                return Some((task, self.jobs.saturating_sub(busy).min(HELPERS)));
             }
             queue = self.changed.wait(queue).unwrap_or_else(PoisonError::into_inner);
         }

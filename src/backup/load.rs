@@ -1,7 +1,7 @@
 //! One dump into one empty database.
 
 use std::io::{BufRead, BufReader, Read, Write as _};
-use std::os::unix::fs::fchown;
+use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
@@ -26,11 +26,6 @@ use crate::runtime::{Child, interrupt};
 
 /// How much is read at a time.
 pub(super) const PIECE: usize = 512 * 1024;
-
-/// How many connections work at the same time.
-pub fn jobs() -> usize {
-    archive::default_threads().max(2)
-}
 
 /// A backup, and the private key if it is encrypted.
 #[derive(Debug, Clone, Copy)]
@@ -499,7 +494,7 @@ impl<'a> Target<'a> {
     /// What is guarded comes last: it may change what belongs to its owner.
     fn rest(&self, rest: &mut Rest<'_>) -> Result<()> {
         let Rest { toc, entries, guarded, loaders, missing } = rest;
-        finish_listed(self.start_listed(entries, jobs(), 0, None)?, toc, missing)?;
+        finish_listed(self.start_listed(entries, self.session.runtime.jobs(), 0, None)?, toc, missing)?;
         let Some(loaders) = loaders.take() else { return Ok(()) };
         if !guarded.later.is_empty() {
             loaders.with_logins(true, || {
@@ -593,9 +588,7 @@ impl<'a> Target<'a> {
         let no_pipe = |error| Error::new(Kind::Program, "could not make a pipe").because(error);
         let (reader, mut writer) = std::io::pipe().map_err(no_pipe)?;
         // It is opened by its name, for which its owner is asked.
-        if let Some(account) = self.session.runtime.account() {
-            fchown(&writer, Some(account.uid.as_raw()), Some(account.gid.as_raw())).map_err(no_pipe)?;
-        }
+        self.session.runtime.give(writer.as_fd()).map_err(no_pipe)?;
         let child = start(reader.into())?;
         let list = entries.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n") + "\n";
         // One that has ended already says why by its exit status.

@@ -405,8 +405,9 @@ impl<'a> Work<'a> {
         }
         interrupt::check()?;
         progress.begin(&format!("gathering statistics of {}", self.plan.name), None);
-        let mut command =
-            self.runtime.command(self.major, &vacuumdb::analyze(&self.connection, name, load::jobs()))?;
+        let mut command = self
+            .runtime
+            .command(self.major, &vacuumdb::analyze(&self.connection, name, self.runtime.jobs()))?;
         command.stdin(Stdio::null()).stdout(Stdio::null());
         let gathered = Child::spawn(command, "vacuumdb")?.wait();
         progress.end();

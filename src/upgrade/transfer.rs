@@ -16,6 +16,7 @@ use crate::files::directories;
 use crate::postgres::pg_restore::Tablespaces;
 use crate::postgres::{self, Database, HOME, Session, pg_dump, refusals, stamps, vacuumdb};
 use crate::report::Progress;
+pub use crate::runtime::jobs;
 use crate::runtime::{Call, Child, interrupt, output};
 
 /// How long pg_dumpall waits for a lock: there is nobody else.
@@ -135,11 +136,6 @@ pub fn transfer(
     let analyzed = run(new, &vacuumdb::analyze_all(new.connection, jobs()), "vacuumdb".to_owned());
     progress.end();
     vacuumdb::only_warn(analyzed)
-}
-
-/// How many connections work at the same time.
-pub fn jobs() -> usize {
-    crate::archive::default_threads().max(2)
 }
 
 /// Roles with passwords, memberships and settings; the bootstrap superuser is there already.
