@@ -4,7 +4,9 @@ use std::ffi::CString;
 use std::os::unix::process::CommandExt as _;
 use std::process::Command;
 
-use nix::unistd::{Gid, Uid, User, geteuid, getgrouplist, initgroups, setfsgid, setfsuid, setgid, setuid};
+use nix::unistd::{
+    Gid, Uid, User, getegid, geteuid, getgrouplist, initgroups, setfsgid, setfsuid, setgid, setuid,
+};
 
 use crate::error::{Error, Kind, Result};
 use crate::terminal;
@@ -40,6 +42,11 @@ impl Account {
             _ => uid.to_string(),
         };
         Self { name, uid, gid: Gid::from_raw(gid) }
+    }
+
+    /// Who we are.
+    pub fn current() -> Self {
+        Self::of(geteuid().as_raw(), getegid().as_raw())
     }
 
     /// Whether this is root.

@@ -18,7 +18,7 @@ use crate::archive::{self, Codec, Encrypted, Packing, Part, Stored, StoredReader
 use crate::config::{Compression, Settings};
 use crate::error::{Error, Kind, Result};
 use crate::postgres::{self, Connection, Libraries, Session, pg_dump};
-use crate::report::{Progress, Silent};
+use crate::report::{DecimalBytes, Progress, Silent};
 use crate::runtime::{self, Call, Child, Runtime, interrupt};
 
 /// Carries a plan out in `store`, up to the final name; the result has not been read back yet.
@@ -135,9 +135,9 @@ impl Writer<'_> {
             DATABASE = database.name, BYTES = dump.bytes, DURATION_MS = milliseconds;
             "dumped database {:?}: {} of SQL in {:.1} s, {} on disk",
             database.name,
-            indicatif::DecimalBytes(dump.content_bytes),
+            DecimalBytes(dump.content_bytes),
             milliseconds as f64 / 1000.0,
-            indicatif::DecimalBytes(dump.bytes),
+            DecimalBytes(dump.bytes),
         );
         Ok(DatabaseDump {
             database: database.clone(),

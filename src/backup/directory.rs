@@ -146,7 +146,7 @@ fn check(directory: &Path) -> Result<()> {
             .hint("name another one: backup.directory in /etc/matrix-postgres/config.toml"));
     }
     if meta.uid() != geteuid().as_raw() {
-        let (owner, user) = (Account::of(meta.uid(), 0).name, Account::of(geteuid().as_raw(), 0).name);
+        let (owner, user) = (Account::of(meta.uid(), 0).name, Account::current().name);
         return Err(refuse(format!(
             "the backup directory {shown} belongs to {owner}, and this runs as {user}"
         ))

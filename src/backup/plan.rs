@@ -4,7 +4,6 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use indicatif::DecimalBytes;
 use jiff::Timestamp;
 
 use super::catalogue::{self, Entry};
@@ -14,6 +13,7 @@ use crate::archive::Encryption;
 use crate::config::{Backup, Compression};
 use crate::error::{Error, Kind, Result};
 use crate::postgres::{BackupFormat, Closed, Database, ServerFacts};
+use crate::report::DecimalBytes;
 
 /// What a plan is made of.
 #[derive(Debug)]

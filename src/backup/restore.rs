@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Instant;
 
-use indicatif::HumanCount;
 use jiff::Timestamp;
 
 use super::catalogue::Entry;
@@ -26,7 +25,7 @@ use crate::postgres::pg_restore::Tablespaces;
 use crate::postgres::{
     self, Apart, BackupFormat, Connection, Database, HOME, Major, Session, identifier, literal, vacuumdb,
 };
-use crate::report::Progress;
+use crate::report::{HumanCount, Progress};
 use crate::runtime::{Child, Guard, Runtime, interrupt, tool};
 use crate::systemd::{Inhibitor, Manager, Stopped, inhibit};
 

@@ -4,7 +4,6 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use indicatif::{DecimalBytes, HumanCount};
 use jiff::{Timestamp, ZonedDateTime};
 
 use super::engine::{Dumps, Engine};
@@ -17,7 +16,7 @@ use crate::config::Settings;
 use crate::error::{Error, Kind, Result};
 use crate::lock::Lock;
 use crate::postgres::{self, Connection, Contents, DataDirectory, HOME, Session};
-use crate::report::{Progress, event};
+use crate::report::{DecimalBytes, HumanCount, Progress, event};
 use crate::runtime::Runtime;
 use crate::systemd::{Manager, Started};
 

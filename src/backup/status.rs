@@ -1,6 +1,5 @@
 //! Is all well? Pure in the list, the settings and the time.
 
-use indicatif::DecimalBytes;
 use jiff::Timestamp;
 use serde::Serialize;
 
@@ -10,6 +9,7 @@ use super::manifest::{Manifest, Omission, Omitted, Trial};
 use super::name::BackupName;
 use crate::config::{Backup, Settings};
 use crate::postgres::{Major, support};
+use crate::report::DecimalBytes;
 
 /// What systemd says of the timer that starts the backup.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -4,9 +4,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use indicatif::DecimalBytes;
 use jiff::Timestamp;
-use nix::unistd::{getegid, geteuid};
 
 use super::catalogue::Entry;
 use super::compare::{Expected, differences};
@@ -23,7 +21,7 @@ use crate::postgres::pg_restore::Tablespaces;
 use crate::postgres::{
     self, Connection, HOME, Libraries, Major, PrivateServer, Properties, Purpose, Session, Startup, initdb,
 };
-use crate::report::Progress;
+use crate::report::{DecimalBytes, Progress};
 use crate::runtime::{Runtime, output};
 
 /// How long an empty server may take to start.
@@ -106,8 +104,8 @@ pub fn carry_out(
     drop(scratch);
     let (damage, not_taken) = match &result {
         Ok(()) => (None, None),
-        Err(error) if error.kind() == Kind::Damaged => (Some(reason(error)), None),
-        Err(error) if error.kind() == Kind::NotTaken => (None, Some(reason(error))),
+        Err(error) if error.kind() == Kind::Damaged => (Some(error.one_line()), None),
+        Err(error) if error.kind() == Kind::NotTaken => (None, Some(error.one_line())),
         Err(_) => return Err(result.err().unwrap_or_else(|| Error::new(Kind::Bug, "no error"))),
     };
     let seconds = clock.elapsed().as_secs();
@@ -127,13 +125,6 @@ pub fn carry_out(
     })
 }
 
-/// The message and the last line of what is behind it, for the manifest.
-fn reason(error: &Error) -> String {
-    let report = error.report();
-    let lines: Vec<_> = report.lines().filter(|line| !line.starts_with("HINT:")).take(6).collect();
-    lines.join("; ").replace(" -> ", "")
-}
-
 fn hold(
     settings: &Settings,
     runtime: &dyn Runtime,
@@ -150,7 +141,7 @@ fn hold(
     let superuser = &settings.server.superuser;
     output(runtime.command(plan.major, &initdb::throw_away(&data, superuser))?, "initdb", &[])?;
     let connection = Connection::new(scratch.path(), settings.server.port, superuser).to_server(plan.major);
-    let account = Account::of(geteuid().as_raw(), getegid().as_raw());
+    let account = Account::current();
     let startup = Startup::new(Purpose::Trial, plan.major, &libraries(manifest));
     let server = PrivateServer::start(runtime, plan.major, &data, &connection, &account, &startup, START)
         .map_err(|error| without_libraries(error, runtime, plan.major, manifest))?;

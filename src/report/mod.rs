@@ -7,6 +7,7 @@ pub mod notice;
 mod terminal;
 mod unit;
 
+pub use indicatif::{DecimalBytes, HumanCount};
 pub use terminal::Bar;
 pub use unit::Status;
 

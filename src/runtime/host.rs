@@ -66,21 +66,20 @@ impl Host {
 
     /// Nothing of PostgreSQL's runs as root: the user is the one that is named, or else the one that all commands run as.
     fn give_up_root(&self, command: &mut Command, named: Option<&Account>) -> Result<()> {
-        match named.filter(|account| !account.is_root()) {
+        let of_all = self.account.as_ref().filter(|_| geteuid().is_root());
+        let mut users = [named, of_all].into_iter().flatten().filter(|account| !account.is_root());
+        match users.next() {
             Some(account) => account.apply(command),
             None if !geteuid().is_root() => {}
-            None => match self.account.as_ref().filter(|account| !account.is_root()) {
-                Some(account) => account.apply(command),
-                None => {
-                    let program = terminal::program(command).display();
-                    return Err(Error::new(
-                        Kind::Config,
-                        format!("{program} does not run as root, and there is no other user"),
-                    )
-                    .state("nothing was started")
-                    .hint("systemd-sysusers matrix-postgres.conf"));
-                }
-            },
+            None => {
+                let program = terminal::program(command).display();
+                return Err(Error::new(
+                    Kind::Config,
+                    format!("{program} does not run as root, and there is no other user"),
+                )
+                .state("nothing was started")
+                .hint("systemd-sysusers matrix-postgres.conf"));
+            }
         }
         Ok(())
     }

@@ -48,7 +48,7 @@ impl Stopped {
             Ok(()) if none => error.state("nothing was stopped"),
             Ok(()) => error.state("what had been stopped already runs again"),
             Err(again) => {
-                error.state(format!("what had been stopped does not all run again: {}", message(&again)))
+                error.state(format!("what had been stopped does not all run again: {}", again.one_line()))
             }
         })
     }
@@ -89,7 +89,7 @@ impl Stopped {
         let names: Vec<_> = failed.iter().map(|(unit, _)| unit.as_str()).collect();
         let state = format!("these were running before, and do not run now: {}", names.join(", "));
         let hint = format!("systemctl start {}", names.join(" "));
-        let reports: Vec<_> = failed.iter().map(|(_, error)| message(error)).collect();
+        let reports: Vec<_> = failed.iter().map(|(_, error)| error.one_line()).collect();
         let kind = failed.first().map_or(Kind::UnitJob, |(_, error)| error.kind());
         let sentence = format!("could not start {} units again", failed.len());
         Err(Error::new(kind, sentence).because(reports.join("\n -> ")).state(state).hint(hint))
@@ -102,18 +102,6 @@ impl Drop for Stopped {
             log::error!("{}", error.report());
         }
     }
-}
-
-/// The message and its causes, without state and hint.
-fn message(error: &Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = std::error::Error::source(error);
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
 }
 
 impl Manager {

@@ -1,6 +1,6 @@
 //! Method `dump`: roles and databases go from the old server to the new one by pg_dump and pg_restore.
 
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use crate::backup::load::{self, Authority, Target};
 use crate::backup::origin::{Files, Live, Stream};
 use crate::backup::scratch::Scratch;
 use crate::error::{Error, IoContext as _, Kind, Result};
-use crate::files::directories;
+use crate::files::{self, directories};
 use crate::postgres::pg_restore::Tablespaces;
 use crate::postgres::{self, Database, HOME, Session, pg_dump, refusals, stamps, vacuumdb};
 use crate::report::Progress;
@@ -75,16 +75,14 @@ pub fn remove(path: &Path) -> Result<()> {
 /// # Errors
 /// [`Kind::File`].
 pub fn check_private(directory: &Path, account: &Account) -> Result<()> {
-    let Ok(meta) = directory.symlink_metadata() else { return Ok(()) };
-    let is_private = meta.mode().trailing_zeros() >= 6;
-    if meta.is_dir() && meta.uid() == account.uid.as_raw() && is_private {
+    if directory.symlink_metadata().is_err() {
         return Ok(());
     }
-    let message =
-        format!("the dump directory {} is not a directory of {} alone", directory.display(), account.name);
-    Err(Error::new(Kind::File, message)
-        .state("nothing was changed")
-        .hint("name another one, which need not be there yet: --dump-dir, or upgrade.dump_directory"))
+    files::require_private("dump directory", directory, account, 0o077).map_err(|error| {
+        error
+            .state("nothing was changed")
+            .hint("name another one, which need not be there yet: --dump-dir, or upgrade.dump_directory")
+    })
 }
 
 /// How rows are loaded into the new server.

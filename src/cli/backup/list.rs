@@ -2,7 +2,6 @@
 
 use std::path::Path;
 
-use indicatif::{DecimalBytes, HumanCount};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use serde::Serialize;
@@ -13,6 +12,7 @@ use crate::backup::store_of;
 use crate::cli::table::columns;
 use crate::config::Settings;
 use crate::error::Result;
+use crate::report::{DecimalBytes, HumanCount};
 
 /// A line of `list --json`. Keys are only ever added.
 #[derive(Serialize)]

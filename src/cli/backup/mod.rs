@@ -15,7 +15,6 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
 use clap::{Parser, Subcommand};
-use indicatif::{DecimalBytes, HumanCount};
 use jiff::Timestamp;
 use nix::unistd::geteuid;
 
@@ -28,7 +27,7 @@ use crate::config::{self, Settings};
 use crate::error::{Error, IoContext as _, Kind, Result};
 use crate::files::beneath::Directory;
 use crate::lock::Lock;
-use crate::report::{self, Progress, event};
+use crate::report::{self, DecimalBytes, HumanCount, Progress, event};
 use crate::runtime::interrupt;
 use crate::terminal;
 

@@ -4,7 +4,6 @@ use std::fmt::Write as _;
 use std::path::Path;
 use std::process::ExitCode;
 
-use indicatif::{DecimalBytes, HumanCount};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
@@ -18,6 +17,7 @@ use crate::config::Settings;
 use crate::error::{Kind, Result};
 use crate::files;
 use crate::postgres::{DataDirectory, Major};
+use crate::report::{DecimalBytes, HumanCount};
 use crate::systemd::Manager;
 
 pub(super) fn status(settings: &Settings, json: bool) -> Result<ExitCode> {
