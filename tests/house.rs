@@ -9,6 +9,8 @@
 //! modules known (`pub use`) does not count: so the first file of a room can say what is in it. A name that is made known in
 //! this way leads to the file that it is from.
 
+#![allow(clippy::unwrap_used)]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
@@ -232,7 +234,7 @@ impl Sources {
             let Some(length) = (1..=path.len()).rev().find(is_file) else {
                 let name = path.first().cloned().unwrap_or_default();
                 match made_known.get(&("crate".to_owned(), name)) {
-                    Some(whole) => path = whole.clone(),
+                    Some(whole) => path.clone_from(whole),
                     None => return "crate".to_owned(),
                 }
                 continue;
