@@ -23,6 +23,10 @@
 //! - [`making`]: the SQL that makes a database as it was
 //! - `custom`: pg_dump's custom format as a stream
 //! - [`load`]: one dump into one database
+//! - [`source`]: the backup that it is read from
+//! - [`target`]: the database, and the programs that load it there
+//! - `stages`: which of its parts is made when
+//! - `feed`: a program that is fed with it
 //! - [`origin`]: where a dump that is loaded comes from: a backup, or another server
 //! - [`guarded`], `loader`: what of it runs code of a table's owner, and a login that has his rights and no others
 //! - `crew`, `queue`: who loads its tables and builds its indexes, and when
@@ -41,6 +45,7 @@ pub mod directory;
 mod encoding;
 pub mod encryption;
 pub mod engine;
+mod feed;
 #[cfg(fuzzing)]
 pub mod fuzzing;
 pub mod globals;
@@ -64,8 +69,11 @@ pub mod rows;
 pub mod run;
 pub mod scratch;
 mod section;
+pub mod source;
+mod stages;
 pub mod status;
 pub mod store;
+pub mod target;
 pub mod trial;
 pub mod verify;
 mod wrapping;

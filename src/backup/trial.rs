@@ -9,10 +9,11 @@ use jiff::Timestamp;
 use super::catalogue::Entry;
 use super::compare::{Expected, differences};
 use super::globals::Globals;
-use super::load::{Authority, Source, Target};
 use super::manifest::{DatabaseDump, Manifest, Trial};
 use super::name::BackupName;
 use super::scratch::{Need, Scratch, check_space};
+use super::source::{self, Source};
+use super::target::{self, Authority, Target};
 use super::{load, making, read_back};
 use crate::account::Account;
 use crate::config::Settings;
@@ -135,7 +136,7 @@ fn hold(
     progress: &mut dyn Progress,
 ) -> Result<()> {
     let manifest = source.manifest;
-    let globals = Globals::parse(&load::text(source, &manifest.globals)?)?;
+    let globals = Globals::parse(&source::text(source, &manifest.globals)?)?;
     progress.begin("making a server for the trial", None);
     let data = scratch.path().join("data");
     let superuser = &settings.server.superuser;
@@ -183,7 +184,7 @@ fn hold(
         };
         match load::load(&target, source, dump, progress) {
             Ok(missing) => {
-                let told = load::told(&missing);
+                let told = target::told(&missing);
                 not_taken
                     .extend(told.map(|error| error.context(format!("database {:?}", dump.database.name))));
             }

@@ -12,7 +12,7 @@ use super::facts::Facts;
 use super::keep::free_name;
 use super::subscriptions::switched_off;
 use super::transfer::Way;
-use crate::backup::load::Authority;
+use crate::backup::target::Authority;
 use crate::config::{Method, Settings};
 use crate::error::{Error, Kind, Result};
 use crate::postgres::initdb::Initialisation;

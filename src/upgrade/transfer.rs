@@ -8,9 +8,10 @@ use std::time::Duration;
 use super::cluster;
 use crate::account::Account;
 use crate::backup::globals::Globals;
-use crate::backup::load::{self, Authority, Target};
+use crate::backup::load;
 use crate::backup::origin::{Files, Live, Stream};
 use crate::backup::scratch::Scratch;
+use crate::backup::target::{self, Authority, Target};
 use crate::error::{Error, IoContext as _, Kind, Result};
 use crate::files::{self, directories};
 use crate::postgres::pg_restore::Tablespaces;
@@ -216,7 +217,7 @@ fn load(
     };
     let missing = load::carry(&target, dump, by_way_of(database), progress)
         .map_err(|error| explain(error, &database.name))?;
-    match load::told(&missing) {
+    match target::told(&missing) {
         Some(error) => Err(error.context(does_not_take(&database.name))),
         None => Ok(()),
     }

@@ -19,10 +19,11 @@ use self::plan::trusted;
 use self::work::Work;
 use super::catalogue::Entry;
 use super::globals::Globals;
-use super::load::{self, Source};
 use super::loader;
 use super::rows::Contents;
 use super::scratch::Scratch;
+use super::source::{self, Source};
+use super::target;
 use crate::config::Settings;
 use crate::error::Result;
 use crate::postgres::{self, Connection, HOME, Major, Session};
@@ -85,7 +86,7 @@ pub fn carry_out(
     for sentence in plan.left_out() {
         let _ = write!(said, "; {sentence}");
     }
-    match load::told(&missing).or(brought.err()) {
+    match target::told(&missing).or(brought.err()) {
         None => Ok(Outcome(said)),
         Some(error) => Err(error.context("not all of the backup could be restored").state(said)),
     }
@@ -102,7 +103,7 @@ pub fn globals(
     identity: Option<&Path>,
 ) -> Result<Outcome> {
     let source = Source { files: &*entry.files, manifest: trusted(entry)?, identity };
-    let globals = Globals::parse(&load::text(source, &source.manifest.globals)?)?;
+    let globals = Globals::parse(&source::text(source, &source.manifest.globals)?)?;
     let Settings { socket_directory, server, .. } = settings;
     let connection =
         Connection::new(socket_directory, server.port, &server.superuser).with_database(&server.database);

@@ -7,8 +7,8 @@ use jiff::Timestamp;
 
 use crate::backup::catalogue::Entry;
 use crate::backup::leftovers;
-use crate::backup::load::Authority;
 use crate::backup::manifest::{DatabaseDump, Manifest};
+use crate::backup::target::Authority;
 use crate::config::Settings;
 use crate::error::{Error, Kind, Result};
 use crate::postgres::{Apart, BackupFormat};

@@ -5,11 +5,13 @@ use std::process::Stdio;
 use super::plan::Plan;
 use crate::backup::compare::{Expected, differences};
 use crate::backup::leftovers;
-use crate::backup::load::{self, Authority, Source, Target};
+use crate::backup::load;
 use crate::backup::making::{self, closed};
 use crate::backup::ownership;
 use crate::backup::rows::Contents;
 use crate::backup::scratch::{Need, Scratch, check_space};
+use crate::backup::source::Source;
+use crate::backup::target::{Authority, Missing, Target};
 use crate::config::Settings;
 use crate::error::{Error, Kind, Result};
 use crate::postgres::pg_restore::Tablespaces;
@@ -96,7 +98,7 @@ impl<'a> Work<'a> {
         source: Source<'_>,
         authority: Authority,
         progress: &mut dyn Progress,
-    ) -> Result<Vec<load::Missing>> {
+    ) -> Result<Vec<Missing>> {
         let Plan { dump, unfinished: name, .. } = self.plan;
         let session = self.session();
         // One script, so that psql comes to the mark even when we are killed in between.

@@ -7,8 +7,8 @@ use jiff::Timestamp;
 use nix::unistd::geteuid;
 
 use crate::backup::engine::{Dumps, Engine as _};
-use crate::backup::load::Authority;
 use crate::backup::name::BackupName;
+use crate::backup::target::Authority;
 use crate::backup::{catalogue, classic, restore, store_of};
 use crate::config::Settings;
 use crate::error::{Error, Kind, Result};

@@ -6,8 +6,8 @@ use jiff::Timestamp;
 
 use crate::backup::catalogue::{self, Entry};
 use crate::backup::engine::{Dumps, Engine as _};
-use crate::backup::load::Source;
 use crate::backup::manifest::Manifest;
+use crate::backup::source::Source;
 use crate::backup::{store_of, trial};
 use crate::config::Settings;
 use crate::error::{Error, Kind, Result};
