@@ -1,15 +1,14 @@
 //! System users: who owns a directory, and becoming that user.
 
 use std::ffi::CString;
-use std::io::ErrorKind;
 use std::os::unix::process::CommandExt as _;
-use std::path::Path;
 use std::process::Command;
 
-use nix::unistd::{Gid, Uid, User, geteuid, getgrouplist, initgroups, setfsgid, setfsuid, setgid, setuid};
+use nix::unistd::{
+    Gid, Uid, User, getegid, geteuid, getgrouplist, initgroups, setfsgid, setfsuid, setgid, setuid,
+};
 
 use crate::error::{Error, Kind, Result};
-use crate::files::beneath::Directory;
 use crate::terminal;
 
 /// A system user.
@@ -45,22 +44,9 @@ impl Account {
         Self { name, uid, gid: Gid::from_raw(gid) }
     }
 
-    /// Whom PostgreSQL's programs run as: the owner of the cluster, or `service`, the service's user, where there is no
-    /// cluster, or one of root's. Nobody if there is no such user, or where somebody's link leads to what is another user's:
-    /// a cluster's owner does not choose whom root's programs run as.
-    pub fn of_cluster(data_directory: &Path, service: &str) -> Option<Self> {
-        let owner = match Directory::open(data_directory) {
-            Ok(directory) => Some(directory.owner()),
-            Err(error) if error.kind() == ErrorKind::InvalidData => {
-                log::warn!("whose cluster {} is cannot be told: {error}", data_directory.display());
-                return None;
-            }
-            Err(_) => None,
-        };
-        owner
-            .filter(|owner| !owner.is_root())
-            .or_else(|| Self::named(service).ok().flatten())
-            .filter(|account| !account.is_root())
+    /// Who we are.
+    pub fn current() -> Self {
+        Self::of(geteuid().as_raw(), getegid().as_raw())
     }
 
     /// Whether this is root.
@@ -134,30 +120,7 @@ impl Account {
 mod tests {
     use super::*;
     use crate::error::IoContext as _;
-    use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown, lchown, symlink};
-
-    #[test]
-    fn the_owner_of_a_cluster_does_not_choose_another_user_by_a_link() {
-        let directory = tempfile::tempdir().unwrap();
-        let [theirs, others, by_root, by_them] =
-            ["theirs", "others", "by_root", "by_them"].map(|name| directory.path().join(name));
-        let of = |path: &Path| Account::of_cluster(path, "nobody").map(|account| account.uid.as_raw());
-        std::fs::create_dir(&theirs).unwrap();
-        std::fs::create_dir(&others).unwrap();
-        symlink(&theirs, &by_root).unwrap();
-        symlink(&others, &by_them).unwrap();
-        if !geteuid().is_root() {
-            assert_eq!(of(&theirs), Some(geteuid().as_raw()));
-            return;
-        }
-        chown(&theirs, Some(54_321), Some(54_321)).unwrap();
-        chown(&others, Some(12_345), Some(12_345)).unwrap();
-        lchown(&by_them, Some(54_321), Some(54_321)).unwrap();
-        assert_eq!((of(&theirs), of(&by_root), of(&by_them)), (Some(54_321), Some(54_321), None));
-        // Where there is no cluster yet, or one of root's, it is the service's user.
-        let nobody = Account::named("nobody").unwrap().map(|nobody| nobody.uid.as_raw());
-        assert_eq!((of(&directory.path().join("none")), of(directory.path())), (nobody, nobody));
-    }
+    use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
 
     #[test]
     fn files_are_the_users_and_links_lead_nowhere() {

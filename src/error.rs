@@ -95,6 +95,19 @@ impl Kind {
     }
 }
 
+/// How many lines of a failure fit into one.
+const LINES: usize = 6;
+
+/// Whether a system call failed for want of room.
+fn is_no_space(error: &std::io::Error) -> bool {
+    matches!(error.kind(), std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded)
+}
+
+/// Whether a program of ours says so: in the C library's words, for our programs speak English.
+pub fn says_no_space(said: &str) -> bool {
+    said.contains("No space left on device")
+}
+
 /// A failure as the administrator gets to see it.
 #[derive(Debug)]
 pub struct Error(Box<Inner>);
@@ -116,10 +129,7 @@ impl Error {
 
     /// A failed system call on a path: `could not <action> <path>`, with the kind that the cause implies.
     pub fn io(action: &str, path: &Path, source: std::io::Error) -> Self {
-        let kind = match source.kind() {
-            std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => Kind::NoSpace,
-            _ => Kind::File,
-        };
+        let kind = if is_no_space(&source) { Kind::NoSpace } else { Kind::File };
         Self::new(kind, format!("could not {action} {}", path.display())).because(source)
     }
 
@@ -164,6 +174,15 @@ impl Error {
         self
     }
 
+    /// The same failure, filed under [`Kind::NoSpace`] if that is what a program says below it.
+    #[must_use]
+    pub fn or_no_space(self) -> Self {
+        match says_no_space(&self.report()) {
+            true => self.with_kind(Kind::NoSpace),
+            false => self,
+        }
+    }
+
     /// What kind of failure this is.
     pub fn kind(&self) -> Kind {
         self.0.kind
@@ -177,6 +196,19 @@ impl Error {
     /// What is below this failure, in its words; nothing if it is the first.
     pub fn cause(&self) -> String {
         self.source().map(ToString::to_string).unwrap_or_default()
+    }
+
+    /// The message and its causes in a line, for a record or another sentence. Of a program's last words there are the first
+    /// few lines.
+    pub fn one_line(&self) -> String {
+        let mut lines = vec![self.to_string()];
+        let mut cause = self.source();
+        while let Some(error) = cause {
+            lines.extend(error.to_string().lines().map(str::to_owned));
+            cause = error.source();
+        }
+        lines.truncate(LINES);
+        lines.join(": ")
     }
 
     /// As [`Error::report`], and never without a hint: for whoever is told last.
@@ -234,6 +266,14 @@ impl<T, E: Into<std::io::Error>> IoContext<T> for std::result::Result<T, E> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_failure_in_a_line_has_its_causes_and_no_hint() {
+        let said = "could not write\nERROR:  No space left on device";
+        let error = Error::new(Kind::Program, "pg_dump failed").because(said).state("s").hint("h");
+        assert_eq!(error.one_line(), "pg_dump failed: could not write: ERROR:  No space left on device");
+        assert_eq!(error.or_no_space().kind(), Kind::NoSpace);
+    }
 
     #[test]
     fn a_report_reads_from_the_message_to_the_hint() {

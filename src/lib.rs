@@ -1,22 +1,25 @@
 //! `PostgreSQL` maintenance for Matrix homeservers, as systemd units.
 //!
 //! Readers gather facts and change nothing; a pure function turns facts, settings and the time into a
-//! plan, a value that prints itself; an executor carries the plan out. The rooms, in the flow of data:
+//! plan, a value that prints itself; an executor carries the plan out. The rooms, in the flow of data; each knows only
+//! those above it (`tests/house.rs`):
 //!
 //! - [`error`]: one error type, with the exit status and the next command of every failure
-//! - [`files`]: files that must not be half there
+//! - [`terminal`]: programs that must not reach ours
 //! - [`account`]: system users
-//! - [`config`]: what the administrator wrote, made into settings
+//! - [`files`]: files that must not be half there
+//! - [`version`]: PostgreSQL's major versions
 //! - [`runtime`]: where PostgreSQL's programs run, and how a child process is watched
 //! - [`postgres`]: what we know of a server and of its programs
+//! - [`config`]: what the administrator wrote, made into settings
 //! - [`sql`]: SQL that others wrote, taken apart
 //! - [`systemd`]: units over D-Bus, notification, inhibition
 //! - [`archive`]: the byte pipeline of a dump
 //! - [`lock`]: one of backup, restore and upgrade at a time
+//! - [`report`]: progress, log, notices
 //! - [`backup`]: create, list, read back, prune
-//! - [`server`]: what `matrix-postgres.service` starts
 //! - [`upgrade`]: to the next major version
-//! - [`report`]: progress, log, metrics, notices
+//! - [`server`]: what `matrix-postgres.service` starts
 //! - [`cli`]: the arguments of each binary, and what it prints
 #![allow(clippy::doc_markdown)]
 
@@ -36,5 +39,6 @@ pub mod sql;
 pub mod systemd;
 pub mod terminal;
 pub mod upgrade;
+pub mod version;
 
 pub use error::{Error, Kind, Result};

@@ -16,6 +16,7 @@ use jiff::Timestamp;
 use nix::unistd::geteuid;
 use serde::{Deserialize, Serialize};
 
+use crate::account::Account;
 use crate::config::Settings;
 use crate::error::{Error, IoContext as _, Kind, Result};
 use crate::files::{self, beneath};
@@ -205,14 +206,12 @@ fn open_everybodys(settings: &Settings) -> Result<File> {
 pub fn make_state_directory(directory: &Path) -> Result<()> {
     let made = std::fs::DirBuilder::new().mode(0o711).recursive(true).create(directory);
     made.at("create", directory)?;
+    files::require_private("state directory", directory, &Account::current(), 0o022).map_err(|error| {
+        error
+            .state("nothing was changed")
+            .hint("name one that only root may write to: state_directory in /etc/matrix-postgres/config.toml")
+    })?;
     let meta = directory.symlink_metadata().at("read", directory)?;
-    if !meta.is_dir() || meta.uid() != geteuid().as_raw() || meta.mode() & 0o022 != 0 {
-        let message =
-            format!("the state directory {} is not a directory of root's alone", directory.display());
-        return Err(Error::new(Kind::File, message).state("nothing was changed").hint(
-            "name one that only root may write to: state_directory in /etc/matrix-postgres/config.toml",
-        ));
-    }
     // By hand a umask of 077 made it.
     match meta.mode() & 0o777 == 0o700 {
         true => std::fs::set_permissions(directory, std::fs::Permissions::from_mode(0o711))

@@ -106,11 +106,6 @@ impl Packing {
     }
 }
 
-/// How many workers compress when nobody said: one for each processor, eight at most.
-pub fn default_threads() -> usize {
-    std::thread::available_parallelism().map_or(1, |count| count.get().min(8))
-}
-
 fn zstd_encoder<W: Write>(
     sink: W,
     level: i32,

@@ -126,6 +126,15 @@ impl<R: Read> Read for HashingReader<R> {
     }
 }
 
+/// What was stored: the file as it lies on the disk, and what is in it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stored {
+    /// The bytes of the file; `sha256sum` gives the same.
+    pub file: Digest,
+    /// The bytes that the source gave, before the codec.
+    pub content: Digest,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -3,7 +3,6 @@
 //! It fails closed. The program's exit status counts, what it writes must begin as its format does, and whatever
 //! goes wrong, there is no file. Nothing that is not encrypted reaches the disk.
 
-use std::fs::File;
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{ChildStdin, ChildStdout, Command, Stdio};
@@ -11,15 +10,15 @@ use std::thread::JoinHandle;
 
 use serde::{Deserialize, Serialize};
 
-use super::digest::{Digest, HashingReader};
-use super::pipeline::{Located, Source, enlarge_pipe, into_error};
+use super::digest::Digest;
 use super::sink::Sink;
+use super::source::{enlarge_pipe, into_error};
 use crate::error::{Error, IoContext as _, Kind, Result};
-use crate::runtime::{self, Child, interrupt};
+use crate::runtime::{self, Child};
 use crate::terminal;
 
 /// What moves from the program to the file in one call.
-const BUFFER: usize = 256 * 1024;
+pub(super) const BUFFER: usize = 256 * 1024;
 
 /// The program that encrypts, and the format that comes out of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -149,7 +148,7 @@ impl Encryption {
 }
 
 /// The file of the program that encrypts and decrypts.
-fn program(method: Method) -> Result<PathBuf> {
+pub(super) fn program(method: Method) -> Result<PathBuf> {
     let (name, package) = match method {
         Method::Age => ("age", "age"),
         Method::Gpg => ("gpg", "gnupg"),
@@ -277,8 +276,8 @@ impl<S: Sink + Send + 'static> Sink for Encrypted<S> {
         &self.path
     }
 
-    fn finish(mut self) -> Result<Digest> {
-        self.end()?.finish()
+    fn finish(mut self: Box<Self>) -> Result<Digest> {
+        Box::new(self.end()?).finish()
     }
 }
 
@@ -294,109 +293,11 @@ impl<S> Drop for Encrypted<S> {
     }
 }
 
-/// The content of an encrypted file, by the program that decrypts it, while another thread takes the digest of the
-/// file itself.
-pub(super) struct Decrypted {
-    path: PathBuf,
-    child: Option<Child>,
-    stdout: ChildStdout,
-    digest: JoinHandle<Result<Digest>>,
-}
-
-impl Decrypted {
-    /// Starts the program. `identity` is a file for age, and gpg's directory for OpenPGP.
-    pub(super) fn open(path: &Path, file: File, method: Method, identity: &Path) -> Result<Self> {
-        let directory = identity.metadata().at("read", identity)?.is_dir();
-        let hint = match (method, directory) {
-            (Method::Age, true) => Some("it takes the file that age-keygen has written"),
-            (Method::Gpg, false) => Some("it takes gpg's directory with the private key, such as ~/.gnupg"),
-            _ => None,
-        };
-        if let Some(hint) = hint {
-            let name = method.program();
-            return Err(Error::new(
-                Kind::NoKey,
-                format!(
-                    "{} is encrypted with {name}, which cannot use {}",
-                    path.display(),
-                    identity.display()
-                ),
-            )
-            .hint(hint));
-        }
-        let mut command = runtime::bare(&program(method)?);
-        // Both by absolute path: the program is started in the root directory.
-        let identity = std::path::absolute(identity).at("find", identity)?;
-        let absolute = std::path::absolute(path).at("find", path)?;
-        match method {
-            Method::Age => command.arg("--decrypt").arg("--identity").arg(identity).arg(absolute),
-            Method::Gpg => command
-                .arg("--homedir")
-                .arg(identity)
-                .args(["--batch", "--no-tty", "--quiet", "--decrypt", "--output=-"])
-                .arg(absolute),
-        };
-        command.stdin(Stdio::null()).stdout(Stdio::piped());
-        let mut child = Child::spawn(command, method.program())?;
-        let Some(stdout) = child.stdout() else {
-            return Err(Error::new(Kind::Bug, "a program that decrypts was started without its pipe"));
-        };
-        enlarge_pipe(&stdout);
-        let mut file = HashingReader::new(Located::new(file, path));
-        let thread = std::thread::Builder::new().name("digest".into());
-        let digest =
-            thread.spawn(move || read_through(&mut file).map(|()| file.finish())).at("read", path)?;
-        Ok(Self { path: path.to_path_buf(), child: Some(child), stdout, digest })
-    }
-}
-
-/// To the end, unless a signal comes.
-fn read_through(file: &mut impl Read) -> Result<()> {
-    let mut piece = vec![0; BUFFER];
-    loop {
-        interrupt::check()?;
-        match file.read(&mut piece) {
-            Ok(0) => return Ok(()),
-            Err(error) if error.kind() != io::ErrorKind::Interrupted => return Err(into_error(error)),
-            _ => {}
-        }
-    }
-}
-
-impl Read for Decrypted {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let read = self.stdout.read(buffer)?;
-        if read > 0 || buffer.is_empty() {
-            return Ok(read);
-        }
-        // The end is one only if the program says so.
-        let ended = self.child.take().map_or(Ok(()), Child::wait);
-        ended.map(|()| 0).map_err(|error| {
-            io::Error::other(match error.kind() {
-                Kind::Program => Error::new(
-                    Kind::NoKey,
-                    format!("could not decrypt {}", self.path.display()),
-                )
-                .because(error)
-                .hint("name the private key of one of its recipients, which manifest.json lists: --identity"),
-                _ => error,
-            })
-        })
-    }
-}
-
-impl Source for Decrypted {
-    fn finish(self: Box<Self>) -> Result<Digest> {
-        drop(self.stdout);
-        self.digest.join().unwrap_or_else(|_| Err(Error::new(Kind::Bug, "the reading thread panicked")))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::archive::testing::{FailingSink, text};
-    use crate::archive::{Codec, FileSink, Packing, Stored, digest_of, open, store_into, tee};
+    use crate::archive::{Codec, FileSink, Packed, Packing, Stored, digest_of, open, store_into, tee};
     use std::os::unix::fs::PermissionsExt as _;
 
     /// An encryption by a script in place of age.
@@ -462,7 +363,7 @@ mod tests {
             fn path(&self) -> &Path {
                 &self.1
             }
-            fn finish(self) -> Result<Digest> {
+            fn finish(self: Box<Self>) -> Result<Digest> {
                 Err(Error::new(Kind::Bug, "finished"))
             }
         }
@@ -509,6 +410,8 @@ mod tests {
         encryption.check().unwrap();
         for codec in [Codec::ZSTD, Codec::GZIP, Codec::None] {
             let path = directory.path().join(format!("{codec:?}.age"));
+            let file = || -> Packed { Box::new(std::fs::File::open(&path).unwrap()) };
+            let digest = || digest_of(file(), &path, &mut |_| Ok(())).unwrap();
             let content = text(6 << 20);
             let sink = Encrypted::new(FileSink::create(&path).unwrap(), &encryption).unwrap();
             let (sink, branch) = tee(sink, codec);
@@ -524,10 +427,10 @@ mod tests {
             });
             assert_eq!(stored.content, read.content);
             assert!(read.file.bytes < stored.file.bytes, "encryption adds a header");
-            assert_eq!(digest_of(&path, &mut |_| Ok(())).unwrap(), stored.file);
+            assert_eq!(digest(), stored.file);
 
             let decrypted = |identity: &Path| -> Result<(Vec<u8>, Stored)> {
-                let mut reader = open(&path, codec, Some(Method::Age), Some(identity))?;
+                let mut reader = open(file(), &path, codec, Some(Method::Age), Some(identity))?;
                 let mut content = Vec::new();
                 reader.read_to_end(&mut content).map_err(into_error)?;
                 Ok((content, reader.finish()?))
@@ -536,7 +439,10 @@ mod tests {
             let error = decrypted(&other).unwrap_err();
             assert_eq!(error.kind(), Kind::NoKey);
             assert!(error.report().contains("no identity matched"), "{}", error.report());
-            assert_eq!(open(&path, codec, Some(Method::Age), None).err().unwrap().kind(), Kind::NoKey);
+            assert_eq!(
+                open(file(), &path, codec, Some(Method::Age), None).err().unwrap().kind(),
+                Kind::NoKey
+            );
 
             // A byte flipped anywhere, or the end cut off, is found with the key and without it.
             let good = std::fs::read(&path).unwrap();
@@ -546,7 +452,7 @@ mod tests {
                 for bad in [&flipped[..], &good[..place]] {
                     std::fs::write(&path, bad).unwrap();
                     assert!(decrypted(&identity).is_err(), "at {place}");
-                    assert_ne!(digest_of(&path, &mut |_| Ok(())).unwrap(), stored.file);
+                    assert_ne!(digest(), stored.file);
                 }
             }
         }

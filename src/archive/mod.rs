@@ -1,7 +1,7 @@
 //! The byte pipeline of a dump: source → digest → codec → sink, and the way back.
 //!
-//! [`pipeline::store`] writes what a producer sends into a file, [`pipeline::open_stored`] gives it back, and
-//! both say how many bytes there were, stored and unpacked, with the SHA-256 of either. A backup is good when
+//! [`pipeline::store`] writes what a producer sends into a file, [`open()`] gives it back, and both
+//! say how many bytes there were, stored and unpacked, with the SHA-256 of either. A backup is good when
 //! the two answers are the same.
 //!
 //! Encryption ([`encryption::Encrypted`]) is a sink around a sink, between the codec and the file; what is to be
@@ -12,23 +12,25 @@
 //! A door that is left open, with nothing behind it: a target off this machine is another [`sink::Sink`].
 
 pub mod codec;
+mod decryption;
 pub mod digest;
 pub mod encryption;
 pub mod gzip;
+mod open;
 pub mod parts;
 pub mod pipeline;
 pub mod sink;
+mod source;
 pub mod tee;
 #[cfg(test)]
 mod testing;
 
-pub use codec::{Codec, Packing, default_threads};
-pub use digest::Digest;
+pub use codec::{Codec, Packing};
+pub use digest::{Digest, Stored};
 pub use encryption::{Encrypted, Encryption, Method};
+pub use open::{open, open_stored};
 pub use parts::{Borders, Part, PartReader, open_part, parts_of};
-pub use pipeline::{
-    Stored, StoredReader, digest_of, enlarge_pipe, into_error, open, open_stored, store, store_in_parts,
-    store_into,
-};
+pub use pipeline::{store, store_in_parts, store_into};
 pub use sink::{FileSink, Sink};
+pub use source::{Packed, StoredReader, digest_of, enlarge_pipe, into_error, open_file, open_from_disk};
 pub use tee::{Branch, tee};

@@ -1,13 +1,13 @@
 //! Parts of a stored file that unpack by themselves: zstd's frames, gzip's members. One behind the other, they are a
 //! file that any tool unpacks as a whole.
 
-use std::io::{self, Read, Seek as _, SeekFrom, Take, Write};
+use std::io::{self, Read, Take, Write};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
 use super::codec::{Codec, Decoder, Encoder, Packing};
-use super::pipeline::{Located, PIECE, not_unpacked, open_file};
+use super::source::{Located, PIECE, Packed, not_unpacked};
 use crate::error::{IoContext as _, Result};
 
 /// A part has at least so much content: to begin one costs a little room, and a moment in which nobody compresses.
@@ -129,14 +129,12 @@ pub struct PartReader {
     path: PathBuf,
 }
 
-/// Opens the part that begins at `start` in the file at `path`. The codec's checksums are compared; that the file is
-/// the one that was written, only the digest of all of it can tell.
+/// Opens a part that `file` is read from the beginning of; `path` is for messages. The codec's checksums are compared; that the
+/// file is the one that was written, only the digest of all of it can tell.
 ///
 /// # Errors
-/// [`crate::Kind::Damaged`] if there is no such file, [`crate::Kind::File`] if it cannot be read.
-pub fn open_part(path: &Path, codec: Codec, start: u64, part: Part) -> Result<PartReader> {
-    let mut file = open_file(path)?;
-    file.seek(SeekFrom::Start(start)).at("read", path)?;
+/// [`crate::Kind::File`] if it cannot be read.
+pub fn open_part(file: Packed, path: &Path, codec: Codec, part: Part) -> Result<PartReader> {
     let decoder = codec.decoder(Located::new(file, path).take(part.bytes)).at("start to read", path)?;
     Ok(PartReader { decoder, path: path.to_owned() })
 }
@@ -153,6 +151,7 @@ mod tests {
     use crate::archive::testing::text;
     use crate::archive::{into_error, open_stored, store_in_parts};
     use crate::error::Kind;
+    use std::io::{Seek as _, SeekFrom};
 
     const CODECS: [Codec; 3] = [Codec::ZSTD, Codec::GZIP, Codec::None];
 
@@ -179,6 +178,12 @@ mod tests {
         parts
     }
 
+    fn opened(path: &Path, codec: Codec, start: u64, part: Part) -> PartReader {
+        let mut file = std::fs::File::open(path).unwrap();
+        file.seek(SeekFrom::Start(start)).unwrap();
+        open_part(Box::new(file), path, codec, part).unwrap()
+    }
+
     #[test]
     fn each_part_unpacks_by_itself_and_all_of_them_as_one() {
         let directory = tempfile::tempdir().unwrap();
@@ -191,7 +196,7 @@ mod tests {
             let (mut start, mut at) = (0, 0);
             for part in &parts {
                 let mut unpacked = Vec::new();
-                open_part(&path, codec, start, *part).unwrap().read_to_end(&mut unpacked).unwrap();
+                opened(&path, codec, start, *part).read_to_end(&mut unpacked).unwrap();
                 assert!(content[at..].starts_with(&unpacked), "{codec:?} at {at}");
                 start += part.bytes;
                 at += unpacked.len();
@@ -213,7 +218,7 @@ mod tests {
             let middle = usize::try_from(parts[0].bytes + parts[1].bytes / 2).unwrap();
             bytes[middle] ^= 1;
             std::fs::write(&path, bytes).unwrap();
-            let mut reader = open_part(&path, codec, parts[0].bytes, parts[1]).unwrap();
+            let mut reader = opened(&path, codec, parts[0].bytes, parts[1]);
             let error = reader.read_to_end(&mut Vec::new()).unwrap_err();
             assert_eq!(into_error(error).kind(), Kind::Damaged);
         }

@@ -22,7 +22,18 @@ pub trait Sink: Write {
     fn path(&self) -> &Path;
 
     /// Makes everything durable; the digest is of the bytes as they are stored.
-    fn finish(self) -> Result<Digest>;
+    fn finish(self: Box<Self>) -> Result<Digest>;
+}
+
+/// A sink of any kind.
+impl<S: Sink + ?Sized> Sink for Box<S> {
+    fn path(&self) -> &Path {
+        (**self).path()
+    }
+
+    fn finish(self: Box<Self>) -> Result<Digest> {
+        (*self).finish()
+    }
 }
 
 /// A new file of mode 0600, whatever the umask.
@@ -87,7 +98,7 @@ impl Sink for FileSink {
         &self.path
     }
 
-    fn finish(mut self) -> Result<Digest> {
+    fn finish(mut self: Box<Self>) -> Result<Digest> {
         self.end_writeback().and_then(|()| self.file.get_ref().sync_all()).at("write", &self.path)?;
         self.whole = true;
         Ok(self.file.digest())

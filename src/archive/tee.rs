@@ -6,8 +6,8 @@ use std::sync::mpsc::{self, Receiver, SyncSender};
 
 use super::codec::Codec;
 use super::digest::{Digest, Hasher};
-use super::pipeline::{Source, StoredReader};
 use super::sink::Sink;
+use super::source::{Source, StoredReader};
 use crate::error::Result;
 
 /// How many pieces the reader may be behind, each of at most a codec's block; then the writer waits.
@@ -66,9 +66,9 @@ impl<S: Sink> Sink for Tee<S> {
         self.below.path()
     }
 
-    fn finish(self) -> Result<Digest> {
+    fn finish(self: Box<Self>) -> Result<Digest> {
         drop(self.pieces);
-        self.below.finish()
+        Box::new(self.below).finish()
     }
 }
 

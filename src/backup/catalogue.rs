@@ -1,20 +1,21 @@
 //! Which backups there are.
 
-use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use jiff::Timestamp;
 
 use super::manifest::Manifest;
 use super::name::BackupName;
-use crate::error::{Error, IoContext as _, Kind, Result};
+use super::store::{Item, Kind as What, Store};
+use crate::error::{Error, Kind, Result};
 
 /// One backup, as far as it can be read.
 #[derive(Debug)]
 pub struct Entry {
     /// Its name.
     pub name: BackupName,
-    /// Its directory.
-    pub path: PathBuf,
+    /// Its files.
+    pub files: Arc<dyn Store>,
     /// Its manifest, or why that cannot be trusted.
     pub manifest: Result<Manifest>,
 }
@@ -42,21 +43,16 @@ impl Entry {
     }
 }
 
-/// The backups in `directory`, oldest first. What does not bear a backup's name is not looked at.
+/// The backups that there are, oldest first. What does not bear a backup's name is not looked at.
 ///
 /// # Errors
-/// [`Kind::File`] if the directory cannot be read.
-pub fn list(directory: &Path) -> Result<Vec<Entry>> {
+/// [`Kind::File`] if the store cannot be read.
+pub fn list(store: &dyn Store) -> Result<Vec<Entry>> {
     let mut entries = Vec::new();
-    for entry in std::fs::read_dir(directory)
-        .at("read", directory)
-        .map_err(|error| error.hint("run it as root, or as the user that owns the directory"))?
-    {
-        let entry = entry.at("read", directory)?;
-        let Some(name) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
-        let path = entry.path();
-        if path.is_dir() {
-            entries.push(Entry { name, manifest: load(name, &path), path });
+    for Item { name, kind } in store.list()? {
+        if let (Ok(backup), What::Place | What::LinkToPlace) = (name.parse(), kind) {
+            let files = store.within(&name);
+            entries.push(Entry { name: backup, manifest: load(backup, &*files), files });
         }
     }
     entries.sort_by_key(|entry| entry.name);
@@ -68,13 +64,13 @@ pub fn split(entries: &[Entry], now: Timestamp) -> (&[Entry], &[Entry]) {
     entries.split_at(entries.partition_point(|entry| !entry.name.is_future(now)))
 }
 
-fn load(name: BackupName, path: &Path) -> Result<Manifest> {
-    let manifest = Manifest::load(path)?;
+fn load(name: BackupName, files: &dyn Store) -> Result<Manifest> {
+    let manifest = Manifest::load(files)?;
     match manifest.name == name {
         true => Ok(manifest),
         false => Err(Error::new(
             Kind::Damaged,
-            format!("{} holds the manifest of {}", path.display(), manifest.name),
+            format!("{} holds the manifest of {}", files.path().display(), manifest.name),
         )),
     }
 }
@@ -83,29 +79,31 @@ fn load(name: BackupName, path: &Path) -> Result<Manifest> {
 ///
 /// # Errors
 /// [`Kind::NoBackup`], naming those that there are.
-pub fn find(directory: &Path, name: Option<&str>, now: Timestamp) -> Result<Entry> {
-    let mut entries = list(directory)?;
+pub fn find(store: &dyn Store, name: Option<&str>, now: Timestamp) -> Result<Entry> {
+    let mut entries = list(store)?;
     let Some(name) = name else {
         let (past, future) = split(&entries, now);
         let but = if future.is_empty() { "" } else { ", but for those of the future" };
         entries.truncate(past.len());
         return entries.pop().ok_or_else(|| {
-            Error::new(Kind::NoBackup, format!("there is no backup in {}{but}", directory.display()))
+            Error::new(Kind::NoBackup, format!("there is no backup in {}{but}", store.path().display()))
                 .hint("systemctl start matrix-postgres-backup.service")
         });
     };
     match entries.iter().position(|entry| entry.name.to_string() == name) {
         Some(position) => Ok(entries.swap_remove(position)),
-        None => {
-            Err(Error::new(Kind::NoBackup, format!("there is no backup {name:?} in {}", directory.display()))
-                .hint("matrix-postgres-backup list shows their names"))
-        }
+        None => Err(Error::new(
+            Kind::NoBackup,
+            format!("there is no backup {name:?} in {}", store.path().display()),
+        )
+        .hint("matrix-postgres-backup list shows their names")),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::backup::directory::Directory;
     use crate::backup::manifest::tests::example;
 
     #[test]
@@ -113,18 +111,19 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         for name in ["20261124T030000Z", "20261123T030000Z"] {
             std::fs::create_dir(root.path().join(name)).unwrap();
-            example(name).save(&root.path().join(name)).unwrap();
+            example(name).save(&Directory::new(&root.path().join(name))).unwrap();
         }
         for name in ["20261122T030000Z", "latest", ".20261121T030000Z.partial", "20261120T030000Z.old"] {
             std::fs::create_dir(root.path().join(name)).unwrap();
         }
         std::fs::write(root.path().join("20261119T030000Z"), "").unwrap();
-        let entries = list(root.path()).unwrap();
+        let entries = list(&Directory::new(root.path())).unwrap();
         let names: Vec<_> = entries.iter().map(|entry| entry.name.to_string()).collect();
         assert_eq!(names, ["20261122T030000Z", "20261123T030000Z", "20261124T030000Z"]);
         assert!(entries[0].manifest.is_err(), "without a manifest it is shown, but not trusted");
         assert!(entries[2].is_verified());
-        let find = |name: Option<&str>, now: &str| find(root.path(), name, now.parse().unwrap());
+        let find =
+            |name: Option<&str>, now: &str| find(&Directory::new(root.path()), name, now.parse().unwrap());
         let newest = |now| find(None, now).map(|entry| entry.name.to_string());
         assert_eq!(newest("2026-11-24T09:00:00Z").unwrap(), "20261124T030000Z");
         assert_eq!(find(Some("x"), "2026-11-24T09:00:00Z").unwrap_err().kind(), Kind::NoBackup);
@@ -140,7 +139,7 @@ mod tests {
     fn a_manifest_in_the_wrong_directory_is_not_trusted() {
         let root = tempfile::tempdir().unwrap();
         std::fs::create_dir(root.path().join("20261124T030000Z")).unwrap();
-        example("20261123T030000Z").save(&root.path().join("20261124T030000Z")).unwrap();
-        assert!(list(root.path()).unwrap()[0].manifest.is_err());
+        example("20261123T030000Z").save(&Directory::new(&root.path().join("20261124T030000Z"))).unwrap();
+        assert!(list(&Directory::new(root.path())).unwrap()[0].manifest.is_err());
     }
 }

@@ -7,11 +7,13 @@
 use std::collections::BTreeSet;
 use std::io::Read as _;
 use std::path::Path;
+use std::sync::Arc;
 
 use jiff::Timestamp;
 
 use super::catalogue::Entry;
 use super::custom::{EntryBorders, Toc};
+use super::directory::Directory;
 use super::manifest::{self, DatabaseDump, File, Foreign, Manifest};
 use super::name::BackupName;
 use super::read_back::{Counting, copy, damaged};
@@ -19,9 +21,9 @@ use super::rows::Contents;
 use super::section::{Found, Missing, Section};
 use super::wrapping::{self, FIRST, Other, Wrapping, quoted};
 use crate::archive::{self, Codec, Digest, Part, Stored};
-use crate::config::{BackupFormat, Compression};
+use crate::config::Compression;
 use crate::error::{Error, IoContext as _, Kind, Result};
-use crate::postgres::{Database, Libraries, Properties, ServerFacts, identifier};
+use crate::postgres::{BackupFormat, Database, Libraries, Properties, ServerFacts, identifier};
 use crate::report::Progress;
 use crate::runtime::Runtime;
 
@@ -107,7 +109,8 @@ pub fn read(
         read_back: None,
         trial: None,
     };
-    Ok(Entry { name, path: path.parent().unwrap_or(Path::new("/")).to_owned(), manifest: Ok(manifest) })
+    let directory = path.parent().unwrap_or(Path::new("/"));
+    Ok(Entry { name, files: Arc::new(Directory::new(directory)), manifest: Ok(manifest) })
 }
 
 /// What was found in a dump.

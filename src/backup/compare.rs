@@ -6,7 +6,6 @@ use std::collections::BTreeMap;
 use memchr::memchr_iter;
 use serde::Deserialize;
 
-use super::load::jobs;
 use super::rows::Contents;
 use crate::error::{Error, Kind, Result};
 use crate::postgres::{Database, PLANNING_CALLS, Session, literal};
@@ -172,8 +171,9 @@ fn rows(session: &Session<'_>, name: &str, contents: &Contents) -> Result<BTreeM
             named.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
         ),
     };
+    let jobs = session.runtime.jobs();
     let count = |part: usize| {
-        let tables = || tables.iter().skip(part).step_by(jobs()).map(|(table, _)| *table);
+        let tables = || tables.iter().skip(part).step_by(jobs).map(|(table, _)| *table);
         let mut counted =
             each(session, name, tables(), &format!("{TABLES} AND NOT {PLANNING_CALLS}"), value)?;
         let calling: BTreeMap<String, bool> =
@@ -188,7 +188,7 @@ fn rows(session: &Session<'_>, name: &str, contents: &Contents) -> Result<BTreeM
         Ok(counted)
     };
     let parts: Vec<BTreeMap<String, u64>> = std::thread::scope(|scope| {
-        let threads: Vec<_> = (0..jobs()).map(|part| scope.spawn(move || count(part))).collect();
+        let threads: Vec<_> = (0..jobs).map(|part| scope.spawn(move || count(part))).collect();
         let panicked = |_| Err(Error::new(Kind::Bug, "a counting thread panicked"));
         threads.into_iter().map(|thread| thread.join().unwrap_or_else(panicked)).collect::<Result<_>>()
     })?;

@@ -1,130 +1,61 @@
-//! The run: dump everything into a hidden directory, sync it, give it its name, read it back.
+//! Making a backup: dump everything under a hidden name, durably, and give it its name.
 
 use std::io::{Cursor, Read as _};
-use std::os::unix::fs::DirBuilderExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Stdio;
+use std::sync::Arc;
 use std::time::Instant;
 
 use jiff::Timestamp;
 
 use super::custom::EntryBorders;
-use super::manifest::{self, DatabaseDump, File, How, Manifest, ReadBack};
+use super::manifest::{self, DatabaseDump, File, Manifest};
+use super::name::BackupName;
 use super::plan::{DatabasePlan, Plan};
-use super::read_back::{self, Counting, Silent};
-use super::rows::Contents;
-use crate::archive::{self, Codec, Encrypted, FileSink, Packing, Part, Stored, StoredReader};
+use super::read_back::{self, Counting};
+use super::store::{Kind as What, Store};
+use crate::archive::{self, Codec, Encrypted, Packing, Part, Stored, StoredReader};
 use crate::config::{Compression, Settings};
-use crate::error::{Error, IoContext as _, Kind, Result};
-use crate::files::sync_directory;
+use crate::error::{Error, Kind, Result};
 use crate::postgres::{self, Connection, Libraries, Session, pg_dump};
-use crate::report::Progress;
-use crate::runtime::{Call, Child, Runtime, interrupt};
+use crate::report::{DecimalBytes, Progress, Silent};
+use crate::runtime::{self, Call, Child, Runtime, interrupt};
 
-/// Carries a plan out, up to the final name; the result has not been read back yet.
+/// Carries a plan out in `store`, up to the final name; the result has not been read back yet.
 ///
 /// # Errors
 /// Whatever the programs or the file system report. The backup's directory then does not exist, and all
 /// others are as they were.
 pub fn create(
+    store: &dyn Store,
     settings: &Settings,
     runtime: &dyn Runtime,
     connection: &Connection,
     plan: &Plan,
     progress: &mut dyn Progress,
 ) -> Result<Manifest> {
-    let partial = Partial::make(&plan.directory, plan)?;
+    let partial = Partial::make(store, plan.name)?;
     let connection = &connection.clone().to_server(plan.server.major()?);
-    let mut writer = Writer { settings, runtime, connection, plan, directory: &partial.path, progress };
+    let mut writer = Writer { settings, runtime, connection, plan, files: &*partial.files, progress };
     let manifest = writer.everything()?;
-    manifest.save(&partial.path)?;
-    partial.rename(&plan.directory.join(plan.name.to_string()))?;
+    manifest.save(&*partial.files)?;
+    partial.rename(plan.name)?;
     Ok(manifest)
 }
 
-/// Reads the backup in `path` back and records the result, good or bad, in its manifest. Of what is encrypted, whose
-/// content was read back before, that is the files' digests.
+/// Removes what killed runs left unfinished; the caller holds the lock, so that nobody is writing there.
 ///
 /// # Errors
-/// [`Kind::Damaged`], once that is recorded. When it could not be read for another reason, a full disk or
-/// a signal, nothing is recorded: it is then as little verified as before.
-pub fn verify(
-    path: &Path,
-    manifest: Manifest,
-    runtime: &dyn Runtime,
-    progress: &mut dyn Progress,
-) -> Result<Manifest> {
-    let found = examine(path, &manifest, None, runtime, progress);
-    record(path, manifest, found)
-}
-
-/// What [`examine`] has found to be good.
-#[derive(Debug)]
-pub struct Findings {
-    how: How,
-    /// What the dumps hold, if they were read.
-    contents: Option<Vec<Contents>>,
-}
-
-/// Reads the backup in `path` back, decrypted with `identity` where it is needed, and changes nothing.
-///
-/// # Errors
-/// [`Kind::Damaged`]; [`Kind::NoKey`] if the identity is the wrong one; and others when it could not be read.
-pub fn examine(
-    path: &Path,
-    manifest: &Manifest,
-    identity: Option<&Path>,
-    runtime: &dyn Runtime,
-    progress: &mut dyn Progress,
-) -> Result<Findings> {
-    let how = match (&manifest.encryption, identity) {
-        (None, _) => How::Files,
-        (Some(_), Some(_)) => How::Decrypted,
-        (Some(_), None) => How::Stream,
-    };
-    if how != How::Stream {
-        let contents = read_back::read_back(path, manifest, identity, runtime, progress)?;
-        return Ok(Findings { how, contents: Some(contents) });
-    }
-    if manifest.databases.iter().any(|dump| dump.contents.is_none()) {
-        return Err(Error::new(Kind::NoKey, format!("{} is encrypted, and was never read", path.display()))
-            .hint("read it with the private key of one of its recipients: verify --identity FILE"));
-    }
-    read_back::compare_digests(path, manifest, progress)?;
-    Ok(Findings { how, contents: None })
-}
-
-/// Records what [`examine`] has found in the manifest.
-///
-/// # Errors
-/// As [`verify`].
-pub fn record(path: &Path, mut manifest: Manifest, found: Result<Findings>) -> Result<Manifest> {
-    match found {
-        Ok(Findings { how, contents }) => {
-            // A full reading is not forgotten for one of digests alone.
-            let decrypted =
-                matches!(manifest.read_back, Some(ReadBack { damage: None, how: How::Decrypted, .. }));
-            if how == How::Stream && decrypted {
-                return Ok(manifest);
-            }
-            for (dump, contents) in manifest.databases.iter_mut().zip(contents.into_iter().flatten()) {
-                dump.contents = Some(contents);
-            }
-            manifest.read_back = Some(ReadBack { at: Timestamp::now(), damage: None, how });
-            manifest.save(path)?;
-            Ok(manifest)
+/// [`Kind::File`].
+pub fn remove_partial(store: &dyn Store) -> Result<Vec<BackupName>> {
+    let mut removed = Vec::new();
+    for item in store.list()?.into_iter().filter(|item| item.kind == What::Place) {
+        if let Some(name) = BackupName::from_partial(&item.name) {
+            store.remove(&item.name)?;
+            removed.push(name);
         }
-        Err(error) if error.kind() == Kind::Damaged => {
-            let how = manifest.read_back.map(|read_back| read_back.how).unwrap_or_default();
-            manifest.read_back =
-                Some(ReadBack { at: Timestamp::now(), damage: Some(error.to_string()), how });
-            manifest.save(path)?;
-            Err(error
-                .state("the backup is marked as damaged, and older ones are as they were")
-                .hint("make a new one: systemctl start matrix-postgres-backup.service"))
-        }
-        Err(error) => Err(error),
     }
+    Ok(removed)
 }
 
 struct Writer<'a> {
@@ -132,7 +63,7 @@ struct Writer<'a> {
     runtime: &'a dyn Runtime,
     connection: &'a Connection,
     plan: &'a Plan,
-    directory: &'a Path,
+    files: &'a dyn Store,
     progress: &'a mut dyn Progress,
 }
 
@@ -204,9 +135,9 @@ impl Writer<'_> {
             DATABASE = database.name, BYTES = dump.bytes, DURATION_MS = milliseconds;
             "dumped database {:?}: {} of SQL in {:.1} s, {} on disk",
             database.name,
-            indicatif::DecimalBytes(dump.content_bytes),
+            DecimalBytes(dump.content_bytes),
             milliseconds as f64 / 1000.0,
-            indicatif::DecimalBytes(dump.bytes),
+            DecimalBytes(dump.bytes),
         );
         Ok(DatabaseDump {
             database: database.clone(),
@@ -240,7 +171,7 @@ impl Writer<'_> {
         };
         archive::enlarge_pipe(&stdout);
         let stdout = stdout.chain(Cursor::new(more));
-        let path = self.directory.join(file);
+        let path = self.files.path_of(file);
         let packing = packing(&self.settings.backup);
         let progress = &mut *self.progress;
         let mut advance = |done| {
@@ -249,14 +180,15 @@ impl Writer<'_> {
         };
         let Some(encryption) = &self.plan.encryption else {
             let mut borders = EntryBorders::default();
-            let stored = FileSink::create(&path)
+            let stored = self.files.create(file);
+            let stored = stored
                 .and_then(|sink| archive::store_in_parts(sink, stdout, packing, &mut borders, &mut advance));
             let (stored, parts) = stored.map_err(failed)?;
             child.wait().map_err(failed)?;
             let parts = if parts.len() > 1 { parts } else { Vec::new() };
             return Ok((File::new(file, stored), parts, None));
         };
-        let sink = FileSink::create(&path).and_then(|file| Encrypted::new(file, encryption));
+        let sink = self.files.create(file).and_then(|sink| Encrypted::new(sink, encryption));
         let (sink, branch) = archive::tee(sink.map_err(failed)?, packing.codec);
         let (stored, read) = std::thread::scope(|scope| {
             let reading = scope.spawn(|| branch.open().and_then(|reader| read(reader, &path)));
@@ -303,54 +235,58 @@ fn packing(settings: &crate::config::Backup) -> Packing {
         Compression::Gzip => Codec::Gzip { level: settings.level.cast_unsigned() },
         Compression::None => Codec::None,
     };
-    let threads = if settings.threads == 0 { archive::default_threads() } else { settings.threads };
+    let threads = if settings.threads == 0 { runtime::default_threads() } else { settings.threads };
     Packing { codec, threads, rsyncable: settings.rsyncable }
 }
 
-/// A backup's directory before it has its name; removed when dropped.
-struct Partial {
-    path: PathBuf,
-    parent: PathBuf,
+/// A backup before it has its name; removed when dropped.
+struct Partial<'a> {
+    store: &'a dyn Store,
+    /// Nothing once it has its name.
+    name: Option<String>,
+    files: Arc<dyn Store>,
 }
 
-impl Partial {
-    fn make(parent: &Path, plan: &Plan) -> Result<Self> {
-        let path = parent.join(plan.name.partial());
-        std::fs::DirBuilder::new()
-            .mode(0o700)
-            .create(&path)
-            .map_err(|error| not_created(error, parent, &path))?;
-        Ok(Self { path, parent: parent.to_owned() })
+impl<'a> Partial<'a> {
+    fn make(store: &'a dyn Store, name: BackupName) -> Result<Self> {
+        let name = name.partial();
+        store.make(&name)?;
+        Ok(Self { store, files: store.within(&name), name: Some(name) })
     }
 
-    /// Every file is synced by now; their names are made to last before the directory gets its own.
-    fn rename(mut self, name: &Path) -> Result<()> {
-        sync_directory(&self.path)?;
-        std::fs::rename(&self.path, name).at("rename to its final name", &self.path)?;
-        self.path = PathBuf::new();
-        sync_directory(&self.parent)
-    }
-}
-
-/// The unit may write to the default directory only; whoever has configured another one must say so there, too.
-fn not_created(error: std::io::Error, parent: &Path, path: &Path) -> Error {
-    let read_only = error.kind() == std::io::ErrorKind::ReadOnlyFilesystem;
-    let error = Error::io("create", path, error);
-    match read_only {
-        true => error.hint(format!(
-            "systemctl edit matrix-postgres-backup.service, and add [Service] and ReadWritePaths={}",
-            parent.display()
-        )),
-        false => error,
-    }
-}
-
-impl Drop for Partial {
-    fn drop(&mut self) {
-        if !self.path.as_os_str().is_empty()
-            && let Err(error) = std::fs::remove_dir_all(&self.path)
-        {
-            log::warn!("could not remove the unfinished {}: {error}", self.path.display());
+    fn rename(mut self, to: BackupName) -> Result<()> {
+        if let Some(name) = &self.name {
+            self.store.rename(name, &to.to_string())?;
         }
+        self.name = None;
+        Ok(())
+    }
+}
+
+impl Drop for Partial<'_> {
+    fn drop(&mut self) {
+        if let Some(name) = &self.name
+            && let Err(error) = self.store.remove(name)
+        {
+            log::warn!("could not remove what is unfinished: {}", error.report());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backup::directory::Directory;
+
+    #[test]
+    fn only_our_own_unfinished_directories_are_removed() {
+        let root = tempfile::tempdir().unwrap();
+        for name in [".20261124T030000Z.partial", "20261124T030000Z", ".other.partial"] {
+            std::fs::create_dir_all(root.path().join(name).join("x")).unwrap();
+        }
+        std::fs::write(root.path().join(".20261125T030000Z.partial"), "a file of somebody's").unwrap();
+        let removed = remove_partial(&Directory::new(root.path())).unwrap();
+        assert_eq!(removed, ["20261124T030000Z".parse().unwrap()]);
+        assert_eq!(std::fs::read_dir(root.path()).unwrap().count(), 3);
     }
 }

@@ -5,19 +5,18 @@
 //! anything to do.
 
 use std::collections::BTreeSet;
-use std::io::{BufRead, Write as _};
-use std::process::ChildStdin;
+use std::io::BufRead;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{ScopedJoinHandle, sleep};
 use std::time::Duration;
 
 use super::custom::{Body, Rows, Size, Toc};
+use super::feed::Feed;
 use super::guarded::Guarded;
-use super::load::{Missing, Target, finish_listed, jobs};
 use super::origin::{Origin, Part};
 use super::queue::{Queue, Task};
-use crate::archive;
+use super::target::{Missing, Target, finish_listed};
 use crate::error::{Error, Kind, Result};
 use crate::postgres::HELPERS;
 use crate::report::Progress;
@@ -41,6 +40,8 @@ pub(super) struct Crew<'a> {
     origin: &'a dyn Origin,
     toc: &'a Toc,
     guarded: &'a Guarded,
+    /// How many work at the same time.
+    jobs: usize,
     /// Those that nobody has taken, the largest last.
     parts: Mutex<Vec<Part>>,
     /// Entries whose rows have come.
@@ -71,6 +72,7 @@ impl<'a> Crew<'a> {
             origin,
             toc,
             guarded,
+            jobs: target.session.runtime.jobs(),
             parts: Mutex::new(parts),
             seen: Mutex::default(),
             queue: Mutex::new(Queue::new(toc, |key| !guarded.later.contains_key(&key.id))),
@@ -94,8 +96,8 @@ impl<'a> Crew<'a> {
         progress: &mut dyn Progress,
     ) -> Result<(BTreeSet<i32>, Vec<Missing>)> {
         // More than processors, for one or the other waits for the disk most of the time.
-        let others = lock(&self.parts).len().min(jobs()).min(LOADERS - 1);
-        let builders = jobs() + 1 - others;
+        let others = lock(&self.parts).len().min(self.jobs).min(LOADERS - 1);
+        let builders = self.jobs + 1 - others;
         self.loading.store(1 + others, Ordering::SeqCst);
         std::thread::scope(|scope| {
             let crew = &self;
@@ -176,7 +178,7 @@ impl<'a> Crew<'a> {
             }
             start.extend_from_slice(piece);
             if start.len() > SMALL {
-                let feed = feed.insert(Feed::start(self.target)?);
+                let feed = feed.insert(Feed::of(self.target.start_rows(None)?)?);
                 feed.write(&self.toc.archive(&[rows.id], true))?;
                 feed.write(&std::mem::take(&mut start))?;
             }
@@ -199,7 +201,7 @@ impl<'a> Crew<'a> {
         let Batch { entries, bytes } = std::mem::take(batch);
         if !entries.is_empty() {
             let ids: Vec<_> = entries.iter().map(|(id, _)| *id).collect();
-            let mut feed = Feed::start(self.target)?;
+            let mut feed = Feed::of(self.target.start_rows(None)?)?;
             let fed = feed.write(&self.toc.archive(&ids, false)).and_then(|()| feed.write(&bytes));
             feed.finish(fed)?;
             self.loaded(&entries);
@@ -244,7 +246,7 @@ impl<'a> Crew<'a> {
             }
             if let Some(task) = queue.take() {
                 let busy = queue.pending() + self.loading.load(Ordering::SeqCst);
-                return Some((task, jobs().saturating_sub(busy).min(HELPERS)));
+                return Some((task, self.jobs.saturating_sub(busy).min(HELPERS)));
             }
             queue = self.changed.wait(queue).unwrap_or_else(PoisonError::into_inner);
         }
@@ -291,42 +293,6 @@ impl<'a> Crew<'a> {
 struct Batch {
     entries: Vec<(i32, Size)>,
     bytes: Vec<u8>,
-}
-
-/// A pg_restore that takes an archive.
-pub(super) struct Feed {
-    child: Child,
-    stdin: ChildStdin,
-}
-
-impl Feed {
-    fn start(target: &Target<'_>) -> Result<Self> {
-        Self::of(target.start_rows(None)?)
-    }
-
-    pub(super) fn of(mut child: Child) -> Result<Self> {
-        let Some(stdin) = child.stdin() else {
-            return Err(Error::new(Kind::Bug, "pg_restore was started without its pipe"));
-        };
-        archive::enlarge_pipe(&stdin);
-        Ok(Self { child, stdin })
-    }
-
-    pub(super) fn write(&mut self, piece: &[u8]) -> Result<()> {
-        self.stdin
-            .write_all(piece)
-            .map_err(|error| Error::new(Kind::Program, "pg_restore took no more").because(error))
-    }
-
-    /// Its exit status counts more than that it took no more.
-    pub(super) fn finish<T>(self, fed: Result<T>) -> Result<T> {
-        let Self { child, stdin } = self;
-        drop(stdin);
-        match fed {
-            Err(error) if error.kind() != Kind::Program => Err(error),
-            fed => child.wait().and(fed),
-        }
-    }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -1,13 +1,125 @@
-//! The directory that holds the backups.
+//! Backups in a directory of this machine.
 
-use std::os::unix::fs::MetadataExt as _;
-use std::path::Path;
+use std::fs;
+use std::io::{self, Seek as _, SeekFrom};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use nix::unistd::geteuid;
 
-use super::name::BackupName;
+use super::store::{self, Item, Store};
 use crate::account::Account;
+use crate::archive::{self, FileSink, Packed, Sink};
 use crate::error::{Error, IoContext as _, Kind, Result};
+use crate::files::{self, beneath, sync_directory};
+
+/// A directory, whether there is one or not.
+#[derive(Debug, Clone)]
+pub struct Directory {
+    path: PathBuf,
+}
+
+impl Directory {
+    /// The one of this path.
+    pub fn new(path: &Path) -> Self {
+        Self { path: path.to_owned() }
+    }
+}
+
+impl Store for Directory {
+    fn path(&self) -> &Path {
+        &self.path
+    }
+
+    fn check(&self) -> Result<()> {
+        check(&self.path)
+    }
+
+    fn free_space(&self) -> Result<u64> {
+        files::free_space(&self.path)
+    }
+
+    fn list(&self) -> Result<Vec<Item>> {
+        let entries = fs::read_dir(&self.path).at("read", &self.path);
+        let entries =
+            entries.map_err(|error| error.hint("run it as root, or as the user that owns the directory"))?;
+        let item = |entry: io::Result<fs::DirEntry>| {
+            let entry = entry.at("read", &self.path)?;
+            let name = entry.file_name().to_string_lossy().into_owned();
+            let kind = entry.file_type().at("read", &entry.path())?;
+            let kind = match () {
+                () if kind.is_file() => store::Kind::File,
+                () if kind.is_dir() => store::Kind::Place,
+                () if kind.is_symlink() && entry.path().is_dir() => store::Kind::LinkToPlace,
+                () => store::Kind::Other,
+            };
+            Ok(Item { name, kind })
+        };
+        entries.map(item).collect()
+    }
+
+    fn within(&self, name: &str) -> Arc<dyn Store> {
+        Arc::new(Self { path: self.path_of(name) })
+    }
+
+    fn make(&self, name: &str) -> Result<()> {
+        let path = self.path_of(name);
+        fs::DirBuilder::new().mode(0o700).create(&path).map_err(|error| not_made(error, &self.path, &path))
+    }
+
+    fn rename(&self, name: &str, to: &str) -> Result<()> {
+        let path = self.path_of(name);
+        sync_directory(&path)?;
+        fs::rename(&path, self.path_of(to)).at("rename", &path)?;
+        sync_directory(&self.path)
+    }
+
+    fn remove(&self, name: &str) -> Result<()> {
+        let path = self.path_of(name);
+        fs::remove_dir_all(&path).at("remove", &path)
+    }
+
+    fn remove_empty(&self, name: &str) -> Result<()> {
+        let path = self.path_of(name);
+        fs::remove_dir(&path).at("remove", &path)
+    }
+
+    fn open(&self, file: &str) -> Result<Packed> {
+        Ok(Box::new(archive::open_from_disk(&self.path_of(file))?))
+    }
+
+    fn open_at(&self, file: &str, start: u64) -> Result<Packed> {
+        let path = self.path_of(file);
+        let mut file = archive::open_file(&path)?;
+        file.seek(SeekFrom::Start(start)).at("read", &path)?;
+        Ok(Box::new(file))
+    }
+
+    fn read(&self, file: &str, longest: u64) -> Result<Option<Vec<u8>>> {
+        let path = self.path_of(file);
+        match beneath::read(&path, longest) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            read => read.map(Some).at("read", &path),
+        }
+    }
+
+    fn create(&self, file: &str) -> Result<Box<dyn Sink + Send>> {
+        Ok(Box::new(FileSink::create(&self.path_of(file))?))
+    }
+
+    fn replace(&self, file: &str, text: &str) -> Result<()> {
+        files::replace(&self.path_of(file), text)
+    }
+
+    fn remove_files(&self, files: &[String]) -> Result<()> {
+        for file in files {
+            let path = self.path_of(file);
+            fs::remove_file(&path).at("remove", &path)?;
+        }
+        sync_directory(&self.path)
+    }
+}
 
 /// Fails unless `directory` exists, belongs to the user we are and is closed to all others.
 ///
@@ -16,7 +128,7 @@ use crate::error::{Error, IoContext as _, Kind, Result};
 ///
 /// # Errors
 /// [`Kind::File`], with the command that puts it right.
-pub fn check(directory: &Path) -> Result<()> {
+fn check(directory: &Path) -> Result<()> {
     let shown = directory.display();
     let refuse = |message: String| Error::new(Kind::File, message).state("no backup was made");
     let meta = match directory.symlink_metadata() {
@@ -34,7 +146,7 @@ pub fn check(directory: &Path) -> Result<()> {
             .hint("name another one: backup.directory in /etc/matrix-postgres/config.toml"));
     }
     if meta.uid() != geteuid().as_raw() {
-        let (owner, user) = (Account::of(meta.uid(), 0).name, Account::of(geteuid().as_raw(), 0).name);
+        let (owner, user) = (Account::of(meta.uid(), 0).name, Account::current().name);
         return Err(refuse(format!(
             "the backup directory {shown} belongs to {owner}, and this runs as {user}"
         ))
@@ -51,21 +163,17 @@ pub fn check(directory: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Removes what killed runs left unfinished; the caller holds the lock, so that nobody is writing there.
-///
-/// # Errors
-/// [`Kind::File`].
-pub fn remove_partial(directory: &Path) -> Result<Vec<BackupName>> {
-    let mut removed = Vec::new();
-    for entry in std::fs::read_dir(directory).at("read", directory)? {
-        let entry = entry.at("read", directory)?;
-        let Some(name) = entry.file_name().to_str().and_then(BackupName::from_partial) else { continue };
-        if entry.file_type().at("read", &entry.path())?.is_dir() {
-            std::fs::remove_dir_all(entry.path()).at("remove", &entry.path())?;
-            removed.push(name);
-        }
+/// The unit may write to the default directory only; whoever has configured another one must say so there, too.
+fn not_made(error: io::Error, parent: &Path, path: &Path) -> Error {
+    let read_only = error.kind() == io::ErrorKind::ReadOnlyFilesystem;
+    let error = Error::io("create", path, error);
+    match read_only {
+        true => error.hint(format!(
+            "systemctl edit matrix-postgres-backup.service, and add [Service] and ReadWritePaths={}",
+            parent.display()
+        )),
+        false => error,
     }
-    Ok(removed)
 }
 
 #[cfg(test)]
@@ -76,7 +184,7 @@ mod tests {
     #[test]
     fn each_unsuitable_directory_has_its_own_command() {
         let root = tempfile::tempdir().unwrap();
-        let hint = |path: &Path| check(path).unwrap_err().hint_text().unwrap().to_owned();
+        let hint = |path: &Path| Directory::new(path).check().unwrap_err().hint_text().unwrap().to_owned();
         assert!(hint(&root.path().join("missing")).contains("systemd-tmpfiles"));
         std::fs::write(root.path().join("file"), "").unwrap();
         assert!(hint(&root.path().join("file")).contains("name another one"));
@@ -85,21 +193,9 @@ mod tests {
         std::fs::set_permissions(&open, std::fs::Permissions::from_mode(0o755)).unwrap();
         assert!(hint(&open).starts_with("chmod 0700"));
         std::fs::set_permissions(&open, std::fs::Permissions::from_mode(0o750)).unwrap();
-        check(&open).unwrap();
+        Directory::new(&open).check().unwrap();
         if !geteuid().is_root() {
             assert!(hint(Path::new("/usr")).starts_with("chown"));
         }
-    }
-
-    #[test]
-    fn only_our_own_unfinished_directories_are_removed() {
-        let root = tempfile::tempdir().unwrap();
-        for name in [".20261124T030000Z.partial", "20261124T030000Z", ".other.partial"] {
-            std::fs::create_dir_all(root.path().join(name).join("x")).unwrap();
-        }
-        std::fs::write(root.path().join(".20261125T030000Z.partial"), "a file of somebody's").unwrap();
-        let removed = remove_partial(root.path()).unwrap();
-        assert_eq!(removed, ["20261124T030000Z".parse().unwrap()]);
-        assert_eq!(std::fs::read_dir(root.path()).unwrap().count(), 3);
     }
 }

@@ -3,7 +3,6 @@
 
 use std::fmt;
 
-use indicatif::DecimalBytes;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -11,6 +10,7 @@ use super::name::BackupName;
 use crate::config::Settings;
 use crate::error::{Error, Kind, Result};
 use crate::postgres::{Connection, HOME, Major, Session, identifier, literal};
+use crate::report::DecimalBytes;
 use crate::runtime::Runtime;
 
 /// What the comment of a database begins with that a restore has replaced; its own follows. Its name alone says nothing:

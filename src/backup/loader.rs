@@ -14,7 +14,7 @@ use std::time::Duration;
 use jiff::{Timestamp, ToSpan as _};
 
 use super::guarded::{Facts, Guarded, Table};
-use super::restore::{closed, opened};
+use super::making::{closed, opened};
 use super::scratch::Scratch;
 use crate::error::{Error, Kind, Result};
 use crate::postgres::{HOME, Session, identifier, key, literal, psql_script_over, scram};

@@ -70,6 +70,16 @@ pub fn dress(name: &str, database: &Database, properties: &Properties) -> String
     sql
 }
 
+/// Only superusers come in, whoever owns it: what is being looked at stays as it is.
+pub(super) fn closed(name: &str) -> String {
+    format!("ALTER DATABASE {} CONNECTION LIMIT 0;\n", identifier(name))
+}
+
+/// Others may come in, too.
+pub(super) fn opened(name: &str) -> String {
+    format!("ALTER DATABASE {} CONNECTION LIMIT -1;\n", identifier(name))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,24 +1,23 @@
 //! `manifest.json`: what a backup says of itself.
 
 use std::fmt;
-use std::path::Path;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::name::BackupName;
 use super::rows::Contents;
+use super::store::Store;
 use crate::archive::digest::Hasher;
 use crate::archive::{Method, Part, Stored};
-use crate::config::{BackupFormat, Compression};
-use crate::error::{Error, IoContext as _, Kind, Result};
-use crate::files::beneath;
-use crate::postgres::{Closed, Database, Libraries, Properties, ServerFacts};
+use crate::config::Compression;
+use crate::error::{Error, Kind, Result};
+use crate::postgres::{BackupFormat, Closed, Database, Libraries, Properties, ServerFacts};
 
 /// A longer one is none of ours: it has a line for each table.
 const LONGEST: u64 = 256 << 20;
 
-/// The manifest's name in a backup's directory.
+/// The manifest's name among a backup's files.
 pub const FILE: &str = "manifest.json";
 
 /// The form of manifests that this version writes, and the newest that it reads.
@@ -73,7 +72,7 @@ pub struct Encrypted {
 /// A file of a backup.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct File {
-    /// Its name in the backup's directory.
+    /// Its name among the backup's files.
     pub file: String,
     /// Its length in bytes.
     pub bytes: u64,
@@ -291,34 +290,28 @@ impl Manifest {
         serde_json::to_string_pretty(&document).map(|text| text + "\n").map_err(|error| error.to_string())
     }
 
-    /// Reads the manifest in a backup's directory.
+    /// Reads the manifest among a backup's files.
     ///
     /// # Errors
     /// [`Kind::Damaged`], also where there is none, or [`Kind::File`], naming the file.
-    pub fn load(directory: &Path) -> Result<Self> {
-        let file = directory.join(FILE);
+    pub fn load(files: &dyn Store) -> Result<Self> {
         let damaged = |reason: String| {
+            let file = files.path_of(FILE);
             Error::new(Kind::Damaged, format!("cannot trust {}: {reason}", file.display()))
                 .hint("make a new one: systemctl start matrix-postgres-backup.service")
         };
-        let bytes = match beneath::read(&file, LONGEST) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                return Err(damaged("it is missing".to_owned()));
-            }
-            read => read.at("read", &file)?,
-        };
+        let bytes = files.read(FILE, LONGEST)?.ok_or_else(|| damaged("it is missing".to_owned()))?;
         let text = String::from_utf8(bytes).map_err(|error| damaged(format!("it is not text ({error})")))?;
         Self::parse(&text).map_err(damaged)
     }
 
-    /// Writes it into a backup's directory, replacing the one there in one step, and syncs both.
+    /// Puts it among a backup's files, in the place of the one there.
     ///
     /// # Errors
     /// [`Kind::File`] or [`Kind::NoSpace`].
-    pub fn save(&self, directory: &Path) -> Result<()> {
-        let file = directory.join(FILE);
+    pub fn save(&self, files: &dyn Store) -> Result<()> {
         let text = self.to_text().map_err(|reason| Error::new(Kind::Bug, reason))?;
-        crate::files::replace(&file, &text)
+        files.replace(FILE, &text)
     }
 }
 
@@ -333,6 +326,7 @@ fn seal(document: &serde_json::Map<String, serde_json::Value>) -> Result<String,
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
+    use crate::backup::directory::Directory;
 
     /// A manifest of one database for other modules' tests.
     pub(crate) fn example(name: &str) -> Manifest {
@@ -400,8 +394,9 @@ pub(crate) mod tests {
     fn what_is_written_reads_the_same() {
         let manifest = example("20261124T030000Z");
         let directory = tempfile::tempdir().unwrap();
-        manifest.save(directory.path()).unwrap();
-        assert_eq!(Manifest::load(directory.path()).unwrap(), manifest);
+        let files = Directory::new(directory.path());
+        manifest.save(&files).unwrap();
+        assert_eq!(Manifest::load(&files).unwrap(), manifest);
         assert_eq!(manifest.bytes(), 1_000_100);
         assert_eq!(manifest.rows(), Some(12));
     }
@@ -433,7 +428,7 @@ pub(crate) mod tests {
             if let Some(bytes) = damage {
                 std::fs::write(directory.path().join(FILE), bytes).unwrap();
             }
-            let error = Manifest::load(directory.path()).unwrap_err();
+            let error = Manifest::load(&Directory::new(directory.path())).unwrap_err();
             assert_eq!(error.kind(), Kind::Damaged, "{}", error.report());
             assert!(error.to_string().contains(FILE) && error.hint_text().is_some());
         }

@@ -2,14 +2,16 @@
 //!
 //! - [`plan`]: facts → what a run will write
 //! - [`run`]: from the first check to the report
+//! - [`engine`]: what makes backups, reads them back and restores them
 //! - [`create`]: the dumping itself
 //! - [`encryption`]: whom to encrypt to
 //! - [`name`]: names of backups and of the files in them
 //! - [`manifest`]: what a backup says of itself
+//! - [`store`]: where they are kept, and [`directory`], the only place so far
 //! - [`catalogue`]: which backups there are
 //! - [`rows`]: counts rows in the SQL of a dump
 //! - `section`: what belongs to one database in the SQL of pg_dump and pg_dumpall
-//! - [`read_back`]: reads a backup whole and compares
+//! - [`read_back`], [`verify`]: reads a backup whole and compares; records the result
 //! - [`retention`], [`prune`]: which ones go, and how
 //! - [`classic`]: a dump that another tool wrote
 //! - `wrapping`: what a file is, by its first bytes
@@ -21,13 +23,17 @@
 //! - [`making`]: the SQL that makes a database as it was
 //! - `custom`: pg_dump's custom format as a stream
 //! - [`load`]: one dump into one database
+//! - [`source`]: the backup that it is read from
+//! - [`target`]: the database, and the programs that load it there
+//! - `stages`: which of its parts is made when
+//! - `feed`: a program that is fed with it
 //! - [`origin`]: where a dump that is loaded comes from: a backup, or another server
 //! - [`guarded`], `loader`: what of it runs code of a table's owner, and a login that has his rights and no others
 //! - `crew`, `queue`: who loads its tables and builds its indexes, and when
 //! - [`leftovers`]: the databases that restores have replaced
 //! - [`compare`]: a restored database against the manifest
 //! - [`trial`]: restores a backup into a server made for that
-//! - [`status`]: is all well?
+//! - [`status`], [`metrics`]: is all well? For people and for Prometheus
 
 pub mod catalogue;
 pub mod classic;
@@ -38,6 +44,8 @@ mod custom;
 pub mod directory;
 mod encoding;
 pub mod encryption;
+pub mod engine;
+mod feed;
 #[cfg(fuzzing)]
 pub mod fuzzing;
 pub mod globals;
@@ -47,6 +55,7 @@ pub mod load;
 mod loader;
 pub mod making;
 pub mod manifest;
+pub mod metrics;
 pub mod name;
 pub mod origin;
 mod ownership;
@@ -60,8 +69,20 @@ pub mod rows;
 pub mod run;
 pub mod scratch;
 mod section;
+pub mod source;
+mod stages;
 pub mod status;
+pub mod store;
+pub mod target;
 pub mod trial;
+pub mod verify;
 mod wrapping;
 
 pub use self::wrapping::quoted;
+
+use std::sync::Arc;
+
+/// Where the backups are kept that the settings are about.
+pub fn store_of(settings: &crate::config::Backup) -> Arc<dyn store::Store> {
+    Arc::new(directory::Directory::new(&settings.directory))
+}

@@ -7,7 +7,8 @@ use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 
-use crate::config::{BackupFormat, Compression};
+use crate::config::Compression;
+use crate::postgres::BackupFormat;
 
 /// The name of a backup: the time at which it was begun, in UTC, such as `20261124T030000Z`.
 ///

@@ -8,13 +8,12 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use super::custom::{LARGE_OBJECTS, ROWS, Toc, put_int};
-use super::load::{PIECE, Source};
 use super::manifest::DatabaseDump;
+use super::source::{PIECE, Source};
 use crate::archive;
-use crate::config::BackupFormat;
 use crate::error::{Error, IoContext as _, Kind, Result};
 use crate::files::beneath::Directory;
-use crate::postgres::{Session, pg_dump};
+use crate::postgres::{BackupFormat, Session, pg_dump};
 use crate::runtime::Child;
 
 /// Rows that can be read by themselves.

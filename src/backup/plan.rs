@@ -4,16 +4,16 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use indicatif::DecimalBytes;
 use jiff::Timestamp;
 
 use super::catalogue::{self, Entry};
 use super::manifest::{Manifest, Omission, Omitted};
 use super::name::{self, BackupName};
 use crate::archive::Encryption;
-use crate::config::{Backup, BackupFormat, Compression};
+use crate::config::{Backup, Compression};
 use crate::error::{Error, Kind, Result};
-use crate::postgres::{Closed, Database, ServerFacts};
+use crate::postgres::{BackupFormat, Closed, Database, ServerFacts};
+use crate::report::DecimalBytes;
 
 /// What a plan is made of.
 #[derive(Debug)]
@@ -240,8 +240,11 @@ impl fmt::Display for Plan {
 mod tests {
     use super::*;
     use crate::archive::Method;
+    use crate::backup::directory::Directory;
     use crate::backup::manifest::tests::example;
     use crate::config::{Fragment, Settings};
+    use std::path::Path;
+    use std::sync::Arc;
 
     fn facts(backups: &[&str]) -> Facts {
         let manifest = example("20261123T030000Z");
@@ -257,7 +260,7 @@ mod tests {
                 .iter()
                 .map(|name| Entry {
                     name: name.parse().unwrap(),
-                    path: PathBuf::from(name),
+                    files: Arc::new(Directory::new(Path::new(name))),
                     manifest: Ok(example(name)),
                 })
                 .collect(),

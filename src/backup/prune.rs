@@ -2,7 +2,6 @@
 //! only those files that its manifest names.
 
 use std::collections::BTreeSet;
-use std::path::Path;
 
 use jiff::ZonedDateTime;
 
@@ -10,9 +9,9 @@ use super::catalogue::{self, Entry};
 use super::manifest::{self, Manifest};
 use super::name::BackupName;
 use super::retention::{self, Candidate, Plan, Reason, State};
+use super::store::{Item, Kind as What, Store};
 use crate::config::Backup;
-use crate::error::{Error, IoContext as _, Kind, Result};
-use crate::files::sync_directory;
+use crate::error::{Error, Kind, Result};
 use crate::report::event;
 
 /// Files of ours that a manifest does not name.
@@ -21,13 +20,19 @@ const BESIDE: [&str; 1] = [manifest::FILE];
 /// Decides which of the backups that there are go.
 ///
 /// # Errors
-/// [`Kind::File`] if the backup directory cannot be read.
-pub fn plan(settings: &Backup, now: &ZonedDateTime) -> Result<Plan> {
-    let backups: Vec<_> = catalogue::list(&settings.directory)?.iter().map(candidate).collect();
+/// [`Kind::File`] if the store cannot be read.
+pub fn plan(store: &dyn Store, settings: &Backup, now: &ZonedDateTime) -> Result<Plan> {
+    let items = store.list()?;
+    let is_link = |entry: &Entry| {
+        let name = entry.name.to_string();
+        items.iter().any(|item| item.name == name && item.kind == What::LinkToPlace)
+    };
+    let backups: Vec<_> =
+        catalogue::list(store)?.iter().map(|entry| candidate(entry, is_link(entry))).collect();
     Ok(retention::plan(&backups, &settings.keep, now))
 }
 
-fn candidate(entry: &Entry) -> Candidate {
+fn candidate(entry: &Entry, is_link: bool) -> Candidate {
     let (state, foreign) = match &entry.manifest {
         Err(_) => (State::Unreadable, None),
         Ok(manifest) => {
@@ -36,31 +41,27 @@ fn candidate(entry: &Entry) -> Candidate {
                 (Some(_), false) => State::Damaged,
                 (None, false) => State::NotReadBack,
             };
-            (state, foreign(&entry.path, manifest))
+            let foreign = match is_link {
+                true => Some("it is a symbolic link".to_owned()),
+                false => foreign(&*entry.files, manifest),
+            };
+            (state, foreign)
         }
     };
     Candidate { name: entry.name, state, foreign }
 }
 
-/// What is in a backup's directory and not of the backup.
-fn foreign(path: &Path, manifest: &Manifest) -> Option<String> {
-    if path.is_symlink() {
-        return Some("it is a symbolic link".to_owned());
-    }
+/// What is among a backup's files and not of the backup.
+fn foreign(files: &dyn Store, manifest: &Manifest) -> Option<String> {
     let ours: BTreeSet<_> = manifest.files().map(|file| file.file.as_str()).chain(BESIDE).collect();
-    let entries = match std::fs::read_dir(path) {
-        Ok(entries) => entries,
+    let items = match files.list() {
+        Ok(items) => items,
         Err(error) => return Some(error.to_string()),
     };
-    for entry in entries {
-        let Ok(entry) = entry else { return Some("it cannot be read".to_owned()) };
-        let name = entry.file_name();
-        let is_ours = name.to_str().is_some_and(|name| ours.contains(name) || is_unfinished(name));
-        if !is_ours || !entry.file_type().is_ok_and(|kind| kind.is_file()) {
-            return Some(format!("{} is in it", name.display()));
-        }
-    }
-    None
+    let is_ours = |Item { name, kind }: &Item| {
+        (ours.contains(name.as_str()) || is_unfinished(name)) && *kind == What::File
+    };
+    items.iter().find(|item| !is_ours(item)).map(|item| format!("{} is in it", item.name))
 }
 
 /// What a killed replacement of the manifest leaves, see [`crate::files::replace`].
@@ -76,18 +77,16 @@ fn is_unfinished(name: &str) -> bool {
 ///
 /// # Errors
 /// [`Kind::File`]: what could not be removed, and everything newer, is still there.
-pub fn carry_out(directory: &Path, plan: &Plan) -> Result<Vec<BackupName>> {
-    remove_leftovers(directory)?;
+pub fn carry_out(store: &dyn Store, plan: &Plan) -> Result<Vec<BackupName>> {
+    remove_leftovers(store)?;
     for decision in plan.left() {
         let reasons: Vec<_> = decision.reasons.iter().map(ToString::to_string).collect();
         log::warn!(BACKUP:display = decision.name; "left {}: {}", decision.name, reasons.join(", "));
     }
     let mut removed = Vec::new();
     for name in plan.removed() {
-        let (path, hidden) = (directory.join(name.to_string()), directory.join(name.removing()));
-        std::fs::rename(&path, &hidden).at("rename for its removal", &path)?;
-        sync_directory(directory)?;
-        remove(&hidden)?;
+        store.rename(&name.to_string(), &name.removing())?;
+        remove(store, &name.removing())?;
         removed.push(name);
     }
     if let (Some(oldest), Some(newest)) = (removed.first(), removed.last()) {
@@ -102,14 +101,10 @@ pub fn carry_out(directory: &Path, plan: &Plan) -> Result<Vec<BackupName>> {
 }
 
 /// Goes on where a killed prune was.
-fn remove_leftovers(directory: &Path) -> Result<()> {
-    for entry in std::fs::read_dir(directory).at("read", directory)? {
-        let entry = entry.at("read", directory)?;
-        let Some(name) = entry.file_name().to_str().and_then(BackupName::from_removing) else { continue };
-        if !entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-            continue;
-        }
-        match remove(&entry.path()) {
+fn remove_leftovers(store: &dyn Store) -> Result<()> {
+    for Item { name: hidden, kind } in store.list()? {
+        let Some(name) = BackupName::from_removing(&hidden).filter(|_| kind == What::Place) else { continue };
+        match remove(store, &hidden) {
             Ok(()) => log::info!("removed what was left of {name}, whose removal was cut short"),
             Err(error) => log::warn!("{}", error.report()),
         }
@@ -118,34 +113,34 @@ fn remove_leftovers(directory: &Path) -> Result<()> {
 }
 
 /// The manifest goes last, so that as long as there is a file, it is known whose it is.
-fn remove(hidden: &Path) -> Result<()> {
-    if hidden.join(manifest::FILE).exists() {
-        let manifest = Manifest::load(hidden)?;
-        if let Some(what) = foreign(hidden, &manifest) {
+fn remove(store: &dyn Store, hidden: &str) -> Result<()> {
+    let files = store.within(hidden);
+    let is_manifest = |item: &Item| item.name == manifest::FILE;
+    let items = files.list()?;
+    if items.iter().any(is_manifest) {
+        let manifest = Manifest::load(&*files)?;
+        if let Some(what) = foreign(&*files, &manifest) {
+            let path = files.path().display();
             return Err(Error::new(
                 Kind::File,
-                format!("{} is left, for it is not ours alone: {}", hidden.display(), Reason::Foreign(what)),
+                format!("{path} is left, for it is not ours alone: {}", Reason::Foreign(what)),
             )
-            .hint(format!("ls -la {}", hidden.display())));
+            .hint(format!("ls -la {path}")));
         }
-        for entry in std::fs::read_dir(hidden).at("read", hidden)? {
-            let path = entry.at("read", hidden)?.path();
-            if !path.ends_with(manifest::FILE) {
-                std::fs::remove_file(&path).at("remove", &path)?;
-            }
-        }
-        sync_directory(hidden)?;
-        let file = hidden.join(manifest::FILE);
-        std::fs::remove_file(&file).at("remove", &file)?;
+        let others = items.into_iter().filter(|item| !is_manifest(item));
+        files.remove_files(&others.map(|item| item.name).collect::<Vec<_>>())?;
+        files.remove_files(&[manifest::FILE.to_owned()])?;
     }
-    std::fs::remove_dir(hidden).at("remove", hidden)
+    store.remove_empty(hidden)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::backup::directory::Directory;
     use crate::backup::manifest::tests::example;
     use crate::config::{Fragment, Settings};
+    use std::path::Path;
 
     fn backups(names: &[&str]) -> (tempfile::TempDir, Backup) {
         let root = tempfile::tempdir().unwrap();
@@ -156,7 +151,7 @@ mod tests {
             for file in manifest.files() {
                 std::fs::write(path.join(&file.file), "x").unwrap();
             }
-            manifest.save(&path).unwrap();
+            manifest.save(&Directory::new(&path)).unwrap();
         }
         let mut settings = Settings::from_fragment(Fragment::default()).unwrap().backup;
         settings.directory = root.path().to_owned();
@@ -186,8 +181,9 @@ mod tests {
         std::fs::write(root.path().join(old[2]).join(".manifest.json.Ab3"), "").unwrap();
         std::os::unix::fs::symlink(old[0], root.path().join("20261118T030000Z")).unwrap();
         std::fs::write(root.path().join("20261117T030000Z.tar"), "").unwrap();
-        let plan = plan(&settings, &now()).unwrap();
-        let removed = carry_out(root.path(), &plan).unwrap();
+        let store = Directory::new(root.path());
+        let plan = plan(&store, &settings, &now()).unwrap();
+        let removed = carry_out(&store, &plan).unwrap();
         assert_eq!(removed.iter().map(ToString::to_string).collect::<Vec<_>>(), [old[2], old[3]]);
         assert_eq!(
             names(root.path()),
@@ -206,7 +202,8 @@ mod tests {
             for file in &files[..left] {
                 std::fs::remove_file(hidden.join(file)).unwrap();
             }
-            carry_out(root.path(), &plan(&settings, &now()).unwrap()).unwrap();
+            let store = Directory::new(root.path());
+            carry_out(&store, &plan(&store, &settings, &now()).unwrap()).unwrap();
             assert_eq!(names(root.path()), ["20261124T030000Z"]);
         }
     }
@@ -217,7 +214,8 @@ mod tests {
         let hidden = root.path().join(".20261120T030000Z.removing");
         std::fs::create_dir(&hidden).unwrap();
         std::fs::write(hidden.join("x"), "").unwrap();
-        carry_out(root.path(), &plan(&settings, &now()).unwrap()).unwrap();
+        let store = Directory::new(root.path());
+        carry_out(&store, &plan(&store, &settings, &now()).unwrap()).unwrap();
         assert!(hidden.join("x").exists());
     }
 }

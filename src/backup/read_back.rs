@@ -4,31 +4,71 @@ use std::io::{Read, Write as _};
 use std::path::Path;
 use std::process::Stdio;
 
-use super::manifest::{File, Manifest};
+use super::manifest::{File, How, Manifest};
 use super::rows::{Contents, RowCounter};
+use super::store::Store;
 use crate::archive::{self, Codec, Digest, Stored, StoredReader};
-use crate::config::{BackupFormat, Compression};
+use crate::config::Compression;
 use crate::error::{Error, Kind, Result};
-use crate::postgres::{Major, pg_restore};
-use crate::report::Progress;
+use crate::postgres::{BackupFormat, Major, pg_restore};
+use crate::report::{Progress, Silent};
 use crate::runtime::{Child, Runtime, interrupt};
 
 /// How much is read at a time.
 const PIECE: usize = 256 * 1024;
 
-/// Reads every file of the backup in `directory` and compares it with `manifest`; returns what the dumps
+/// What [`examine`] has found to be good.
+#[derive(Debug)]
+pub struct Findings {
+    pub(super) how: How,
+    /// What the dumps hold, if they were read.
+    pub(super) contents: Option<Vec<Contents>>,
+}
+
+/// Reads a backup's `files` back, decrypted with `identity` where it is needed, and changes nothing.
+///
+/// # Errors
+/// [`Kind::Damaged`]; [`Kind::NoKey`] if the identity is the wrong one; and others when it could not be read.
+pub fn examine(
+    files: &dyn Store,
+    manifest: &Manifest,
+    identity: Option<&Path>,
+    runtime: &dyn Runtime,
+    progress: &mut dyn Progress,
+) -> Result<Findings> {
+    let how = match (&manifest.encryption, identity) {
+        (None, _) => How::Files,
+        (Some(_), Some(_)) => How::Decrypted,
+        (Some(_), None) => How::Stream,
+    };
+    if how != How::Stream {
+        let contents = read_back(files, manifest, identity, runtime, progress)?;
+        return Ok(Findings { how, contents: Some(contents) });
+    }
+    if manifest.databases.iter().any(|dump| dump.contents.is_none()) {
+        return Err(Error::new(
+            Kind::NoKey,
+            format!("{} is encrypted, and was never read", files.path().display()),
+        )
+        .hint("read it with the private key of one of its recipients: verify --identity FILE"));
+    }
+    compare_digests(files, manifest, progress)?;
+    Ok(Findings { how, contents: None })
+}
+
+/// Reads every one of a backup's `files` and compares it with `manifest`; returns what the dumps
 /// hold, in the order of the manifest's databases. What is encrypted is decrypted with `identity`.
 ///
 /// # Errors
 /// [`Kind::Damaged`] naming the file and what is wrong with it, and others when it could not be read at all.
-pub fn read_back(
-    directory: &Path,
+fn read_back(
+    files: &dyn Store,
     manifest: &Manifest,
     identity: Option<&Path>,
     runtime: &dyn Runtime,
     progress: &mut dyn Progress,
 ) -> Result<Vec<Contents>> {
-    let reader = Reader { directory, manifest, identity, runtime };
+    let reader = Reader { files, manifest, identity, runtime };
     reader.globals(progress)?;
     let mut contents = Vec::new();
     for dump in &manifest.databases {
@@ -36,7 +76,7 @@ pub fn read_back(
         let counted = reader.database(&dump.dump, progress)?;
         if dump.contents.as_ref().is_some_and(|before| *before != counted) {
             return Err(damaged(
-                &directory.join(&dump.dump.file),
+                &files.path_of(&dump.dump.file),
                 "it holds other rows than were counted before",
             ));
         }
@@ -46,15 +86,15 @@ pub fn read_back(
     Ok(contents)
 }
 
-/// Reads every file of the backup in `directory` as it lies there, and compares its digest with the manifest's.
+/// Reads every one of a backup's `files` as it lies there, and compares its digest with the manifest's.
 ///
 /// # Errors
 /// As [`read_back`].
-pub fn compare_digests(directory: &Path, manifest: &Manifest, progress: &mut dyn Progress) -> Result<()> {
+fn compare_digests(files: &dyn Store, manifest: &Manifest, progress: &mut dyn Progress) -> Result<()> {
     for file in manifest.files() {
-        let path = directory.join(&file.file);
+        let path = files.path_of(&file.file);
         progress.begin(&format!("reading back {}", file.file), Some(file.bytes));
-        let found = archive::digest_of(&path, &mut |done| {
+        let found = archive::digest_of(files.open(&file.file)?, &path, &mut |done| {
             progress.advance(done);
             interrupt::check()
         })?;
@@ -65,7 +105,7 @@ pub fn compare_digests(directory: &Path, manifest: &Manifest, progress: &mut dyn
 }
 
 struct Reader<'a> {
-    directory: &'a Path,
+    files: &'a dyn Store,
     manifest: &'a Manifest,
     identity: Option<&'a Path>,
     runtime: &'a dyn Runtime,
@@ -87,7 +127,7 @@ impl Reader<'_> {
             major: self.manifest.server.major()?,
             runtime: self.runtime,
         };
-        let path = self.directory.join(&file.file);
+        let path = self.files.path_of(&file.file);
         let read = self.open(file).and_then(|content| counting.count(content, &path, progress));
         let (stored, contents) = read.map_err(|error| self.judge(file, error))?;
         self.compare(file, stored)?;
@@ -96,7 +136,8 @@ impl Reader<'_> {
 
     fn open(&self, file: &File) -> Result<StoredReader> {
         archive::open(
-            &self.directory.join(&file.file),
+            self.files.open(&file.file)?,
+            &self.files.path_of(&file.file),
             codec(self.manifest.compression),
             self.manifest.encryption.as_ref().map(|encryption| encryption.method),
             self.identity,
@@ -108,8 +149,9 @@ impl Reader<'_> {
         if error.kind() != Kind::NoKey || self.identity.is_none() {
             return error;
         }
-        let path = self.directory.join(&file.file);
-        let found = archive::digest_of(&path, &mut |_| interrupt::check());
+        let path = self.files.path_of(&file.file);
+        let found = self.files.open(&file.file);
+        let found = found.and_then(|read| archive::digest_of(read, &path, &mut |_| interrupt::check()));
         match found.and_then(|found| compare_file(&path, file, &found)) {
             Err(damage) => damage,
             Ok(()) => error,
@@ -117,7 +159,7 @@ impl Reader<'_> {
     }
 
     fn compare(&self, file: &File, found: Stored) -> Result<()> {
-        require_same(&self.directory.join(&file.file), file, found)
+        require_same(&self.files.path_of(&file.file), file, found)
     }
 }
 
@@ -269,15 +311,6 @@ pub(super) fn copy(
         done += length as u64;
         progress.advance(done);
     }
-}
-
-/// For those whom nobody watches.
-pub(super) struct Silent;
-
-impl Progress for Silent {
-    fn begin(&mut self, _: &str, _: Option<u64>) {}
-    fn advance(&mut self, _: u64) {}
-    fn end(&mut self) {}
 }
 
 pub(super) fn damaged(path: &Path, reason: &str) -> Error {

@@ -4,19 +4,19 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use indicatif::{DecimalBytes, HumanCount};
 use jiff::{Timestamp, ZonedDateTime};
 
+use super::engine::{Dumps, Engine};
 use super::manifest::{Manifest, Omission, Omitted};
 use super::plan::{Facts, Plan, plan};
-use super::{catalogue, create, directory, encryption, leftovers, prune};
+use super::store::Store;
+use super::{catalogue, create, encryption, leftovers, prune};
 use crate::archive::Encryption;
 use crate::config::Settings;
 use crate::error::{Error, Kind, Result};
-use crate::files;
 use crate::lock::Lock;
 use crate::postgres::{self, Connection, Contents, DataDirectory, HOME, Session};
-use crate::report::{Progress, event};
+use crate::report::{DecimalBytes, HumanCount, Progress, event};
 use crate::runtime::Runtime;
 use crate::systemd::{Manager, Started};
 
@@ -43,15 +43,16 @@ pub fn run(
     progress: &mut dyn Progress,
     now: &ZonedDateTime,
 ) -> Result<Outcome> {
-    let backups = &settings.backup.directory;
-    directory::check(backups)?;
+    let engine = Dumps::new(settings, runtime);
+    let store = engine.store();
+    store.check()?;
     let encryption = encryption::prepare(&settings.backup)?;
     let _lock = Lock::take(settings, "backup")?;
-    for name in directory::remove_partial(backups)? {
+    for name in create::remove_partial(store)? {
         log::warn!("removed what an earlier run, killed at {name}, had left unfinished");
     }
     let server = Server::reach(settings, runtime)?;
-    let done = server.facts(encryption).and_then(|facts| {
+    let done = server.facts(store, encryption).and_then(|facts| {
         let plan = plan(&settings.backup, facts, now.timestamp());
         for Omitted { name, reason } in &plan.omitted {
             let level = if *reason == Omission::Excluded { log::Level::Info } else { log::Level::Warn };
@@ -62,18 +63,18 @@ pub fn run(
             Some(expected) => log::info!("backup {} begins: {expected}, as last time", plan.name),
             None => log::info!("backup {} begins", plan.name),
         }
-        carry_out(settings, runtime, &server.connection, &plan, progress)
+        carry_out(&engine, &server.connection, &plan, progress)
     });
-    let done = done.map_err(|error| match catalogue::list(backups) {
+    let done = done.map_err(|error| match catalogue::list(store) {
         Ok(list) => {
             let earlier = catalogue::split(&list, now.timestamp()).0;
-            with_hint(error.state(earlier_backups(earlier)), backups)
+            with_hint(error.state(earlier_backups(earlier)), store.path())
         }
-        Err(_) => with_hint(error, backups),
+        Err(_) => with_hint(error, store.path()),
     });
     // Not the other way round: what it says of a server that still runs must not be written over.
     let mut outcome = server.leave(done)?;
-    outcome.pruned = prune_after(settings, &outcome, now)?;
+    outcome.pruned = prune_after(store, settings, &outcome, now)?;
     Ok(outcome)
 }
 
@@ -91,9 +92,13 @@ fn with_hint(error: Error, backups: &Path) -> Error {
 }
 
 /// Only a verified backup makes room for itself.
-fn prune_after(settings: &Settings, outcome: &Outcome, now: &ZonedDateTime) -> Result<usize> {
-    let directory = &settings.backup.directory;
-    let removed = prune::plan(&settings.backup, now).and_then(|plan| prune::carry_out(directory, &plan));
+fn prune_after(
+    store: &dyn Store,
+    settings: &Settings,
+    outcome: &Outcome,
+    now: &ZonedDateTime,
+) -> Result<usize> {
+    let removed = prune::plan(store, &settings.backup, now).and_then(|plan| prune::carry_out(store, &plan));
     removed.map(|removed| removed.len()).map_err(|error| {
         error.context("could not remove old backups").state(format!(
             "backup {} is complete and was read back; the old ones are still there",
@@ -107,24 +112,24 @@ fn prune_after(settings: &Settings, outcome: &Outcome, now: &ZonedDateTime) -> R
 /// # Errors
 /// [`Kind::Server`] if no server runs: it is not started for a plan.
 pub fn dry_run(settings: &Settings, runtime: &dyn Runtime, now: Timestamp) -> Result<Plan> {
-    directory::check(&settings.backup.directory)?;
+    let store = &*super::store_of(&settings.backup);
+    store.check()?;
     let encryption = encryption::prepare(&settings.backup)?;
     let server = Server::running(settings, runtime)?;
-    server.facts(encryption).map(|facts| plan(&settings.backup, facts, now))
+    server.facts(store, encryption).map(|facts| plan(&settings.backup, facts, now))
 }
 
 fn carry_out(
-    settings: &Settings,
-    runtime: &dyn Runtime,
+    engine: &dyn Engine,
     connection: &Connection,
     plan: &Plan,
     progress: &mut dyn Progress,
 ) -> Result<Outcome> {
     let clock = Instant::now();
-    let manifest = create::create(settings, runtime, connection, plan, progress)?;
+    let manifest = engine.create(connection, plan, progress)?;
     let dump_time = clock.elapsed();
-    let path = plan.directory.join(plan.name.to_string());
-    let manifest = create::verify(&path, manifest, runtime, progress)?;
+    let files = engine.store().within(&plan.name.to_string());
+    let manifest = engine.verify(&*files, manifest, progress)?;
     let read_back_time = clock.elapsed().saturating_sub(dump_time);
     let outcome = Outcome { manifest, dump_time, read_back_time, pruned: 0 };
     log::info!(
@@ -168,7 +173,6 @@ fn earlier_backups(list: &[catalogue::Entry]) -> String {
 
 /// The server that is backed up.
 struct Server<'a> {
-    settings: &'a Settings,
     runtime: &'a dyn Runtime,
     connection: Connection,
     /// If it was started for this.
@@ -180,7 +184,7 @@ impl<'a> Server<'a> {
         let Settings { socket_directory, server, .. } = settings;
         let connection =
             Connection::new(socket_directory, server.port, &server.superuser).with_database(&server.database);
-        Self { settings, runtime, connection, started: None }
+        Self { runtime, connection, started: None }
     }
 
     /// A server that runs already.
@@ -212,15 +216,15 @@ impl<'a> Server<'a> {
         Ok(Session { runtime: self.runtime, major, connection: &self.connection })
     }
 
-    fn facts(&self, encryption: Option<Encryption>) -> Result<Facts> {
+    fn facts(&self, store: &dyn Store, encryption: Option<Encryption>) -> Result<Facts> {
         let session = self.session()?;
         Ok(Facts {
             server: postgres::server_facts(&session)?,
             databases: postgres::databases(&session)?,
             closed: postgres::closed_databases(&session)?,
             unfinished: leftovers::unfinished(&session)?,
-            backups: catalogue::list(&self.settings.backup.directory)?,
-            free: files::free_space(&self.settings.backup.directory)?,
+            backups: catalogue::list(store)?,
+            free: store.free_space()?,
             encryption,
         })
     }

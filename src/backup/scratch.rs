@@ -8,14 +8,13 @@ use std::os::unix::fs::{
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use indicatif::DecimalBytes;
 use nix::sys::signal::Signal;
-use nix::unistd::geteuid;
 
 use crate::account::Account;
 use crate::error::{Error, IoContext as _, Kind, Result};
 use crate::files::{self, beneath};
 use crate::postgres::DataDirectory;
+use crate::report::DecimalBytes;
 use crate::runtime::Process;
 
 /// Our own directories in it begin like this; nothing else in it is touched.
@@ -123,17 +122,13 @@ fn check(parent: &Path, account: Option<&Account>) -> Result<()> {
     {
         return Err(Error::io("create", parent, error));
     }
-    let meta = parent.symlink_metadata().at("read", parent)?;
     // Whoever may pass through it sees nothing there, and makes nothing.
     let others = if account.is_some() { 0o067 } else { 0o077 };
-    if !meta.is_dir() || meta.uid() != geteuid().as_raw() || meta.mode() & others != 0 {
-        return Err(Error::new(
-            Kind::File,
-            format!("the scratch directory {} is not a directory of ours alone", parent.display()),
-        )
-        .state("nothing was started")
-        .hint("name another one: backup.scratch_directory in /etc/matrix-postgres/config.toml"));
-    }
+    files::require_private("scratch directory", parent, &Account::current(), others).map_err(|error| {
+        error
+            .state("nothing was started")
+            .hint("name another one: backup.scratch_directory in /etc/matrix-postgres/config.toml")
+    })?;
     match account {
         // It is ours: nobody else can put another one in its place.
         Some(account) => File::open(parent)
@@ -245,7 +240,7 @@ mod tests {
 
     #[test]
     fn what_another_user_is_to_read_is_in_a_directory_that_he_can_pass_through_only() {
-        if !geteuid().is_root() {
+        if !nix::unistd::geteuid().is_root() {
             return;
         }
         let root = tempfile::tempdir().unwrap();

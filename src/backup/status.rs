@@ -1,6 +1,5 @@
 //! Is all well? Pure in the list, the settings and the time.
 
-use indicatif::DecimalBytes;
 use jiff::Timestamp;
 use serde::Serialize;
 
@@ -10,6 +9,7 @@ use super::manifest::{Manifest, Omission, Omitted, Trial};
 use super::name::BackupName;
 use crate::config::{Backup, Settings};
 use crate::postgres::{Major, support};
+use crate::report::DecimalBytes;
 
 /// What systemd says of the timer that starts the backup.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -335,9 +335,12 @@ fn shrunk(entries: &[Entry], alarm: f64) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::backup::directory::Directory;
     use crate::backup::manifest::tests::example;
     use crate::backup::manifest::{How, ReadBack};
     use crate::config::Fragment;
+    use std::path::Path;
+    use std::sync::Arc;
 
     enum Found {
         NotRead,
@@ -358,7 +361,11 @@ mod tests {
             Good => Some(read_back(None)),
             Bad(damage) => Some(read_back(Some(damage))),
         };
-        Entry { name: manifest.name, path: name.into(), manifest: Ok(manifest) }
+        Entry {
+            name: manifest.name,
+            files: Arc::new(Directory::new(Path::new(name))),
+            manifest: Ok(manifest),
+        }
     }
 
     fn judged(entries: &[Entry], timer: &Timer) -> Status {

@@ -4,17 +4,16 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use indicatif::DecimalBytes;
 use jiff::Timestamp;
-use nix::unistd::{getegid, geteuid};
 
 use super::catalogue::Entry;
 use super::compare::{Expected, differences};
 use super::globals::Globals;
-use super::load::{Authority, Source, Target};
 use super::manifest::{DatabaseDump, Manifest, Trial};
 use super::name::BackupName;
 use super::scratch::{Need, Scratch, check_space};
+use super::source::{self, Source};
+use super::target::{self, Authority, Target};
 use super::{load, making, read_back};
 use crate::account::Account;
 use crate::config::Settings;
@@ -23,7 +22,7 @@ use crate::postgres::pg_restore::Tablespaces;
 use crate::postgres::{
     self, Connection, HOME, Libraries, Major, PrivateServer, Properties, Purpose, Session, Startup, initdb,
 };
-use crate::report::Progress;
+use crate::report::{DecimalBytes, Progress};
 use crate::runtime::{Runtime, output};
 
 /// How long an empty server may take to start.
@@ -37,8 +36,6 @@ const OVERHEAD: u64 = 1_500_000_000;
 pub struct Plan {
     /// The backup.
     pub name: BackupName,
-    /// Where it is.
-    pub backup: PathBuf,
     /// The server that it was taken from.
     pub from: String,
     /// The major version of the server that is made for it.
@@ -56,7 +53,6 @@ pub struct Plan {
 pub fn plan(settings: &Settings, runtime: &dyn Runtime, entry: &Entry, manifest: &Manifest) -> Result<Plan> {
     Ok(Plan {
         name: entry.name,
-        backup: entry.path.clone(),
         from: manifest.server.version.clone(),
         major: read_back::restoring_major(runtime, manifest.server.major()?),
         scratch: settings.backup.scratch_directory.clone(),
@@ -109,16 +105,16 @@ pub fn carry_out(
     drop(scratch);
     let (damage, not_taken) = match &result {
         Ok(()) => (None, None),
-        Err(error) if error.kind() == Kind::Damaged => (Some(reason(error)), None),
-        Err(error) if error.kind() == Kind::NotTaken => (None, Some(reason(error))),
+        Err(error) if error.kind() == Kind::Damaged => (Some(error.one_line()), None),
+        Err(error) if error.kind() == Kind::NotTaken => (None, Some(error.one_line())),
         Err(_) => return Err(result.err().unwrap_or_else(|| Error::new(Kind::Bug, "no error"))),
     };
     let seconds = clock.elapsed().as_secs();
     let trial = Trial { at: Timestamp::now(), seconds, server_version: version, damage, not_taken };
     // It may have been read back meanwhile.
-    let mut manifest = Manifest::load(&plan.backup)?;
+    let mut manifest = Manifest::load(source.files)?;
     manifest.trial = Some(trial.clone());
-    manifest.save(&plan.backup)?;
+    manifest.save(source.files)?;
     result.map(|()| trial).map_err(|error| match error.kind() {
         Kind::NotTaken => error
             .context(format!("backup {} is whole, and cannot be restored as it is", plan.name))
@@ -128,13 +124,6 @@ pub fn carry_out(
             .state("this is recorded in the backup; older ones, and the server, are as they were")
             .hint("make a new one: systemctl start matrix-postgres-backup.service"),
     })
-}
-
-/// The message and the last line of what is behind it, for the manifest.
-fn reason(error: &Error) -> String {
-    let report = error.report();
-    let lines: Vec<_> = report.lines().filter(|line| !line.starts_with("HINT:")).take(6).collect();
-    lines.join("; ").replace(" -> ", "")
 }
 
 fn hold(
@@ -147,13 +136,13 @@ fn hold(
     progress: &mut dyn Progress,
 ) -> Result<()> {
     let manifest = source.manifest;
-    let globals = Globals::parse(&load::text(source, &manifest.globals)?)?;
+    let globals = Globals::parse(&source::text(source, &manifest.globals)?)?;
     progress.begin("making a server for the trial", None);
     let data = scratch.path().join("data");
     let superuser = &settings.server.superuser;
     output(runtime.command(plan.major, &initdb::throw_away(&data, superuser))?, "initdb", &[])?;
     let connection = Connection::new(scratch.path(), settings.server.port, superuser).to_server(plan.major);
-    let account = Account::of(geteuid().as_raw(), getegid().as_raw());
+    let account = Account::current();
     let startup = Startup::new(Purpose::Trial, plan.major, &libraries(manifest));
     let server = PrivateServer::start(runtime, plan.major, &data, &connection, &account, &startup, START)
         .map_err(|error| without_libraries(error, runtime, plan.major, manifest))?;
@@ -195,7 +184,7 @@ fn hold(
         };
         match load::load(&target, source, dump, progress) {
             Ok(missing) => {
-                let told = load::told(&missing);
+                let told = target::told(&missing);
                 not_taken
                     .extend(told.map(|error| error.context(format!("database {:?}", dump.database.name))));
             }
@@ -272,7 +261,6 @@ mod tests {
     fn a_plan_says_what_it_needs() {
         let plan = Plan {
             name: "20261124T030000Z".parse().unwrap(),
-            backup: "/b/20261124T030000Z".into(),
             from: "15.18".into(),
             major: Major(17),
             scratch: "/var/tmp/x".into(),

@@ -14,9 +14,9 @@ use std::process::ExitCode;
 use clap::Parser;
 use nix::sys::stat::{Mode, umask};
 
-use crate::account::Account;
 use crate::config::Settings;
 use crate::error::{Error, Kind, Result};
+use crate::postgres;
 use crate::report::{self, event};
 use crate::runtime::Host;
 
@@ -55,8 +55,15 @@ pub fn failure_of(error: &Error, id: &str) -> ExitCode {
 
 /// PostgreSQL's programs on this machine; for root, they run as the owner of the cluster.
 fn host(settings: &Settings) -> Host {
-    let account = Account::of_cluster(&settings.data_directory, &settings.server.user);
+    let account = postgres::account_of(&settings.data_directory, &settings.server.user);
     Host::new(Path::new("/"), std::env::var_os("PATH")).run_as(account)
+}
+
+fn well(is_well: bool) -> ExitCode {
+    match is_well {
+        true => ExitCode::SUCCESS,
+        false => ExitCode::from(Kind::NotWell.exit_status()),
+    }
 }
 
 /// Whether somebody watches.

@@ -4,8 +4,10 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-use super::keep::KeepFragment;
+use super::backup::BackupFragment;
+use super::clients::ClientsFragment;
 use super::notify::NotifyFragment;
+use super::server::ServerFragment;
 use super::upgrade::UpgradeFragment;
 use crate::error::{Error, Kind, Result};
 
@@ -25,56 +27,6 @@ pub struct Fragment {
     pub notify: NotifyFragment,
 }
 
-/// The `[server]` table.
-#[derive(Debug, Default, Clone, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-#[allow(missing_docs)]
-pub struct ServerFragment {
-    pub version: Option<u16>,
-    pub listen: Option<Vec<String>>,
-    pub port: Option<u16>,
-    pub user: Option<String>,
-    pub superuser: Option<String>,
-    pub database: Option<String>,
-    pub role: Option<String>,
-    pub unit: Option<String>,
-    pub start_timeout: Option<String>,
-}
-
-/// The `[backup]` table.
-#[derive(Debug, Default, Clone, PartialEq, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-#[allow(missing_docs)]
-pub struct BackupFragment {
-    pub directory: Option<PathBuf>,
-    pub format: Option<String>,
-    pub compression: Option<String>,
-    pub level: Option<i32>,
-    pub threads: Option<usize>,
-    pub rsyncable: Option<bool>,
-    pub encrypt_to: Option<Vec<String>>,
-    pub recipients_file: Option<String>,
-    pub gnupg_home: Option<PathBuf>,
-    pub exclude_table_data: Option<Vec<String>>,
-    pub exclude_databases: Option<Vec<String>>,
-    pub lock_timeout: Option<String>,
-    pub max_age: Option<String>,
-    pub timer: Option<String>,
-    pub shrink_alarm: Option<f64>,
-    pub metrics_file: Option<String>,
-    pub keep: KeepFragment,
-    pub scratch_directory: Option<PathBuf>,
-}
-
-/// The `[clients]` table.
-#[derive(Debug, Default, Clone, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-#[allow(missing_docs)]
-pub struct ClientsFragment {
-    pub units: Option<Vec<String>>,
-    pub timeout: Option<String>,
-}
-
 impl Fragment {
     /// Parses the text of `file`, whose name is used in errors only.
     ///
@@ -87,62 +39,11 @@ impl Fragment {
     /// This fragment with every key that `other` sets replaced by its value.
     #[must_use]
     pub fn overlaid_by(self, other: Self) -> Self {
-        macro_rules! overlay {
-            ($lower:expr, $upper:expr, $type:ident { $($key:ident),* $(; $table:ident)* }) => {
-                $type {
-                    $($key: $upper.$key.or($lower.$key),)*
-                    $($table: $lower.$table.overlaid_by($upper.$table),)*
-                }
-            };
-        }
-        Self {
-            data_directory: other.data_directory.or(self.data_directory),
-            state_directory: other.state_directory.or(self.state_directory),
-            socket_directory: other.socket_directory.or(self.socket_directory),
-            wait: other.wait.or(self.wait),
-            server: overlay!(
-                self.server,
-                other.server,
-                ServerFragment {
-                    version,
-                    listen,
-                    port,
-                    user,
-                    superuser,
-                    database,
-                    role,
-                    unit,
-                    start_timeout
-                }
-            ),
-            backup: overlay!(
-                self.backup,
-                other.backup,
-                BackupFragment {
-                    directory,
-                    format,
-                    compression,
-                    level,
-                    threads,
-                    rsyncable,
-                    encrypt_to,
-                    recipients_file,
-                    gnupg_home,
-                    exclude_table_data,
-                    exclude_databases,
-                    lock_timeout,
-                    max_age,
-                    timer,
-                    shrink_alarm,
-                    metrics_file,
-                    scratch_directory;
-                    keep
-                }
-            ),
-            clients: overlay!(self.clients, other.clients, ClientsFragment { units, timeout }),
-            upgrade: self.upgrade.overlaid_by(other.upgrade),
-            notify: self.notify.overlaid_by(other.notify),
-        }
+        overlay!(
+            self, other;
+            data_directory, state_directory, socket_directory, wait;
+            server, backup, clients, upgrade, notify
+        )
     }
 }
 

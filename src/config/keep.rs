@@ -20,13 +20,7 @@ impl KeepFragment {
     /// This table with every key that `other` sets replaced by its value.
     #[must_use]
     pub(super) fn overlaid_by(self, other: Self) -> Self {
-        Self {
-            last: other.last.or(self.last),
-            daily: other.daily.or(self.daily),
-            weekly: other.weekly.or(self.weekly),
-            monthly: other.monthly.or(self.monthly),
-            yearly: other.yearly.or(self.yearly),
-        }
+        overlay!(self, other; last, daily, weekly, monthly, yearly)
     }
 }
 

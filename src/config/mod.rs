@@ -4,19 +4,39 @@
 //! fragments laid over each other in order give the input; [`settings`] are validated and complete, and
 //! the rest of the program sees nothing else.
 
+/// A table in which every key that the upper one sets is the upper one's; tables in it, behind the second semicolon, are laid
+/// over each other in turn.
+macro_rules! overlay {
+    ($lower:expr, $upper:expr; $($key:ident),* $(; $($table:ident),*)?) => {
+        Self {
+            $($key: $upper.$key.or($lower.$key),)*
+            $($($table: $lower.$table.overlaid_by($upper.$table),)*)?
+        }
+    };
+}
+
+mod backup;
+mod clients;
+mod encryption;
 mod fragment;
 mod keep;
 mod notify;
+mod server;
 mod settings;
 mod upgrade;
+mod value;
 
 use std::path::{Path, PathBuf};
 
+pub use backup::{Backup, Compression};
+pub use clients::Clients;
+pub use encryption::EncryptTo;
+pub(crate) use encryption::{holds_secret, is_age_recipient};
 pub use fragment::Fragment;
 pub use keep::Keep;
 pub use notify::{Matrix, Notify};
-pub use settings::{Backup, BackupFormat, Clients, Compression, EncryptTo, Server, Settings};
-pub(crate) use settings::{holds_secret, is_age_recipient};
+pub use server::Server;
+pub use settings::Settings;
 pub use upgrade::{Depth, Method, Upgrade};
 
 use crate::error::{Error, IoContext as _, Kind, Result};
@@ -82,6 +102,7 @@ fn as_config(error: Error) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::postgres::BackupFormat;
 
     fn tree(files: &[(&str, &str)]) -> tempfile::TempDir {
         let root = tempfile::tempdir().unwrap();

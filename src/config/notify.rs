@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use super::settings::{duration, refused};
+use super::value::{duration, refused};
 use crate::error::Result;
 
 /// The `[notify]` table as written.
@@ -34,14 +34,7 @@ impl NotifyFragment {
     /// This table with every key that `other` sets replaced by its value.
     #[must_use]
     pub(super) fn overlaid_by(self, other: Self) -> Self {
-        Self {
-            command: other.command.or(self.command),
-            mail_to: other.mail_to.or(self.mail_to),
-            ping_url: other.ping_url.or(self.ping_url),
-            matrix: other.matrix.or(self.matrix),
-            on_success: other.on_success.or(self.on_success),
-            time_limit: other.time_limit.or(self.time_limit),
-        }
+        overlay!(self, other; command, mail_to, ping_url, matrix, on_success, time_limit)
     }
 }
 

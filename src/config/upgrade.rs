@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use super::settings::{absolute, duration, refused};
+use super::value::{absolute, duration, refused};
 use crate::error::Result;
-use crate::postgres::Major;
+use crate::version::Major;
 
 /// The `[upgrade]` table as written.
 #[derive(Debug, Default, Clone, PartialEq, Eq, Deserialize)]
@@ -29,17 +29,7 @@ impl UpgradeFragment {
     /// This table with every key that `other` sets replaced by its value.
     #[must_use]
     pub(super) fn overlaid_by(self, other: Self) -> Self {
-        Self {
-            to: other.to.or(self.to),
-            keep_path: other.keep_path.or(self.keep_path),
-            dump_directory: other.dump_directory.or(self.dump_directory),
-            backup_within: other.backup_within.or(self.backup_within),
-            compare: other.compare.or(self.compare),
-            method: other.method.or(self.method),
-            max_rate: other.max_rate.or(self.max_rate),
-            revert_on_client_failure: other.revert_on_client_failure.or(self.revert_on_client_failure),
-            trust_owners: other.trust_owners.or(self.trust_owners),
-        }
+        overlay!(self, other; to, keep_path, dump_directory, backup_within, compare, method, max_rate, revert_on_client_failure, trust_owners)
     }
 }
 

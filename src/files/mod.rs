@@ -11,8 +11,11 @@ use std::io::{ErrorKind, Read};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _, fchown, symlink};
 use std::path::{Path, PathBuf};
 
+use nix::unistd::Uid;
+
 use self::beneath::Directory;
-use crate::error::{Error, IoContext as _, Result};
+use crate::account::Account;
+use crate::error::{Error, IoContext as _, Kind, Result};
 
 /// Makes renames in `directory` last.
 ///
@@ -146,6 +149,26 @@ fn copy_link(from: &Path, to: &Path) -> Result<()> {
         .into_temp_path();
     link.persist(to).map_err(|error| Error::io("write", to, error.error))?;
     sync_directory(directory)
+}
+
+/// Whether something is of this user, and nobody else has any of the rights `closed` to it, such as 0o077.
+pub fn is_private(meta: &Metadata, owner: Uid, closed: u32) -> bool {
+    meta.uid() == owner.as_raw() && meta.mode() & closed == 0
+}
+
+/// Fails unless this is a directory, and no link to one, that is private to `owner`, see [`is_private`]; `what` is what it is for.
+///
+/// # Errors
+/// [`crate::Kind::File`].
+pub fn require_private(what: &str, directory: &Path, owner: &Account, closed: u32) -> Result<()> {
+    let meta = directory.symlink_metadata().at("read", directory)?;
+    match meta.is_dir() && is_private(&meta, owner.uid, closed) {
+        true => Ok(()),
+        false => Err(Error::new(
+            Kind::File,
+            format!("the {what} {} is not a directory of {} alone", directory.display(), owner.name),
+        )),
+    }
 }
 
 /// Bytes that an ordinary user may still write to the file system of `directory`.

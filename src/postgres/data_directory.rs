@@ -136,6 +136,24 @@ impl DataDirectory {
     }
 }
 
+/// Whom PostgreSQL's programs run as: the owner of the cluster, or `service`, the service's user, where there is no
+/// cluster, or one of root's. Nobody if there is no such user, or where somebody's link leads to what is another user's:
+/// a cluster's owner does not choose whom root's programs run as.
+pub fn account_of(data_directory: &Path, service: &str) -> Option<Account> {
+    let owner = match Directory::open(data_directory) {
+        Ok(directory) => Some(directory.owner()),
+        Err(error) if error.kind() == ErrorKind::InvalidData => {
+            log::warn!("whose cluster {} is cannot be told: {error}", data_directory.display());
+            return None;
+        }
+        Err(_) => None,
+    };
+    owner
+        .filter(|owner| !owner.is_root())
+        .or_else(|| Account::named(service).ok().flatten())
+        .filter(|account| !account.is_root())
+}
+
 /// The identity that initdb gave to the cluster in `data_directory`, as `system_identifier` of pg_control_system()
 /// has it: the first 8 bytes of `global/pg_control` in the machine's own order, in all versions (`pg_control.h`).
 ///
@@ -216,6 +234,7 @@ fn unit_of(cgroup: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::unix::fs::{chown, lchown, symlink};
 
     fn write(root: &Path, file: &str, text: &str) {
         let file = root.join(file);
@@ -247,7 +266,7 @@ mod tests {
         write(root.path(), "data/base/x", "");
         write(root.path(), "data/PG_VERSION", "15\n");
         write(root.path(), "secret", "a secret\n");
-        std::os::unix::fs::symlink("data", root.path().join("link")).unwrap();
+        symlink("data", root.path().join("link")).unwrap();
         assert_eq!(
             DataDirectory::read(&root.path().join("link"), root.path()).unwrap().contents,
             Contents::Cluster(Major(15))
@@ -257,7 +276,7 @@ mod tests {
         for name in ["PG_VERSION", "postmaster.pid"] {
             let file = root.path().join("data").join(name);
             let _ = std::fs::remove_file(&file);
-            std::os::unix::fs::symlink("../secret", &file).unwrap();
+            symlink("../secret", &file).unwrap();
             let report = read().unwrap_err();
             assert!(report.ends_with("it is a symbolic link") && !report.contains("a secret"), "{report}");
             std::fs::remove_file(&file).unwrap();
@@ -297,15 +316,38 @@ mod tests {
         write(root.path(), "proc/stat", "cpu 1\nbtime 999\n");
         assert!(read(root.path()).postmaster.is_some());
         // Whoever is not root cannot give it to another user.
-        if std::os::unix::fs::chown(root.path().join("proc/4711"), Some(65534), None).is_ok() {
+        if chown(root.path().join("proc/4711"), Some(65534), None).is_ok() {
             assert_eq!(read(root.path()).postmaster, None);
-            std::os::unix::fs::chown(root.path().join("proc/4711"), Some(0), None).unwrap();
+            chown(root.path().join("proc/4711"), Some(0), None).unwrap();
         }
         let cwd = root.path().join("proc/4711/cwd");
-        std::os::unix::fs::symlink(root.path().join("proc"), &cwd).unwrap();
+        symlink(root.path().join("proc"), &cwd).unwrap();
         assert_eq!(read(root.path()).postmaster, None);
         std::fs::remove_file(&cwd).unwrap();
-        std::os::unix::fs::symlink(root.path().join("data"), &cwd).unwrap();
+        symlink(root.path().join("data"), &cwd).unwrap();
         assert_eq!(read(root.path()).postmaster, Some(Postmaster { pid: 4711, unit }));
+    }
+
+    #[test]
+    fn the_owner_of_a_cluster_does_not_choose_another_user_by_a_link() {
+        let directory = tempfile::tempdir().unwrap();
+        let [theirs, others, by_root, by_them] =
+            ["theirs", "others", "by_root", "by_them"].map(|name| directory.path().join(name));
+        let of = |path: &Path| account_of(path, "nobody").map(|account| account.uid.as_raw());
+        std::fs::create_dir(&theirs).unwrap();
+        std::fs::create_dir(&others).unwrap();
+        symlink(&theirs, &by_root).unwrap();
+        symlink(&others, &by_them).unwrap();
+        if !nix::unistd::geteuid().is_root() {
+            assert_eq!(of(&theirs), Some(nix::unistd::geteuid().as_raw()));
+            return;
+        }
+        chown(&theirs, Some(54_321), Some(54_321)).unwrap();
+        chown(&others, Some(12_345), Some(12_345)).unwrap();
+        lchown(&by_them, Some(54_321), Some(54_321)).unwrap();
+        assert_eq!((of(&theirs), of(&by_root), of(&by_them)), (Some(54_321), Some(54_321), None));
+        // Where there is no cluster yet, or one of root's, it is the service's user.
+        let nobody = Account::named("nobody").unwrap().map(|nobody| nobody.uid.as_raw());
+        assert_eq!((of(&directory.path().join("none")), of(directory.path())), (nobody, nobody));
     }
 }

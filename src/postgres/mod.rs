@@ -27,15 +27,15 @@ pub mod stamps;
 pub mod support;
 pub mod vacuumdb;
 mod verifier;
-mod version;
 
 pub use catalog::{
     Closed, Database, Grant, PLANNING_CALLS, Properties, ServerFacts, Setting, all_roles, closed_databases,
     databases, properties, roles, server_facts,
 };
 pub use connection::{Connection, HELPERS, HOME, STANDBY};
-pub use data_directory::{Contents, DataDirectory, Postmaster, is_whole, system_identifier};
+pub use data_directory::{Contents, DataDirectory, Postmaster, account_of, is_whole, system_identifier};
 pub use of_all::{FOR_ALL, elements, set_for_all, settings_of_all};
+pub use pg_dump::BackupFormat;
 pub use postmaster::{PrivateServer, arguments as postgres_call};
 pub use private::{Apart, Libraries, Purpose, Startup};
 pub use psql::{
@@ -44,4 +44,5 @@ pub use psql::{
 };
 pub use quote::{identifier, literal};
 pub use verifier::without_verifiers;
-pub use version::Major;
+
+pub use crate::version::Major;

@@ -4,8 +4,17 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::{Connection, HOME};
-use crate::config::BackupFormat;
 use crate::runtime::Call;
+
+/// What kind of file pg_dump writes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum BackupFormat {
+    /// pg_dump's custom format, for pg_restore.
+    Custom,
+    /// SQL, for psql.
+    Plain,
+}
 
 /// One database to standard output. It leaves pg_dump uncompressed: our codec has all processors, and
 /// pg_dump itself is the slowest part.

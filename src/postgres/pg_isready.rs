@@ -15,7 +15,7 @@ const REJECTING: i32 = 1;
 /// Asks at the server's socket.
 pub fn ask(connection: &Connection) -> Call {
     let mut call = Call::new(NAME, ["--quiet", "--host"]);
-    call.arguments.push(connection.socket_directory.as_os_str().to_owned());
+    call.arguments.push(connection.socket_directory.as_path().into());
     call.arguments.push(format!("--port={}", connection.port).into());
     call
 }

@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::path::Path;
 
 use super::{Connection, Major};
-use crate::runtime::Call;
+use crate::runtime::{Argument, Call};
 
 /// One of the two clusters.
 #[derive(Debug, Clone, Copy)]
@@ -52,26 +52,21 @@ pub fn call(
             let share = if new.major.0 >= 18 { "--swap" } else { "--link" };
             call.arguments.push(share.into());
             // Since 15; before, it writes to the disk by itself.
-            call.arguments.extend((new.major.0 >= 15).then(|| OsString::from("--no-sync")));
+            call.arguments.extend((new.major.0 >= 15).then(|| "--no-sync".into()));
         }
     }
-    for (which, cluster) in [("old", old), ("new", new)] {
-        let mut path = |name: &str, path: &Path| {
-            let mut argument = OsString::from(format!("--{which}-{name}="));
-            argument.push(path);
-            call.arguments.push(argument);
-        };
-        path("bindir", cluster.programs);
-        path("datadir", cluster.data_directory);
+    for (which, data, cluster) in [("old", "--old-datadir=", old), ("new", "--new-datadir=", new)] {
+        let mut programs = OsString::from(format!("--{which}-bindir="));
+        programs.push(cluster.programs);
+        call.arguments.push(programs.into());
+        call.arguments.push(Argument::Path(data, cluster.data_directory.to_owned()));
         call.arguments.push(format!("--{which}-port={}", cluster.port).into());
         let settings: Vec<_> = cluster.settings.iter().map(|setting| format!("-c {setting}")).collect();
         if !settings.is_empty() {
             call.arguments.push(format!("--{which}-options={}", settings.join(" ")).into());
         }
     }
-    let mut argument = OsString::from("--socketdir=");
-    argument.push(sockets);
-    call.arguments.push(argument);
+    call.arguments.push(Argument::Path("--socketdir=", sockets.to_owned()));
     call
 }
 

@@ -1,7 +1,6 @@
 //! postgres(1): the server's arguments, and a server of our own on a private socket.
 
 use std::path::Path;
-use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
@@ -12,7 +11,6 @@ use crate::account::Account;
 use crate::error::{Error, Kind, Result};
 use crate::files::beneath;
 use crate::runtime::{Call, Child, Runtime, Sandbox, interrupt};
-use crate::terminal;
 
 /// A server on `data_directory` whose socket is in `connection`'s directory; `listen` are its TCP addresses.
 /// Given as arguments they hold whatever the cluster's postgresql.conf says.
@@ -35,12 +33,8 @@ fn quoted(path: &str) -> String {
 }
 
 /// What a server of our own may do with files: nothing outside of its own directories, but for the files of rules.
-fn sandbox(program: &Path, data_directory: &Path, connection: &Connection, settings: &[String]) -> Sandbox {
-    // The server is one program, and Debian's may be found by a link to it.
-    let program = program.canonicalize().unwrap_or_else(|_| program.to_owned());
-    let sandbox = Sandbox::of_programs([program])
-        .with_cluster(data_directory)
-        .with_directory(&connection.socket_directory);
+fn allowed(data_directory: &Path, connection: &Connection, settings: &[String]) -> Sandbox {
+    let sandbox = Sandbox::new().with_cluster(data_directory).with_directory(&connection.socket_directory);
     let files = settings.iter().filter_map(|setting| {
         setting.strip_prefix("hba_file=").or_else(|| setting.strip_prefix("ident_file="))
     });
@@ -74,12 +68,10 @@ impl PrivateServer {
         let mut call = arguments(data_directory, connection, &[]);
         call.arguments.extend(settings.iter().flat_map(|setting| ["-c".into(), setting.into()]));
         call.arguments.extend(startup.is_for_binary_upgrade().then(|| "-b".into()));
-        let mut command = runtime.command(major, &call)?;
-        account.apply(&mut command);
-        command.stdin(Stdio::null()).stdout(Stdio::null());
-        let sandbox = sandbox(terminal::program(&command), data_directory, connection, settings);
+        let call = call.as_user(account);
         let name = format!("postgres on {}", data_directory.display());
-        let mut child = sandbox.within(|| Child::spawn(command, name))?;
+        let allowed = allowed(data_directory, connection, settings);
+        let mut child = runtime.start_server(major, &call, allowed, name)?;
         let limit = Instant::now() + deadline;
         while !accepts(connection, data_directory) {
             interrupt::check()?;

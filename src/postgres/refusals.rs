@@ -1,7 +1,7 @@
 //! What pg_restore says of entries that a server has refused: damage, want of something, or a definition that no server
 //! takes from a dump.
 
-use crate::error::Kind;
+use crate::error::{Kind, says_no_space};
 
 /// An entry of a dump that the server has not taken.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -105,7 +105,7 @@ const DAMAGE: [&str; 9] = [
 /// the server does not take.
 pub fn verdict(said: &str) -> Kind {
     let says = |text: &&str| said.contains(*text);
-    if said.contains("No space left on device") {
+    if says_no_space(said) {
         Kind::NoSpace
     } else if [
         "terminating connection",

@@ -1,13 +1,13 @@
-//! What the program says: log lines and progress while it works, metrics and notices afterwards. The library
+//! What the program says: log lines and progress while it works, notices afterwards. The library
 //! itself never prints.
 
 pub mod event;
 pub mod log;
-pub mod metrics;
 pub mod notice;
 mod terminal;
 mod unit;
 
+pub use indicatif::{DecimalBytes, HumanCount};
 pub use terminal::Bar;
 pub use unit::Status;
 

@@ -4,15 +4,17 @@ use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use nix::unistd::geteuid;
 
-use super::{Call, Runtime, output};
+use super::process::{Child, output};
+use super::sandbox::Sandbox;
+use super::{Call, Runtime};
 use crate::account::Account;
 use crate::error::{Error, IoContext as _, Kind, Result};
-use crate::postgres::Major;
 use crate::terminal;
+use crate::version::Major;
 
 /// The environment of every program we start: nothing of a user's `PG*` variables may redirect it, and
 /// messages come in one language.
@@ -62,11 +64,14 @@ impl Host {
         ]
     }
 
-    fn give_up_root(&self, command: &mut Command) -> Result<()> {
-        match &self.account {
-            _ if !geteuid().is_root() => {}
-            Some(account) if !account.is_root() => account.apply(command),
-            _ => {
+    /// Nothing of PostgreSQL's runs as root: the user is the one that is named, or else the one that all commands run as.
+    fn give_up_root(&self, command: &mut Command, named: Option<&Account>) -> Result<()> {
+        let of_all = self.account.as_ref().filter(|_| geteuid().is_root());
+        let mut users = [named, of_all].into_iter().flatten().filter(|account| !account.is_root());
+        match users.next() {
+            Some(account) => account.apply(command),
+            None if !geteuid().is_root() => {}
+            None => {
                 let program = terminal::program(command).display();
                 return Err(Error::new(
                     Kind::Config,
@@ -83,7 +88,7 @@ impl Host {
     fn version_of(&self, file: &Path) -> Option<Major> {
         let mut command = bare(file);
         command.arg("--version");
-        self.give_up_root(&mut command).ok()?;
+        self.give_up_root(&mut command, None).ok()?;
         let text = output(command, "--version", &[]).ok()?;
         Major::from_version_line(std::str::from_utf8(&text).ok()?)
     }
@@ -162,12 +167,22 @@ impl Runtime for Host {
             true => buffered(&stdbuf, &program),
             false => Command::new(program),
         };
-        command.args(&call.arguments).env_clear().envs(ENVIRONMENT).current_dir("/");
+        command.args(call.arguments.iter().map(|argument| argument.rendered(|path| self.inside(path))));
+        command.env_clear().envs(ENVIRONMENT).current_dir("/");
         command.envs(call.environment.iter().map(|(name, value)| (name, value)));
-        self.give_up_root(&mut command)?;
+        self.give_up_root(&mut command, call.user.as_ref())?;
         // Root's, too, if it has become the owner before.
         terminal::leave(&mut command);
         Ok(command)
+    }
+
+    fn start_server(&self, major: Major, call: &Call, allowed: Sandbox, name: String) -> Result<Child> {
+        let mut command = self.command(major, call)?;
+        command.stdin(Stdio::null()).stdout(Stdio::null());
+        let program = Path::new(terminal::program(&command));
+        // The server is one program, and Debian's may be found by a link to it.
+        let program = program.canonicalize().unwrap_or_else(|_| program.to_owned());
+        allowed.with_programs([program]).within(|| Child::spawn(command, name))
     }
 
     fn account(&self) -> Option<&Account> {

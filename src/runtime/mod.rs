@@ -3,6 +3,7 @@
 //! The rest of the program makes a [`Call`], a plain value, and asks a [`Runtime`] for the command that
 //! carries it out; nothing else knows whether that is a program of this machine.
 
+mod call;
 mod guard;
 mod host;
 pub mod interrupt;
@@ -12,10 +13,12 @@ mod sandbox;
 mod signal;
 
 use std::collections::BTreeSet;
-use std::ffi::OsString;
-use std::path::PathBuf;
+use std::os::fd::BorrowedFd;
+use std::os::unix::fs::fchown;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
+pub use call::{Argument, Call, Inside};
 pub use guard::Guard;
 pub use host::{Host, bare, tool};
 pub use limit::output_within;
@@ -26,36 +29,8 @@ pub use signal::Process;
 use nix::unistd::geteuid;
 
 use crate::account::Account;
-use crate::error::Result;
-use crate::postgres::Major;
-
-/// One call of one of PostgreSQL's programs, as a value.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Call {
-    /// The program's name, such as `pg_dump`.
-    pub program: &'static str,
-    /// Its arguments. Never a secret: every user of the machine can read them.
-    pub arguments: Vec<OsString>,
-    /// What it finds in its environment beside what every program does. Never a secret either.
-    pub environment: Vec<(&'static str, OsString)>,
-    /// Whether it writes so much that its standard output should have a large buffer.
-    pub bulk_output: bool,
-}
-
-impl Call {
-    /// A call of `program` with these arguments.
-    pub fn new<A: Into<OsString>>(program: &'static str, arguments: impl IntoIterator<Item = A>) -> Self {
-        let arguments = arguments.into_iter().map(Into::into).collect();
-        Self { program, arguments, environment: Vec::new(), bulk_output: false }
-    }
-
-    /// The same call with a large buffer for its standard output, where the runtime can give it one.
-    #[must_use]
-    pub fn with_bulk_output(mut self) -> Self {
-        self.bulk_output = true;
-        self
-    }
-}
+use crate::error::{Error, Kind, Result};
+use crate::version::Major;
 
 /// A place where PostgreSQL's programs run.
 pub trait Runtime: Sync {
@@ -74,16 +49,47 @@ pub trait Runtime: Sync {
         None
     }
 
-    /// The directory of the programs of `major`, where one program can call those of several majors.
+    /// The directory of the programs of `major`, as its programs find it, where one can call those of several majors.
     fn programs(&self, _major: Major) -> Option<PathBuf> {
         None
     }
 
-    /// The command that carries out `call` with the programs of `major`, in a clean environment.
+    /// How a program that runs here finds what has this path on this machine. The directories of sockets have the same path on
+    /// both sides: a connection is one to servers and to ourselves.
+    fn inside(&self, path: &Path) -> Inside {
+        Inside(path.to_owned())
+    }
+
+    /// The command that carries out `call` with the programs of `major`, in a clean environment and as the user that it names.
     ///
     /// # Errors
     /// [`crate::Kind::NotInstalled`], naming the package that brings them.
     fn command(&self, major: Major, call: &Call) -> Result<Command>;
+
+    /// Starts a server that is ours alone; it may do with files what `allowed` says, and what its program needs. Messages call it
+    /// `name`.
+    ///
+    /// # Errors
+    /// As [`Runtime::command`], and [`crate::Kind::Program`] if it does not start.
+    fn start_server(&self, _major: Major, _call: &Call, _allowed: Sandbox, name: String) -> Result<Child> {
+        Err(Error::new(Kind::Bug, format!("{name} is to be started where there is no place for a server")))
+    }
+
+    /// How many connections work at the same time.
+    fn jobs(&self) -> usize {
+        jobs()
+    }
+
+    /// Gives an open file to whom its programs run as, who may open it by its name.
+    ///
+    /// # Errors
+    /// Those of fchown(2).
+    fn give(&self, file: BorrowedFd<'_>) -> std::io::Result<()> {
+        match self.account() {
+            Some(account) => fchown(file, Some(account.uid.as_raw()), Some(account.gid.as_raw())),
+            None => Ok(()),
+        }
+    }
 
     /// As whom its commands run, if that is not who we are: what they are to read must be readable for this user.
     fn account(&self) -> Option<&Account> {
@@ -91,12 +97,29 @@ pub trait Runtime: Sync {
     }
 }
 
-/// The programs of another runtime, run as this user.
+/// How many workers do something when nobody said: one for each processor, eight at most.
+pub fn default_threads() -> usize {
+    std::thread::available_parallelism().map_or(1, |count| count.get().min(8))
+}
+
+/// How many connections work at the same time, with servers of this machine.
+pub fn jobs() -> usize {
+    default_threads().max(2)
+}
+
+/// The programs of another runtime, run as this user, but for calls that name another.
 pub struct AsUser<'a> {
     /// Where they run.
     pub runtime: &'a dyn Runtime,
     /// As whom.
     pub account: &'a Account,
+}
+
+impl AsUser<'_> {
+    fn by_user(&self, call: &Call) -> Call {
+        let user = call.user.as_ref().unwrap_or(self.account);
+        call.clone().as_user(user)
+    }
 }
 
 impl Runtime for AsUser<'_> {
@@ -116,10 +139,20 @@ impl Runtime for AsUser<'_> {
         self.runtime.programs(major)
     }
 
+    fn inside(&self, path: &Path) -> Inside {
+        self.runtime.inside(path)
+    }
+
     fn command(&self, major: Major, call: &Call) -> Result<Command> {
-        let mut command = self.runtime.command(major, call)?;
-        self.account.apply(&mut command);
-        Ok(command)
+        self.runtime.command(major, &self.by_user(call))
+    }
+
+    fn start_server(&self, major: Major, call: &Call, allowed: Sandbox, name: String) -> Result<Child> {
+        self.runtime.start_server(major, &self.by_user(call), allowed, name)
+    }
+
+    fn jobs(&self) -> usize {
+        self.runtime.jobs()
     }
 
     fn account(&self) -> Option<&Account> {

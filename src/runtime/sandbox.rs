@@ -50,16 +50,27 @@ pub struct Sandbox {
 }
 
 impl Sandbox {
-    /// For the programs in these directories, and everything that is linked into them.
-    pub fn of_programs(directories: impl IntoIterator<Item = PathBuf>) -> Self {
-        let mut executable: Vec<_> = directories.into_iter().collect();
-        executable.extend([terminal::SETSID, terminal::SETPRIV].map(PathBuf::from));
+    /// For what every program needs, and no program.
+    pub fn new() -> Self {
+        let mut executable = [terminal::SETSID, terminal::SETPRIV].map(PathBuf::from).to_vec();
         executable.extend(LOADERS.iter().flat_map(|directory| loaders(Path::new(directory))));
         Self {
             writable: SHARED.map(PathBuf::from).to_vec(),
             readable: SYSTEM.map(PathBuf::from).to_vec(),
             executable,
         }
+    }
+
+    /// For the programs in these directories, and everything that is linked into them.
+    pub fn of_programs(directories: impl IntoIterator<Item = PathBuf>) -> Self {
+        Self::new().with_programs(directories)
+    }
+
+    /// It may also be these programs, and those in these directories.
+    #[must_use]
+    pub fn with_programs(mut self, programs: impl IntoIterator<Item = PathBuf>) -> Self {
+        self.executable.extend(programs);
+        self
     }
 
     /// It may also do as it likes below this directory, and where a cluster in it says that parts of it are: the log, and

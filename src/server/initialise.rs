@@ -39,9 +39,8 @@ pub fn initialise(
     directories::make_all(parent, 0o777)?;
     let staging = Staging::make(data, account)?;
 
-    let mut command = runtime.command(major, &initdb::create(&staging.path, &settings.server.superuser))?;
-    account.apply(&mut command);
-    output(command, "initdb", &[])?;
+    let call = initdb::create(&staging.path, &settings.server.superuser).as_user(account);
+    output(runtime.command(major, &call)?, "initdb", &[])?;
     write_login_rules(&staging.path, account, settings)?;
 
     let password = password()?;

@@ -3,42 +3,13 @@
 //! It is loaded into one database that is made for it. Commands of psql's would lead it into another one, or run a program;
 //! statements about databases and roles would change those that are there.
 
-use std::fmt;
-
 use super::output::Output;
+use super::refusal::Refusal;
 use super::script::{Item, Script, Visitor};
 use super::tokens::Token;
 
 /// Of a command no more than its name is told.
 const LONGEST_NAME: usize = 16;
-
-/// Why a script is not loaded.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Refusal {
-    /// It has this command of psql's, such as `\connect`.
-    Command(String),
-    /// It has a statement of this kind, such as `DROP DATABASE`.
-    Statement(String),
-    /// It goes on behind the end of the dump.
-    Behind,
-    /// Its encoding is one in which a backslash may be part of a character.
-    Encoding,
-}
-
-impl fmt::Display for Refusal {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Command(name) => write!(f, "it has the command {name} of psql's, which is not carried out"),
-            Self::Statement(kind) => {
-                write!(f, "it has a statement {kind}, which is not for a restore of one database")
-            }
-            Self::Behind => write!(f, "there are statements behind the end of the dump"),
-            Self::Encoding => {
-                write!(f, "its encoding is for clients only; pg_dump --encoding=UTF8 writes another")
-            }
-        }
-    }
-}
 
 /// Encodings of clients whose characters may hold a backslash (chapter "Character Set Support").
 const CLIENT_ONLY: [&str; 8] =

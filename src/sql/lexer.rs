@@ -5,11 +5,7 @@
 
 use memchr::{memchr, memchr2};
 
-/// So many words of a statement are kept: they tell what kind it is of.
-const WORDS: usize = 8;
-
-/// Longer words are no keywords.
-const LONGEST: usize = 64;
+use super::statement::{LONGEST, Statement};
 
 /// What was found, at a place in the piece.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,40 +50,17 @@ enum State {
     Copy(Vec<u8>),
 }
 
-/// The rows that an INSERT names.
-#[derive(Debug, Clone, Copy, Default)]
-struct Values {
-    /// The word that is followed by them was seen last.
-    follow: bool,
-    /// The last word was DEFAULT.
-    default: bool,
-    rows: u64,
-    /// What it says besides may add rows, or keep some out.
-    more: bool,
-}
-
 /// Fed with a script from its beginning.
 #[derive(Debug)]
-#[allow(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub struct Lexer {
     state: State,
-    /// Of the statement.
-    words: Vec<String>,
-    word: String,
+    statement: Statement,
     /// The byte before, outside of everything.
     previous: u8,
     is_statement: bool,
-    parentheses: usize,
-    /// Of `BEGIN ATOMIC`.
-    bodies: usize,
-    /// `FROM`, and then `STDIN`.
-    is_from: bool,
-    is_from_stdin: bool,
     /// The rows of a COPY begin with the next line.
     rows_follow: bool,
     rows: u64,
-    /// Of an INSERT.
-    values: Values,
     /// A string that may go on after a line end: whether backslashes escape in it, and whether there was a line end.
     may_go_on: Option<(bool, bool)>,
     standard_strings: bool,
@@ -97,17 +70,11 @@ impl Default for Lexer {
     fn default() -> Self {
         Self {
             state: State::Plain,
-            words: Vec::new(),
-            word: String::new(),
+            statement: Statement::default(),
             previous: 0,
             is_statement: false,
-            parentheses: 0,
-            bodies: 0,
-            is_from: false,
-            is_from_stdin: false,
             rows_follow: false,
             rows: 0,
-            values: Values::default(),
             may_go_on: None,
             standard_strings: true,
         }
@@ -117,7 +84,7 @@ impl Default for Lexer {
 impl Lexer {
     /// The first words of the statement that has just ended, in upper case; what is in quotes is none.
     pub fn words(&self) -> &[String] {
-        &self.words
+        self.statement.words()
     }
 
     /// Whether nothing is open: no statement, comment, quote, and no rows.
@@ -142,8 +109,7 @@ impl Lexer {
 
     /// How many rows the INSERT names that has just ended, if it says nothing but that.
     pub fn values(&self) -> Option<u64> {
-        let Values { rows, more, .. } = self.values;
-        (self.words.first().is_some_and(|word| word == "INSERT") && rows > 0 && !more).then_some(rows)
+        self.statement.rows()
     }
 
     /// Takes the next piece, and tells what is in it.
@@ -305,14 +271,12 @@ impl Lexer {
                 _ => self.may_go_on = None,
             }
         }
-        if is_word(byte) || (byte == b'$' && !self.word.is_empty()) {
+        if is_word(byte) || (byte == b'$' && self.statement.is_in_word()) {
             self.begin(at, event);
-            if self.word.len() < LONGEST {
-                self.word.push(char::from(byte.to_ascii_uppercase()));
-            }
+            self.statement.add(byte);
             return;
         }
-        let word = self.end_word();
+        let word = self.statement.end_word();
         match byte {
             b'\n' => self.begin_rows(at + 1, event),
             b'-' if previous == b'-' => {
@@ -328,7 +292,7 @@ impl Lexer {
                 self.state = State::Command;
                 event(Event::Command, at, self);
             }
-            b';' if self.parentheses == 0 && self.bodies == 0 => self.end(at, event),
+            b';' if self.statement.may_end() => self.end(at, event),
             _ => {
                 self.begin(at, event);
                 match byte {
@@ -338,11 +302,8 @@ impl Lexer {
                     }
                     b'"' => self.state = State::Identifier,
                     b'$' => self.state = State::DollarOpening(vec![b'$']),
-                    b'(' => {
-                        self.values.rows += u64::from(self.parentheses == 0 && self.values.follow);
-                        self.parentheses += 1;
-                    }
-                    b')' => self.parentheses = self.parentheses.saturating_sub(1),
+                    b'(' => self.statement.open_parenthesis(),
+                    b')' => self.statement.close_parenthesis(),
                     _ => {}
                 }
             }
@@ -351,22 +312,18 @@ impl Lexer {
 
     fn begin(&mut self, at: usize, event: &mut impl FnMut(Event, usize, &Self)) {
         if !std::mem::replace(&mut self.is_statement, true) {
-            self.words.clear();
-            self.values = Values::default();
+            self.statement.begin();
             event(Event::Begin, at, self);
         }
     }
 
     fn end(&mut self, at: usize, event: &mut impl FnMut(Event, usize, &Self)) {
-        let first = |word: &str| self.words.first().is_some_and(|first| first == word);
-        self.rows_follow |= first("COPY") && self.is_from_stdin;
-        if first("SET") && self.words.get(1).is_some_and(|name| name == "STANDARD_CONFORMING_STRINGS") {
-            self.standard_strings = self.words.last().is_none_or(|value| value != "OFF");
-        }
+        self.rows_follow |= self.statement.is_copy_from_stdin();
+        self.standard_strings = self.statement.standard_strings().unwrap_or(self.standard_strings);
         self.is_statement = false;
-        (self.is_from, self.is_from_stdin) = (false, false);
+        self.statement.end();
         event(Event::End, at + 1, self);
-        self.words.clear();
+        self.statement.forget();
     }
 
     /// Those of a COPY begin with the line after its semicolon.
@@ -376,46 +333,6 @@ impl Lexer {
             self.rows = 0;
             event(Event::Rows, at, self);
         }
-    }
-
-    fn end_word(&mut self) -> String {
-        let word = std::mem::take(&mut self.word);
-        if word.is_empty() {
-            return word;
-        }
-        if self.parentheses == 0 {
-            let Values { follow, default, rows, more } = &mut self.values;
-            match word.as_str() {
-                // One row, of defaults.
-                "VALUES" if *default => *rows += 1,
-                "VALUES" => *follow = true,
-                _ => {
-                    *more |= *follow || matches!(word.as_str(), "ON" | "SELECT" | "TABLE" | "WITH" | "UNION");
-                    *follow = false;
-                }
-            }
-            *default = word == "DEFAULT";
-        }
-        self.is_from_stdin |= self.is_from && word == "STDIN";
-        self.is_from = word == "FROM";
-        if self.words.len() < WORDS {
-            self.words.push(word.clone());
-        }
-        if self.parentheses == 0 && self.makes_a_routine() {
-            match word.as_str() {
-                "BEGIN" => self.bodies += 1,
-                "CASE" if self.bodies > 0 => self.bodies += 1,
-                "END" => self.bodies = self.bodies.saturating_sub(1),
-                _ => {}
-            }
-        }
-        word
-    }
-
-    fn makes_a_routine(&self) -> bool {
-        let word = |number: usize| self.words.get(number).map_or("", String::as_str);
-        let is_routine = |number| matches!(word(number), "FUNCTION" | "PROCEDURE");
-        word(0) == "CREATE" && (is_routine(1) || word(1) == "OR" && word(2) == "REPLACE" && is_routine(3))
     }
 }
 

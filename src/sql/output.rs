@@ -1,6 +1,6 @@
 //! What of a script is handed on, and the first reason why the script must not be loaded.
 
-use super::guard::Refusal;
+use super::refusal::Refusal;
 
 /// Takes the bytes of a script as a [`super::Visitor`] is told of them.
 #[derive(Debug, Default)]

@@ -17,45 +17,64 @@ use zruntime::SharedRuntime;
 use super::bus::{self, JobRemovedStream};
 use super::manager::{Manager, no_unit};
 use super::unit::Unit;
+use super::verb::{Patience, Verb};
 use crate::error::{Error, Kind, Result};
-use crate::runtime::interrupt;
 
 /// How soon a signal to this process is noticed.
 const TICK: Duration = Duration::from_millis(100);
 
-/// What is done to a unit.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Verb {
-    Start,
-    Stop,
-}
-
-impl Verb {
-    fn name(self) -> &'static str {
-        match self {
-            Self::Start => "start",
-            Self::Stop => "stop",
-        }
-    }
-}
-
-/// Whether a signal to this process ends the wait. Putting things back must not be cut short by it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Patience {
-    UntilSignal,
-    ToTheEnd,
-}
-
-impl Patience {
-    fn check(self) -> Result<()> {
-        match self {
-            Self::UntilSignal => interrupt::check(),
-            Self::ToTheEnd => Ok(()),
-        }
-    }
-}
-
 impl Manager {
+    /// Starts a unit and waits until that is done; a signal to this process ends the wait.
+    ///
+    /// Success means that the unit is active, or has done its work (a oneshot). A job that is not done in
+    /// time goes on nevertheless.
+    ///
+    /// # Errors
+    /// [`Kind::NoUnit`], [`Kind::UnitJob`] (failed, skipped by a condition, or not done within `timeout`),
+    /// [`Kind::UnitRefused`], [`Kind::NoBus`], [`Kind::Interrupted`].
+    pub fn start(&self, name: &str, timeout: Duration) -> Result<Unit> {
+        self.one(Verb::Start, name, timeout)
+    }
+
+    /// Stops a unit and waits until that is done; a signal to this process ends the wait.
+    ///
+    /// # Errors
+    /// As [`Manager::start`].
+    pub fn stop(&self, name: &str, timeout: Duration) -> Result<Unit> {
+        self.one(Verb::Stop, name, timeout)
+    }
+
+    /// Stops all of these, at the same time, and waits until that is done; a signal to this process ends the wait.
+    /// `timeout` is for all of them together.
+    ///
+    /// # Errors
+    /// As [`Manager::start`]: that of the first unit. Others may have been stopped.
+    pub fn stop_all(&self, units: &[String], timeout: Duration) -> Result<()> {
+        self.carry_out_all(Verb::Stop, units, timeout, Patience::UntilSignal)
+            .into_iter()
+            .try_for_each(|r| r.map(drop))
+    }
+
+    /// Starts all of these, queued in this order and then as their own `After=` orders them, and waits until that is
+    /// done. All are tried. Not cut short by a signal to this process. One result for each, in the order of `units`.
+    pub fn start_all(&self, units: &[String], timeout: Duration) -> Vec<Result<Unit>> {
+        self.carry_out_all(Verb::Start, units, timeout, Patience::ToTheEnd)
+    }
+
+    /// Queues the start of a unit and does not wait for it.
+    ///
+    /// # Errors
+    /// [`Kind::NoUnit`], [`Kind::UnitRefused`], [`Kind::NoBus`].
+    pub fn queue_start(&self, name: &str) -> Result<()> {
+        zbus::block_on(self.systemd.start_unit(name, "replace"))
+            .map(drop)
+            .map_err(|error| bus::failed(&format!("start {name}"), name, &error))
+    }
+
+    fn one(&self, verb: Verb, name: &str, timeout: Duration) -> Result<Unit> {
+        self.carry_out(verb, name, timeout, Patience::UntilSignal)
+    }
+
     /// Starts or stops one unit.
     pub(super) fn carry_out(
         &self,

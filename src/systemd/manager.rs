@@ -1,4 +1,4 @@
-//! systemd on the system bus: what it is asked, and what it is told to start and stop.
+//! systemd on the system bus, and what it is asked.
 
 use std::time::Duration;
 
@@ -6,8 +6,6 @@ use zbus::connection::Builder;
 use zbus::{Connection, OwnedObjectPath};
 
 use super::bus::{self, SystemdProxy, UnitProxy};
-use super::job::{Patience, Verb};
-use super::stopped;
 use super::timer::TimerState;
 use super::unit::{self, Unit};
 use crate::error::{Error, Kind, Result};
@@ -57,57 +55,6 @@ impl Manager {
             .map_err(|error| asked(name, &error))
     }
 
-    /// Starts a unit and waits until that is done; a signal to this process ends the wait.
-    ///
-    /// Success means that the unit is active, or has done its work (a oneshot). A job that is not done in
-    /// time goes on nevertheless.
-    ///
-    /// # Errors
-    /// [`Kind::NoUnit`], [`Kind::UnitJob`] (failed, skipped by a condition, or not done within `timeout`),
-    /// [`Kind::UnitRefused`], [`Kind::NoBus`], [`Kind::Interrupted`].
-    pub fn start(&self, name: &str, timeout: Duration) -> Result<Unit> {
-        self.one(Verb::Start, name, timeout)
-    }
-
-    /// Stops a unit and waits until that is done; a signal to this process ends the wait.
-    ///
-    /// # Errors
-    /// As [`Manager::start`].
-    pub fn stop(&self, name: &str, timeout: Duration) -> Result<Unit> {
-        self.one(Verb::Stop, name, timeout)
-    }
-
-    /// Stops all of these, at the same time, and waits until that is done; a signal to this process ends the wait.
-    /// `timeout` is for all of them together.
-    ///
-    /// # Errors
-    /// As [`Manager::start`]: that of the first unit. Others may have been stopped.
-    pub fn stop_all(&self, units: &[String], timeout: Duration) -> Result<()> {
-        self.carry_out_all(Verb::Stop, units, timeout, Patience::UntilSignal)
-            .into_iter()
-            .try_for_each(|r| r.map(drop))
-    }
-
-    /// Starts all of these, queued in this order and then as their own `After=` orders them, and waits until that is
-    /// done. All are tried. Not cut short by a signal to this process. One result for each, in the order of `units`.
-    pub fn start_all(&self, units: &[String], timeout: Duration) -> Vec<Result<Unit>> {
-        self.carry_out_all(Verb::Start, units, timeout, Patience::ToTheEnd)
-    }
-
-    /// Queues the start of a unit and does not wait for it.
-    ///
-    /// # Errors
-    /// [`Kind::NoUnit`], [`Kind::UnitRefused`], [`Kind::NoBus`].
-    pub fn queue_start(&self, name: &str) -> Result<()> {
-        zbus::block_on(self.systemd.start_unit(name, "replace"))
-            .map(drop)
-            .map_err(|error| bus::failed(&format!("start {name}"), name, &error))
-    }
-
-    fn one(&self, verb: Verb, name: &str, timeout: Duration) -> Result<Unit> {
-        self.carry_out(verb, name, timeout, Patience::UntilSignal)
-    }
-
     /// The names of the units in memory that match the pattern (glob(7)) and run, or are about to.
     ///
     /// # Errors
@@ -119,15 +66,6 @@ impl Manager {
             listed.into_iter().filter(|unit| unit::is_wanted(&unit.3)).map(|unit| unit.0).collect();
         names.sort_unstable();
         Ok(names)
-    }
-
-    /// The units that run and answer to `entries`, which are names or patterns (glob(7)), each with the running units
-    /// that systemd stops along with it before it. The unit that this process belongs to is never among them.
-    ///
-    /// # Errors
-    /// As [`Manager::unit`].
-    pub fn running(&self, entries: &[String]) -> Result<Vec<String>> {
-        stopped::running(self, entries)
     }
 
     /// The unit that a process belongs to, if systemd started it; 0 is this process.

@@ -16,6 +16,7 @@ mod started;
 mod stopped;
 mod timer;
 mod unit;
+mod verb;
 
 pub use inhibit::Inhibitor;
 pub use manager::Manager;

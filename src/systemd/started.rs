@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use super::job::{Patience, Verb, journal};
+use super::job::journal;
 use super::manager::Manager;
+use super::verb::{Patience, Verb};
 use crate::error::{Error, Kind, Result};
 
 /// A unit that runs because we need it, and is stopped again if it did not run before.

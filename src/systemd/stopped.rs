@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use super::job::{Patience, Verb};
 use super::manager::Manager;
 use super::unit::Unit;
+use super::verb::{Patience, Verb};
 use crate::error::{Error, Kind, Result};
 
 /// Units that ran and were stopped by us: exactly these are started again.
@@ -29,7 +29,7 @@ impl Stopped {
     /// # Errors
     /// As [`Manager::stop`].
     pub fn stop(manager: &Manager, units: &[String], timeout: Duration) -> Result<Self> {
-        let units = running(manager, units)?;
+        let units = manager.running(units)?;
         // From here on they are started again, whatever happens.
         let mut stopped = Self { manager: manager.clone(), units, timeout };
         let results = manager.carry_out_all(Verb::Stop, &stopped.units, timeout, Patience::UntilSignal);
@@ -48,7 +48,7 @@ impl Stopped {
             Ok(()) if none => error.state("nothing was stopped"),
             Ok(()) => error.state("what had been stopped already runs again"),
             Err(again) => {
-                error.state(format!("what had been stopped does not all run again: {}", message(&again)))
+                error.state(format!("what had been stopped does not all run again: {}", again.one_line()))
             }
         })
     }
@@ -58,7 +58,7 @@ impl Stopped {
     /// # Errors
     /// If systemd cannot be asked.
     pub fn would_stop(manager: &Manager, units: &[String]) -> Result<Vec<String>> {
-        running(manager, units)
+        manager.running(units)
     }
 
     /// The units that do not run because of us, in the order in which they were stopped.
@@ -89,7 +89,7 @@ impl Stopped {
         let names: Vec<_> = failed.iter().map(|(unit, _)| unit.as_str()).collect();
         let state = format!("these were running before, and do not run now: {}", names.join(", "));
         let hint = format!("systemctl start {}", names.join(" "));
-        let reports: Vec<_> = failed.iter().map(|(_, error)| message(error)).collect();
+        let reports: Vec<_> = failed.iter().map(|(_, error)| error.one_line()).collect();
         let kind = failed.first().map_or(Kind::UnitJob, |(_, error)| error.kind());
         let sentence = format!("could not start {} units again", failed.len());
         Err(Error::new(kind, sentence).because(reports.join("\n -> ")).state(state).hint(hint))
@@ -104,35 +104,29 @@ impl Drop for Stopped {
     }
 }
 
-/// The message and its causes, without state and hint.
-fn message(error: &Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = std::error::Error::source(error);
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
-}
-
-/// The units that run and answer to `entries`, with the running units that require them before each.
-pub(super) fn running(manager: &Manager, entries: &[String]) -> Result<Vec<String>> {
-    let own = manager.unit_of(0)?;
-    let mut units = Vec::new();
-    for entry in entries {
-        let names = if is_pattern(entry) {
-            manager.wanted_units(entry)?
-        } else {
-            // Unlike a pattern, a name may be an alias.
-            let unit = Some(manager.unit(entry)?).filter(Unit::is_wanted);
-            unit.map(|unit| unit.id).into_iter().collect()
-        };
-        for name in names {
-            add(manager, name, own.as_deref(), &mut units)?;
+impl Manager {
+    /// The units that run and answer to `entries`, which are names or patterns (glob(7)), each with the running units
+    /// that systemd stops along with it before it. The unit that this process belongs to is never among them.
+    ///
+    /// # Errors
+    /// As [`Manager::unit`].
+    pub fn running(&self, entries: &[String]) -> Result<Vec<String>> {
+        let own = self.unit_of(0)?;
+        let mut units = Vec::new();
+        for entry in entries {
+            let names = if is_pattern(entry) {
+                self.wanted_units(entry)?
+            } else {
+                // Unlike a pattern, a name may be an alias.
+                let unit = Some(self.unit(entry)?).filter(Unit::is_wanted);
+                unit.map(|unit| unit.id).into_iter().collect()
+            };
+            for name in names {
+                add(self, name, own.as_deref(), &mut units)?;
+            }
         }
+        Ok(units)
     }
-    Ok(units)
 }
 
 fn add(manager: &Manager, name: String, own: Option<&str>, units: &mut Vec<String>) -> Result<()> {

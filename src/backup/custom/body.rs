@@ -3,8 +3,8 @@
 use std::io::{self, BufRead, Read as _};
 
 use super::binary::Binary;
+use super::fields::{LARGE_OBJECTS, ROWS, broken, get_int, put_int};
 use super::toc::Toc;
-use super::{LARGE_OBJECTS, ROWS, broken, get_int, put_int};
 use crate::error::{Error, Kind, Result};
 
 /// The first byte of a second table of contents, which pg_dump writes over the first one; into a file that is open
@@ -40,7 +40,7 @@ pub(in crate::backup) struct Body<R> {
 impl<R: BufRead> Body<R> {
     /// What comes in `source` after `toc`, which was read from it.
     pub(in crate::backup) fn new(source: R, toc: &Toc) -> Self {
-        Self { source, int: toc.int }
+        Self { source, int: toc.int() }
     }
 
     /// Whose rows come next, or nothing at the end.

@@ -1,7 +1,8 @@
 //! Where in a dump the rows of an entry begin, found while it passes.
 
-use super::toc::{MAGIC, Toc};
-use super::{LARGE_OBJECTS, ROWS, get_int};
+use super::entry::Entry;
+use super::fields::{LARGE_OBJECTS, ROWS, Recorder, get_int};
+use super::header::{CUSTOM, Form, Header, MAGIC};
 use crate::archive::Borders;
 
 /// A longer table of contents is none.
@@ -13,8 +14,12 @@ pub(in crate::backup) struct EntryBorders {
     state: State,
     /// What has come of the table of contents, or of the next field.
     pending: Vec<u8>,
+    /// How many bytes of the table of contents have been taken before these.
+    seen: usize,
     /// How long a number is.
     int: usize,
+    /// The entries of the table of contents that are still to come, once its header has.
+    form: Option<Form>,
 }
 
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
@@ -59,27 +64,43 @@ impl Borders for EntryBorders {
 }
 
 impl EntryBorders {
+    /// Takes what belongs to the table of contents. Its entries are read as they come, each once; of the one at the end of a
+    /// piece, the beginning is kept.
     fn toc<'a>(&mut self, piece: &'a [u8]) -> &'a [u8] {
         let before = self.pending.len();
         self.pending.extend_from_slice(piece);
-        let is_dump = self.pending.iter().zip(MAGIC).all(|(byte, expected)| byte == expected);
-        let mut source = &self.pending[..];
-        match Toc::read(&mut source) {
-            Ok(toc) => {
-                let taken = self.pending.len() - source.len() - before;
-                self.int = toc.int;
-                self.pending = Vec::new();
-                self.state = if toc.is_known() { State::Entry } else { State::Unknown };
-                &piece[taken..]
+        let is_dump =
+            self.seen > 0 || self.pending.iter().zip(MAGIC).all(|(byte, expected)| byte == expected);
+        let mut taken = 0;
+        let next = loop {
+            let rest = &self.pending[taken..];
+            let mut source = Recorder { source: rest, int: self.int, record: Vec::new() };
+            let read = match self.form {
+                None => Header::read(&mut source, CUSTOM).map(|header| {
+                    self.int = header.int;
+                    self.form = header.known;
+                }),
+                Some(form) if form.count > 0 => Entry::read(&mut source, form).map(|_| {
+                    self.form = Some(Form { count: form.count - 1, ..form });
+                }),
+                Some(_) => break Some(State::Entry),
+            };
+            match read {
+                Ok(()) if self.form.is_none() => break Some(State::Unknown),
+                Ok(()) => taken += rest.len() - source.source.len(),
+                // It goes on in the next piece.
+                Err(_) if is_dump && self.seen + self.pending.len() < LONGEST_TOC => break None,
+                Err(_) => break Some(State::Unknown),
             }
-            // It goes on in the next piece.
-            Err(_) if is_dump && self.pending.len() < LONGEST_TOC => &[],
-            Err(_) => {
-                self.pending = Vec::new();
-                self.state = State::Unknown;
-                &[]
-            }
+        };
+        if let Some(next) = next {
+            self.state = next;
+            self.pending = Vec::new();
+            return &piece[taken.saturating_sub(before)..];
         }
+        self.seen += taken;
+        self.pending.drain(..taken);
+        &[]
     }
 
     /// Takes what belongs to the next field, and understands it once it is complete.
@@ -110,8 +131,9 @@ impl EntryBorders {
 
 #[cfg(test)]
 mod tests {
+    use super::super::fields::put_int;
     use super::super::testing::{dump, entries, text};
-    use super::super::{Body, put_int};
+    use super::super::{Body, Toc};
     use super::*;
     use crate::archive::parts_of;
 

@@ -2,13 +2,13 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
-use std::io::{self, Read};
+use std::io::Read;
 
 use memchr::{memchr, memmem};
 
 use super::binary::Columns;
-use super::toc::{WITH_ACCESS_METHOD, WITH_KIND};
-use super::{broken, get_int, put_int};
+use super::fields::{Recorder, put_text};
+use super::header::{Form, WITH_ACCESS_METHOD, WITH_KIND};
 use crate::error::Result;
 use crate::sql::guard::beginning;
 use crate::sql::tokens::{Token, tokens};
@@ -18,13 +18,12 @@ pub(super) const NOWHERE: u8 = 1;
 pub(super) const SOMEWHERE: u8 = 2;
 pub(super) const WITHOUT: u8 = 3;
 
+/// `SECTION_PRE_DATA` and `SECTION_DATA`: definitions; rows, large objects and values of sequences.
+pub(super) const DEFINITIONS: i32 = 2;
+pub(super) const DATA: i32 = 3;
+
 /// Entries that name roles in their definitions.
 const PRIVILEGES: [&[u8]; 4] = [b"ACL", b"DEFAULT ACL", b"POLICY", b"USER MAPPING"];
-
-fn put_text(bytes: &mut Vec<u8>, text: &[u8], int: usize) {
-    put_int(bytes, i32::try_from(text.len()).unwrap_or(i32::MAX), int);
-    bytes.extend_from_slice(text);
-}
 
 #[derive(Debug)]
 #[allow(clippy::struct_excessive_bools, reason = "each says something else")]
@@ -61,6 +60,89 @@ pub(super) struct Entry {
 }
 
 impl Entry {
+    /// Reads the next one; one of a dump that is a directory becomes that of a custom dump.
+    ///
+    /// # Errors
+    /// [`crate::Kind::Damaged`], and those of the source.
+    pub(super) fn read(source: &mut Recorder<impl Read>, form: Form) -> Result<Self> {
+        let id = source.int()?;
+        let has_rows = source.int()? != 0;
+        source.text()?; // the catalog's number
+        source.text()?; // its own
+        let tag = source.text()?.unwrap_or_default();
+        let description = source.text()?.unwrap_or_default();
+        let section = source.int()?;
+        let start = source.record.len();
+        let definition = source.text()?.unwrap_or_default();
+        // Every database has one: pg_dump says this of it unless it was asked for this schema.
+        if description == b"SCHEMA" && tag == b"public" && definition.starts_with(b"CREATE SCHEMA ") {
+            source.record.truncate(start);
+            put_text(&mut source.record, b"-- *not* creating schema, since initdb creates it\n", source.int);
+        }
+        let privileges = PRIVILEGES.contains(&&description[..]).then(|| definition.clone());
+        source.text()?; // how to drop it
+        let before = source.take();
+        let copy = source.text()?;
+        source.take();
+        let schema = source.text()?;
+        source.text()?; // the tablespace
+        if form.version >= WITH_ACCESS_METHOD {
+            source.text()?;
+        }
+        if form.version >= WITH_KIND {
+            source.int()?;
+        }
+        let owner = source.text()?.unwrap_or_default();
+        source.text()?; // no longer used
+        let mut dependencies = BTreeSet::new();
+        while let Some(text) = source.text()? {
+            dependencies.extend(std::str::from_utf8(&text).ok().and_then(|text| text.parse::<i32>().ok()));
+        }
+        let mut file = None;
+        if form.directory {
+            let end = source.record.len();
+            file =
+                source.text()?.and_then(|name| String::from_utf8(name).ok()).filter(|name| !name.is_empty());
+            source.record.truncate(end);
+            source.record.push(if has_rows { NOWHERE } else { WITHOUT });
+            source.record.resize(end + 1 + form.offset, 0);
+        } else {
+            // Where its data is: no longer true once the length of anything before has changed.
+            if source.bytes::<1>()? == [SOMEWHERE]
+                && let Some(last) = source.record.last_mut()
+            {
+                *last = NOWHERE;
+            }
+            for _ in 0..form.offset {
+                source.bytes::<1>()?;
+            }
+        }
+        let may_run = match description.as_slice() {
+            b"FUNCTION" => !is_of_triggers(&definition),
+            b"AGGREGATE" | b"DOMAIN" => true,
+            _ => false,
+        };
+        Ok(Self {
+            id,
+            has_rows,
+            section,
+            description,
+            name: (schema, tag),
+            owner: String::from_utf8_lossy(&owner).into_owned(),
+            has_calling_key: has_calling_key(&definition),
+            may_run,
+            validates: !definition.trim_ascii_end().ends_with(b" NOT VALID;"),
+            dependencies,
+            before,
+            copy,
+            own: None,
+            privileges,
+            columns: None,
+            file,
+            after: source.take(),
+        })
+    }
+
     /// The statement that its rows follow; those of a table of the dump's own may be `frozen`, if nobody else uses it
     /// yet.
     ///
@@ -114,122 +196,6 @@ fn is_of_triggers(definition: &[u8]) -> bool {
         && [(dot, '.'), (open, '('), (close, ')')].iter().all(|(token, c)| **token == Token::Other(*c))
         && returns.is("returns")
         && trigger.name() == Some("trigger")
-}
-
-/// Reads fields, and remembers their bytes.
-pub(super) struct Recorder<R> {
-    pub(super) source: R,
-    pub(super) int: usize,
-    pub(super) record: Vec<u8>,
-}
-
-impl<R: Read> Recorder<R> {
-    pub(super) fn take(&mut self) -> Vec<u8> {
-        std::mem::take(&mut self.record)
-    }
-
-    pub(super) fn bytes<const N: usize>(&mut self) -> Result<[u8; N]> {
-        let mut bytes = [0; N];
-        self.source.read_exact(&mut bytes).map_err(broken)?;
-        self.record.extend_from_slice(&bytes);
-        Ok(bytes)
-    }
-
-    pub(super) fn int(&mut self) -> Result<i32> {
-        let value = get_int(&mut self.source, self.int)?;
-        put_int(&mut self.record, value, self.int);
-        Ok(value)
-    }
-
-    pub(super) fn text(&mut self) -> Result<Option<Vec<u8>>> {
-        let Ok(length) = u64::try_from(self.int()?) else { return Ok(None) };
-        let mut text = Vec::new();
-        self.source.by_ref().take(length).read_to_end(&mut text).map_err(broken)?;
-        if text.len() as u64 != length {
-            return Err(broken(io::ErrorKind::UnexpectedEof.into()));
-        }
-        self.record.extend_from_slice(&text);
-        Ok(Some(text))
-    }
-
-    /// One of a dump that is a directory becomes that of a custom dump.
-    pub(super) fn entry(&mut self, version: u8, offset: usize, directory: bool) -> Result<Entry> {
-        let id = self.int()?;
-        let has_rows = self.int()? != 0;
-        self.text()?; // the catalog's number
-        self.text()?; // its own
-        let tag = self.text()?.unwrap_or_default();
-        let description = self.text()?.unwrap_or_default();
-        let section = self.int()?;
-        let start = self.record.len();
-        let definition = self.text()?.unwrap_or_default();
-        // Every database has one: pg_dump says this of it unless it was asked for this schema.
-        if description == b"SCHEMA" && tag == b"public" && definition.starts_with(b"CREATE SCHEMA ") {
-            self.record.truncate(start);
-            put_text(&mut self.record, b"-- *not* creating schema, since initdb creates it\n", self.int);
-        }
-        let privileges = PRIVILEGES.contains(&&description[..]).then(|| definition.clone());
-        self.text()?; // how to drop it
-        let before = self.take();
-        let copy = self.text()?;
-        self.take();
-        let schema = self.text()?;
-        self.text()?; // the tablespace
-        if version >= WITH_ACCESS_METHOD {
-            self.text()?;
-        }
-        if version >= WITH_KIND {
-            self.int()?;
-        }
-        let owner = self.text()?.unwrap_or_default();
-        self.text()?; // no longer used
-        let mut dependencies = BTreeSet::new();
-        while let Some(text) = self.text()? {
-            dependencies.extend(std::str::from_utf8(&text).ok().and_then(|text| text.parse::<i32>().ok()));
-        }
-        let mut file = None;
-        if directory {
-            let end = self.record.len();
-            file = self.text()?.and_then(|name| String::from_utf8(name).ok()).filter(|name| !name.is_empty());
-            self.record.truncate(end);
-            self.record.push(if has_rows { NOWHERE } else { WITHOUT });
-            self.record.resize(end + 1 + offset, 0);
-        } else {
-            // Where its data is: no longer true once the length of anything before has changed.
-            if self.bytes::<1>()? == [SOMEWHERE]
-                && let Some(last) = self.record.last_mut()
-            {
-                *last = NOWHERE;
-            }
-            for _ in 0..offset {
-                self.bytes::<1>()?;
-            }
-        }
-        let may_run = match description.as_slice() {
-            b"FUNCTION" => !is_of_triggers(&definition),
-            b"AGGREGATE" | b"DOMAIN" => true,
-            _ => false,
-        };
-        Ok(Entry {
-            id,
-            has_rows,
-            section,
-            description,
-            name: (schema, tag),
-            owner: String::from_utf8_lossy(&owner).into_owned(),
-            has_calling_key: has_calling_key(&definition),
-            may_run,
-            validates: !definition.trim_ascii_end().ends_with(b" NOT VALID;"),
-            dependencies,
-            before,
-            copy,
-            own: None,
-            privileges,
-            columns: None,
-            file,
-            after: self.take(),
-        })
-    }
 }
 
 #[cfg(test)]

@@ -1,24 +1,25 @@
 //! `list`: the backups, as a table or as JSON.
 
-use std::path::PathBuf;
+use std::path::Path;
 
-use indicatif::{DecimalBytes, HumanCount};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use serde::Serialize;
 
 use crate::backup::catalogue::{self, Entry};
 use crate::backup::manifest::{Encrypted, Manifest, Omitted, Trial};
+use crate::backup::store_of;
 use crate::cli::table::columns;
 use crate::config::Settings;
 use crate::error::Result;
+use crate::report::{DecimalBytes, HumanCount};
 
 /// A line of `list --json`. Keys are only ever added.
 #[derive(Serialize)]
 struct Listed<'a> {
     name: String,
     time: Timestamp,
-    path: &'a PathBuf,
+    path: &'a Path,
     verified: bool,
     bytes: Option<u64>,
     rows: Option<u64>,
@@ -31,7 +32,7 @@ struct Listed<'a> {
 }
 
 pub(super) fn list(settings: &Settings, json: bool) -> Result<()> {
-    let entries = catalogue::list(&settings.backup.directory)?;
+    let entries = catalogue::list(&*store_of(&settings.backup))?;
     if json {
         return crate::cli::print_json(&entries.iter().map(listed).collect::<Vec<_>>());
     }
@@ -49,7 +50,7 @@ fn listed(entry: &Entry) -> Listed<'_> {
     Listed {
         name: entry.name.to_string(),
         time: entry.name.time(),
-        path: &entry.path,
+        path: entry.files.path(),
         verified: entry.is_verified(),
         bytes: manifest.map(Manifest::bytes),
         rows: manifest.and_then(Manifest::rows),
@@ -97,9 +98,12 @@ fn proved_by(manifest: &Manifest) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::backup::directory::Directory;
     use crate::backup::manifest::Omission;
     use crate::backup::manifest::tests::example;
+    use crate::backup::store::Store;
     use crate::error::{Error, Kind};
+    use std::sync::Arc;
 
     #[test]
     fn what_was_left_out_counts() {
@@ -117,9 +121,10 @@ mod tests {
         manifest.databases[0].contents.as_mut().unwrap().tables.insert("x".into(), 98_765_432_100);
         manifest.read_back.as_mut().unwrap().damage = Some("x".into());
         let unreadable = Err(Error::new(Kind::Damaged, "x"));
+        let files = || -> Arc<dyn Store> { Arc::new(Directory::new(Path::new("x"))) };
         let entries = [
-            Entry { name: manifest.name, path: "x".into(), manifest: Ok(manifest.clone()) },
-            Entry { name: manifest.name, path: "x".into(), manifest: unreadable },
+            Entry { name: manifest.name, files: files(), manifest: Ok(manifest.clone()) },
+            Entry { name: manifest.name, files: files(), manifest: unreadable },
         ];
         let zone = TimeZone::fixed(jiff::tz::offset(5));
         let rows: Vec<_> = entries.iter().map(|entry| row(entry, &zone)).collect();

@@ -15,18 +15,19 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
 use clap::{Parser, Subcommand};
-use indicatif::{DecimalBytes, HumanCount};
 use jiff::Timestamp;
 use nix::unistd::geteuid;
 
 use crate::backup::catalogue::{self, Entry};
+use crate::backup::engine::{Dumps, Engine as _};
 use crate::backup::manifest::Manifest;
-use crate::backup::{create, directory};
+use crate::backup::store::Store;
+use crate::backup::{store_of, verify};
 use crate::config::{self, Settings};
 use crate::error::{Error, IoContext as _, Kind, Result};
 use crate::files::beneath::Directory;
 use crate::lock::Lock;
-use crate::report::{self, Progress, event};
+use crate::report::{self, DecimalBytes, HumanCount, Progress, event};
 use crate::runtime::interrupt;
 use crate::terminal;
 
@@ -188,25 +189,26 @@ fn become_owner(settings: &Settings) -> Result<()> {
 }
 
 fn verify(settings: &Settings, name: Option<&str>, dry_run: bool, identity: Option<&Path>) -> Result<()> {
-    let backups = &settings.backup.directory;
-    let Entry { name, path, manifest } = catalogue::find(backups, name, Timestamp::now())?;
+    let backups = store_of(&settings.backup);
+    let Entry { name, files, manifest } = catalogue::find(&*backups, name, Timestamp::now())?;
     let manifest = manifest?;
     if dry_run {
         return crate::cli::print(&format!(
             "read back {} ({})\n",
-            path.display(),
+            files.path().display(),
             DecimalBytes(manifest.bytes())
         ));
     }
     interrupt::listen()?;
     let mut progress = report::progress(crate::cli::on_terminal());
     let manifest = if let Some(identity) = identity.filter(|_| manifest.encryption.is_some()) {
-        decrypt(settings, &path, manifest, identity, progress.as_mut())?
+        decrypt(settings, &*files, manifest, identity, progress.as_mut())?
     } else {
         become_owner(settings)?;
-        directory::check(backups)?;
+        backups.check()?;
         let _lock = lock(settings)?;
-        create::verify(&path, manifest, &crate::cli::host(settings), progress.as_mut())?
+        let host = crate::cli::host(settings);
+        Dumps::new(settings, &host).verify(&*files, manifest, progress.as_mut())?
     };
     let rows = HumanCount(manifest.rows().unwrap_or(0));
     match (&manifest.encryption, identity) {
@@ -228,21 +230,22 @@ fn lock(settings: &Settings) -> Result<Lock> {
 /// machine, is as good as any: then nothing is recorded.
 fn decrypt(
     settings: &Settings,
-    path: &Path,
+    files: &dyn Store,
     manifest: Manifest,
     identity: &Path,
     progress: &mut dyn Progress,
 ) -> Result<Manifest> {
-    let found = create::examine(path, &manifest, Some(identity), &crate::cli::host(settings), progress);
+    let host = crate::cli::host(settings);
+    let found = Dumps::new(settings, &host).examine(files, &manifest, Some(identity), progress);
     if found.as_ref().is_err_and(|error| error.kind() != Kind::Damaged) {
-        return create::record(path, manifest, found);
+        return verify::record(files, manifest, found);
     }
     let lock = become_owner(settings)
-        .and_then(|()| directory::check(&settings.backup.directory))
+        .and_then(|()| store_of(&settings.backup).check())
         .and_then(|()| lock(settings))
-        .and_then(|lock| Manifest::load(path).map(|now| (lock, now)));
+        .and_then(|lock| Manifest::load(files).map(|now| (lock, now)));
     match lock {
-        Ok((_lock, now)) => create::record(path, now, found),
+        Ok((_lock, now)) => verify::record(files, now, found),
         Err(error) => {
             log::warn!("the result is not recorded: {error}");
             found.map(|_| manifest)

@@ -2,27 +2,27 @@
 
 use jiff::ZonedDateTime;
 
-use crate::backup::{directory, prune};
+use crate::backup::{prune, store_of};
 use crate::config::Settings;
 use crate::error::Result;
 use crate::lock::Lock;
 use crate::runtime::interrupt;
 
 pub(super) fn prune(settings: &Settings, dry_run: bool) -> Result<()> {
-    let backups = &settings.backup.directory;
+    let backups = store_of(&settings.backup);
     let now = ZonedDateTime::now();
     if dry_run {
-        let plan = prune::plan(&settings.backup, &now)?;
+        let plan = prune::plan(&*backups, &settings.backup, &now)?;
         return match plan.decisions.is_empty() {
-            true => crate::cli::print(&format!("no backups in {}\n", backups.display())),
+            true => crate::cli::print(&format!("no backups in {}\n", backups.path().display())),
             false => crate::cli::print(&format!("{plan}\n")),
         };
     }
     interrupt::listen()?;
-    directory::check(backups)?;
+    backups.check()?;
     let _lock = Lock::take(settings, "removal of old backups")?;
-    let plan = prune::plan(&settings.backup, &now)?;
-    if prune::carry_out(backups, &plan)?.is_empty() {
+    let plan = prune::plan(&*backups, &settings.backup, &now)?;
+    if prune::carry_out(&*backups, &plan)?.is_empty() {
         log::info!("nothing is to be removed; --dry-run tells why");
     }
     Ok(())

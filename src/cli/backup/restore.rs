@@ -6,9 +6,10 @@ use clap::Args;
 use jiff::Timestamp;
 use nix::unistd::geteuid;
 
-use crate::backup::load::Authority;
+use crate::backup::engine::{Dumps, Engine as _};
 use crate::backup::name::BackupName;
-use crate::backup::{catalogue, classic, restore};
+use crate::backup::target::Authority;
+use crate::backup::{catalogue, classic, restore, store_of};
 use crate::config::Settings;
 use crate::error::{Error, Kind, Result};
 use crate::lock::Lock;
@@ -80,7 +81,7 @@ pub(super) fn restore(settings: &Settings, arguments: &Arguments) -> Result<()> 
         };
         classic::read(Path::new(&arguments.name), goal, &host, progress.as_mut())?
     } else {
-        catalogue::find(&settings.backup.directory, Some(&arguments.name), Timestamp::now())?
+        catalogue::find(&*store_of(&settings.backup), Some(&arguments.name), Timestamp::now())?
     };
     let existing: Vec<_> = databases.into_iter().map(|database| database.name).collect();
     let wish = restore::Wish {
@@ -105,7 +106,7 @@ pub(super) fn restore(settings: &Settings, arguments: &Arguments) -> Result<()> 
     }
     interrupt::listen()?;
     let _lock = Lock::take(settings, "restore")?;
-    let outcome = restore::carry_out(settings, &host, &plan, &wish, progress.as_mut())?;
+    let outcome = Dumps::new(settings, &host).restore(&plan, &wish, progress.as_mut())?;
     log::info!("{}", outcome.0);
     Ok(())
 }
@@ -116,16 +117,17 @@ fn is_file(name: &str) -> bool {
 }
 
 fn roles(settings: &Settings, arguments: &Arguments) -> Result<()> {
-    let entry = catalogue::find(&settings.backup.directory, Some(&arguments.name), Timestamp::now())?;
+    let entry = catalogue::find(&*store_of(&settings.backup), Some(&arguments.name), Timestamp::now())?;
     if arguments.dry_run {
         return crate::cli::print(&format!(
             "bring back the roles of {} that are not there\n",
-            entry.path.display()
+            entry.files.path().display()
         ));
     }
     let _lock = Lock::take(settings, "restore")?;
     let identity = arguments.identity.as_deref();
-    let outcome = restore::globals(settings, &crate::cli::host(settings), &entry, identity)?;
+    let host = crate::cli::host(settings);
+    let outcome = Dumps::new(settings, &host).restore_globals(&entry, identity)?;
     log::info!("{}", outcome.0);
     Ok(())
 }

@@ -4,21 +4,20 @@ use std::fmt::Write as _;
 use std::path::Path;
 use std::process::ExitCode;
 
-use indicatif::{DecimalBytes, HumanCount};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
-use crate::backup::catalogue::Entry;
-use crate::backup::leftovers::CLEAN;
+use crate::backup::catalogue::{self, Entry};
+use crate::backup::leftovers::{self, CLEAN};
 use crate::backup::manifest::Omitted;
 use crate::backup::status::{self, Status, Timer};
-use crate::backup::{catalogue, leftovers};
+use crate::backup::{metrics, store_of};
 use crate::cli::table::columns;
 use crate::config::Settings;
 use crate::error::{Kind, Result};
 use crate::files;
 use crate::postgres::{DataDirectory, Major};
-use crate::report::metrics;
+use crate::report::{DecimalBytes, HumanCount};
 use crate::systemd::Manager;
 
 pub(super) fn status(settings: &Settings, json: bool) -> Result<ExitCode> {
@@ -35,9 +34,10 @@ pub(super) fn status(settings: &Settings, json: bool) -> Result<ExitCode> {
 
 /// How things are.
 pub(super) fn now(settings: &Settings) -> Result<Status> {
-    let entries = catalogue::list(&settings.backup.directory)?;
+    let store = store_of(&settings.backup);
+    let entries = catalogue::list(&*store)?;
     let timer = timer(&settings.backup.timer);
-    let free = files::free_space(&settings.backup.directory).ok();
+    let free = store.free_space().ok();
     let now = Timestamp::now();
     let found =
         leftovers::find(settings, &crate::cli::host(settings), now).map_err(|error| error.to_string());

@@ -5,8 +5,10 @@ use std::path::Path;
 use jiff::Timestamp;
 
 use crate::backup::catalogue::{self, Entry};
-use crate::backup::load::Source;
-use crate::backup::{create, directory, trial};
+use crate::backup::engine::{Dumps, Engine as _};
+use crate::backup::manifest::Manifest;
+use crate::backup::source::Source;
+use crate::backup::{store_of, trial};
 use crate::config::Settings;
 use crate::error::{Error, Kind, Result};
 use crate::lock::Lock;
@@ -20,10 +22,10 @@ pub(super) fn trial(
     dry_run: bool,
     identity: Option<&Path>,
 ) -> Result<()> {
-    let backups = &settings.backup.directory;
+    let backups = store_of(&settings.backup);
     let host = crate::cli::host(settings);
-    let entry = catalogue::find(backups, name, Timestamp::now())?;
-    let mut manifest = crate::backup::manifest::Manifest::load(&entry.path)?;
+    let entry = catalogue::find(&*backups, name, Timestamp::now())?;
+    let mut manifest = Manifest::load(&*entry.files)?;
     if let Err(error) = &entry.manifest {
         return Err(Error::new(error.kind(), error.to_string()));
     }
@@ -32,20 +34,20 @@ pub(super) fn trial(
         return crate::cli::print(&format!("{plan}\n"));
     }
     interrupt::listen()?;
-    directory::check(backups)?;
+    backups.check()?;
     let mut progress = report::progress(crate::cli::on_terminal());
-    let Entry { name, path, .. } = entry;
+    let Entry { name, files, .. } = entry;
     // Without the rows that were counted there is nothing to compare with.
     if manifest.read_back.is_none() {
         let _lock = Lock::take(settings, "verification of a backup")?;
-        manifest = create::verify(&path, manifest, &host, progress.as_mut())?;
+        manifest = Dumps::new(settings, &host).verify(&*files, manifest, progress.as_mut())?;
     }
     if let Some(damage) = manifest.read_back.and_then(|read_back| read_back.damage) {
         return Err(Error::new(Kind::Damaged, format!("backup {name} is damaged: {damage}"))
             .hint("make a new one: systemctl start matrix-postgres-backup.service"));
     }
-    let manifest = crate::backup::manifest::Manifest::load(&path)?;
-    let source = Source { directory: &path, manifest: &manifest, identity };
+    let manifest = Manifest::load(&*files)?;
+    let source = Source { files: &*files, manifest: &manifest, identity };
     let trial = trial::carry_out(settings, &host, &plan, source, progress.as_mut())?;
     let sentence = format!(
         "backup {name} was restored into PostgreSQL {} and compared in {} s: all is as it was",

@@ -73,5 +73,5 @@ pub(super) fn run(settings: &Settings, asked: &Arguments) -> Result<ExitCode> {
         let _ = writeln!(text, "compared {databases} databases, {tables} tables, {rows} rows");
         crate::cli::print(&text)?;
     }
-    Ok(super::well(found.iter().all(|difference| !difference.serious)))
+    Ok(crate::cli::well(found.iter().all(|difference| !difference.serious)))
 }

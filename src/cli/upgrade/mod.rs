@@ -291,14 +291,7 @@ fn look(settings: &Settings, to: Option<Major>, json: bool) -> Result<ExitCode> 
         true => crate::cli::print_json(&report)?,
         false => crate::cli::print(&format!("{report}\n"))?,
     }
-    Ok(well(report.is_possible()))
-}
-
-fn well(is_well: bool) -> ExitCode {
-    match is_well {
-        true => ExitCode::SUCCESS,
-        false => ExitCode::from(Kind::NotWell.exit_status()),
-    }
+    Ok(crate::cli::well(report.is_possible()))
 }
 
 /// Without the lock afterwards: the upgrade takes it with that of the backups.

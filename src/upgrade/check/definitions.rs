@@ -11,10 +11,10 @@ use crate::config::Depth;
 use crate::error::{Kind, Result};
 use crate::postgres::refusals::{self, Refusal};
 use crate::postgres::{Database, Major, Session, identifier, pg_dump, pg_restore, without_verifiers};
-use crate::runtime::{Child, interrupt, output};
+use crate::runtime::{Child, interrupt, jobs, output};
 use crate::upgrade::compare::{Snapshot, differences};
 use crate::upgrade::facts::Obstacle;
-use crate::upgrade::steps::transfer::{by_way_of, jobs};
+use crate::upgrade::steps::transfer::by_way_of;
 
 /// pg_restore tells of each object that it makes.
 const MANY_LINES: usize = 200_000;

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 
 use super::check;
 use super::trial;
-use crate::backup::catalogue;
+use crate::backup::{catalogue, store_of};
 use crate::config::Settings;
 use crate::error::{Error, Kind, Result};
 use crate::lock::Lock;
@@ -38,7 +38,7 @@ pub fn prepare(
     for warning in report.warnings() {
         log::warn!("{warning}");
     }
-    let backups = catalogue::list(&settings.backup.directory).unwrap_or_default();
+    let backups = catalogue::list(&*store_of(&settings.backup)).unwrap_or_default();
     let now = Timestamp::now();
     let earlier = catalogue::split(&backups, now).0;
     let newest = earlier.iter().rev().find(|entry| entry.is_verified()).map(|entry| entry.name.time());

@@ -48,7 +48,9 @@ impl Runtime for Stub {
 
     fn command(&self, _: Major, call: &Call) -> Result<Command> {
         let mut command = Command::new("/bin/bash");
-        command.args(["-c", POSTGRES, "postgres"]).args(&call.arguments);
+        command
+            .args(["-c", POSTGRES, "postgres"])
+            .args(call.arguments.iter().map(|argument| argument.to_string_lossy().into_owned()));
         Ok(command)
     }
 }

@@ -28,7 +28,7 @@ use std::path::{Path, PathBuf};
 use jiff::Timestamp;
 
 use crate::account::Account;
-use crate::backup::catalogue;
+use crate::backup::{catalogue, store_of};
 use crate::config::{Method, Settings};
 use crate::error::{Error, Kind, Result};
 use crate::files;
@@ -161,7 +161,7 @@ pub fn gather(settings: &Settings, runtime: &dyn Runtime, to: Option<Major>) -> 
 
 /// What the databases took the last time that they were restored on trial.
 fn trial(settings: &Settings) -> Option<(Timestamp, u64)> {
-    let backups = catalogue::list(&settings.backup.directory).unwrap_or_default();
+    let backups = catalogue::list(&*store_of(&settings.backup)).unwrap_or_default();
     let backups = catalogue::split(&backups, Timestamp::now()).0;
     let trials = backups.iter().rev().filter_map(|backup| backup.manifest.as_ref().ok()?.trial.as_ref());
     trials.into_iter().find(|trial| trial.damage.is_none()).map(|trial| (trial.at, trial.seconds))

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use indicatif::DecimalBytes;
 
 use crate::account::Account;
-use crate::error::{Error, IoContext as _, Kind, Result};
+use crate::error::{IoContext as _, Result};
 use crate::files;
 
 /// How the rows travel.
@@ -103,16 +103,14 @@ impl Space {
 /// # Errors
 /// [`Kind::File`].
 pub fn check_private(directory: &Path, account: &Account) -> Result<()> {
-    let Ok(meta) = directory.symlink_metadata() else { return Ok(()) };
-    let is_private = meta.mode().trailing_zeros() >= 6;
-    if meta.is_dir() && meta.uid() == account.uid.as_raw() && is_private {
+    if directory.symlink_metadata().is_err() {
         return Ok(());
     }
-    let message =
-        format!("the dump directory {} is not a directory of {} alone", directory.display(), account.name);
-    Err(Error::new(Kind::File, message)
-        .state("nothing was changed")
-        .hint("name another one, which need not be there yet: --dump-dir, or upgrade.dump_directory"))
+    files::require_private("dump directory", directory, account, 0o077).map_err(|error| {
+        error
+            .state("nothing was changed")
+            .hint("name another one, which need not be there yet: --dump-dir, or upgrade.dump_directory")
+    })
 }
 
 #[cfg(test)]

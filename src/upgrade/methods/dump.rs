@@ -6,6 +6,7 @@ use super::stage::Stage;
 use crate::config::Depth;
 use crate::error::{Error, Kind, Result};
 use crate::report::{Progress, Silent};
+use crate::runtime::jobs;
 use crate::upgrade::compare::{Snapshot, require_equal};
 use crate::upgrade::facts::left_behind::require_nothing_left_behind;
 use crate::upgrade::facts::space::Way;
@@ -14,7 +15,7 @@ use crate::upgrade::steps::cluster;
 use crate::upgrade::steps::dump_directory::DumpDirectory;
 use crate::upgrade::steps::servers::{Private, Side, Sockets};
 use crate::upgrade::steps::site::Site;
-use crate::upgrade::steps::transfer::{self, Loading, jobs, transfer};
+use crate::upgrade::steps::transfer::{self, Loading, transfer};
 
 /// See [`super::build`].
 pub(super) fn build(stage: &mut dyn Stage, site: &Site<'_>) -> Result<()> {

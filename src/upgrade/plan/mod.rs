@@ -11,19 +11,17 @@ use std::fmt;
 use indicatif::DecimalBytes;
 use jiff::Timestamp;
 
-use crate::backup::load::Authority;
+use crate::backup::target::Authority;
 use crate::config::{Method, Settings};
 use crate::error::{Error, Kind, Result};
 use crate::files::free_name;
 use crate::postgres::initdb::Initialisation;
 use crate::postgres::{Contents, Libraries};
-use crate::upgrade::facts::Contained;
-use crate::upgrade::facts::Facts;
 use crate::upgrade::facts::space::Way;
+use crate::upgrade::facts::{Contained, Facts};
 use crate::upgrade::plan::choice::choose;
 use crate::upgrade::plan::subscriptions::switched_off;
-use crate::upgrade::records::Upgrade;
-use crate::upgrade::records::named_after;
+use crate::upgrade::records::{Upgrade, named_after};
 
 /// What an upgrade will do.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -7,7 +7,7 @@ use crate::config::Depth;
 use crate::error::Result;
 use crate::postgres::Session;
 use crate::report::Progress;
-use crate::runtime::interrupt;
+use crate::runtime::{interrupt, jobs};
 use crate::systemd::notify;
 use crate::upgrade::compare::{Snapshot, require_equal};
 use crate::upgrade::methods::Stage;
@@ -18,7 +18,6 @@ use crate::upgrade::steps::copy::{self, Follower, Source};
 use crate::upgrade::steps::cut::Cut;
 use crate::upgrade::steps::servers::{Private, Sockets};
 use crate::upgrade::steps::site::Site;
-use crate::upgrade::steps::transfer::jobs;
 
 /// Times the steps, and looks closer than an upgrade, for which users wait.
 pub(super) struct OnCopy<'a> {

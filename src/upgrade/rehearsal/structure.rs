@@ -2,8 +2,7 @@
 
 use crate::error::{Kind, Result};
 use crate::postgres::{self, Major, Session, pg_amcheck};
-use crate::runtime::run_and_quote;
-use crate::upgrade::steps::transfer::jobs;
+use crate::runtime::{jobs, run_and_quote};
 
 /// The first version whose tables can be checked, too.
 const STRUCTURE_CHECKED: Major = Major(14);

@@ -119,12 +119,7 @@ fn run(name: &'static str, package: &str, options: &[&str], paths: [&Path; 2]) -
     command.args(options).arg("--").args(paths);
     owner(paths[0])?.apply(&mut command);
     command.stdin(Stdio::null()).stdout(Stdio::null());
-    Child::spawn(command, format!("{name} of {}", paths[0].display()))?.wait().map_err(|error: Error| {
-        match error.report().contains("No space left on device") {
-            true => error.with_kind(Kind::NoSpace),
-            false => error,
-        }
-    })
+    Child::spawn(command, format!("{name} of {}", paths[0].display()))?.wait().map_err(Error::or_no_space)
 }
 
 #[cfg(test)]

@@ -6,15 +6,16 @@ use std::time::Duration;
 
 use crate::account::Account;
 use crate::backup::globals::Globals;
-use crate::backup::load::{self, Authority, Target};
+use crate::backup::load;
 use crate::backup::origin::{Files, Live, Stream};
 use crate::backup::scratch::Scratch;
+use crate::backup::target::{self, Authority, Target};
 use crate::error::{Error, IoContext as _, Kind, Result};
 use crate::files::directories;
 use crate::postgres::pg_restore::Tablespaces;
 use crate::postgres::{self, Database, HOME, Session, pg_dump, refusals, stamps, vacuumdb};
 use crate::report::Progress;
-use crate::runtime::{Call, Child, interrupt, output};
+use crate::runtime::{Call, Child, interrupt, jobs, output};
 use crate::upgrade::steps::dump_directory::DumpDirectory;
 
 /// How long pg_dumpall waits for a lock: there is nobody else.
@@ -69,11 +70,6 @@ pub fn transfer(
     let analyzed = run(new, &vacuumdb::analyze_all(new.connection, jobs()), "vacuumdb".to_owned());
     progress.end();
     vacuumdb::only_warn(analyzed)
-}
-
-/// How many connections work at the same time.
-pub fn jobs() -> usize {
-    crate::archive::default_threads().max(2)
 }
 
 /// Roles with passwords, memberships and settings; the bootstrap superuser is there already.
@@ -156,7 +152,7 @@ fn load(
     };
     let missing = load::carry(&target, dump, by_way_of(database), progress)
         .map_err(|error| explain(error, &database.name))?;
-    match load::told(&missing) {
+    match target::told(&missing) {
         Some(error) => Err(error.context(does_not_take(&database.name))),
         None => Ok(()),
     }

@@ -6,12 +6,11 @@ use crate::account::Account;
 use crate::error::{Error, Kind, Result};
 use crate::postgres::pg_upgrade::{self, Cluster, Mode};
 use crate::postgres::{self, Connection, Major, Purpose, Session, stamps, without_verifiers};
-use crate::runtime::{AsUser, Runtime, Sandbox, run_and_quote};
+use crate::runtime::{AsUser, Runtime, Sandbox, jobs, run_and_quote};
 use crate::upgrade::methods::online::logs::Logs;
 use crate::upgrade::plan::Plan;
 use crate::upgrade::records::Upgrade;
 use crate::upgrade::steps::servers::{Private, Side, Sockets};
-use crate::upgrade::steps::transfer::jobs;
 
 /// What pg_upgrade works with.
 pub struct Conversion<'a> {

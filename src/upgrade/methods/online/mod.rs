@@ -18,17 +18,15 @@ use crate::config::Depth;
 use crate::error::Result;
 use crate::postgres::{self, HOME, Session, Setting, stamps};
 use crate::report::Silent;
-use crate::runtime::interrupt;
+use crate::runtime::{interrupt, jobs};
 use crate::upgrade::compare::{Snapshot, require_equal};
 use crate::upgrade::facts::left_behind::require_nothing_left_behind;
 use crate::upgrade::methods::stage::Stage;
-use crate::upgrade::records::Upgrade;
-use crate::upgrade::records::{Census, Step};
+use crate::upgrade::records::{Census, Step, Upgrade};
 use crate::upgrade::steps::cluster;
 use crate::upgrade::steps::copy::{self, Follower, Source};
 use crate::upgrade::steps::servers::{Private, Side, Sockets};
 use crate::upgrade::steps::site::Site;
-use crate::upgrade::steps::transfer::jobs;
 
 /// See [`super::build`].
 pub(super) fn build(stage: &mut dyn Stage, site: &Site<'_>) -> Result<()> {

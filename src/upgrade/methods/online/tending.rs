@@ -6,8 +6,7 @@ use std::process::Stdio;
 use crate::backup::quoted;
 use crate::error::{Error, Kind, Result};
 use crate::postgres::{Database, Major, Session, identifier, literal, vacuumdb};
-use crate::runtime::Child;
-use crate::upgrade::steps::transfer::jobs;
+use crate::runtime::{Child, jobs};
 use crate::upgrade::steps::work::Work;
 
 /// The first version to which pg_upgrade takes the planner's statistics along.

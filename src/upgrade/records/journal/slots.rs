@@ -7,7 +7,7 @@
 
 use std::fs::File;
 use std::io::{ErrorKind, Write as _};
-use std::os::unix::fs::{FileExt as _, MetadataExt as _};
+use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
 use nix::unistd::geteuid;
@@ -83,7 +83,7 @@ impl Slots {
             open => open.at("read", file)?,
         };
         let meta = open.metadata().at("read", file)?;
-        if meta.uid() != geteuid().as_raw() || meta.mode() & 0o022 != 0 {
+        if !files::is_private(&meta, geteuid(), 0o022) {
             return Ok(Found::Unusable("it was not written by us".to_owned()));
         }
         match beneath::read_all(open, LONGEST) {

@@ -142,9 +142,10 @@ fn leave_the_disk_to_others(child: &Child, source: &Source<'_>) {
 }
 
 fn full_disk(error: Error, directory: &Path) -> Error {
-    match error.report().contains("No space left on device") {
-        true => error.with_kind(Kind::NoSpace).context(format!("no room for {}", directory.display())),
-        false => error,
+    let error = error.or_no_space();
+    match error.kind() {
+        Kind::NoSpace => error.context(format!("no room for {}", directory.display())),
+        _ => error,
     }
 }
 

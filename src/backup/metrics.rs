@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use crate::backup::status::Status;
+use super::status::Status;
 
 /// The whole file: what is not known has no line.
 pub fn text(status: &Status) -> String {
@@ -56,14 +56,21 @@ pub fn text(status: &Status) -> String {
 mod tests {
     use super::*;
     use crate::backup::catalogue::Entry;
+    use crate::backup::directory::Directory;
     use crate::backup::manifest::tests::example;
     use crate::backup::status::{Timer, judge};
     use crate::config::{Fragment, Settings};
+    use std::path::Path;
+    use std::sync::Arc;
 
     #[test]
     fn what_is_known_has_a_line_and_nothing_else() {
         let manifest = example("20261124T030000Z");
-        let entry = Entry { name: manifest.name, path: "x".into(), manifest: Ok(manifest) };
+        let entry = Entry {
+            name: manifest.name,
+            files: Arc::new(Directory::new(Path::new("x"))),
+            manifest: Ok(manifest),
+        };
         let settings = Settings::from_fragment(Fragment::default()).unwrap();
         let now = "2026-11-24T04:00:00Z".parse().unwrap();
         let full = text(&judge(&[entry], &settings, &Timer::None, Some(5_000_000_000), now));

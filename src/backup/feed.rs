@@ -1,0 +1,72 @@
+//! A program that is fed with a dump.
+
+use std::io::{Read, Write as _};
+use std::process::ChildStdin;
+
+use nix::sys::signal::Signal;
+
+use super::read_back::copy;
+use crate::archive;
+use crate::error::{Error, Kind, Result};
+use crate::report::Progress;
+use crate::runtime::Child;
+
+/// A pg_restore that takes an archive.
+pub(super) struct Feed {
+    child: Child,
+    stdin: ChildStdin,
+}
+
+impl Feed {
+    pub(super) fn of(mut child: Child) -> Result<Self> {
+        let Some(stdin) = child.stdin() else {
+            return Err(Error::new(Kind::Bug, "pg_restore was started without its pipe"));
+        };
+        archive::enlarge_pipe(&stdin);
+        Ok(Self { child, stdin })
+    }
+
+    pub(super) fn write(&mut self, piece: &[u8]) -> Result<()> {
+        self.stdin
+            .write_all(piece)
+            .map_err(|error| Error::new(Kind::Program, "pg_restore took no more").because(error))
+    }
+
+    /// Its exit status counts more than that it took no more.
+    pub(super) fn finish<T>(self, fed: Result<T>) -> Result<T> {
+        let Self { child, stdin } = self;
+        drop(stdin);
+        match fed {
+            Err(error) if error.kind() != Kind::Program => Err(error),
+            fed => child.wait().and(fed),
+        }
+    }
+}
+
+/// Sends content to a program, or what `section` appends of it.
+pub(super) fn feed(
+    mut child: Child,
+    content: &mut impl Read,
+    progress: &mut dyn Progress,
+    mut section: impl FnMut(&[u8], &mut Vec<u8>) -> Result<()>,
+) -> Result<()> {
+    let Some(mut stdin) = child.stdin() else {
+        return Err(Error::new(Kind::Bug, "a program was started without its pipe"));
+    };
+    archive::enlarge_pipe(&stdin);
+    let mut kept = Vec::new();
+    // One that has ended says why by its exit status.
+    let fed = copy(content, progress, |piece| {
+        kept.clear();
+        // At the end of its input it would carry out the statement that has begun.
+        section(piece, &mut kept).inspect_err(|_| child.signal(Signal::SIGKILL))?;
+        stdin
+            .write_all(&kept)
+            .map_err(|error| Error::new(Kind::Program, "the program took no more").because(error))
+    });
+    drop(stdin);
+    match fed {
+        Err(error) if error.kind() != Kind::Program => Err(error),
+        fed => child.wait().and(fed),
+    }
+}

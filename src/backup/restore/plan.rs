@@ -1,0 +1,176 @@
+//! What a restore does, before it does it.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use jiff::Timestamp;
+
+use crate::backup::catalogue::Entry;
+use crate::backup::leftovers;
+use crate::backup::manifest::{DatabaseDump, Manifest};
+use crate::backup::target::Authority;
+use crate::config::Settings;
+use crate::error::{Error, Kind, Result};
+use crate::postgres::{Apart, BackupFormat};
+
+/// What is asked for.
+#[derive(Debug)]
+pub struct Wish<'a> {
+    /// The backup.
+    pub entry: &'a Entry,
+    /// The database in it; by default that of the homeserver.
+    pub database: Option<&'a str>,
+    /// The name of the new database, beside the live one.
+    pub new_name: Option<&'a str>,
+    /// The private key of an encrypted backup.
+    pub identity: Option<&'a Path>,
+    /// With whose rights rows are loaded.
+    pub authority: Authority,
+    /// Extensions that the live server can make in one of its databases only.
+    pub apart: &'a [Apart],
+}
+
+/// What a restore does.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Plan {
+    /// Where the backup is.
+    pub backup: PathBuf,
+    /// What is restored.
+    pub dump: DatabaseDump,
+    /// The name that the database will have.
+    pub name: String,
+    /// Its name until it has been compared.
+    pub unfinished: String,
+    /// Under which name the database stays that has the name now.
+    pub kept: Option<String>,
+    /// Where a small part of the dump is unpacked.
+    pub scratch: PathBuf,
+    /// Whether clients are stopped for the exchange.
+    pub stops_clients: bool,
+    /// Whether all rows are loaded as the superuser.
+    pub as_superuser: bool,
+    /// Extensions that cannot be made in a database of another name. They are made when it has its own, or not at all.
+    pub apart: Vec<Apart>,
+}
+
+/// The plan: pure in the backup, the names of the databases that there are, and the time.
+///
+/// # Errors
+/// [`Kind::NoBackup`] if the backup has no such database, [`Kind::Config`] for a name that is taken or too long.
+pub fn plan(settings: &Settings, wish: &Wish<'_>, existing: &[String], now: Timestamp) -> Result<Plan> {
+    let manifest = trusted(wish.entry)?;
+    let source = wish.database.unwrap_or(&settings.server.database);
+    let dump = find(manifest, source)?.clone();
+    let name = wish.new_name.unwrap_or(source).to_owned();
+    let taken = existing.contains(&name);
+    if taken && wish.new_name.is_some() {
+        return Err(Error::new(Kind::Config, format!("there is a database {name:?} already"))
+            .state("nothing was changed")
+            .hint("name another one: --as"));
+    }
+    let plan = Plan {
+        backup: wish.entry.files.path().to_owned(),
+        unfinished: leftovers::unfinished_name(&name, now),
+        kept: taken.then(|| leftovers::name(&name, now)),
+        scratch: scratch(settings),
+        stops_clients: wish.new_name.is_none(),
+        // A script in SQL makes and fills its tables as it goes.
+        as_superuser: wish.authority == Authority::Superuser || manifest.dump_format == BackupFormat::Plain,
+        // A script in SQL is loaded as a whole.
+        apart: match manifest.dump_format {
+            BackupFormat::Custom => wish.apart.to_vec(),
+            BackupFormat::Plain => Vec::new(),
+        },
+        dump,
+        name,
+    };
+    // PostgreSQL would cut it, silently (chapter "Lexical Structure").
+    if plan.unfinished.len() > 63 {
+        return Err(Error::new(Kind::Config, format!("{:?} is too long a name", plan.name))
+            .state("nothing was changed")
+            .hint("restore it under a shorter one: --as"));
+    }
+    Ok(plan)
+}
+
+/// A restore is root's, who shares no directory with the user of trials.
+fn scratch(settings: &Settings) -> PathBuf {
+    let mut path = settings.backup.scratch_directory.clone().into_os_string();
+    path.push("-restore");
+    path.into()
+}
+
+fn find<'a>(manifest: &'a Manifest, database: &str) -> Result<&'a DatabaseDump> {
+    manifest.databases.iter().find(|dump| dump.database.name == database).ok_or_else(|| {
+        let names: Vec<_> = manifest.databases.iter().map(|dump| dump.database.name.as_str()).collect();
+        let omitted = manifest.omitted.iter().find(|omitted| omitted.name == database);
+        let why =
+            omitted.map_or_else(String::new, |omitted| format!(": it was left out, for {}", omitted.reason));
+        Error::new(Kind::NoBackup, format!("backup {} has no database {database:?}{why}", manifest.name))
+            .state("nothing was changed")
+            .hint(format!("it has {}: --database", names.join(", ")))
+    })
+}
+
+impl Plan {
+    /// Those of the extensions that are made once the database has its name, or those that are not made at all.
+    pub(super) fn apart(&self, made: bool) -> Vec<Apart> {
+        let is = |apart: &&Apart| (apart.database.as_deref() == Some(&*self.name)) == made;
+        self.apart.iter().filter(is).cloned().collect()
+    }
+
+    /// A sentence for each that the backup has and that will be missing.
+    pub(super) fn left_out(&self) -> Vec<String> {
+        let there = |apart: &Apart| self.dump.properties.extensions.contains(&apart.extension);
+        let told = |Apart { extension, schema, database }: Apart| {
+            let why = match database {
+                Some(database) => format!("this server can make it in database {database:?} only"),
+                None => "this server does not load its library (shared_preload_libraries)".to_owned(),
+            };
+            format!("extension {extension:?} is left out, with what is in its schema {schema:?}: {why}")
+        };
+        self.apart(false).into_iter().filter(there).map(told).collect()
+    }
+}
+
+impl fmt::Display for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { backup, dump, name, kept, .. } = self;
+        writeln!(f, "restore database {name:?} from {}", backup.join(&dump.dump.file).display())?;
+        writeln!(f, "  load it into a new database, {:?}, while everything runs", self.unfinished)?;
+        if self.as_superuser {
+            writeln!(
+                f,
+                "  as the superuser, so that functions in constraints of its tables may do whatever he may"
+            )?;
+        }
+        writeln!(
+            f,
+            "  compare {}",
+            match dump.foreign {
+                Some(_) => "every table's rows and every sequence with what is in the file",
+                None => "its checksums, every table's rows and every sequence with the backup's manifest",
+            }
+        )?;
+        for sentence in self.left_out() {
+            writeln!(f, "  {sentence}")?;
+        }
+        if self.stops_clients {
+            writeln!(f, "  stop the units of clients that run, and start them again afterwards")?;
+        }
+        match kept {
+            Some(kept) => {
+                write!(f, "  rename {name:?} to {kept:?}, where it stays, and the new one to {name:?}")
+            }
+            None => write!(f, "  rename the new one to {name:?}"),
+        }
+    }
+}
+
+pub(super) fn trusted(entry: &Entry) -> Result<&Manifest> {
+    entry.manifest.as_ref().map_err(|error| {
+        Error::new(Kind::Damaged, format!("backup {} cannot be trusted: {error}", entry.name))
+            .state("nothing was changed")
+            .hint("matrix-postgres-backup list shows the others")
+    })
+}

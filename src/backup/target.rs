@@ -1,0 +1,173 @@
+//! Where a dump is loaded, and the programs that load it there.
+
+use std::io::Write as _;
+use std::os::fd::AsFd as _;
+use std::path::Path;
+use std::process::Stdio;
+
+use super::custom::Toc;
+use super::scratch::Scratch;
+use crate::error::{Error, Kind, Result};
+use crate::postgres::pg_restore::{self, Part, Tablespaces};
+use crate::postgres::{Apart, Session, refusals};
+use crate::runtime::{Child, interrupt};
+
+/// Where a dump is loaded.
+pub struct Target<'a> {
+    /// The server.
+    pub session: &'a Session<'a>,
+    /// The empty database.
+    pub name: &'a str,
+    /// What it is called in messages.
+    pub shown: &'a str,
+    /// Where its tables may lie.
+    pub tablespaces: Tablespaces,
+    /// A directory for a small file.
+    pub scratch: &'a Scratch,
+    /// With whose rights rows are loaded.
+    pub authority: Authority,
+    /// Extensions that are left out, for they cannot be made in a database of this name.
+    pub without: &'a [Apart],
+}
+
+/// With whose rights a table's rows are loaded, where loading them runs code of its owner.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Authority {
+    /// His. A dump in SQL, and one of a pg_dump that is not known here, is loaded by the superuser all the same.
+    Owner,
+    /// The superuser's: in a server in a sandbox, or where the owners are trusted.
+    Superuser,
+}
+
+/// A file of definitions only.
+pub(super) const TOC: &str = "toc";
+
+/// Of what pg_restore says of single entries: some lines for each of many.
+const LINES: usize = 100_000;
+
+impl Target<'_> {
+    pub(super) fn conninfo(&self, helpers: usize) -> String {
+        self.session.connection.conninfo_for_loading(self.name, helpers)
+    }
+
+    pub(super) fn start(&self, part: Part, file: Option<(&Path, usize)>, conninfo: String) -> Result<Child> {
+        self.start_on(Stdio::piped(), part, file, conninfo)
+    }
+
+    pub(super) fn start_on(
+        &self,
+        stdin: Stdio,
+        part: Part,
+        file: Option<(&Path, usize)>,
+        conninfo: String,
+    ) -> Result<Child> {
+        let Session { runtime, major, .. } = self.session;
+        let call = pg_restore::restore(conninfo, part, file, self.tablespaces);
+        let mut command = runtime.command(*major, &call)?;
+        command.stdin(stdin).stdout(Stdio::null());
+        match part {
+            Part::Everything | Part::Rows => Child::spawn(command, "pg_restore"),
+            _ => Child::spawn_that_says(command, "pg_restore", LINES),
+        }
+    }
+
+    /// For rows that are to follow.
+    pub(super) fn start_rows(&self, conninfo: Option<String>) -> Result<Child> {
+        self.start(Part::Rows, None, conninfo.unwrap_or_else(|| self.conninfo(0)))
+    }
+
+    /// Makes these entries, which come after the rows, by so many connections with so many helpers each, or over this one.
+    pub(super) fn start_listed(
+        &self,
+        entries: &[i32],
+        jobs: usize,
+        helpers: usize,
+        conninfo: Option<String>,
+    ) -> Result<Child> {
+        let conninfo = conninfo.unwrap_or_else(|| self.conninfo(helpers));
+        self.start_part_from_list(Part::Listed, entries, jobs, conninfo)
+    }
+
+    pub(super) fn start_part_from_list(
+        &self,
+        part: Part,
+        entries: &[i32],
+        jobs: usize,
+        conninfo: String,
+    ) -> Result<Child> {
+        let file = self.scratch.path().join(TOC);
+        self.start_from_list(entries, |list| self.start_on(list, part, Some((&file, jobs)), conninfo))
+    }
+
+    pub(super) fn start_from_list(
+        &self,
+        entries: &[i32],
+        start: impl FnOnce(Stdio) -> Result<Child>,
+    ) -> Result<Child> {
+        let no_pipe = |error| Error::new(Kind::Program, "could not make a pipe").because(error);
+        let (reader, mut writer) = std::io::pipe().map_err(no_pipe)?;
+        // It is opened by its name, for which its owner is asked.
+        self.session.runtime.give(writer.as_fd()).map_err(no_pipe)?;
+        let child = start(reader.into())?;
+        let list = entries.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n") + "\n";
+        // One that has ended already says why by its exit status.
+        let _ = writer.write_all(list.as_bytes());
+        Ok(child)
+    }
+}
+
+/// What the server does not take, and can be missed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Missing {
+    pub(super) id: i32,
+    /// What it is: `index public.t_f_idx`.
+    pub what: String,
+    /// The server's error.
+    pub why: String,
+    /// What an administrator does about it.
+    pub remedy: String,
+}
+
+/// In a sentence: which objects of a database are missing, and why.
+pub fn told(missing: &[Missing]) -> Option<Error> {
+    let first = missing.first()?;
+    let list: Vec<_> = missing.iter().map(|Missing { what, why, .. }| format!("{what} ({why})")).collect();
+    let message = format!("the server does not take {}", list.join(", "));
+    Some(Error::new(Kind::NotTaken, message).hint(first.remedy.clone()))
+}
+
+/// Waits for the end of what [`Target::start_listed`] began, and adds to `missing` what the server has not taken and can be
+/// missed.
+///
+/// # Errors
+/// [`Kind::Program`] with the last words, if it is anything else.
+pub(super) fn finish_listed(child: Child, toc: &Toc, missing: &mut Vec<Missing>) -> Result<()> {
+    let (status, said) = child.wait_status()?;
+    if status.success() {
+        return Ok(());
+    }
+    interrupt::check()?;
+    let failed = |said: &str| {
+        let is_told = |line: &&str| match line.strip_prefix("pg_restore: ") {
+            Some(message) => message.starts_with("error: ") || message.starts_with("from TOC entry "),
+            None => true,
+        };
+        let lines: Vec<_> = said.lines().filter(is_told).collect();
+        let last = lines[lines.len().saturating_sub(12)..].join("\n");
+        Error::new(Kind::Program, format!("pg_restore failed ({status})")).because(last)
+    };
+    let refused =
+        refusals::refusals(&said).filter(|refused| !refused.is_empty()).ok_or_else(|| failed(&said))?;
+    for refusal in refused {
+        let gone = missing.iter().map(|one| one.id).collect();
+        let header = format!("{}\n{}", refusal.header, refusal.said);
+        if refusals::verdict(&refusal.said) != Kind::NotTaken || !toc.can_be_missed(refusal.entry, &gone) {
+            return Err(failed(&header));
+        }
+        let what = toc.shown(refusal.entry).unwrap_or(refusal.header);
+        log::warn!("the server does not take {what}: {}", refusal.error);
+        let remedy = refusals::remedy(&refusal.said);
+        missing.push(Missing { id: refusal.entry, what, why: refusal.error, remedy });
+    }
+    Ok(())
+}
