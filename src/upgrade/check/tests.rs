@@ -6,7 +6,7 @@ use crate::config::Method;
 use crate::postgres::initdb::Initialisation;
 use crate::postgres::{Contents, DataDirectory, Libraries, Major, ServerFacts};
 use crate::upgrade::configuration::Foreseen;
-use crate::upgrade::facts::sessions::Connected;
+use crate::upgrade::facts::connected::Connected;
 use crate::upgrade::facts::space::tests::space;
 use crate::upgrade::facts::units::Units;
 use crate::upgrade::facts::{CatalogSetting, Cluster, Contained, Obstacle, Shared, Tried};

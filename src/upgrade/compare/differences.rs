@@ -1,13 +1,14 @@
 //! Two snapshots → sentences. Pure.
 
+mod globals;
+mod objects;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use serde::Serialize;
 
-use super::catalog::shown;
-use super::globals::{Globals, Role};
-use super::schema::{Object, Statement};
+use super::name::shown;
 use super::{Database, Snapshot};
 
 /// One thing that is not equal.
@@ -255,207 +256,15 @@ impl Found {
         }
         told
     }
-
-    /// `told` are relations and indexes that need not be told once more.
-    fn objects(&mut self, old: &Database, new: &Database, told: &BTreeSet<String>) {
-        let (olds, news) = (grouped(&old.objects), grouped(&new.objects));
-        let told = |object: &Object| {
-            matches!(object.kind.as_str(), "INDEX" | "TABLE" | "VIEW" | "MATERIALIZED VIEW")
-                && told.contains(&shown(&object.schema, &object.name))
-        };
-        for (key, was) in &olds {
-            let is = news.get(key).map_or(&[][..], Vec::as_slice);
-            for (was, is) in was.iter().zip(is) {
-                self.object(was, is, told(was));
-            }
-            for missing in was.iter().skip(is.len()).filter(|object| !told(object)) {
-                self.missing(missing, old);
-            }
-        }
-        for (key, is) in &news {
-            let before = olds.get(key).map_or(0, Vec::len);
-            for new in is.iter().skip(before).filter(|object| !told(object)) {
-                let name = words(new);
-                if new.statements.is_empty() {
-                    self.at(Rank::Objects, format!("{name} is there, and was not before"));
-                }
-                self.statements(&format!("{name}: "), Rank::Objects, &[], &new.statements);
-            }
-        }
-    }
-
-    fn missing(&mut self, object: &Object, old: &Database) {
-        let name = words(object);
-        let rows = old.tables.get(&shown(&object.schema, &object.name)).filter(|_| object.kind == "TABLE");
-        match rows {
-            Some(rows) => self.at(Rank::Rows, format!("{name} is missing, and had {} rows", rows.count)),
-            None if object.statements.is_empty() => self.at(Rank::Objects, format!("{name} is missing")),
-            None => self.statements(&format!("{name}: "), Rank::Objects, &object.statements, &[]),
-        }
-    }
-
-    fn object(&mut self, was: &Object, is: &Object, told: bool) {
-        if was.owner != is.owner {
-            let name = words(was);
-            self.at(
-                Rank::Objects,
-                format!("{name} belongs to {:?}, and belonged to {:?}", is.owner, was.owner),
-            );
-        }
-        if was.exact != is.exact && !told {
-            let name = words(was);
-            if is_more_by_maintain(&was.statements, &is.statements) {
-                return self.note(format!(
-                    "{name}: whoever owns it may maintain it as well, a privilege that the old version does not have"
-                ));
-            }
-            if was.statements.is_empty() && is.statements.is_empty() {
-                self.at(Rank::Objects, format!("{name} is not what it was"));
-            }
-            self.statements(&format!("{name}: "), Rank::Objects, &was.statements, &is.statements);
-        } else if was.rendered != is.rendered && !told {
-            self.note(format!("{} reads differently; look whether it means the same", words(was)));
-        }
-    }
-
-    fn statements<'a>(
-        &mut self,
-        place: &str,
-        rank: Rank,
-        old: impl IntoIterator<Item = &'a Statement>,
-        new: impl IntoIterator<Item = &'a Statement>,
-    ) {
-        let (olds, news): (BTreeSet<_>, BTreeSet<_>) = (old.into_iter().collect(), new.into_iter().collect());
-        let shown = |statements: &BTreeSet<&Statement>| -> BTreeSet<String> {
-            statements.iter().map(|statement| statement.shown.clone()).collect()
-        };
-        let (gone, come) = (shown(&(&olds - &news)), shown(&(&news - &olds)));
-        for text in &gone - &come {
-            self.at(rank, format!("{place}missing: {text}"));
-        }
-        for text in &come - &gone {
-            self.at(rank, format!("{place}not there before: {text}"));
-        }
-        for text in &gone & &come {
-            self.at(rank, format!("{place}another value: {text}"));
-        }
-    }
-
-    fn globals(&mut self, old: &Globals, new: &Globals) {
-        for (name, was) in &old.roles {
-            match new.roles.get(name) {
-                None => self.at(Rank::Roles, format!("role {name:?} is missing")),
-                Some(is) => self.role(name, was, is),
-            }
-        }
-        for name in new.roles.keys().filter(|name| !old.roles.contains_key(*name)) {
-            self.at(Rank::Roles, format!("role {name:?} is there, and was not before"));
-        }
-        for was in &old.memberships - &new.memberships {
-            let same = |is: &&super::Membership| is.role == was.role && is.member == was.member;
-            let is = new.memberships.iter().filter(same).map(super::Membership::options).collect::<Vec<_>>();
-            let who = format!("role {:?} is a member of {:?}", was.member, was.role);
-            self.at(
-                Rank::Roles,
-                match is.is_empty() {
-                    true => format!("role {:?} is no member of {:?}, and was", was.member, was.role),
-                    false => format!("{who} with {}, and was with {}", is.join("; "), was.options()),
-                },
-            );
-        }
-        for is in &new.memberships - &old.memberships {
-            let known = |was: &super::Membership| is.role == was.role && is.member == was.member;
-            if !old.memberships.iter().any(known) {
-                self.at(
-                    Rank::Roles,
-                    format!("role {:?} is a member of {:?}, and was not", is.member, is.role),
-                );
-            }
-        }
-        self.statements("", Rank::Roles, &old.statements, &new.statements);
-    }
-
-    fn role(&mut self, name: &str, was: &Role, is: &Role) {
-        let words = |attributes: BTreeSet<String>| match attributes.is_empty() {
-            true => "nothing".to_owned(),
-            false => attributes.into_iter().collect::<Vec<_>>().join(", "),
-        };
-        if was.attributes != is.attributes {
-            let (gone, come) = (&was.attributes - &is.attributes, &is.attributes - &was.attributes);
-            self.at(Rank::Roles, format!("role {name:?} has {}, and had {}", words(come), words(gone)));
-        }
-        match (&was.password, &is.password) {
-            (Some(_), None) => self.at(Rank::Roles, format!("role {name:?} has no password, and had one")),
-            (None, Some(_)) => self.at(Rank::Roles, format!("role {name:?} has a password, and had none")),
-            (was, is) if was != is => self.at(Rank::Roles, format!("role {name:?} has another password")),
-            _ => {}
-        }
-    }
-}
-
-/// Whether what has come is no more than MAINTAIN, which 17 has added: as far as the old version knows privileges, they are
-/// the same.
-fn is_more_by_maintain(old: &[Statement], new: &[Statement]) -> bool {
-    const MAINTAIN: &str = "MAINTAIN";
-    const ALL: [&str; 7] = ["DELETE", "INSERT", "REFERENCES", "SELECT", "TRIGGER", "TRUNCATE", "UPDATE"];
-    // What says nothing of privileges stays as it is.
-    let known = |shown: &str| {
-        let start = shown.find("GRANT ").map(|at| at + 6).or_else(|| shown.find("REVOKE ").map(|at| at + 7));
-        let end = start.and_then(|start| Some(start + shown[start..].find(" ON ")?));
-        let Some((start, end)) = start.zip(end) else { return Some(shown.to_owned()) };
-        let mut privileges: Vec<_> = shown[start..end].split(", ").filter(|one| *one != MAINTAIN).collect();
-        privileges.sort_unstable();
-        let list = if privileges == ALL { "ALL".to_owned() } else { privileges.join(", ") };
-        (!list.is_empty()).then(|| format!("{}{list}{}", &shown[..start], &shown[end..]))
-    };
-    let all = |statements: &[Statement]| -> BTreeSet<String> {
-        statements.iter().filter_map(|statement| known(&statement.shown)).collect()
-    };
-    let tells =
-        |statements: &[Statement]| statements.iter().any(|statement| statement.shown.contains(MAINTAIN));
-    !old.is_empty() && !tells(old) && all(old) == all(new)
 }
 
 fn position((last, used): &(String, bool)) -> String {
     if *used { last.clone() } else { format!("{last}, not used") }
 }
 
-type Key<'a> = (&'a str, &'a str, &'a str);
-
-/// By kind, schema and name: operators, say, may share all three.
-fn grouped(objects: &[Object]) -> BTreeMap<Key<'_>, Vec<&Object>> {
-    let mut groups: BTreeMap<_, Vec<_>> = BTreeMap::new();
-    for object in objects {
-        groups
-            .entry((object.kind.as_str(), object.schema.as_str(), object.name.as_str()))
-            .or_default()
-            .push(object);
-    }
-    groups
-}
-
-/// `table public.events`, `the comment on COLUMN public.events.room`.
-fn words(object: &Object) -> String {
-    let about = match object.kind.as_str() {
-        "ACL" => "privileges on",
-        "COMMENT" => "the comment on",
-        "SECURITY LABEL" => "the security label of",
-        kind => {
-            let dot = if object.schema.is_empty() { "" } else { "." };
-            return format!("{} {}{dot}{}", kind.to_ascii_lowercase(), object.schema, object.name);
-        }
-    };
-    match (object.name.split_once(' '), object.schema.as_str()) {
-        (Some((kind, name)), schema) if !schema.is_empty() => {
-            format!("{about} {} {schema}.{name}", kind.to_ascii_lowercase())
-        }
-        (Some((kind, name)), _) => format!("{about} {} {name}", kind.to_ascii_lowercase()),
-        (None, _) => format!("{about} {}", object.name),
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::globals::Globals;
     use super::*;
     use crate::upgrade::compare::{Constraint, Depth, Index, Relation, Rows};
 
@@ -545,35 +354,6 @@ mod tests {
         }
         let serious: Vec<_> = differences(&old, &new).iter().map(|difference| difference.serious).collect();
         assert_eq!(serious, [true, false]);
-    }
-
-    #[test]
-    fn maintain_is_no_difference_where_the_old_version_does_not_know_it() {
-        let statements =
-            |texts: &[&str]| texts.iter().map(|text| Statement::new(*text, text)).collect::<Vec<_>>();
-        let old = [
-            "REVOKE SELECT, INSERT, REFERENCES, DELETE, TRIGGER, TRUNCATE, UPDATE ON TABLE public.a FROM ada",
-            "GRANT SELECT, INSERT ON TABLE public.a TO ada",
-        ];
-        let new = [
-            "REVOKE ALL ON TABLE public.a FROM ada",
-            "GRANT SELECT, INSERT, MAINTAIN ON TABLE public.a TO ada",
-        ];
-        assert!(is_more_by_maintain(&statements(&old), &statements(&new)));
-        assert!(!is_more_by_maintain(&statements(&new), &statements(&old)));
-        let more = [
-            "REVOKE ALL ON TABLE public.a FROM ada",
-            "GRANT SELECT, INSERT, DELETE, MAINTAIN ON TABLE public.a TO ada",
-        ];
-        assert!(!is_more_by_maintain(&statements(&old), &statements(&more)));
-        let nothing = ["REVOKE ALL ON TABLE public.a FROM ada", "GRANT MAINTAIN ON TABLE public.a TO ada"];
-        assert!(is_more_by_maintain(&statements(&old[..1]), &statements(&nothing)));
-        // What is not about privileges is compared as it is.
-        let set = |value: &str| {
-            statements(&[&format!("ALTER DATABASE homeserver SET statement_timeout TO {value}")])
-        };
-        assert!(!is_more_by_maintain(&set("'1s'"), &set("'2s'")));
-        assert!(!is_more_by_maintain(&set("'1s'"), &[]));
     }
 
     #[test]

@@ -13,9 +13,11 @@
 mod catalog;
 mod differences;
 mod globals;
+mod name;
 mod parallel;
 mod rows;
 mod schema;
+mod settings;
 mod sql;
 
 use std::collections::BTreeMap;
@@ -86,14 +88,6 @@ pub struct Rows {
     /// A hash of all of them, whatever their order, with [`Depth::Content`].
     pub hash: Option<String>,
 }
-
-/// For every query: nothing that a role or a database has set may change what is read, and how it is written.
-const SETTINGS: &str = "\
-SET client_encoding = 'UTF8'; SET search_path = pg_catalog; SET row_security = off; SET jit = off;
-SET DateStyle = 'ISO, YMD'; SET TimeZone = 'UTC'; SET IntervalStyle = 'postgres'; SET bytea_output = 'hex';
-SET extra_float_digits = 1; SET lc_monetary = 'C'; SET xmlbinary = 'base64'; SET quote_all_identifiers = off;
-SET statement_timeout = 0; SET lock_timeout = 0; SET default_transaction_read_only = on;
-";
 
 /// What a schema's dump takes, in bytes of tables that are counted meanwhile.
 const SCHEMA_WEIGHT: u64 = 256 << 20;

@@ -2,9 +2,10 @@
 
 use std::fmt::Write as _;
 
-use super::catalog::Name;
-use super::{Depth, SETTINGS};
+use super::name::Name;
+use super::settings::SETTINGS;
 use crate::archive::digest::Hasher;
+use crate::config::Depth;
 use crate::error::{Error, Kind, Result};
 use crate::postgres::{Session, identifier, literal};
 

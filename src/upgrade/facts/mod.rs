@@ -1,7 +1,7 @@
 //! What there is before an upgrade: the cluster, both sets of programs, the file systems, the units. Nothing is changed.
 //!
 //! - [`cluster`]: what the running server says
-//! - [`sessions`], [`sockets`]: who is connected
+//! - [`sessions`], [`sockets`], [`connected`]: who is connected, and which unit that is of
 //! - [`units`]: what systemd says
 //! - [`space`]: room on each file system
 //! - [`tried`]: what an empty cluster of the target has shown
@@ -10,6 +10,7 @@
 //! - [`written`]: whether a return would lose anything
 
 pub mod cluster;
+pub mod connected;
 pub mod kept;
 pub mod left_behind;
 pub mod sessions;

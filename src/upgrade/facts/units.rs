@@ -3,11 +3,12 @@
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
+use super::connected::{self, Connected};
+use super::sessions::Session;
+use super::sockets;
 use crate::config::Settings;
 use crate::error::{Error, Kind, Result};
 use crate::systemd::{Manager, Unit};
-use crate::upgrade::facts::sessions::{self, Connected, Session};
-use crate::upgrade::facts::sockets;
 
 /// The units that an upgrade has to do with.
 #[derive(Debug, Clone)]
@@ -87,7 +88,7 @@ fn connected(manager: &Manager, sessions: &[Session]) -> Result<Vec<Connected>> 
     if sessions.is_empty() {
         return Ok(Vec::new());
     }
-    sessions::connected(sessions, &sockets::ask()?, |pid| manager.unit_of(pid).ok().flatten())
+    connected::connected(sessions, &sockets::ask()?, |pid| manager.unit_of(pid).ok().flatten())
 }
 
 fn sentence(error: &Error) -> String {

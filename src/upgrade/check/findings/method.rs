@@ -1,0 +1,144 @@
+//! How, and for how long.
+
+use indicatif::DecimalBytes;
+
+use super::super::report::Weight;
+use super::Findings;
+use crate::backup::guarded::Foreseen;
+use crate::config::Method;
+use crate::upgrade::facts::space::Way;
+use crate::upgrade::facts::{Facts, Obstacle};
+use crate::upgrade::plan::choice::{dump_obstacles, goes, obstacles};
+use crate::upgrade::records::Aim;
+
+impl Findings {
+    pub(in crate::upgrade::check) fn method(&mut self, facts: &Facts, method: Method) {
+        let obstacles = obstacles(facts);
+        let in_the_way = dump_obstacles(facts);
+        let blocked = |method: Method, Obstacle { message, hint }: Obstacle, other: Method| {
+            let hint = hint.or_else(|| {
+                goes(facts, other).then(|| format!("upgrade.method = \"{other}\", or --method {other}"))
+            });
+            (format!("method {method} is not possible: {message}"), hint)
+        };
+        if method == Method::Dump {
+            for obstacle in in_the_way.iter().cloned() {
+                let (message, hint) = blocked(Method::Dump, obstacle, Method::Online);
+                self.add(Weight::Blocker, message, hint.as_deref());
+            }
+        }
+        match method {
+            Method::Online if obstacles.is_empty() => self.add(
+                Weight::Fact,
+                "method online: a copy follows the homeserver while that runs; the downtime does not grow with the size",
+                None,
+            ),
+            // It was asked for, or neither goes.
+            _ if method == Method::Online || (facts.method.is_none() && !in_the_way.is_empty()) => {
+                for obstacle in obstacles {
+                    let (message, hint) = blocked(Method::Online, obstacle, Method::Dump);
+                    self.add(Weight::Blocker, message, hint.as_deref());
+                }
+            }
+            _ if facts.method.is_none() => {
+                for Obstacle { message, hint } in obstacles {
+                    self.add(
+                        Weight::Warning,
+                        format!("method dump, whose downtime grows with the size, for: {message}"),
+                        hint.as_deref(),
+                    );
+                }
+            }
+            _ => self.add(
+                Weight::Fact,
+                "method dump, as configured: pg_dump and pg_restore while the homeserver is down",
+                None,
+            ),
+        }
+        if method == Method::Dump && !facts.trust_owners {
+            self.guarded(facts);
+        }
+        self.duration(facts, method);
+    }
+
+    /// What a dump holds that calls functions of others.
+    fn guarded(&mut self, facts: &Facts) {
+        let foreseen = facts.cluster.iter().flat_map(|cluster| &cluster.foreseen);
+        for (database, Foreseen { tables, .. }) in
+            foreseen.filter(|(_, foreseen)| !foreseen.tables.is_empty())
+        {
+            let message = format!(
+                "of database {database:?}, functions of their owners are in {}: loaded with the rights of their owners, \
+                 one after the other",
+                tables.join(", ")
+            );
+            self.add(Weight::Fact, message, None);
+        }
+    }
+
+    /// As far as it is known.
+    fn duration(&mut self, facts: &Facts, method: Method) {
+        if let Some(rehearsal) = &facts.rehearsal {
+            let aim = Aim {
+                from: facts.data_directory.contents.major(),
+                to: facts.target,
+                method: Some(method),
+                data_bytes: Some(facts.data_bytes),
+            };
+            let Some(reason) = rehearsal.outdated(&aim, facts.now) else {
+                let weight = if rehearsal.went_well() { Weight::Fact } else { Weight::Warning };
+                return self.add(weight, rehearsal.to_string(), None);
+            };
+            let message = format!("the rehearsal at {:.0} does not count: {reason}", rehearsal.at);
+            self.add(Weight::Fact, message, None);
+        }
+        if let (Some((at, seconds)), Method::Dump) = (facts.trial, method) {
+            let message = format!(
+                "the newest trial restore, at {at:.0}, took {seconds} s: users will wait for about as long, and for a dump"
+            );
+            self.add(Weight::Fact, message, None);
+        }
+        self.add(
+            Weight::Fact,
+            "it has not been rehearsed: how long users will wait is not known",
+            Some("matrix-postgres-upgrade rehearse tries it on a copy, while the homeserver runs"),
+        );
+    }
+
+    pub(in crate::upgrade::check) fn space(&mut self, facts: &Facts, method: Method) {
+        let data = DecimalBytes(facts.data_bytes);
+        if method == Method::Online {
+            let free = DecimalBytes(facts.space.beside.free);
+            self.add(
+                Weight::Fact,
+                format!("the data directory has {data}, and {free} are free beside it"),
+                None,
+            );
+            return;
+        }
+        match facts.space.way(facts.data_bytes) {
+            Err(shortage) => self.add(
+                Weight::Blocker,
+                format!("the data directory has {data}; {shortage}"),
+                Some("free some space there, or name other places: --keep-path, --dump-dir"),
+            ),
+            Ok(Way::Stream) => self.add(
+                Weight::Warning,
+                format!(
+                    "the data directory has {data}, and {} has no room for its rows: they go from server to server, \
+                     which takes longer",
+                    facts.space.dump.path.display()
+                ),
+                Some("free some space, or name another place: --dump-dir"),
+            ),
+            Ok(Way::Files) => {
+                let free = DecimalBytes(facts.space.beside.free);
+                self.add(Weight::Fact, format!("the data directory has {data}, and {free} are free beside it"), None);
+            }
+        }
+        if let Some(problem) = &facts.dump_directory_problem {
+            let hint = "name another one, which need not be there yet: --dump-dir";
+            self.add(Weight::Blocker, problem.clone(), Some(hint));
+        }
+    }
+}
