@@ -11,8 +11,7 @@ use crate::config::{Depth, Method, Settings};
 use crate::error::{Error, Kind, Result};
 use crate::lock::Lock;
 use crate::postgres::{
-    self, Connection, Database, HOME, Major, Session, Setting, pg_dump, set_for_all, stamps,
-    without_verifiers,
+    self, Connection, Database, HOME, Major, Session, pg_dump, stamps, without_verifiers,
 };
 use crate::runtime::{Runtime, output};
 use crate::upgrade::choice::{Obstacle, standing_obstacles};
@@ -137,12 +136,12 @@ impl Trial<'_> {
         if !tried.refused.is_empty() {
             return Ok(tried);
         }
-        let new = self.start(Side::New)?;
-        let session = new.session();
-        tried.refused = self.settings(&session)?;
+        tried.refused = self.libraries();
         if !tried.refused.is_empty() {
             return Ok(tried);
         }
+        let new = self.start(Side::New)?;
+        let session = new.session();
         if let Err(error) = transfer::globals(&self.live(), &session) {
             tried.refused.push(said(error)?);
             return Ok(tried);
@@ -245,32 +244,21 @@ impl Trial<'_> {
             .map_err(|error| error.context("pg_upgrade could not carry the roles over"))
     }
 
-    /// Whether the target takes the values of settings of roles and databases, and what they name.
-    fn settings(&self, new: &Session<'_>) -> Result<Vec<Obstacle>> {
+    /// Libraries that settings of roles and databases name, and the target has not. Their values are among the facts already.
+    fn libraries(&self) -> Vec<Obstacle> {
         let settings = self.facts.cluster.as_ref().map(|cluster| cluster.shared.settings.as_slice());
-        let mut refused = Vec::new();
-        for setting in settings.unwrap_or_default() {
-            let (whose, to) = (setting.whose(), self.plan.to);
-            let hint = format!("ALTER {whose} RESET {}", setting.name);
-            let name = setting.name.as_str();
-            if let Some(library) = self.missing_library(setting) {
-                let message = format!(
+        let refused = |setting: &CatalogSetting| {
+            let (library, whose) = (self.missing_library(setting)?, setting.whose());
+            let CatalogSetting { name, .. } = setting;
+            let to = self.plan.to;
+            Some(Obstacle {
+                message: format!(
                     "{name} of {whose} names the library {library}, which is not there for PostgreSQL {to}"
-                );
-                refused.push(Obstacle { message, hint: Some(hint) });
-                continue;
-            }
-            let one = Setting { role: None, name: name.to_owned(), value: setting.value.clone() };
-            // Whoever it is of, it is read alike; and so it holds for nobody.
-            let sql = format!("BEGIN; {} ROLLBACK;", set_for_all(&[one]));
-            if let Err(error) = new.execute_foreign(HOME, &sql) {
-                let Obstacle { message, .. } = said(error)?;
-                let message =
-                    format!("ALTER {whose} SET {name}: PostgreSQL {to} does not take the value: {message}");
-                refused.push(Obstacle { message, hint: Some(hint) });
-            }
-        }
-        Ok(refused)
+                ),
+                hint: Some(format!("ALTER {whose} RESET {name}")),
+            })
+        };
+        settings.unwrap_or_default().iter().filter_map(refused).collect()
     }
 
     /// Without it, nobody whom the setting is for could log in.
