@@ -368,7 +368,7 @@ impl<'a> Work<'a> {
     fn drop_unfinished(&self) -> Result<()> {
         for name in leftovers::unfinished(&self.session())? {
             log::warn!("dropping {name:?}, which a restore that was killed has left unfinished");
-            self.session().execute(HOME, &format!("DROP DATABASE {} WITH (FORCE);", identifier(&name)))?;
+            leftovers::drop_database(&self.session(), &name, "WITH (FORCE)")?;
         }
         Ok(())
     }
@@ -547,10 +547,9 @@ impl<'a> Work<'a> {
     /// The new database, if it does not have its name yet.
     fn clean_up(&self) {
         // What was killed may not have noticed yet.
-        let name = identifier(&self.plan.unfinished);
-        let statement = format!("DROP DATABASE IF EXISTS {name} WITH (FORCE);");
-        if let Err(error) = self.session().execute(HOME, &statement) {
-            log::warn!("could not drop the unfinished {:?}: {}", self.plan.unfinished, error.report());
+        let name = &self.plan.unfinished;
+        if let Err(error) = leftovers::drop_database(&self.session(), name, "WITH (FORCE)") {
+            log::warn!("could not drop the unfinished {name:?}: {}", error.report());
         }
     }
 }
