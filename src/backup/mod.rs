@@ -27,6 +27,7 @@
 //! - [`leftovers`]: the databases that restores have replaced
 //! - [`compare`]: a restored database against the manifest
 //! - [`trial`]: restores a backup into a server made for that
+//! - [`sample`]: whether the first rows of tables are taken
 //! - [`status`]: is all well?
 
 pub mod catalogue;
@@ -58,6 +59,7 @@ pub mod restore;
 pub mod retention;
 pub mod rows;
 pub mod run;
+pub mod sample;
 pub mod scratch;
 mod section;
 pub mod status;

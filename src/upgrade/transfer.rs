@@ -126,7 +126,8 @@ pub fn transfer(
             by_files(old, new, &directory.0, database, loading, progress)
         } else {
             let (bytes, lock_timeout) = (database.size, LOCK_TIMEOUT);
-            let stream = Stream { session: old, database: &database.name, bytes, lock_timeout };
+            let stream =
+                Stream { session: old, database: &database.name, bytes, lock_timeout, without_rows: false };
             load(new, &stream, database, loading, progress)
         };
         carried.inspect_err(|_| progress.end())?;
@@ -202,7 +203,11 @@ fn by_files(
     remove(&dump)
 }
 
-fn load(
+/// Makes a database from its dump.
+///
+/// # Errors
+/// As [`transfer`], of this database.
+pub(super) fn load(
     new: &Session<'_>,
     dump: &dyn Live,
     database: &Database,
