@@ -133,9 +133,14 @@ pub fn transfer(
         carried.inspect_err(|_| progress.end())?;
     }
     progress.begin("gathering statistics", None);
-    let analyzed = run(new, &vacuumdb::analyze_all(new.connection, jobs()), "vacuumdb".to_owned());
+    let connection = new.connection.literally();
+    let gathered = databases.iter().try_for_each(|Database { name, .. }| {
+        // One that fails does not keep the others from theirs.
+        let call = vacuumdb::analyze(&connection, name, jobs());
+        vacuumdb::only_warn(run(new, &call, format!("vacuumdb of {name:?}")))
+    });
     progress.end();
-    vacuumdb::only_warn(analyzed)
+    gathered
 }
 
 /// How many connections work at the same time.
