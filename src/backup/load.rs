@@ -3,7 +3,7 @@
 use std::io::{BufRead, BufReader, Read, Write as _};
 use std::os::unix::fs::fchown;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::process::{ExitStatus, Stdio};
 
 use nix::sys::signal::Signal;
 
@@ -120,8 +120,10 @@ pub fn load(
         None => target.whole(source, dump, progress)?,
     };
     progress.end();
-    let Some(rest) = loaded.map_err(explain)? else { return Ok(Vec::new()) };
-    target.finish(rest, &Stored::new(source, dump), progress).map_err(explain)
+    match loaded.map_err(explain)? {
+        Loaded::All(missing) => Ok(missing),
+        Loaded::But(rest) => target.finish(*rest, &Stored::new(source, dump), progress).map_err(explain),
+    }
 }
 
 /// Makes the database that a dump of another server is of, with everything that is set for it, and loads the dump into it, as
@@ -145,7 +147,7 @@ pub fn carry(
         }
         target.database(&toc, by_way_of, replace)?;
         progress.begin(&format!("loading {}", target.shown), Some(dump.bytes()));
-        rest = target.rows(content, toc, dump, dump.parts(), progress)?;
+        rest = Some(target.rows(content, toc, dump, dump.parts(), progress)?);
         progress.end();
         Ok(())
     })?;
@@ -158,13 +160,21 @@ pub fn carry(
 /// What the server does not take, and can be missed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Missing {
-    id: i32,
+    /// Its entry in the dump, where it has one.
+    id: Option<i32>,
     /// What it is: `index public.t_f_idx`.
     pub what: String,
     /// The server's error.
     pub why: String,
     /// What an administrator does about it.
     pub remedy: String,
+}
+
+impl Missing {
+    /// Something of a dump in SQL.
+    pub(super) fn of_script(what: String, why: String, remedy: String) -> Self {
+        Self { id: None, what, why, remedy }
+    }
 }
 
 /// In a sentence: which objects of a database are missing, and why.
@@ -230,6 +240,20 @@ struct Rest<'a> {
 /// Of what pg_restore says of single entries: some lines for each of many.
 const LINES: usize = 100_000;
 
+/// How far a dump has been loaded.
+enum Loaded<'a> {
+    /// To its end, but for this.
+    All(Vec<Missing>),
+    /// What comes last is left.
+    But(Box<Rest<'a>>),
+}
+
+impl<'a> Loaded<'a> {
+    fn but(rest: Rest<'a>) -> Self {
+        Self::But(Box::new(rest))
+    }
+}
+
 impl<'a> Target<'a> {
     /// Loads a dump that can be entered in several places, and meanwhile takes the digest of its file; nothing if it is
     /// none. A damaged dump is damaged, whatever the server says of it.
@@ -238,7 +262,7 @@ impl<'a> Target<'a> {
         source: Source<'_>,
         dump: &DatabaseDump,
         progress: &mut dyn Progress,
-    ) -> Result<Option<Result<Option<Rest<'a>>>>> {
+    ) -> Result<Option<Result<Loaded<'a>>>> {
         let stored = Stored::new(source, dump);
         let mut parts = stored.parts();
         if parts.is_empty() {
@@ -255,7 +279,7 @@ impl<'a> Target<'a> {
             let loaded = self.rows(content, toc, &stored, parts, progress);
             let panicked = |_| Err(Error::new(Kind::Bug, "the thread that reads the file panicked"));
             compare_file(&path, &dump.dump, &digest.join().unwrap_or_else(panicked)?)?;
-            Ok(Some(loaded))
+            Ok(Some(loaded.map(Loaded::but)))
         })
     }
 
@@ -265,11 +289,11 @@ impl<'a> Target<'a> {
         source: Source<'_>,
         dump: &DatabaseDump,
         progress: &mut dyn Progress,
-    ) -> Result<Result<Option<Rest<'a>>>> {
+    ) -> Result<Result<Loaded<'a>>> {
         let mut content = source.open(&dump.dump)?.without_content();
         let loaded = match source.manifest.dump_format {
             BackupFormat::Custom => self.custom(&mut content, source, dump, progress),
-            BackupFormat::Plain => self.script(&mut content, dump, progress).map(|()| None),
+            BackupFormat::Plain => self.script(&mut content, dump, progress).map(Loaded::All),
         };
         interrupt::check()?;
         // A damaged dump is damaged, whatever the server says of it.
@@ -286,11 +310,12 @@ impl<'a> Target<'a> {
         source: Source<'_>,
         dump: &DatabaseDump,
         progress: &mut dyn Progress,
-    ) -> Result<Option<Rest<'a>>> {
+    ) -> Result<Loaded<'a>> {
         let mut content = BufReader::with_capacity(PIECE, content);
         let toc = Toc::read(&mut content)?;
         if toc.is_known() {
-            return self.rows(content, toc, &Stored::new(source, dump), Vec::new(), progress);
+            let stored = Stored::new(source, dump);
+            return self.rows(content, toc, &stored, Vec::new(), progress).map(Loaded::but);
         }
         let child = self.start(Step::Everything, None, self.conninfo(HELPERS))?;
         let head = toc.bytes();
@@ -299,7 +324,7 @@ impl<'a> Target<'a> {
             kept.extend_from_slice(piece);
             Ok(())
         })
-        .map(|()| None)
+        .map(|()| Loaded::All(Vec::new()))
     }
 
     /// Makes everything in the custom dump, but for what is returned: definitions, and what follows the table of contents
@@ -311,7 +336,7 @@ impl<'a> Target<'a> {
         origin: &dyn Origin,
         parts: Vec<Part>,
         progress: &mut dyn Progress,
-    ) -> Result<Option<Rest<'a>>> {
+    ) -> Result<Rest<'a>> {
         let mut toc = toc;
         for Apart { extension, schema, .. } in self.without {
             if toc.take_apart(extension, schema) {
@@ -336,7 +361,7 @@ impl<'a> Target<'a> {
         let missing = [not_made, missing].concat();
         let left = |id: &i32| !made.contains(id) && !guarded.later.contains_key(id);
         let entries = toc.after_rows().filter(left).collect();
-        Ok(Some(Rest { toc, entries, guarded, loaders, missing }))
+        Ok(Rest { toc, entries, guarded, loaders, missing })
     }
 
     /// Makes what may hold rows.
@@ -505,18 +530,18 @@ impl<'a> Target<'a> {
         content: &mut StoredReader,
         dump: &DatabaseDump,
         progress: &mut dyn Progress,
-    ) -> Result<()> {
+    ) -> Result<Vec<Missing>> {
         let Session { runtime, major, connection } = self.session;
         let mut command = runtime.command(*major, &psql_load(connection, self.name))?;
         command.stdin(Stdio::piped()).stdout(Stdio::null());
-        let mut section = Section::new(&dump.database.name);
+        let mut section = Section::to_load(&dump.database.name);
         let mut restriction = psql_restriction(*runtime, *major)?.into_bytes();
         if dump.foreign.is_some() {
             // What somebody has written in front of it is meant for a session without settings of ours.
             restriction.extend_from_slice(b"SET search_path = public;\n");
         }
-        let child = Child::spawn(command, "psql with the dump")?;
-        feed(child, content, progress, |piece, kept| {
+        let mut child = Child::spawn_that_says(command, "psql with the dump", LINES)?;
+        let fed = feed_to(&mut child, content, progress, |piece, kept| {
             kept.append(&mut restriction);
             section.feed(piece, kept);
             match section.refused() {
@@ -525,7 +550,13 @@ impl<'a> Target<'a> {
                 }
                 None => Ok(()),
             }
-        })
+        })?;
+        let (status, said) = child.wait_status()?;
+        interrupt::check()?;
+        match status.success() {
+            true => fed.map(|()| section.missing(&said)),
+            false => Err(failed("psql with the dump", status, said.lines())),
+        }
     }
 
     fn conninfo(&self, helpers: usize) -> String {
@@ -607,14 +638,12 @@ pub(super) fn finish_listed(child: Child, toc: &Toc, missing: &mut Vec<Missing>)
             Some(message) => message.starts_with("error: ") || message.starts_with("from TOC entry "),
             None => true,
         };
-        let lines: Vec<_> = said.lines().filter(is_told).collect();
-        let last = lines[lines.len().saturating_sub(12)..].join("\n");
-        Error::new(Kind::Program, format!("pg_restore failed ({status})")).because(last)
+        self::failed("pg_restore", status, said.lines().filter(is_told))
     };
     let refused =
         refusals::refusals(&said).filter(|refused| !refused.is_empty()).ok_or_else(|| failed(&said))?;
     for refusal in refused {
-        let gone = missing.iter().map(|one| one.id).collect();
+        let gone = missing.iter().filter_map(|one| one.id).collect();
         let header = format!("{}\n{}", refusal.header, refusal.said);
         if refusals::verdict(&refusal.said) != Kind::NotTaken || !toc.can_be_missed(refusal.entry, &gone) {
             return Err(failed(&header));
@@ -622,18 +651,36 @@ pub(super) fn finish_listed(child: Child, toc: &Toc, missing: &mut Vec<Missing>)
         let what = toc.shown(refusal.entry).unwrap_or(refusal.header);
         log::warn!("the server does not take {what}: {}", refusal.error);
         let remedy = refusals::remedy(&refusal.said);
-        missing.push(Missing { id: refusal.entry, what, why: refusal.error, remedy });
+        missing.push(Missing { id: Some(refusal.entry), what, why: refusal.error, remedy });
     }
     Ok(())
 }
 
-/// Sends content to a program, or what `section` appends of it.
+/// With the last of what was said.
+fn failed<'l>(name: &str, status: ExitStatus, said: impl Iterator<Item = &'l str>) -> Error {
+    let lines: Vec<_> = said.collect();
+    let last = lines[lines.len().saturating_sub(12)..].join("\n");
+    Error::new(Kind::Program, format!("{name} failed ({status})")).because(last)
+}
+
+/// Sends content to a program, or what `section` appends of it, and waits for its end.
 fn feed(
     mut child: Child,
     content: &mut impl Read,
     progress: &mut dyn Progress,
-    mut section: impl FnMut(&[u8], &mut Vec<u8>) -> Result<()>,
+    section: impl FnMut(&[u8], &mut Vec<u8>) -> Result<()>,
 ) -> Result<()> {
+    let fed = feed_to(&mut child, content, progress, section)?;
+    child.wait().and(fed)
+}
+
+/// Sends content to a program, or what `section` appends of it; within, what the program's own end tells more of.
+fn feed_to(
+    child: &mut Child,
+    content: &mut impl Read,
+    progress: &mut dyn Progress,
+    mut section: impl FnMut(&[u8], &mut Vec<u8>) -> Result<()>,
+) -> Result<Result<()>> {
     let Some(mut stdin) = child.stdin() else {
         return Err(Error::new(Kind::Bug, "a program was started without its pipe"));
     };
@@ -651,7 +698,7 @@ fn feed(
     drop(stdin);
     match fed {
         Err(error) if error.kind() != Kind::Program => Err(error),
-        fed => child.wait().and(fed),
+        fed => Ok(fed),
     }
 }
 

@@ -30,6 +30,7 @@
 //! - [`sample`]: whether the first rows of tables are taken
 //! - [`status`]: is all well?
 
+mod attempts;
 pub mod catalogue;
 pub mod classic;
 pub mod compare;

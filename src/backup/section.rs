@@ -7,6 +7,8 @@
 
 use std::collections::BTreeSet;
 
+use super::attempts::Attempts;
+use super::load::Missing as Missed;
 use super::rows::{Contents, Tally};
 use crate::sql::guard::{
     about_shared, beginning, command, is_plain_setting_of_strings, refused_command, refused_statement,
@@ -91,6 +93,8 @@ struct Reader {
     about_database: bool,
     /// Whether the last statement is handed on, and so its rows.
     keeps_statement: bool,
+    /// What is tried, where it is to be loaded.
+    attempts: Option<Attempts>,
     output: Output,
     tally: Tally,
     found: Option<Contents>,
@@ -114,6 +118,7 @@ impl Section {
             inside: true,
             about_database: false,
             keeps_statement: true,
+            attempts: None,
             output: Output::default(),
             tally: Tally::default(),
             found: None,
@@ -125,6 +130,18 @@ impl Section {
         };
         reader.output.keeps = true;
         Self { script: Script::default(), reader, mark: Some(0) }
+    }
+
+    /// The same, to be loaded: what can be missed is tried.
+    pub(super) fn to_load(database: &str) -> Self {
+        let mut section = Self::new(database);
+        section.reader.attempts = Some(Attempts::default());
+        section
+    }
+
+    /// What has failed of that, by what psql said.
+    pub(super) fn missing(&self, said: &str) -> Vec<Missed> {
+        self.reader.attempts.as_ref().map(|attempts| attempts.missing(said)).unwrap_or_default()
     }
 
     /// Takes the next piece, and appends to `kept` what is to be restored of it. A statement that is open is not yet.
@@ -197,7 +214,7 @@ impl Visitor for Reader {
                 self.output.keeps = false;
                 self.command(text);
             }
-            Item::Statement { text, words, .. } => {
+            Item::Statement { text, whole, words } => {
                 // What brings rows is about no role, and there is much of it.
                 let rows = words.first().is_some_and(|word| word == "INSERT" || word == "COPY");
                 let tokens = if rows { Vec::new() } else { tokens(&self.tally.decode(beginning(text))) };
@@ -209,6 +226,11 @@ impl Visitor for Reader {
                     self.note_roles(&tokens);
                     if let Some(refusal) = refused_statement(words, &tokens) {
                         self.output.refuse(text, refusal);
+                    } else if whole
+                        && let Some(attempt) =
+                            self.attempts.as_mut().and_then(|attempts| attempts.attempt(text, &tokens))
+                    {
+                        self.output.replace(&attempt);
                     }
                 }
             }
