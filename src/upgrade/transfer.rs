@@ -9,9 +9,10 @@ use super::cluster;
 use crate::account::Account;
 use crate::backup::globals::Globals;
 use crate::backup::load;
+use crate::backup::missing;
 use crate::backup::origin::{Files, Live, Stream};
 use crate::backup::scratch::Scratch;
-use crate::backup::target::{self, Authority, Target};
+use crate::backup::target::{Authority, Target};
 use crate::error::{Error, IoContext as _, Kind, Result};
 use crate::files::{self, directories};
 use crate::postgres::pg_restore::Tablespaces;
@@ -126,15 +127,21 @@ pub fn transfer(
             by_files(old, new, &directory.0, database, loading, progress)
         } else {
             let (bytes, lock_timeout) = (database.size, LOCK_TIMEOUT);
-            let stream = Stream { session: old, database: &database.name, bytes, lock_timeout };
+            let stream =
+                Stream { session: old, database: &database.name, bytes, lock_timeout, without_rows: false };
             load(new, &stream, database, loading, progress)
         };
         carried.inspect_err(|_| progress.end())?;
     }
     progress.begin("gathering statistics", None);
-    let analyzed = run(new, &vacuumdb::analyze_all(new.connection, jobs()), "vacuumdb".to_owned());
+    let connection = new.connection.literally();
+    let gathered = databases.iter().try_for_each(|Database { name, .. }| {
+        // One that fails does not keep the others from theirs.
+        let call = vacuumdb::analyze(&connection, name, jobs());
+        vacuumdb::only_warn(run(new, &call, format!("vacuumdb of {name:?}")))
+    });
     progress.end();
-    vacuumdb::only_warn(analyzed)
+    gathered
 }
 
 /// Roles with passwords, memberships and settings; the bootstrap superuser is there already.
@@ -197,7 +204,11 @@ fn by_files(
     remove(&dump)
 }
 
-fn load(
+/// Makes a database from its dump.
+///
+/// # Errors
+/// As [`transfer`], of this database.
+pub(super) fn load(
     new: &Session<'_>,
     dump: &dyn Live,
     database: &Database,
@@ -217,7 +228,7 @@ fn load(
     };
     let missing = load::carry(&target, dump, by_way_of(database), progress)
         .map_err(|error| explain(error, &database.name))?;
-    match target::told(&missing) {
+    match missing::told(&missing) {
         Some(error) => Err(error.context(does_not_take(&database.name))),
         None => Ok(()),
     }
