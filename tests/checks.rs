@@ -104,9 +104,9 @@ fn try_each(machine: &Machine, cases: &[Case<'_>]) {
     }
 }
 
-/// What a server holds and has counted, and its files but for those of its log and its statistics.
-fn state(machine: &Machine) -> String {
-    let catalog = "for d in odd postgres template1; do pg_dump -h /run/matrix-postgres -U postgres -s -C $d; done | grep -v restrict | md5sum; \
+/// What a server holds and has counted of this database, and its files but for those of its log and its statistics.
+fn state(machine: &Machine, database: &str) -> String {
+    let catalog = "for d in $(psql -h /run/matrix-postgres -U postgres -d postgres -XAtqc 'SELECT datname FROM pg_database WHERE datallowconn'); do pg_dump -h /run/matrix-postgres -U postgres -s -C $d; done | grep -v restrict | md5sum; \
         pg_dumpall -h /run/matrix-postgres -U postgres -g | grep -v restrict | md5sum";
     let counted = "SELECT relname, seq_scan, idx_scan, n_tup_ins, n_tup_upd, n_tup_del, last_analyze, last_vacuum FROM pg_stat_user_tables \
         ORDER BY 1; SELECT slot_name FROM pg_replication_slots; SELECT oid, datname, datallowconn FROM pg_database ORDER BY 1; \
@@ -114,7 +114,7 @@ fn state(machine: &Machine) -> String {
     let files = "cd /matrix/postgres/data && find . -type f -not -path './pg_wal/*' -not -path './pg_stat*' -not -name 'pg_internal.init' \
         -not -path './pg_xact/*' -not -path './pg_subtrans/*' -not -path './global/pg_control' -printf '%p %s\\n' | sort | md5sum; \
         ls -A /matrix/postgres /var/tmp";
-    format!("{}\n{}\n{}", machine.ok(catalog), sql(machine, "odd", counted), machine.ok(files))
+    format!("{}\n{}\n{}", machine.ok(catalog), sql(machine, database, counted), machine.ok(files))
 }
 
 #[test]
@@ -132,12 +132,12 @@ fn from_15_what_the_target_does_not_take_is_told_beforehand() {
     // It changes files whenever it likes.
     sql(&machine, "odd", "ALTER SYSTEM SET autovacuum = off");
     sql(&machine, "odd", "SELECT pg_reload_conf()");
-    let before = state(&machine);
+    let before = state(&machine, "odd");
     takes(&machine, "", "were tried on an empty cluster of the target");
-    assert_eq!(state(&machine), before);
+    assert_eq!(state(&machine, "odd"), before);
 
     try_each(&machine, &FROM_15);
-    let before = state(&machine);
+    let before = state(&machine, "odd");
 
     // The rules of who may log in: what was a name is a regular expression since 16.
     for file in ["pg_hba.conf", "pg_ident.conf"] {
@@ -151,7 +151,7 @@ fn from_15_what_the_target_does_not_take_is_told_beforehand() {
         assert!(refused.status == NOT_WELL && refused.stderr.contains("nothing was stopped"), "{refused}");
         machine.ok(&format!("cp -p /root/{file} /matrix/postgres/data/{file}"));
     }
-    assert_eq!(state(&machine), before);
+    assert_eq!(state(&machine, "odd"), before);
 
     // Killed, it leaves nothing that the next one does not clear away.
     for _ in 0..2 {
@@ -202,6 +202,89 @@ fn from_15_what_the_target_does_not_take_is_told_beforehand() {
     assert_eq!(upgraded.status, 0, "{upgraded}\n{}", journal(&machine));
     assert_eq!(version(&machine), "17");
     assert_eq!(sql(&machine, "odd", "SELECT count(*) FROM t"), "100");
+}
+
+/// Functions that find others by their search path only, in all that is evaluated when rows are loaded.
+const BY_SEARCH_PATH: &str = "
+    CREATE FUNCTION low(text) RETURNS text LANGUAGE sql IMMUTABLE AS 'SELECT lower($1)';
+    CREATE FUNCTION f_low(text) RETURNS text LANGUAGE plpgsql IMMUTABLE AS 'BEGIN RETURN low($1); END';
+    CREATE TABLE in_check (v text CHECK (f_low(v) <> 'y')); INSERT INTO in_check VALUES ('X');
+    CREATE TABLE in_column (v text, w text GENERATED ALWAYS AS (f_low(v)) STORED); INSERT INTO in_column VALUES ('X');
+    CREATE TABLE in_index (v text); INSERT INTO in_index VALUES ('X'); CREATE INDEX ON in_index (f_low(v));
+    CREATE TABLE in_predicate (v text); INSERT INTO in_predicate VALUES ('X');
+    CREATE INDEX ON in_predicate (v) WHERE f_low(v) = 'x';
+    CREATE DOMAIN small AS text CHECK (f_low(VALUE) = VALUE); CREATE TYPE pair AS (a small, b int);
+    CREATE TABLE in_type (v pair[]); INSERT INTO in_type VALUES (ARRAY[('x', 1)::pair]);
+    CREATE FUNCTION same(text, text) RETURNS boolean LANGUAGE plpgsql IMMUTABLE AS 'BEGIN RETURN low($1) = low($2); END';
+    CREATE OPERATOR === (FUNCTION = same, LEFTARG = text, RIGHTARG = text);
+    CREATE TABLE by_operator (v text CHECK (v === 'x')); INSERT INTO by_operator VALUES ('X');
+    CREATE TABLE in_view (v text); INSERT INTO in_view VALUES ('X'); CREATE VIEW amid AS SELECT * FROM in_view;
+    CREATE MATERIALIZED VIEW m AS SELECT f_low(v) FROM amid;
+    CREATE TABLE without_rows (v text CHECK (f_low(v) <> 'y'));
+    CREATE TABLE good (v text CHECK (lower(v) <> 'y')); INSERT INTO good VALUES ('X');
+    -- What nobody but a superuser may do, where nobody but its owner may be asked.
+    CREATE FUNCTION writes() RETURNS boolean LANGUAGE plpgsql AS
+        'BEGIN COPY (SELECT 1) TO ''/srv/written/by_owner''; RETURN true; EXCEPTION WHEN insufficient_privilege THEN RETURN true; END';
+    CREATE TABLE written (a int CHECK (writes())); INSERT INTO written VALUES (1);";
+
+const NOT_LOADED: [&str; 7] =
+    ["in_check", "in_column", "in_index", "in_predicate", "in_type", "by_operator", "view public.m"];
+
+#[test]
+fn rows_that_a_dump_could_not_bring_are_told_beforehand() {
+    let Some(machine) = machine::for_test("checks-rows") else { return };
+    start(&machine, 15);
+    machine.ok("install -d -m 777 /srv/written");
+    // Of a superuser, and of somebody else.
+    machine.write("/root/odd.sql", BY_SEARCH_PATH);
+    sql(&machine, "postgres", "CREATE ROLE ada LOGIN");
+    sql(&machine, "postgres", "CREATE DATABASE hers OWNER ada TEMPLATE template0");
+    sql(&machine, "postgres", "ALTER SYSTEM SET autovacuum = off");
+    sql(&machine, "postgres", "SELECT pg_reload_conf()");
+    machine.ok("matrix-postgres-cli -d odd -Xqf /root/odd.sql; rm -f /srv/written/*");
+    // Of others, only a superuser could make such a key.
+    sql(
+        &machine,
+        "odd",
+        "CREATE TABLE in_key (v text) PARTITION BY LIST (f_low(v)); \
+         CREATE TABLE of_key PARTITION OF in_key FOR VALUES IN ('x'); INSERT INTO in_key VALUES ('X')",
+    );
+    machine.ok("(echo 'SET ROLE ada;'; cat /root/odd.sql) | matrix-postgres-cli -d hers -Xq");
+    let before = state(&machine, "hers");
+    takes(&machine, "", "method online");
+    let said = check(&machine, "--method dump");
+    assert_eq!(said.status, NOT_WELL, "{said}");
+    let refused = ["odd", "hers"].into_iter().flat_map(|database| NOT_LOADED.map(|what| (database, what)));
+    for (database, what) in refused.chain([("odd", "of_key")]) {
+        let told = said.stdout.lines().any(|line| {
+            line.contains(&format!("BLOCKER  method dump is not possible: database \"{database}\""))
+                && line.contains(what)
+                && line.contains("function low(text) does not exist")
+        });
+        assert!(told, "{database}: {what}: {said}");
+    }
+    assert!(
+        said.stdout.contains("HINT: ") && said.stdout.contains("ALTER FUNCTION public.f_low SET search_path")
+    );
+    let mut blockers = said.stdout.lines().filter(|line| line.starts_with("BLOCKER"));
+    assert!(!blockers.any(|line| line.contains("without_rows") || line.contains("good")), "{said}");
+    nothing_is_left(&machine);
+    assert_eq!(state(&machine, "hers"), before);
+    assert_eq!(machine.ok("ls /srv/written"), "by_owner");
+    machine.ok("rm /srv/written/*");
+
+    sql(&machine, "postgres", "DROP DATABASE odd");
+    sql(
+        &machine,
+        "hers",
+        "ALTER FUNCTION f_low SET search_path = public; ALTER FUNCTION same SET search_path = public",
+    );
+    takes(&machine, "--method dump", "method dump, as configured");
+    assert_eq!(machine.ok("ls /srv/written"), "");
+    configure(&machine, "method = \"dump\"\n");
+    let upgraded = machine.run(UPGRADE);
+    assert_eq!(upgraded.status, 0, "{upgraded}\n{}", journal(&machine));
+    assert_eq!(sql(&machine, "hers", "SELECT * FROM in_column, m"), "X|x|x");
 }
 
 #[test]
@@ -346,6 +429,15 @@ fn a_check_of_a_homeserver_takes_seconds_at_any_size() {
         &machine,
         std::env::var("EVENTS").ok().and_then(|events| events.parse().ok()).unwrap_or(250_000),
     );
+    // It changes files whenever it likes.
+    sql(&machine, "homeserver", "ALTER SYSTEM SET autovacuum = off");
+    sql(&machine, "homeserver", "SELECT pg_reload_conf()");
+    machine.ok("while pgrep -f 'autovacuum worke[r]' >/dev/null; do sleep 1; done");
+    sql(&machine, "homeserver", "VACUUM");
+    sql(&machine, "homeserver", "CHECKPOINT");
+    let before = state(&machine, "homeserver");
+    assert!(measure("a filled one, without its homeserver") < 60.0);
+    assert_eq!(state(&machine, "homeserver"), before);
     machine.ok("systemctl start matrix-synapse.service");
     // Fifteen on a machine that has nothing else to do.
     assert!(measure("a filled one") < 60.0);

@@ -42,24 +42,6 @@ impl Codec {
     /// time that its level 6 takes, for 0.15 % of the size.
     pub const GZIP: Self = Self::Gzip { level: 5 };
 
-    /// How its files end, without the dot; empty when nothing is appended.
-    pub fn extension(self) -> &'static str {
-        match self {
-            Self::Zstd { .. } => "zst",
-            Self::Gzip { .. } => "gz",
-            Self::None => "",
-        }
-    }
-
-    /// The codec of a file of this name, at the default level: decoders do not need to know the level.
-    pub fn of_file_name(name: &str) -> Self {
-        match name.rsplit_once('.') {
-            Some((_, "zst")) => Self::ZSTD,
-            Some((_, "gz")) => Self::GZIP,
-            _ => Self::None,
-        }
-    }
-
     /// A decoder of everything that `source` gives, to its end.
     pub fn decoder<R: Read>(self, source: R) -> io::Result<Decoder<R>> {
         Ok(Decoder(match self {
@@ -202,15 +184,6 @@ enum Unpacker<R: Read> {
 }
 
 impl<R: Read> Decoder<R> {
-    /// The reader below.
-    pub fn get_ref(&self) -> &R {
-        match &self.0 {
-            Unpacker::Zstd(decoder) => decoder.get_ref().get_ref(),
-            Unpacker::Gzip(decoder) => decoder.get_ref().get_ref(),
-            Unpacker::None(source) => source,
-        }
-    }
-
     /// The reader below; what it gave and was not decoded yet is gone.
     pub fn into_inner(self) -> R {
         match self.0 {

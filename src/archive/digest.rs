@@ -75,11 +75,6 @@ impl<W: Write> HashingWriter<W> {
     pub fn digest(&self) -> Digest {
         self.hasher.clone().finish()
     }
-
-    /// The writer below, and the digest of what it accepted.
-    pub fn finish(self) -> (W, Digest) {
-        (self.inner, self.hasher.finish())
-    }
 }
 
 impl<W: Write> Write for HashingWriter<W> {
@@ -105,11 +100,6 @@ impl<R: Read> HashingReader<R> {
     /// Starts an empty digest over `inner`.
     pub fn new(inner: R) -> Self {
         Self { inner, hasher: Hasher::default() }
-    }
-
-    /// How many bytes were read so far.
-    pub fn bytes(&self) -> u64 {
-        self.hasher.bytes()
     }
 
     /// The digest of what was read.
@@ -157,8 +147,7 @@ mod tests {
         let mut room = [0; 3];
         let mut writer = HashingWriter::new(&mut room[..]);
         assert_eq!(writer.write(b"abcdef").unwrap(), 3);
-        let (_, digest) = writer.finish();
-        assert_eq!(digest, Digest { bytes: 3, sha256: ABC.into() });
+        assert_eq!(writer.digest(), Digest { bytes: 3, sha256: ABC.into() });
     }
 
     #[test]

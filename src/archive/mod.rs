@@ -1,6 +1,6 @@
 //! The byte pipeline of a dump: source → digest → codec → sink, and the way back.
 //!
-//! [`pipeline::store`] writes what a producer sends into a file, [`open()`] gives it back, and both
+//! [`store_into`] writes what a producer sends into a file, [`open()`] gives it back, and both
 //! say how many bytes there were, stored and unpacked, with the SHA-256 of either. A backup is good when
 //! the two answers are the same.
 //!
@@ -30,7 +30,7 @@ pub use digest::{Digest, Stored};
 pub use encryption::{Encrypted, Encryption, Method};
 pub use open::{open, open_stored};
 pub use parts::{Borders, Part, PartReader, open_part, parts_of};
-pub use pipeline::{store, store_in_parts, store_into};
+pub use pipeline::{store_in_parts, store_into};
 pub use sink::{FileSink, Sink};
 pub use source::{Packed, StoredReader, digest_of, enlarge_pipe, into_error, open_file, open_from_disk};
 pub use tee::{Branch, tee};

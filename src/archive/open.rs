@@ -9,7 +9,7 @@ use super::encryption::Method;
 use super::source::{Located, Packed, Source, StoredReader, open_from_disk};
 use crate::error::{Error, Kind, Result};
 
-/// Opens what [`super::store`] has written on this machine and did not encrypt. The pages that writing left in memory are given
+/// Opens what [`super::store_into`] has written on this machine and did not encrypt. The pages that writing left in memory are given
 /// up first, so that the bytes come from the disk.
 ///
 /// # Errors

@@ -8,14 +8,14 @@ use std::thread::Scope;
 use super::codec::Packing;
 use super::digest::{Hasher, Stored};
 use super::parts::{Borders, NoBorders, Part, Parts};
-use super::sink::{FileSink, Sink};
+use super::sink::Sink;
 use super::source::PIECE;
 use crate::error::{Error, IoContext as _, Result};
 
 /// How many pieces a source may be ahead: pg_dump works on while a full encoder is waited for.
 const AHEAD: usize = 8;
 
-/// Stores everything that `source` gives in a new file at `path`, durably.
+/// Stores everything that `source` gives in a sink, durably.
 ///
 /// `progress` is told the bytes of content so far, about every half megabyte; its error stops the work and is
 /// handed through. A source that is silent is waited for: to stop it, end the producer. After an error there is
@@ -24,20 +24,7 @@ const AHEAD: usize = 8;
 /// That the source has ended says nothing about the producer: its exit status must be asked too.
 ///
 /// # Errors
-/// [`Kind::File`] or [`Kind::NoSpace`], naming the file.
-pub fn store(
-    source: impl Read + Send,
-    packing: Packing,
-    path: &Path,
-    progress: &mut dyn FnMut(u64) -> Result<()>,
-) -> Result<Stored> {
-    store_into(FileSink::create(path)?, source, packing, progress)
-}
-
-/// [`store`] into any sink.
-///
-/// # Errors
-/// As [`store`].
+/// [`crate::Kind::File`] or [`crate::Kind::NoSpace`], naming the file.
 pub fn store_into<S: Sink>(
     sink: S,
     source: impl Read + Send,
@@ -50,7 +37,7 @@ pub fn store_into<S: Sink>(
 /// [`store_into`] in parts that unpack by themselves and begin at some of the `borders`.
 ///
 /// # Errors
-/// As [`store`].
+/// As [`store_into`].
 pub fn store_in_parts<S: Sink>(
     sink: S,
     source: impl Read + Send,
@@ -111,10 +98,19 @@ fn not_written(error: io::Error, path: &Path) -> Error {
 mod tests {
     use super::*;
     use crate::archive::testing::text;
-    use crate::archive::{Codec, into_error, open_stored};
+    use crate::archive::{Codec, FileSink, into_error, open_stored};
     use crate::error::Kind;
 
     const CODECS: [Codec; 3] = [Codec::ZSTD, Codec::GZIP, Codec::None];
+
+    fn store(
+        content: &[u8],
+        packing: Packing,
+        path: &Path,
+        progress: &mut dyn FnMut(u64) -> Result<()>,
+    ) -> Result<Stored> {
+        store_into(FileSink::create(path)?, content, packing, progress)
+    }
 
     fn stored(content: &[u8], codec: Codec, path: &Path) -> Stored {
         store(content, Packing::new(codec, 2), path, &mut |_| Ok(())).unwrap()

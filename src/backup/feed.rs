@@ -43,13 +43,24 @@ impl Feed {
     }
 }
 
-/// Sends content to a program, or what `section` appends of it.
+/// Sends content to a program, or what `section` appends of it, and waits for its end.
 pub(super) fn feed(
     mut child: Child,
     content: &mut impl Read,
     progress: &mut dyn Progress,
-    mut section: impl FnMut(&[u8], &mut Vec<u8>) -> Result<()>,
+    section: impl FnMut(&[u8], &mut Vec<u8>) -> Result<()>,
 ) -> Result<()> {
+    let fed = feed_to(&mut child, content, progress, section)?;
+    child.wait().and(fed)
+}
+
+/// Sends content to a program, or what `section` appends of it; within, what the program's own end tells more of.
+pub(super) fn feed_to(
+    child: &mut Child,
+    content: &mut impl Read,
+    progress: &mut dyn Progress,
+    mut section: impl FnMut(&[u8], &mut Vec<u8>) -> Result<()>,
+) -> Result<Result<()>> {
     let Some(mut stdin) = child.stdin() else {
         return Err(Error::new(Kind::Bug, "a program was started without its pipe"));
     };
@@ -67,6 +78,6 @@ pub(super) fn feed(
     drop(stdin);
     match fed {
         Err(error) if error.kind() != Kind::Program => Err(error),
-        fed => child.wait().and(fed),
+        fed => Ok(fed),
     }
 }

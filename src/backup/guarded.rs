@@ -32,7 +32,7 @@ pub(super) struct Facts {
     unmade: Vec<String>,
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize)]
 pub(super) struct Table {
     pub(super) schema: String,
     pub(super) name: String,
@@ -40,6 +40,7 @@ pub(super) struct Table {
     /// Whether its owner may add rows to it.
     pub(super) may_insert: bool,
     /// What its owner may not do, and whoever loads it must: `use schema s`, `call function f(integer)`.
+    #[serde(default)]
     lacks: Vec<String>,
 }
 
@@ -87,6 +88,11 @@ impl Facts {
     /// [`crate::Kind::Server`].
     pub(super) fn find(session: &Session<'_>, database: &str) -> Result<Self> {
         session.query(database, FACTS)
+    }
+
+    /// Of nothing but these tables.
+    pub(super) fn of_tables(tables: Vec<Table>) -> Self {
+        Self { tables, ..Self::default() }
     }
 
     /// Whether what this role owns must not run as superuser. What nobody owns is of whoever makes it.

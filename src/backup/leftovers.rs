@@ -141,13 +141,46 @@ pub fn remove(settings: &Settings, runtime: &dyn Runtime, leftover: &Leftover) -
         .state("it was not removed"));
     }
     let connection = connect(settings)?;
-    session(runtime, &connection)
-        // Of a template there is a copy by now that is one.
-        .execute(
-            HOME,
-            &format!("ALTER DATABASE {0} IS_TEMPLATE false;\nDROP DATABASE {0};", identifier(name)),
-        )
+    let session = &session(runtime, &connection);
+    // Of a template there is a copy by now that is one.
+    let not_template = format!("ALTER DATABASE {} IS_TEMPLATE false;", identifier(name));
+    session
+        .execute(HOME, &not_template)
+        .and_then(|()| drop_database(session, name, ""))
         .map_err(|error| error.context(format!("could not remove database {name:?}")))
+}
+
+/// Drops a database of ours, if it is there, with these options. Subscriptions in it, which would keep it, go first; the
+/// publishers do not hear of it, for slots of their names are those of the database that it is a copy of.
+///
+/// # Errors
+/// [`Kind::Server`].
+pub(super) fn drop_database(session: &Session<'_>, name: &str, options: &str) -> Result<()> {
+    let subscriptions: Vec<(String, Option<String>)> = session.query(
+        HOME,
+        &format!(
+            "SELECT coalesce(pg_catalog.json_agg(pg_catalog.json_build_array(subname, subslotname)), '[]')
+             FROM pg_catalog.pg_subscription JOIN pg_catalog.pg_database d ON d.oid = subdbid WHERE datname = {};",
+            literal(name)
+        ),
+    )?;
+    for (subscription, slot) in subscriptions {
+        session.execute(name, &unsubscribed(&subscription))?;
+        if let Some(slot) = slot {
+            log::info!(
+                "subscription {subscription:?} of database {name:?} is dropped, and the slot {slot:?} of its publisher is not"
+            );
+        }
+    }
+    session.execute(HOME, &format!("DROP DATABASE IF EXISTS {} {options};", identifier(name)))
+}
+
+/// A slot can be taken off only from one that is switched off (ALTER SUBSCRIPTION).
+fn unsubscribed(subscription: &str) -> String {
+    let name = identifier(subscription);
+    format!(
+        "ALTER SUBSCRIPTION {name} DISABLE;\nALTER SUBSCRIPTION {name} SET (slot_name = NONE);\nDROP SUBSCRIPTION {name};"
+    )
 }
 
 fn connect(settings: &Settings) -> Result<Connection> {

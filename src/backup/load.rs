@@ -4,14 +4,15 @@ use std::io::{BufReader, Read as _};
 use std::process::Stdio;
 
 use super::custom::Toc;
-use super::feed::feed;
+use super::feed::{feed, feed_to};
 use super::manifest::DatabaseDump;
+use super::missing::Missing;
 use super::origin::{Live, Origin as _, Stored};
 use super::read_back::{compare_file, copy};
 use super::section::Section;
 use super::source::{PIECE, Source};
 use super::stages::Rest;
-use super::target::{Authority, Missing, TOC, Target};
+use super::target::{Authority, LINES, TOC, Target, failed};
 use crate::archive::{self, StoredReader};
 use crate::error::{Error, Kind, Result};
 use crate::postgres::pg_restore::{self, Part as Step};
@@ -40,8 +41,10 @@ pub fn load(
         None => target.whole(source, dump, progress)?,
     };
     progress.end();
-    let Some(rest) = loaded.map_err(explain)? else { return Ok(Vec::new()) };
-    target.finish(rest, &Stored::new(source, dump), progress).map_err(explain)
+    match loaded.map_err(explain)? {
+        Loaded::All(missing) => Ok(missing),
+        Loaded::But(rest) => target.finish(*rest, &Stored::new(source, dump), progress).map_err(explain),
+    }
 }
 
 /// Makes the database that a dump of another server is of, with everything that is set for it, and loads the dump into it, as
@@ -65,13 +68,27 @@ pub fn carry(
         }
         target.database(&toc, by_way_of, replace)?;
         progress.begin(&format!("loading {}", target.shown), Some(dump.bytes()));
-        rest = target.rows(content, toc, dump, dump.parts(), progress)?;
+        rest = Some(target.rows(content, toc, dump, dump.parts(), progress)?);
         progress.end();
         Ok(())
     })?;
     match rest {
         Some(rest) => target.finish(rest, dump, progress),
         None => Ok(Vec::new()),
+    }
+}
+
+/// How far a dump has been loaded.
+enum Loaded<'a> {
+    /// To its end, but for this.
+    All(Vec<Missing>),
+    /// What comes last is left.
+    But(Box<Rest<'a>>),
+}
+
+impl<'a> Loaded<'a> {
+    fn but(rest: Rest<'a>) -> Self {
+        Self::But(Box::new(rest))
     }
 }
 
@@ -83,7 +100,7 @@ impl<'a> Target<'a> {
         source: Source<'_>,
         dump: &DatabaseDump,
         progress: &mut dyn Progress,
-    ) -> Result<Option<Result<Option<Rest<'a>>>>> {
+    ) -> Result<Option<Result<Loaded<'a>>>> {
         let stored = Stored::new(source, dump);
         let mut parts = stored.parts();
         if parts.is_empty() {
@@ -103,7 +120,7 @@ impl<'a> Target<'a> {
             let loaded = self.rows(content, toc, &stored, parts, progress);
             let panicked = |_| Err(Error::new(Kind::Bug, "the thread that reads the file panicked"));
             compare_file(&path, &dump.dump, &digest.join().unwrap_or_else(panicked)?)?;
-            Ok(Some(loaded))
+            Ok(Some(loaded.map(Loaded::but)))
         })
     }
 
@@ -113,11 +130,11 @@ impl<'a> Target<'a> {
         source: Source<'_>,
         dump: &DatabaseDump,
         progress: &mut dyn Progress,
-    ) -> Result<Result<Option<Rest<'a>>>> {
+    ) -> Result<Result<Loaded<'a>>> {
         let mut content = source.open(&dump.dump)?.without_content();
         let loaded = match source.manifest.dump_format {
             BackupFormat::Custom => self.custom(&mut content, source, dump, progress),
-            BackupFormat::Plain => self.script(&mut content, dump, progress).map(|()| None),
+            BackupFormat::Plain => self.script(&mut content, dump, progress).map(Loaded::All),
         };
         interrupt::check()?;
         // A damaged dump is damaged, whatever the server says of it.
@@ -134,11 +151,12 @@ impl<'a> Target<'a> {
         source: Source<'_>,
         dump: &DatabaseDump,
         progress: &mut dyn Progress,
-    ) -> Result<Option<Rest<'a>>> {
+    ) -> Result<Loaded<'a>> {
         let mut content = BufReader::with_capacity(PIECE, content);
         let toc = Toc::read(&mut content)?;
         if toc.is_known() {
-            return self.rows(content, toc, &Stored::new(source, dump), Vec::new(), progress);
+            let stored = Stored::new(source, dump);
+            return self.rows(content, toc, &stored, Vec::new(), progress).map(Loaded::but);
         }
         let child = self.start(Step::Everything, None, self.conninfo(HELPERS))?;
         let head = toc.bytes();
@@ -147,7 +165,7 @@ impl<'a> Target<'a> {
             kept.extend_from_slice(piece);
             Ok(())
         })
-        .map(|()| None)
+        .map(|()| Loaded::All(Vec::new()))
     }
 
     /// What belongs to `database` in a dump in SQL.
@@ -156,18 +174,18 @@ impl<'a> Target<'a> {
         content: &mut StoredReader,
         dump: &DatabaseDump,
         progress: &mut dyn Progress,
-    ) -> Result<()> {
+    ) -> Result<Vec<Missing>> {
         let Session { runtime, major, connection } = self.session;
         let mut command = runtime.command(*major, &psql_load(connection, self.name))?;
         command.stdin(Stdio::piped()).stdout(Stdio::null());
-        let mut section = Section::new(&dump.database.name);
+        let mut section = Section::to_load(&dump.database.name);
         let mut restriction = psql_restriction(*runtime, *major)?.into_bytes();
         if dump.foreign.is_some() {
             // What somebody has written in front of it is meant for a session without settings of ours.
             restriction.extend_from_slice(b"SET search_path = public;\n");
         }
-        let child = Child::spawn(command, "psql with the dump")?;
-        feed(child, content, progress, |piece, kept| {
+        let mut child = Child::spawn_that_says(command, "psql with the dump", LINES)?;
+        let fed = feed_to(&mut child, content, progress, |piece, kept| {
             kept.append(&mut restriction);
             section.feed(piece, kept);
             match section.refused() {
@@ -176,7 +194,13 @@ impl<'a> Target<'a> {
                 }
                 None => Ok(()),
             }
-        })
+        })?;
+        let (status, said) = child.wait_status()?;
+        interrupt::check()?;
+        match status.success() {
+            true => fed.map(|()| section.missing(&said)),
+            false => Err(failed("psql with the dump", status, said.lines())),
+        }
     }
 
     /// Makes the database itself.

@@ -10,7 +10,7 @@
 //! - [`store`]: where they are kept, and [`directory`], the only place so far
 //! - [`catalogue`]: which backups there are
 //! - [`rows`]: counts rows in the SQL of a dump
-//! - `section`: what belongs to one database in the SQL of pg_dump and pg_dumpall
+//! - `section`: what belongs to one database in the SQL of pg_dump and pg_dumpall; `frame`: what they write around it
 //! - [`read_back`], [`verify`]: reads a backup whole and compares; records the result
 //! - [`retention`], [`prune`]: which ones go, and how
 //! - [`classic`]: a dump that another tool wrote
@@ -25,6 +25,7 @@
 //! - [`load`]: one dump into one database
 //! - [`source`]: the backup that it is read from
 //! - [`target`]: the database, and the programs that load it there
+//! - [`missing`]: what a server does not take of it, and can be missed; `attempts`: how that is found in SQL
 //! - `stages`: which of its parts is made when
 //! - `feed`: a program that is fed with it
 //! - [`origin`]: where a dump that is loaded comes from: a backup, or another server
@@ -33,8 +34,10 @@
 //! - [`leftovers`]: the databases that restores have replaced
 //! - [`compare`]: a restored database against the manifest
 //! - [`trial`]: restores a backup into a server made for that
+//! - [`sample`]: whether the first rows of tables are taken
 //! - [`status`], [`metrics`]: is all well? For people and for Prometheus
 
+mod attempts;
 pub mod catalogue;
 pub mod classic;
 pub mod compare;
@@ -46,6 +49,7 @@ mod encoding;
 pub mod encryption;
 pub mod engine;
 mod feed;
+mod frame;
 #[cfg(fuzzing)]
 pub mod fuzzing;
 pub mod globals;
@@ -56,6 +60,7 @@ mod loader;
 pub mod making;
 pub mod manifest;
 pub mod metrics;
+pub mod missing;
 pub mod name;
 pub mod origin;
 mod ownership;
@@ -67,6 +72,7 @@ pub mod restore;
 pub mod retention;
 pub mod rows;
 pub mod run;
+pub mod sample;
 pub mod scratch;
 mod section;
 pub mod source;

@@ -271,6 +271,8 @@ pub struct Stream<'a> {
     pub bytes: u64,
     /// How long pg_dump waits for a lock.
     pub lock_timeout: Duration,
+    /// Whether it is read without its rows.
+    pub without_rows: bool,
 }
 
 impl Origin for Stream<'_> {
@@ -290,10 +292,14 @@ impl Origin for Stream<'_> {
 impl Live for Stream<'_> {
     fn read(&self, work: Work<'_>) -> Result<()> {
         let Session { runtime, major, connection } = self.session;
-        let call = pg_dump::database(connection, self.database, BackupFormat::Custom, &[], self.lock_timeout);
+        let Self { database, lock_timeout, .. } = *self;
+        let call = match self.without_rows {
+            true => pg_dump::schema(connection, database, lock_timeout, false),
+            false => pg_dump::database(connection, database, BackupFormat::Custom, &[], lock_timeout),
+        };
         let mut command = runtime.command(*major, &call)?;
         command.stdin(Stdio::null()).stdout(Stdio::piped());
-        let mut dump = Child::spawn(command, format!("pg_dump of {:?}", self.database))?;
+        let mut dump = Child::spawn(command, format!("pg_dump of {database:?}"))?;
         let Some(stdout) = dump.stdout() else {
             return Err(Error::new(Kind::Bug, "pg_dump was started without its pipe"));
         };

@@ -7,17 +7,17 @@
 
 use std::collections::BTreeSet;
 
+use super::attempts::Attempts;
+use super::frame::{
+    BEGIN, CLUSTER, CLUSTER_END, END, cleans, connected, is_header, is_schema_public, is_setting,
+};
+use super::missing::Missing as Missed;
 use super::rows::{Contents, Tally};
 use crate::sql::guard::{
     about_shared, beginning, command, is_plain_setting_of_strings, refused_command, refused_statement,
 };
-use crate::sql::tokens::{Token, roles};
-use crate::sql::{Item, Output, Refusal, Script, Visitor, tokens};
-
-const CLUSTER: &[u8] = b"-- PostgreSQL database cluster dump";
-const CLUSTER_END: &[u8] = b"-- PostgreSQL database cluster dump complete";
-const BEGIN: &[u8] = b"-- PostgreSQL database dump";
-const END: &[u8] = b"-- PostgreSQL database dump complete";
+use crate::sql::tokens::{self, Token, roles};
+use crate::sql::{Item, Output, Refusal, Script, Visitor};
 
 /// Windows' programs write it in front of UTF-8; psql leaves it out.
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
@@ -91,6 +91,8 @@ struct Reader {
     about_database: bool,
     /// Whether the last statement is handed on, and so its rows.
     keeps_statement: bool,
+    /// What is tried, where it is to be loaded.
+    attempts: Option<Attempts>,
     output: Output,
     tally: Tally,
     found: Option<Contents>,
@@ -114,6 +116,7 @@ impl Section {
             inside: true,
             about_database: false,
             keeps_statement: true,
+            attempts: None,
             output: Output::default(),
             tally: Tally::default(),
             found: None,
@@ -125,6 +128,18 @@ impl Section {
         };
         reader.output.keeps = true;
         Self { script: Script::default(), reader, mark: Some(0) }
+    }
+
+    /// The same, to be loaded: what can be missed is tried.
+    pub(super) fn to_load(database: &str) -> Self {
+        let mut section = Self::new(database);
+        section.reader.attempts = Some(Attempts::default());
+        section
+    }
+
+    /// What has failed of that, by what psql said.
+    pub(super) fn missing(&self, said: &str) -> Vec<Missed> {
+        self.reader.attempts.as_ref().map(|attempts| attempts.missing(said)).unwrap_or_default()
     }
 
     /// Takes the next piece, and appends to `kept` what is to be restored of it. A statement that is open is not yet.
@@ -197,7 +212,7 @@ impl Visitor for Reader {
                 self.output.keeps = false;
                 self.command(text);
             }
-            Item::Statement { text, words, .. } => {
+            Item::Statement { text, whole, words } => {
                 // What brings rows is about no role, and there is much of it.
                 let rows = words.first().is_some_and(|word| word == "INSERT" || word == "COPY");
                 let tokens = if rows { Vec::new() } else { tokens(&self.tally.decode(beginning(text))) };
@@ -209,6 +224,11 @@ impl Visitor for Reader {
                     self.note_roles(&tokens);
                     if let Some(refusal) = refused_statement(words, &tokens) {
                         self.output.refuse(text, refusal);
+                    } else if whole
+                        && let Some(attempt) =
+                            self.attempts.as_mut().and_then(|attempts| attempts.attempt(text, &tokens))
+                    {
+                        self.output.replace(&attempt);
                     }
                 }
             }
@@ -332,56 +352,6 @@ impl Reader {
         }
         self.roles.extend(roles);
     }
-}
-
-/// The line above what pg_dump writes of an object, or of a table's rows.
-fn is_header(line: &[u8]) -> bool {
-    (line.starts_with(b"-- Name: ") || line.starts_with(b"-- Data for Name: "))
-        && memchr::memmem::find(line, b"; Type: ").is_some()
-}
-
-fn is_setting(words: &[String]) -> bool {
-    let word = |number: usize| words.get(number).map_or("", String::as_str);
-    matches!((word(0), word(1), word(2)), ("SET" | "RESET", ..) | ("SELECT", "PG_CATALOG", "SET_CONFIG"))
-}
-
-/// Whether pg_dump has written it to drop something that is there, or to take something off it.
-fn cleans(words: &[String], tokens: &[Token]) -> bool {
-    let word = |number: usize| words.get(number).map_or("", String::as_str);
-    let has = |keyword: &str| tokens.iter().any(|token| token.is(keyword));
-    match word(0) {
-        "DROP" => true,
-        "ALTER" => has("drop") || has("detach") || has("disable"),
-        // What takes a view's place that others need.
-        "CREATE" => has("replace") && has("view") && has("null"),
-        "SELECT" => has("lo_unlink"),
-        _ => false,
-    }
-}
-
-/// Every database has one.
-fn is_schema_public(tokens: &[Token]) -> bool {
-    let name = |number: usize| tokens.get(number).and_then(Token::name);
-    (name(0), name(1), name(2)) == (Some("create"), Some("schema"), Some("public"))
-        && matches!(tokens.get(3), None | Some(Token::Other(';')))
-}
-
-/// The database's name in what pg_dump writes after `\connect` (`appendPsqlMetaConnect`).
-fn connected(argument: &str) -> Option<String> {
-    let argument = argument.trim();
-    let Some(conninfo) = argument.strip_prefix("-reuse-previous=on ") else {
-        // With all identifiers in quotes.
-        let inner = argument.strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));
-        return Some(inner.map_or_else(|| argument.to_owned(), |inner| inner.replace("\"\"", "\"")));
-    };
-    let conninfo = conninfo.strip_prefix('"')?.strip_suffix('"')?.replace("\"\"", "\"");
-    let value = conninfo.strip_prefix("dbname='")?.strip_suffix('\'')?;
-    let mut name = String::new();
-    let mut chars = value.chars();
-    while let Some(c) = chars.next() {
-        name.push(if c == '\\' { chars.next()? } else { c });
-    }
-    Some(name)
 }
 
 #[cfg(test)]

@@ -8,8 +8,9 @@ use super::custom::{Body, Toc};
 use super::feed::Feed;
 use super::guarded::{Facts, Guarded};
 use super::loader::{Loaders, TRUST};
+use super::missing::Missing;
 use super::origin::{Origin, Part};
-use super::target::{Authority, Missing, TOC, Target, finish_listed};
+use super::target::{Authority, TOC, Target, finish_listed};
 use crate::error::{Error, Kind, Result};
 use crate::postgres::Apart;
 use crate::postgres::pg_restore::Part as Step;
@@ -48,7 +49,7 @@ impl<'a> Target<'a> {
         origin: &dyn Origin,
         parts: Vec<Part>,
         progress: &mut dyn Progress,
-    ) -> Result<Option<Rest<'a>>> {
+    ) -> Result<Rest<'a>> {
         let mut toc = toc;
         for Apart { extension, schema, .. } in self.without {
             if toc.take_apart(extension, schema) {
@@ -73,7 +74,7 @@ impl<'a> Target<'a> {
         let missing = [not_made, missing].concat();
         let left = |id: &i32| !made.contains(id) && !guarded.later.contains_key(id);
         let entries = toc.after_rows().filter(left).collect();
-        Ok(Some(Rest { toc, entries, guarded, loaders, missing }))
+        Ok(Rest { toc, entries, guarded, loaders, missing })
     }
 
     /// Makes what may hold rows.

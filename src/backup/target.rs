@@ -3,9 +3,10 @@
 use std::io::Write as _;
 use std::os::fd::AsFd as _;
 use std::path::Path;
-use std::process::Stdio;
+use std::process::{ExitStatus, Stdio};
 
 use super::custom::Toc;
+use super::missing::Missing;
 use super::scratch::Scratch;
 use crate::error::{Error, Kind, Result};
 use crate::postgres::pg_restore::{self, Part, Tablespaces};
@@ -43,7 +44,7 @@ pub enum Authority {
 pub(super) const TOC: &str = "toc";
 
 /// Of what pg_restore says of single entries: some lines for each of many.
-const LINES: usize = 100_000;
+pub(super) const LINES: usize = 100_000;
 
 impl Target<'_> {
     pub(super) fn conninfo(&self, helpers: usize) -> String {
@@ -116,26 +117,6 @@ impl Target<'_> {
     }
 }
 
-/// What the server does not take, and can be missed.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Missing {
-    pub(super) id: i32,
-    /// What it is: `index public.t_f_idx`.
-    pub what: String,
-    /// The server's error.
-    pub why: String,
-    /// What an administrator does about it.
-    pub remedy: String,
-}
-
-/// In a sentence: which objects of a database are missing, and why.
-pub fn told(missing: &[Missing]) -> Option<Error> {
-    let first = missing.first()?;
-    let list: Vec<_> = missing.iter().map(|Missing { what, why, .. }| format!("{what} ({why})")).collect();
-    let message = format!("the server does not take {}", list.join(", "));
-    Some(Error::new(Kind::NotTaken, message).hint(first.remedy.clone()))
-}
-
 /// Waits for the end of what [`Target::start_listed`] began, and adds to `missing` what the server has not taken and can be
 /// missed.
 ///
@@ -152,14 +133,12 @@ pub(super) fn finish_listed(child: Child, toc: &Toc, missing: &mut Vec<Missing>)
             Some(message) => message.starts_with("error: ") || message.starts_with("from TOC entry "),
             None => true,
         };
-        let lines: Vec<_> = said.lines().filter(is_told).collect();
-        let last = lines[lines.len().saturating_sub(12)..].join("\n");
-        Error::new(Kind::Program, format!("pg_restore failed ({status})")).because(last)
+        self::failed("pg_restore", status, said.lines().filter(is_told))
     };
     let refused =
         refusals::refusals(&said).filter(|refused| !refused.is_empty()).ok_or_else(|| failed(&said))?;
     for refusal in refused {
-        let gone = missing.iter().map(|one| one.id).collect();
+        let gone = missing.iter().filter_map(|one| one.id).collect();
         let header = format!("{}\n{}", refusal.header, refusal.said);
         if refusals::verdict(&refusal.said) != Kind::NotTaken || !toc.can_be_missed(refusal.entry, &gone) {
             return Err(failed(&header));
@@ -167,7 +146,14 @@ pub(super) fn finish_listed(child: Child, toc: &Toc, missing: &mut Vec<Missing>)
         let what = toc.shown(refusal.entry).unwrap_or(refusal.header);
         log::warn!("the server does not take {what}: {}", refusal.error);
         let remedy = refusals::remedy(&refusal.said);
-        missing.push(Missing { id: refusal.entry, what, why: refusal.error, remedy });
+        missing.push(Missing { id: Some(refusal.entry), what, why: refusal.error, remedy });
     }
     Ok(())
+}
+
+/// With the last of what was said.
+pub(super) fn failed<'l>(name: &str, status: ExitStatus, said: impl Iterator<Item = &'l str>) -> Error {
+    let lines: Vec<_> = said.collect();
+    let last = lines[lines.len().saturating_sub(12)..].join("\n");
+    Error::new(Kind::Program, format!("{name} failed ({status})")).because(last)
 }

@@ -10,10 +10,11 @@ use super::catalogue::Entry;
 use super::compare::{Expected, differences};
 use super::globals::Globals;
 use super::manifest::{DatabaseDump, Manifest, Trial};
+use super::missing;
 use super::name::BackupName;
 use super::scratch::{Need, Scratch, check_space};
 use super::source::{self, Source};
-use super::target::{self, Authority, Target};
+use super::target::{Authority, Target};
 use super::{load, making, read_back};
 use crate::account::Account;
 use crate::config::Settings;
@@ -184,7 +185,7 @@ fn hold(
         };
         match load::load(&target, source, dump, progress) {
             Ok(missing) => {
-                let told = target::told(&missing);
+                let told = missing::told(&missing);
                 not_taken
                     .extend(told.map(|error| error.context(format!("database {:?}", dump.database.name))));
             }

@@ -104,7 +104,7 @@ impl Connection {
 
     /// The same for questions of our own. Nothing can be changed by them, whatever they call.
     pub fn conninfo_for_asking(&self, database: &str) -> String {
-        self.with(database, &[("default_transaction_read_only", "on")]) + " client_encoding=UTF8"
+        self.with(database, &ASKING) + " client_encoding=UTF8"
     }
 
     /// The same for changes of our own.
@@ -256,8 +256,16 @@ const OF_SUPERUSERS: [&str; 5] = [
 const CHANGING: [Set<'_>; 2] =
     [("default_transaction_read_only", "off"), ("session_replication_role", "replica")];
 
-const COMPARING: [Set<'_>; 4] =
-    [("TimeZone", "UTC"), ("DateStyle", "ISO,YMD"), ("jit", "off"), ("default_transaction_read_only", "on")];
+/// What is only looked at is not counted either: autovacuum and people go by these numbers.
+const ASKING: [Set<'_>; 2] = [("default_transaction_read_only", "on"), ("track_counts", "off")];
+
+const COMPARING: [Set<'_>; 5] = [
+    ("TimeZone", "UTC"),
+    ("DateStyle", "ISO,YMD"),
+    ("jit", "off"),
+    ("default_transaction_read_only", "on"),
+    ("track_counts", "off"),
+];
 
 /// What each of the connections may use to sort an index, in bytes, on a machine with this much memory.
 fn maintenance_memory(total: u64) -> u64 {

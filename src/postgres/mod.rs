@@ -7,6 +7,7 @@ mod catalog;
 mod connection;
 mod data_directory;
 pub mod initdb;
+mod libraries;
 mod of_all;
 pub mod pg_amcheck;
 pub mod pg_basebackup;
@@ -34,10 +35,11 @@ pub use catalog::{
 };
 pub use connection::{Connection, HELPERS, HOME, STANDBY};
 pub use data_directory::{Contents, DataDirectory, Postmaster, account_of, is_whole, system_identifier};
+pub use libraries::{Apart, Libraries};
 pub use of_all::{FOR_ALL, elements, set_for_all, settings_of_all};
 pub use pg_dump::BackupFormat;
 pub use postmaster::{PrivateServer, arguments as postgres_call};
-pub use private::{Apart, Libraries, Purpose, Startup};
+pub use private::{Purpose, Startup};
 pub use psql::{
     Session, identify_system, key, load as psql_load, restriction as psql_restriction, script as psql_script,
     script_over as psql_script_over,

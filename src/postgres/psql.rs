@@ -184,6 +184,23 @@ impl Session<'_> {
         table: &str,
         mut sink: impl FnMut(&[u8]),
     ) -> Result<()> {
+        self.copied_until(database, settings, table, |piece| {
+            sink(piece);
+            true
+        })
+    }
+
+    /// The same, for as long as `sink` wants more.
+    ///
+    /// # Errors
+    /// As [`Session::copied`].
+    pub fn copied_until(
+        &self,
+        database: &str,
+        settings: &str,
+        table: &str,
+        mut sink: impl FnMut(&[u8]) -> bool,
+    ) -> Result<()> {
         let mut command = self.runtime.command(self.major, &script(self.connection, database))?;
         command.stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut child = Child::spawn(command, "psql")?;
@@ -196,7 +213,8 @@ impl Session<'_> {
             loop {
                 match stdout.read(&mut piece).map_err(lost)? {
                     0 => break,
-                    length => sink(&piece[..length]),
+                    length if sink(&piece[..length]) => {}
+                    _ => return Ok(()),
                 }
                 interrupt::check()?;
             }

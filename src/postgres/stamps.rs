@@ -24,7 +24,9 @@ pub fn are_known(session: &Session<'_>) -> Result<bool> {
     session.query(HOME, &query("<"))
 }
 
-/// Removes them from a database of a server that is not used any more.
+/// Removes them from a database of a server that is not used any more. Statistics that may hold rows of composite types go
+/// with them, and are gathered anew afterwards: this server does not read such a row without its stamps ("using outdated tuple
+/// descriptor"), and since 18 pg_upgrade's pg_dump reads all statistics.
 ///
 /// # Errors
 /// [`crate::Kind::Server`].
@@ -33,7 +35,11 @@ pub fn remove(session: &Session<'_>, database: &str) -> Result<()> {
         "UPDATE pg_catalog.pg_attribute SET attoptions = (SELECT pg_catalog.array_agg(option) FROM pg_catalog.unnest(attoptions) AS option
             WHERE NOT pg_catalog.starts_with(option, '{OPTION}='))
         WHERE attrelid >= 16384 AND EXISTS (SELECT FROM pg_catalog.unnest(attoptions) AS option
-            WHERE pg_catalog.starts_with(option, '{OPTION}='));"
+            WHERE pg_catalog.starts_with(option, '{OPTION}='));
+        DELETE FROM pg_catalog.pg_statistic USING pg_catalog.pg_attribute
+            WHERE starelid = attrelid AND staattnum = attnum AND attrelid >= 16384 AND atttypid >= 16384;
+        DELETE FROM pg_catalog.pg_statistic_ext_data USING pg_catalog.pg_statistic_ext e
+            WHERE stxoid = e.oid AND EXISTS (SELECT FROM pg_catalog.pg_attribute WHERE attrelid = stxrelid AND atttypid >= 16384);"
     );
     session.execute(database, &sql)
 }

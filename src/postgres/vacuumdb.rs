@@ -1,6 +1,6 @@
 //! vacuumdb(1).
 
-use super::{Connection, HOME};
+use super::Connection;
 use crate::error::{Kind, Result};
 use crate::runtime::Call;
 
@@ -35,37 +35,27 @@ pub fn only_warn(gathered: Result<()>) -> Result<()> {
     }
 }
 
-/// The same, of all databases.
-pub fn analyze_all(connection: &Connection, jobs: usize) -> Call {
-    Call::new(
-        "vacuumdb",
-        [
-            "--all".to_owned(),
-            "--analyze-only".to_owned(),
-            "--quiet".to_owned(),
-            "--no-password".to_owned(),
-            format!("--jobs={jobs}"),
-            "--maintenance-db".to_owned(),
-            connection.conninfo_for_analyzing(HOME),
-        ],
-    )
-}
-
-/// The same while others use them: coarse ones of all tables first, for they make the greatest difference. Where
+/// The same while others use it: coarse ones of all tables first, for they make the greatest difference. Where
 /// `missing_only`, tables that have some are left alone.
-pub fn analyze_in_stages(connection: &Connection, jobs: usize, missing_only: bool) -> Call {
-    let mut call = Call::new(
-        "vacuumdb",
-        [
-            "--all".to_owned(),
-            "--analyze-in-stages".to_owned(),
-            "--quiet".to_owned(),
-            "--no-password".to_owned(),
-            format!("--jobs={jobs}"),
-            "--maintenance-db".to_owned(),
-            connection.conninfo_for_analyzing(HOME),
-        ],
-    );
+pub fn analyze_in_stages(connection: &Connection, database: &str, jobs: usize, missing_only: bool) -> Call {
+    let mut call = analyze(connection, database, jobs);
+    call.arguments[0] = "--analyze-in-stages".into();
     call.arguments.extend(missing_only.then(|| "--missing-stats-only".into()));
     call
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::path::Path;
+
+    #[test]
+    fn stages_take_the_place_of_everything_at_once() {
+        let connection = Connection::new(Path::new("/s"), 1, "u");
+        let (all, staged) = (analyze(&connection, "d", 2), analyze_in_stages(&connection, "d", 2, true));
+        assert_eq!(all.arguments[0], "--analyze-only");
+        assert_eq!(staged.arguments[0], "--analyze-in-stages");
+        assert_eq!(staged.arguments[1..all.arguments.len()], all.arguments[1..]);
+        assert_eq!(staged.arguments.last().unwrap(), "--missing-stats-only");
+    }
 }

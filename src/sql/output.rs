@@ -29,6 +29,12 @@ impl Output {
         }
     }
 
+    /// Hands on `text` in place of what comes, which is left out.
+    pub fn replace(&mut self, text: &[u8]) {
+        self.kept.extend_from_slice(text);
+        self.keeps = false;
+    }
+
     /// Appends to `kept` what has been kept since.
     pub fn append_to(&mut self, kept: &mut Vec<u8>) {
         kept.append(&mut self.kept);

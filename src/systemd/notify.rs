@@ -18,11 +18,6 @@ pub fn alive(text: &str, ahead: Duration) {
     send(&[NotifyState::Status(&one_line(text)), extension(ahead)]);
 }
 
-/// The start, or the stop, may take `ahead` longer from now on. It never becomes shorter by this.
-pub fn extend_timeout(ahead: Duration) {
-    send(&[extension(ahead)]);
-}
-
 /// The start is done (`Type=notify`).
 pub fn ready() {
     send(&[NotifyState::Ready]);

@@ -1,4 +1,5 @@
 -- until: 16
+-- in place
 -- check: subscription "follows" of database "subscriptions_on" will be switched off
 -- A subscription that is on: an upgrade from before 17 leaves it switched off, which is told, with the way back.
 CREATE TABLE t (a int PRIMARY KEY);

@@ -20,10 +20,10 @@ use self::work::Work;
 use super::catalogue::Entry;
 use super::globals::Globals;
 use super::loader;
+use super::missing;
 use super::rows::Contents;
 use super::scratch::Scratch;
 use super::source::{self, Source};
-use super::target;
 use crate::config::Settings;
 use crate::error::Result;
 use crate::postgres::{self, Connection, HOME, Major, Session};
@@ -86,7 +86,7 @@ pub fn carry_out(
     for sentence in plan.left_out() {
         let _ = write!(said, "; {sentence}");
     }
-    match target::told(&missing).or(brought.err()) {
+    match missing::told(&missing).or(brought.err()) {
         None => Ok(Outcome(said)),
         Some(error) => Err(error.context("not all of the backup could be restored").state(said)),
     }

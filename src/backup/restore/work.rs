@@ -5,10 +5,11 @@ use std::process::Stdio;
 use super::plan::Plan;
 use crate::backup::compare::{Expected, differences};
 use crate::backup::making::{self, closed};
+use crate::backup::missing::Missing;
 use crate::backup::rows::Contents;
 use crate::backup::scratch::{Need, Scratch, check_space};
 use crate::backup::source::Source;
-use crate::backup::target::{Authority, Missing, Target};
+use crate::backup::target::{Authority, Target};
 use crate::backup::{leftovers, load, ownership};
 use crate::config::Settings;
 use crate::error::{Error, Kind, Result};
@@ -85,7 +86,7 @@ impl<'a> Work<'a> {
     pub(super) fn drop_unfinished(&self) -> Result<()> {
         for name in leftovers::unfinished(&self.session())? {
             log::warn!("dropping {name:?}, which a restore that was killed has left unfinished");
-            self.session().execute(HOME, &format!("DROP DATABASE {} WITH (FORCE);", identifier(&name)))?;
+            leftovers::drop_database(&self.session(), &name, "WITH (FORCE)")?;
         }
         Ok(())
     }
@@ -189,10 +190,9 @@ impl<'a> Work<'a> {
     /// The new database, if it does not have its name yet.
     pub(super) fn clean_up(&self) {
         // What was killed may not have noticed yet.
-        let name = identifier(&self.plan.unfinished);
-        let statement = format!("DROP DATABASE IF EXISTS {name} WITH (FORCE);");
-        if let Err(error) = self.session().execute(HOME, &statement) {
-            log::warn!("could not drop the unfinished {:?}: {}", self.plan.unfinished, error.report());
+        let name = &self.plan.unfinished;
+        if let Err(error) = leftovers::drop_database(&self.session(), name, "WITH (FORCE)") {
+            log::warn!("could not drop the unfinished {name:?}: {}", error.report());
         }
     }
 }

@@ -1,17 +1,23 @@
 //! What the cut will say, asked beforehand: empty clusters of the target are given everything but rows, by both methods, and
 //! thrown away. The live server is only read.
 
+use std::time::Duration;
+
 use super::definitions::{self, Carried};
 use super::{is_to_be_tried, rules, views};
 use crate::account::Account;
 use crate::backup::globals::Globals;
+use crate::backup::origin::Stream;
+use crate::backup::sample::{self, Refused, Sampled};
+use crate::backup::scratch::Scratch;
+use crate::backup::target::Authority;
 use crate::config::{Depth, Method, Settings};
 use crate::error::{Error, Kind, Result};
 use crate::lock::Lock;
 use crate::postgres::{
-    self, Connection, Database, HOME, Major, Session, Setting, pg_dump, set_for_all, stamps,
-    without_verifiers,
+    self, Connection, Database, HOME, Major, Session, pg_dump, refusals, stamps, without_verifiers,
 };
+use crate::report::Silent;
 use crate::runtime::{Runtime, output};
 use crate::upgrade::facts::{self, CatalogSetting, Facts, Obstacle, Tried};
 use crate::upgrade::methods::online;
@@ -19,10 +25,11 @@ use crate::upgrade::methods::online::conversion::Conversion;
 use crate::upgrade::plan::choice::standing_obstacles;
 use crate::upgrade::plan::{Plan, plan};
 use crate::upgrade::records::{Journal, Upgrade, named_after};
+use crate::upgrade::steps::cluster;
 use crate::upgrade::steps::servers::{Private, Side, Sockets};
 use crate::upgrade::steps::temporary::{self, CHECK, TemporaryClusters};
+use crate::upgrade::steps::transfer::{self, Loading};
 use crate::upgrade::steps::work::owner;
-use crate::upgrade::steps::{cluster, transfer};
 
 const SUPERUSERS: &str = "SELECT pg_catalog.json_agg(rolname) FROM pg_catalog.pg_roles WHERE rolsuper;";
 
@@ -117,12 +124,12 @@ impl Trial<'_> {
         if !tried.refused.is_empty() {
             return Ok(tried);
         }
-        let new = self.start(Side::New)?;
-        let session = new.session();
-        tried.refused = self.settings(&session)?;
+        tried.refused = self.libraries();
         if !tried.refused.is_empty() {
             return Ok(tried);
         }
+        let new = self.start(Side::New)?;
+        let session = new.session();
         if let Err(error) = transfer::globals(&self.live(), &session) {
             tried.refused.push(said(error)?);
             return Ok(tried);
@@ -131,14 +138,18 @@ impl Trial<'_> {
         let old = transfer::dumped_by(&self.live(), &session, &databases)?;
         (tried.dump, tried.untried) = self.carry(&old, &session, &databases, false)?;
         databases.retain(|database| !tried.untried.contains(&database.name));
-        tried.dump.extend(views::refused(&self.live(), &session, &databases)?);
-        if tried.dump.is_empty() && tried.untried.is_empty() {
+        let is_carried = tried.dump.is_empty();
+        if is_carried && tried.untried.is_empty() {
             let depth = match self.settings.upgrade.compare {
                 Depth::Files => Depth::Files,
                 Depth::Rows | Depth::Content => Depth::Rows,
             };
             tried.dump = self.differing(&session, depth)?;
         }
+        if is_carried {
+            self.rows(&session, &databases, &mut tried)?;
+        }
+        tried.dump.extend(views::refused(&self.live(), &session, &databases)?);
         Ok(tried)
     }
 
@@ -195,7 +206,7 @@ impl Trial<'_> {
         numbered: bool,
     ) -> Result<(Vec<Obstacle>, Vec<String>)> {
         let Upgrade { from, to, .. } = &self.plan.upgrade;
-        let lock_timeout = self.settings.backup.lock_timeout.min(transfer::LOCK_TIMEOUT);
+        let lock_timeout = self.lock_timeout();
         let superusers = match self.facts.trust_owners {
             true => None,
             false => Some(self.live().query(HOME, SUPERUSERS)?),
@@ -203,12 +214,70 @@ impl Trial<'_> {
         let carried = Carried { old, new, from: *from, to: *to, lock_timeout, numbered, superusers };
         let (mut refused, mut untried) = (Vec::new(), Vec::new());
         for database in databases {
-            match carried.database(database)? {
+            let obstacles = match carried.database(database)? {
+                // As an upgrade does it, which gives owners no more than their own rights.
+                None if !numbered => self.by_owners(old, new, database)?,
+                obstacles => obstacles,
+            };
+            match obstacles {
                 Some(obstacles) => refused.extend(obstacles),
                 None => untried.push(database.name.clone()),
             }
         }
         Ok((refused, untried))
+    }
+
+    /// The first thing that is refused of a database whose definitions may run functions of its owners; nothing where only a
+    /// superuser could make them.
+    fn by_owners(
+        &self,
+        old: &Session<'_>,
+        new: &Session<'_>,
+        database: &Database,
+    ) -> Result<Option<Vec<Obstacle>>> {
+        let scratch = &self.scratch()?;
+        let lock_timeout = self.lock_timeout();
+        let dump =
+            Stream { session: old, database: &database.name, bytes: 0, lock_timeout, without_rows: true };
+        let loading = Loading { scratch, authority: Authority::Owner };
+        match transfer::load(new, &dump, database, loading, &mut Silent) {
+            Ok(()) => Ok(Some(Vec::new())),
+            Err(error) if error.kind() == Kind::Config => Ok(None),
+            Err(error) => {
+                let hint = error.hint_text().map(str::to_owned);
+                said(error).map(|obstacle| Some(vec![Obstacle { hint, ..obstacle }]))
+            }
+        }
+    }
+
+    fn scratch(&self) -> Result<Scratch> {
+        transfer::scratch(&self.settings.socket_directory, self.account)
+    }
+
+    fn lock_timeout(&self) -> Duration {
+        self.settings.backup.lock_timeout.min(transfer::LOCK_TIMEOUT)
+    }
+
+    /// The first of those that make the server call functions.
+    fn rows(&self, new: &Session<'_>, databases: &[Database], tried: &mut Tried) -> Result<()> {
+        for Database { name, .. } in databases {
+            let sampled = sample::load(&self.live(), new, name, || self.scratch(), self.facts.trust_owners);
+            let Sampled { refused, unknown } = match sampled {
+                // Nobody can log in with the owners' rights, or the like.
+                Err(error) if error.kind() == Kind::Config => {
+                    tried.unknown.push(format!("of database {name:?}, no rows were tried: {error}"));
+                    continue;
+                }
+                sampled => sampled?,
+            };
+            tried.unknown.extend(unknown.into_iter().map(|what| format!("of database {name:?}, {what}")));
+            tried.dump.extend(refused.into_iter().map(|Refused { table, error, said }| {
+                let message =
+                    format!("database {name:?}: a dump's rows of table {table} are not taken: {error}");
+                Obstacle { message: without_verifiers(&message), hint: Some(refusals::cure(&said)) }
+            }));
+        }
+        Ok(())
     }
 
     /// What cannot be compared now cannot be in the downtime.
@@ -227,32 +296,21 @@ impl Trial<'_> {
             .map_err(|error| error.context("pg_upgrade could not carry the roles over"))
     }
 
-    /// Whether the target takes the values of settings of roles and databases, and what they name.
-    fn settings(&self, new: &Session<'_>) -> Result<Vec<Obstacle>> {
+    /// Libraries that settings of roles and databases name, and the target has not. Their values are among the facts already.
+    fn libraries(&self) -> Vec<Obstacle> {
         let settings = self.facts.cluster.as_ref().map(|cluster| cluster.shared.settings.as_slice());
-        let mut refused = Vec::new();
-        for setting in settings.unwrap_or_default() {
-            let (whose, to) = (setting.whose(), self.plan.upgrade.to);
-            let hint = format!("ALTER {whose} RESET {}", setting.name);
-            let name = setting.name.as_str();
-            if let Some(library) = self.missing_library(setting) {
-                let message = format!(
+        let refused = |setting: &CatalogSetting| {
+            let (library, whose) = (self.missing_library(setting)?, setting.whose());
+            let CatalogSetting { name, .. } = setting;
+            let to = self.plan.upgrade.to;
+            Some(Obstacle {
+                message: format!(
                     "{name} of {whose} names the library {library}, which is not there for PostgreSQL {to}"
-                );
-                refused.push(Obstacle { message, hint: Some(hint) });
-                continue;
-            }
-            let one = Setting { role: None, name: name.to_owned(), value: setting.value.clone() };
-            // Whoever it is of, it is read alike; and so it holds for nobody.
-            let sql = format!("BEGIN; {} ROLLBACK;", set_for_all(&[one]));
-            if let Err(error) = new.execute_foreign(HOME, &sql) {
-                let Obstacle { message, .. } = said(error)?;
-                let message =
-                    format!("ALTER {whose} SET {name}: PostgreSQL {to} does not take the value: {message}");
-                refused.push(Obstacle { message, hint: Some(hint) });
-            }
-        }
-        Ok(refused)
+                ),
+                hint: Some(format!("ALTER {whose} RESET {name}")),
+            })
+        };
+        settings.unwrap_or_default().iter().filter_map(refused).collect()
     }
 
     /// Without it, nobody whom the setting is for could log in.
@@ -269,7 +327,8 @@ impl Trial<'_> {
 
 /// A refusal in a program's or a server's words; what is no refusal is an error of our own.
 fn said(error: Error) -> Result<Obstacle> {
-    if !matches!(error.kind(), Kind::Server | Kind::Program | Kind::NotWell | Kind::Damaged) {
+    use Kind::{Damaged, NotTaken, NotWell, Program, Server};
+    if !matches!(error.kind(), Server | Program | NotWell | Damaged | NotTaken) {
         return Err(error);
     }
     let mut message = error.to_string();

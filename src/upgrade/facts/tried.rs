@@ -23,6 +23,9 @@ pub struct Tried {
     /// Databases whose definitions were not tried: they may run functions of owners who are no superusers.
     #[serde(default)]
     pub untried: Vec<String>,
+    /// Rows of which it is not known whether they can be loaded from a dump, a sentence each.
+    #[serde(default)]
+    pub unknown: Vec<String>,
 }
 
 impl Tried {
@@ -51,6 +54,7 @@ mod tests {
             dump: vec![obstacle("both"), obstacle("dump")],
             online: vec![obstacle("online"), obstacle("both")],
             untried: vec!["b".into(), "a".into(), "b".into()],
+            unknown: vec![],
         };
         assert_eq!(
             tried.sorted(),
@@ -59,6 +63,7 @@ mod tests {
                 dump: vec![obstacle("dump")],
                 online: vec![obstacle("online")],
                 untried: vec!["a".into(), "b".into()],
+                unknown: vec![],
             }
         );
     }

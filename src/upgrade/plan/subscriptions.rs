@@ -24,7 +24,8 @@ pub fn switched_off(cluster: &Cluster, method: Method, from: Major) -> BTreeMap<
 pub fn command(database: &str, subscription: &str) -> String {
     let name = identifier(subscription);
     format!(
-        "matrix-postgres-cli -d {database:?} -c {} -c {}",
+        "matrix-postgres-cli -d {} -c {} -c {}",
+        quoted(database),
         quoted(&format!("ALTER SUBSCRIPTION {name} ENABLE")),
         quoted(&format!("ALTER SUBSCRIPTION {name} REFRESH PUBLICATION WITH (copy_data = false)"))
     )
@@ -42,10 +43,22 @@ mod tests {
     #[test]
     fn each_has_its_command() {
         let off = [("homeserver".to_owned(), vec!["s".to_owned(), "the 2nd".to_owned()])].into();
-        let commands = commands(&off);
+        let commands = super::commands(&off);
         assert_eq!(commands.len(), 2);
         assert!(commands[1].starts_with(
-            "matrix-postgres-cli -d \"homeserver\" -c 'ALTER SUBSCRIPTION \"the 2nd\" ENABLE' -c 'ALTER SUBSCRIPTION"
+            "matrix-postgres-cli -d homeserver -c 'ALTER SUBSCRIPTION \"the 2nd\" ENABLE' -c 'ALTER SUBSCRIPTION"
         ));
+    }
+
+    #[test]
+    fn a_name_is_nothing_else_to_a_shell() {
+        for name in ["$(id)", "`id`", "it's", "a b", "-x", "a\nb", "\"", "é"] {
+            let command = command(name, name).replacen("matrix-postgres-cli", "printf '%s\\0'", 1);
+            let printed = std::process::Command::new("sh").args(["-c", &command]).output().unwrap().stdout;
+            let printed = String::from_utf8(printed).unwrap();
+            let words: Vec<_> = printed.split('\0').collect();
+            let enabled = format!("ALTER SUBSCRIPTION {} ENABLE", identifier(name));
+            assert_eq!(words[..4], ["-d", name, "-c", &enabled], "{command}");
+        }
     }
 }

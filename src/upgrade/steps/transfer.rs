@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use crate::account::Account;
 use crate::backup::globals::Globals;
-use crate::backup::load;
 use crate::backup::origin::{Files, Live, Stream};
 use crate::backup::scratch::Scratch;
-use crate::backup::target::{self, Authority, Target};
+use crate::backup::target::{Authority, Target};
+use crate::backup::{load, missing};
 use crate::error::{Error, IoContext as _, Kind, Result};
 use crate::files::directories;
 use crate::postgres::pg_restore::Tablespaces;
@@ -61,15 +61,21 @@ pub fn transfer(
             by_files(old, new, &directory.0, database, loading, progress)
         } else {
             let (bytes, lock_timeout) = (database.size, LOCK_TIMEOUT);
-            let stream = Stream { session: old, database: &database.name, bytes, lock_timeout };
+            let stream =
+                Stream { session: old, database: &database.name, bytes, lock_timeout, without_rows: false };
             load(new, &stream, database, loading, progress)
         };
         carried.inspect_err(|_| progress.end())?;
     }
     progress.begin("gathering statistics", None);
-    let analyzed = run(new, &vacuumdb::analyze_all(new.connection, jobs()), "vacuumdb".to_owned());
+    let connection = new.connection.literally();
+    let gathered = databases.iter().try_for_each(|Database { name, .. }| {
+        // One that fails does not keep the others from theirs.
+        let call = vacuumdb::analyze(&connection, name, jobs());
+        vacuumdb::only_warn(run(new, &call, format!("vacuumdb of {name:?}")))
+    });
     progress.end();
-    vacuumdb::only_warn(analyzed)
+    gathered
 }
 
 /// Roles with passwords, memberships and settings; the bootstrap superuser is there already.
@@ -132,7 +138,11 @@ fn by_files(
     directories::remove(&dump).at("remove", &dump)
 }
 
-fn load(
+/// Makes a database from its dump.
+///
+/// # Errors
+/// As [`transfer`], of this database.
+pub(in crate::upgrade) fn load(
     new: &Session<'_>,
     dump: &dyn Live,
     database: &Database,
@@ -152,7 +162,7 @@ fn load(
     };
     let missing = load::carry(&target, dump, by_way_of(database), progress)
         .map_err(|error| explain(error, &database.name))?;
-    match target::told(&missing) {
+    match missing::told(&missing) {
         Some(error) => Err(error.context(does_not_take(&database.name))),
         None => Ok(()),
     }

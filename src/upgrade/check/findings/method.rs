@@ -58,7 +58,25 @@ impl Findings {
         if method == Method::Dump && !facts.trust_owners {
             self.guarded(facts);
         }
+        self.rows(facts, method);
         self.duration(facts, method);
+    }
+
+    /// What method `dump` would say, where the other one is taken; and what is not known of it.
+    fn rows(&mut self, facts: &Facts, method: Method) {
+        let Some(tried) = &facts.tried else { return };
+        match method {
+            Method::Online => {
+                for Obstacle { message, hint } in &tried.dump {
+                    let message = format!("method dump would not be possible: {message}");
+                    self.add(Weight::Fact, message, hint.as_deref());
+                }
+            }
+            Method::Dump => {
+                let hint = "matrix-postgres-upgrade rehearse --method dump loads all rows";
+                tried.unknown.iter().for_each(|what| self.add(Weight::Warning, what, Some(hint)));
+            }
+        }
     }
 
     /// What a dump holds that calls functions of others.

@@ -34,37 +34,48 @@ pub fn tend(work: &Work<'_>) -> Result<()> {
     let to = work.entry().upgrade.to;
     let connection = work.live_connection().to_server(to);
     let session = work.live_session(&connection);
-    let mut first = statistics(&session, to).err();
+    let mut failed = statistics(&session, to, &work.settings.server.database);
     for (database, indexes) in &work.entry().upgrade.stale_indexes {
-        if let Err(error) = reindex(&session, to, database, indexes) {
-            log::warn!("{}", error.report());
-            first.get_or_insert(error);
-        }
+        failed.extend(reindex(&session, to, database, indexes).err());
     }
-    for error in extensions(&session) {
-        log::warn!("{}", error.report());
-        first.get_or_insert(error);
-    }
+    failed.extend(extensions(&session));
+    let mut failed = failed.into_iter();
+    let first = failed.next();
+    failed.for_each(|error| log::warn!("{}", error.report()));
     first.map_or(Ok(()), Err)
 }
 
-fn statistics(session: &Session<'_>, to: Major) -> Result<()> {
+/// Of each database, that of the homeserver first; returns what failed.
+fn statistics(session: &Session<'_>, to: Major, homeserver: &str) -> Vec<Error> {
+    let mut databases = match crate::postgres::databases(session) {
+        Ok(databases) => databases,
+        Err(error) => return vec![error],
+    };
+    databases.sort_by_key(|database| database.name != homeserver);
+    databases.iter().filter_map(|database| statistics_of(session, to, &database.name).err()).collect()
+}
+
+fn statistics_of(session: &Session<'_>, to: Major, database: &str) -> Result<()> {
+    let connection = session.connection.literally();
     let analyze = || {
-        let call = vacuumdb::analyze_in_stages(session.connection, jobs(), to >= STATISTICS_GO_ALONG);
+        let missing_only = to >= STATISTICS_GO_ALONG;
+        let call = vacuumdb::analyze_in_stages(&connection, database, jobs(), missing_only);
         let mut command = session.runtime.command(to, &call)?;
         command.stdin(Stdio::null()).stdout(Stdio::null());
-        Child::spawn(command, "vacuumdb")?.wait()
+        Child::spawn(command, format!("vacuumdb of {database:?}"))?.wait()
     };
     let mut done = analyze();
     for _ in 1..TRIES {
         let Err(error) = &done else { break };
-        log::info!("gathering statistics once more: {error}");
+        log::info!("gathering statistics of database {database:?} once more: {error}");
         done = analyze();
     }
     done.map_err(|error| {
         error
-            .context("the planner has no statistics yet, so that queries may be slow")
-            .hint("vacuumdb --all --analyze-in-stages, as the superuser")
+            .context(format!(
+                "not all statistics of database {database:?} were gathered, so that queries may be slow"
+            ))
+            .hint(format!("{} gathers what can be", by_hand(database, "ANALYZE")))
     })
 }
 
