@@ -1,0 +1,115 @@
+//! Whether two databases are equal, by what `pg_dump` writes of each.
+
+use std::collections::BTreeMap;
+
+/// What `pg_dump` writes of each object; rows in any order.
+fn objects(dump: &str, moving: &[String]) -> BTreeMap<String, Vec<String>> {
+    let mut objects: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    let (mut header, mut lines) = (String::new(), Vec::new());
+    let mut moved = Vec::new();
+    let mut close = |header: String, mut lines: Vec<String>| {
+        // The order of settings means nothing.
+        if header.contains("; Type: DATABASE PROPERTIES; ") {
+            lines.sort();
+        }
+        if header.starts_with("-- Data for ") {
+            if moving.iter().any(|table| header.starts_with(&format!("-- Data for Name: {table}; "))) {
+                lines.retain(|line| !line.starts_with("COPY ") && line != "\\.");
+                return moved.append(&mut lines);
+            }
+            order_columns(&mut lines);
+            lines.sort();
+        }
+        objects.entry(header).or_default().push(lines.join("\n"));
+    };
+    let mut before = "";
+    for line in dump.lines() {
+        if before == "--" && (line.starts_with("-- Name: ") || line.starts_with("-- Data for Name: ")) {
+            close(std::mem::replace(&mut header, line.to_owned()), std::mem::take(&mut lines));
+        } else if !(line.is_empty()
+            || line.starts_with("\\restrict ")
+            || line.starts_with("\\unrestrict ")
+            || line.starts_with("--"))
+        {
+            lines.extend(without_stamp(line));
+        }
+        before = line;
+    }
+    close(header, lines);
+    moved.sort();
+    objects.entry("rows that move".to_owned()).or_default().push(moved.join("\n"));
+    for same in objects.values_mut() {
+        same.sort();
+    }
+    objects
+}
+
+/// The columns of COPY by their names, as their order means nothing: that of a child's differs by way of a dump.
+fn order_columns(lines: &mut [String]) {
+    let Some((copy, rows)) = lines.split_first_mut() else { return };
+    let Some((table, rest)) = copy.split_once(" (") else { return };
+    let Some((names, rest)) = rest.rsplit_once(") FROM ") else { return };
+    let mut is_quoted = false;
+    let names: Vec<_> = names
+        .split(|letter| {
+            is_quoted ^= letter == '"';
+            letter == ',' && !is_quoted
+        })
+        .map(str::trim_start)
+        .collect();
+    let mut order: Vec<_> = (0..names.len()).collect();
+    order.sort_by_key(|at| names[*at]);
+    let ordered =
+        |fields: &[&str], between: &str| order.iter().map(|at| fields[*at]).collect::<Vec<_>>().join(between);
+    for row in rows {
+        let fields: Vec<_> = row.split('\t').collect();
+        if fields.len() == names.len() {
+            *row = ordered(&fields, "\t");
+        }
+    }
+    *copy = format!("{table} ({}) FROM {rest}", ordered(&names, ", "));
+}
+
+/// Without the stamp that servers since November 2026 put on a column, which older versions of `pg_dump` write as an option.
+fn without_stamp(line: &str) -> Option<String> {
+    let Some((before, after)) = line.split_once("pg_attver=").filter(|_| line.starts_with("ALTER TABLE "))
+    else {
+        return Some(line.to_owned());
+    };
+    let rest = after.trim_start_matches(|c: char| c.is_ascii_digit());
+    match (before.strip_suffix(", "), rest.strip_prefix(", ")) {
+        (Some(before), _) => Some(format!("{before}{rest}")),
+        (None, Some(rest)) => Some(format!("{before}{rest}")),
+        (None, None) => None,
+    }
+}
+
+/// What is in the one and not in the other; not that of objects with an allowed text, nor which of the moving tables has a row.
+pub fn differences(was: &str, is: &str, allowed: &[&str], moving: &[String]) -> Vec<String> {
+    let (was, is) = (objects(was, moving), objects(is, moving));
+    let none = Vec::new();
+    let mut found = Vec::new();
+    let mut headers: Vec<_> = was.keys().chain(is.keys()).collect();
+    headers.sort();
+    headers.dedup();
+    for header in headers {
+        let (old, new) = (was.get(header).unwrap_or(&none), is.get(header).unwrap_or(&none));
+        let is_allowed = |text: &str| allowed.iter().any(|part| text.contains(part));
+        if old == new || is_allowed(header) || old.iter().chain(new).any(|text| is_allowed(text)) {
+            continue;
+        }
+        found.push(format!("  {header}"));
+        let lines = |texts: &[String]| {
+            texts.iter().flat_map(|text| text.lines().map(str::to_owned)).collect::<Vec<_>>()
+        };
+        let (old, new) = (lines(old), lines(new));
+        let cut = |line: &String| line.chars().take(200).collect::<String>();
+        found.extend(
+            old.iter().filter(|line| !new.contains(line)).map(|line| format!("    was: {}", cut(line))),
+        );
+        found.extend(
+            new.iter().filter(|line| !old.contains(line)).map(|line| format!("    is: {}", cut(line))),
+        );
+    }
+    found
+}

@@ -1,0 +1,3 @@
+-- database: regression
+-- in place
+-- check: aclitem
