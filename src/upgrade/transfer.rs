@@ -131,10 +131,14 @@ pub fn transfer(
         };
         carried.inspect_err(|_| progress.end())?;
     }
-    progress.begin("gathering statistics", None);
-    let analyzed = run(new, &vacuumdb::analyze_all(new.connection, jobs()), "vacuumdb".to_owned());
-    progress.end();
-    vacuumdb::only_warn(analyzed)
+    for database in postgres::databases(new)? {
+        progress.begin(&format!("gathering statistics of {}", database.name), None);
+        let call = vacuumdb::analyze(new.connection, &database.name, jobs());
+        let gathered = run(new, &call, format!("vacuumdb of {:?}", database.name));
+        progress.end();
+        vacuumdb::only_warn(gathered)?;
+    }
+    Ok(())
 }
 
 /// How many connections work at the same time.

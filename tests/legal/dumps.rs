@@ -85,7 +85,14 @@ fn without_stamp(line: &str) -> Option<String> {
 }
 
 /// What is in the one and not in the other; not that of objects with an allowed text, nor which of the moving tables has a row.
-pub fn differences(was: &str, is: &str, allowed: &[&str], moving: &[String]) -> Vec<String> {
+/// Columns in views and rules are compared without what they are of, if that is to be so.
+pub fn differences(
+    was: &str,
+    is: &str,
+    allowed: &[&str],
+    moving: &[String],
+    is_unqualified: bool,
+) -> Vec<String> {
     let (was, is) = (objects(was, moving), objects(is, moving));
     let none = Vec::new();
     let mut found = Vec::new();
@@ -98,11 +105,19 @@ pub fn differences(was: &str, is: &str, allowed: &[&str], moving: &[String]) -> 
         if old == new || is_allowed(header) || old.iter().chain(new).any(|text| is_allowed(text)) {
             continue;
         }
-        found.push(format!("  {header}"));
+        let is_query = ["; Type: VIEW; ", "; Type: MATERIALIZED VIEW; ", "; Type: RULE; "];
+        let is_unqualified = is_unqualified && is_query.iter().any(|kind| header.contains(kind));
         let lines = |texts: &[String]| {
-            texts.iter().flat_map(|text| text.lines().map(str::to_owned)).collect::<Vec<_>>()
+            let lines = texts.iter().flat_map(|text| text.lines());
+            lines
+                .map(|line| if is_unqualified { unqualified(line) } else { line.to_owned() })
+                .collect::<Vec<_>>()
         };
         let (old, new) = (lines(old), lines(new));
+        if is_unqualified && old == new {
+            continue;
+        }
+        found.push(format!("  {header}"));
         let cut = |line: &String| line.chars().take(200).collect::<String>();
         found.extend(
             old.iter().filter(|line| !new.contains(line)).map(|line| format!("    was: {}", cut(line))),
@@ -112,4 +127,11 @@ pub fn differences(was: &str, is: &str, allowed: &[&str], moving: &[String]) -> 
         );
     }
     found
+}
+
+/// Without what stands before a point.
+fn unqualified(line: &str) -> String {
+    let is_of_name = |letter: char| letter.is_alphanumeric() || "_\"".contains(letter);
+    let words = line.split_inclusive(|letter| !is_of_name(letter));
+    words.filter(|word| !word.ends_with('.')).collect()
 }

@@ -7,12 +7,12 @@
 //! - `check: TEXT` that `check` must say of it
 //! - `differs: TEXT`: what `pg_dump` writes of an object with this text need not be equal; `differs by dump`,
 //!   `differs across majors` and `differs online`: by way of a dump, from one major to another, by `pg_upgrade` only
+//! - `unqualified across majors`: views need not say what their columns are of where it is clear, which 16 does not
 //! - `rows move: TABLE TABLE`: by way of a dump, rows of one may come to another
 //! - `not taken: TEXT`: restores and trials end with 44 and say so, and all else is there
 //! - `no part`: of what is not taken, a restore has not even the rest
 //! - `alone: METHOD STATUS`: with it there, an upgrade by this method ends with this status before anything is stopped;
 //!   it is gone before the upgrades of all others; `alone: nothing`: no upgrade is tried
-//! - `online ends with: STATUS`: an upgrade by this method, which goes, as it tells that not all statistics were gathered
 //! - `no restore`: the backup is without it, which is told
 #![allow(dead_code, reason = "not everybody who includes this uses all of it")]
 #![allow(unreachable_pub, clippy::missing_panics_doc)]
@@ -34,7 +34,7 @@ pub struct Oddity {
     pub in_place: bool,
     pub restores: Restores,
     pub apart: bool,
-    pub online: i32,
+    pub unqualified: bool,
     pub check: Vec<String>,
     pub not_taken: Vec<String>,
     /// The prefix of a way, and the text.
@@ -74,6 +74,7 @@ impl Oddity {
             let major = |value: String| value.parse().unwrap_or_else(|_| panic!("{file}: {line}"));
             match line {
                 "in place" => oddity.in_place = true,
+                "unqualified across majors" => oddity.unqualified = true,
                 "no restore" => oddity.restores = Restores::NotBackedUp,
                 "no part" => oddity.restores = Restores::NoPart,
                 _ => {}
@@ -85,8 +86,6 @@ impl Oddity {
             oddity
                 .moving
                 .extend(value("rows move: ").iter().flat_map(|line| line.split(' ').map(str::to_owned)));
-            oddity.online =
-                value("online ends with: ").map_or(oddity.online, |status| status.parse().unwrap_or(-1));
             oddity.check.extend(value("check: "));
             oddity.not_taken.extend(value("not taken: "));
             oddity.differs.extend(DIFFERS.iter().filter_map(|(key, way)| Some((*way, value(key)?))));

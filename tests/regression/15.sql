@@ -5,11 +5,15 @@
 -- differs by dump: Name: gtestxx_4; Type: TABLE;
 -- differs by dump: Name: test_type_diff2_c1; Type: TABLE;
 -- differs by dump: Name: test_type_diff2_c2; Type: TABLE;
+-- differs across majors: Name: TABLE datdba_only; Type: ACL;
+-- unqualified across majors
 
--- Of a child that was made first, pg_dump gives the columns the parent's order: PostgreSQL's own AdjustDump.pm does so, too.
+-- pg_dump lists the columns of a child that was made before it inherited in the parent's order: PostgreSQL's own test of
+-- restores (AdjustDump.pm) puts those of the same three tables into that order.
+-- 17 has a privilege more, MAINTAIN, which an owner has who has all others: AdjustUpgrade.pm puts it there, too.
 
--- pg_upgrade of 16 and later, "Your installation contains the "aclitem" data type in user tables".
+-- pg_upgrade of 16 and later: "Your installation contains the "aclitem" data type in user tables".
 ALTER TABLE tab_core_types DROP COLUMN aclitem;
 
--- 16 and later, from either method: "child column "b" specifies generation expression".
+-- Servers of 16 and later, by any way: "child column "b" specifies generation expression".
 DROP TABLE gtest_normal_child, gtest_normal_child2;

@@ -5,7 +5,7 @@ use std::process::Stdio;
 
 use crate::backup::quoted;
 use crate::error::{Error, Kind, Result};
-use crate::postgres::{Database, Major, Session, identifier, literal, vacuumdb};
+use crate::postgres::{self, Database, Major, Session, identifier, literal, vacuumdb};
 use crate::runtime::Child;
 use crate::upgrade::transfer::jobs;
 use crate::upgrade::work::Work;
@@ -50,23 +50,24 @@ pub fn tend(work: &Work<'_>) -> Result<()> {
 }
 
 fn statistics(session: &Session<'_>, to: Major) -> Result<()> {
-    let analyze = || {
-        let call = vacuumdb::analyze_in_stages(session.connection, jobs(), to >= STATISTICS_GO_ALONG);
-        let mut command = session.runtime.command(to, &call)?;
-        command.stdin(Stdio::null()).stdout(Stdio::null());
-        Child::spawn(command, "vacuumdb")?.wait()
-    };
-    let mut done = analyze();
-    for _ in 1..TRIES {
-        let Err(error) = &done else { break };
-        log::info!("gathering statistics once more: {error}");
-        done = analyze();
+    for database in postgres::databases(session)? {
+        let mut gathered = statistics_of(session, to, &database.name);
+        for _ in 1..TRIES {
+            let Err(error) = &gathered else { break };
+            log::info!("gathering statistics once more: {error}");
+            gathered = statistics_of(session, to, &database.name);
+        }
+        vacuumdb::only_warn(gathered)?;
     }
-    done.map_err(|error| {
-        error
-            .context("the planner has no statistics yet, so that queries may be slow")
-            .hint("vacuumdb --all --analyze-in-stages, as the superuser")
-    })
+    Ok(())
+}
+
+fn statistics_of(session: &Session<'_>, to: Major, database: &str) -> Result<()> {
+    let missing_only = to >= STATISTICS_GO_ALONG;
+    let call = vacuumdb::analyze_in_stages(session.connection, database, jobs(), missing_only);
+    let mut command = session.runtime.command(to, &call)?;
+    command.stdin(Stdio::null()).stdout(Stdio::null());
+    Child::spawn(command, format!("vacuumdb of {database:?}"))?.wait()
 }
 
 /// The command for a shell that does it, whatever owners have called what is theirs.
@@ -139,7 +140,7 @@ fn remove_unfinished(session: &Session<'_>, database: &str, index: &str) -> Resu
 
 /// All are tried; returns what failed.
 fn extensions(session: &Session<'_>) -> Vec<Error> {
-    let databases = match crate::postgres::databases(session) {
+    let databases = match postgres::databases(session) {
         Ok(databases) => databases,
         Err(error) => return vec![error],
     };
