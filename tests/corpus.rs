@@ -1,5 +1,5 @@
-//! Legal databases that are odd, each in a file of `corpus`, taken through everything. `CORPUS=part of a name` takes only
-//! some; what may be said in a file is in `legal/mod.rs`. `CORPUS_UPGRADES=N` adds upgrades between other versions, each
+//! Legal databases that are odd, each in a file of `corpus`, taken through everything. `CORPUS=part of a name,another` takes
+//! only some; what may be said in a file is in `legal/mod.rs`. `CORPUS_UPGRADES=N` adds upgrades between other versions, each
 //! with an Nth of the databases, until each was there once.
 
 mod legal;
@@ -27,7 +27,9 @@ fn oddities(major: u16) -> Vec<Oddity> {
         let text = std::fs::read_to_string(&path).expect("a file should be readable");
         found.push(Oddity::parse(&name, text));
     }
-    found.retain(|one| (one.since..=one.until).contains(&major) && one.file.contains(&chosen));
+    found.retain(|one| {
+        (one.since..=one.until).contains(&major) && chosen.split(',').any(|part| one.file.contains(part))
+    });
     found.sort_by(|one, other| one.file.cmp(&other.file));
     found
 }

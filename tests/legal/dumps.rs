@@ -2,6 +2,9 @@
 
 use std::collections::BTreeMap;
 
+/// So many lines that differ of an object are told.
+const SHOWN: usize = 4;
+
 /// What `pg_dump` writes of each object; rows in any order.
 fn objects(dump: &str, moving: &[String]) -> BTreeMap<String, Vec<String>> {
     let mut objects: BTreeMap<String, Vec<String>> = BTreeMap::new();
@@ -118,13 +121,14 @@ pub fn differences(
             continue;
         }
         found.push(format!("  {header}"));
-        let cut = |line: &String| line.chars().take(200).collect::<String>();
-        found.extend(
-            old.iter().filter(|line| !new.contains(line)).map(|line| format!("    was: {}", cut(line))),
-        );
-        found.extend(
-            new.iter().filter(|line| !old.contains(line)).map(|line| format!("    is: {}", cut(line))),
-        );
+        let mut only = |what: &str, ours: &[String], theirs: &[String]| {
+            let lines = ours.iter().filter(|line| !theirs.contains(line)).take(SHOWN);
+            found.extend(
+                lines.map(|line| format!("    {what}: {}", line.chars().take(400).collect::<String>())),
+            );
+        };
+        only("was", &old, &new);
+        only("is", &new, &old);
     }
     found
 }
