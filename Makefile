@@ -5,7 +5,7 @@ PREFIX ?= /usr
 DIST := target/dist
 BINARIES := matrix-postgres-backup matrix-postgres-cli matrix-postgres-upgrade
 
-.PHONY: all build check test soak corpus demo bench deb docs install setup clean
+.PHONY: all build check test soak corpus regression demo bench deb docs install setup clean
 
 all: build
 
@@ -31,6 +31,10 @@ soak: setup deb
 # Every odd database of tests/corpus through everything: about a quarter of an hour, so not a part of `make test`.
 corpus: setup deb
 	MATRIX_POSTGRES_TESTS=all $(CARGO) test --test corpus -- --nocapture
+
+# PostgreSQL's own regression database through everything.
+regression: setup deb
+	MATRIX_POSTGRES_TESTS=all $(CARGO) test --test regression -- --nocapture
 
 # The main job on a throw-away machine; installs what it needs.
 demo: setup deb

@@ -215,7 +215,8 @@ impl Visitor for Reader {
             Item::Statement { text, whole, words } => {
                 // What brings rows is about no role, and there is much of it.
                 let rows = words.first().is_some_and(|word| word == "INSERT" || word == "COPY");
-                let tokens = if rows { Vec::new() } else { tokens(&self.tally.decode(beginning(text))) };
+                let tokens =
+                    if rows { Vec::new() } else { tokens::tokens(&self.tally.decode(beginning(text))) };
                 // Whoever reads what is kept must take strings as we do.
                 self.output.keeps =
                     self.statement(text, words, &tokens) || is_plain_setting_of_strings(words);

@@ -28,7 +28,8 @@ pub fn only_warn(gathered: Result<()>) -> Result<()> {
     match gathered {
         Err(error) if error.kind() == Kind::Program => {
             let hint = "matrix-postgres-cli -c 'ANALYZE', in each database, gathers what can be";
-            log::warn!("not all statistics were gathered: {}", error.hint(hint).report());
+            let error = if error.hint_text().is_some() { error } else { error.hint(hint) };
+            log::warn!("not all statistics were gathered: {}", error.report());
             Ok(())
         }
         gathered => gathered,

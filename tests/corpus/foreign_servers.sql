@@ -1,4 +1,3 @@
--- online ends with: 32
 -- Foreign data: wrappers, servers of a version, mappings with passwords and of PUBLIC, tables with options, an own wrapper.
 CREATE ROLE foreign_servers_role;
 CREATE EXTENSION postgres_fdw;

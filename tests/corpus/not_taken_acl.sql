@@ -1,4 +1,4 @@
--- alone: dump 44
+-- alone: dump 40
 -- not taken: acl public.TABLE t
 -- differs: not_taken_acl_a
 -- Privileges that somebody has granted on who may not use the schema any more: what others did holds, and cannot be repeated.

@@ -1,5 +1,5 @@
 -- differs: SECURITY LABEL
--- alone: dump 44
+-- alone: dump 40
 -- not taken: security label
 -- A security label of a provider that no server here loads.
 CREATE TABLE t (a int);

@@ -1,5 +1,5 @@
 -- until: 16
--- alone: dump 44
+-- alone: dump 40
 -- not taken: materialized view public.m
 -- differs: public.m
 -- A materialized view by a function that finds its table by the search_path only.

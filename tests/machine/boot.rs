@@ -272,6 +272,13 @@ impl Machine {
         assert!(written.is_ok(), "{inside}: {written:?}");
     }
 
+    /// How long its processes had a processor, which a busy host does not lengthen.
+    pub fn processor_time(&self) -> Duration {
+        let read = std::fs::read_to_string(self.group.join("cpu.stat")).unwrap_or_default();
+        let used = read.lines().find_map(|line| line.strip_prefix("usage_usec ")?.parse().ok());
+        Duration::from_micros(used.unwrap_or(0))
+    }
+
     /// Every process ends at once, as in a power cut. What was written stays, whether it was synced or not.
     pub fn power_cut(&self) {
         self.end(Signal::SIGKILL);

@@ -1,5 +1,5 @@
 //! The root that every machine starts from, and the layer over it that some want: built once by `recipe.sh`, kept
-//! outside the checkout under the hash of that recipe.
+//! outside the checkout under the hash of that recipe; and what other recipes make, likewise.
 
 use std::fs::File;
 use std::io;
@@ -36,10 +36,9 @@ pub enum Image {
 impl Image {
     /// The directories that are laid over each other, the uppermost first, whether they are built or not.
     pub fn layers(self) -> Vec<PathBuf> {
-        let named = |what| cache().join(format!("{what}-{:08x}", crc32fast::hash(RECIPE.as_bytes())));
         match self {
-            Self::Usual => vec![named("root")],
-            Self::Newer => vec![named("newer"), named("root")],
+            Self::Usual => vec![named("root", RECIPE)],
+            Self::Newer => vec![named("newer", RECIPE), named("root", RECIPE)],
         }
     }
 
@@ -53,47 +52,64 @@ impl Image {
     /// # Errors
     /// When the recipe fails; its output has gone to standard error.
     pub fn build(self) -> io::Result<()> {
-        if self.is_built() {
-            return Ok(());
-        }
-        let cache = cache();
-        std::fs::create_dir_all(&cache)?;
-        let lock = File::create(cache.join("root.lock"))?;
-        let _lock =
-            Flock::lock(lock, FlockArg::LockExclusive).map_err(|(_, errno)| io::Error::from(errno))?;
         let mut layers = self.layers();
         layers.reverse();
-        for (at, layer) in layers.iter().enumerate().filter(|(_, layer)| !layer.is_dir()) {
-            make(&layers[..at], layer)?;
+        for (at, layer) in layers.iter().enumerate() {
+            let duration = if at == 0 { "2 minutes" } else { "50 seconds" };
+            build(layer, RECIPE, &layers[..at], duration)?;
         }
         Ok(())
     }
 }
 
-/// Runs the recipe for one layer, which appears whole or not at all.
-fn make(below: &[PathBuf], layer: &Path) -> io::Result<()> {
-    let duration = if below.is_empty() { "2 minutes" } else { "50 seconds" };
-    eprintln!("building the machines' {}, once, about {duration}", layer.display());
+/// The directory that a recipe of its own makes, which is built if it is not there; its name begins so.
+///
+/// # Errors
+/// When the recipe fails; its output has gone to standard error.
+pub fn made_by(recipe: &str, name: &str, duration: &str) -> io::Result<PathBuf> {
+    let directory = named(name, recipe);
+    build(&directory, recipe, &[], duration)?;
+    Ok(directory)
+}
+
+fn named(what: &str, recipe: &str) -> PathBuf {
+    cache().join(format!("{what}-{:08x}", crc32fast::hash(recipe.as_bytes())))
+}
+
+/// Runs the recipe for one directory, unless it is there, with those below it as arguments before it. It appears whole or
+/// not at all. Of two who come at once, one waits.
+fn build(directory: &Path, recipe: &str, below: &[PathBuf], duration: &str) -> io::Result<()> {
+    if directory.is_dir() {
+        return Ok(());
+    }
+    let cache = cache();
+    std::fs::create_dir_all(&cache)?;
+    let lock = File::create(cache.join("root.lock"))?;
+    let _lock = Flock::lock(lock, FlockArg::LockExclusive).map_err(|(_, errno)| io::Error::from(errno))?;
+    if directory.is_dir() {
+        return Ok(());
+    }
+    eprintln!("building the machines' {}, once, about {duration}", directory.display());
     let begun = Instant::now();
-    let partial = layer.with_extension("partial");
+    let partial = directory.with_extension("partial");
     if partial.exists() {
         std::fs::remove_dir_all(&partial)?;
     }
-    let recipe = tempfile::Builder::new().suffix(".sh").tempfile()?;
-    std::fs::write(recipe.path(), RECIPE)?;
+    let script = tempfile::Builder::new().suffix(".sh").tempfile()?;
+    std::fs::write(script.path(), recipe)?;
     // What it mounts is gone with it. Standard output is for whoever started us; all of the recipe's is progress.
     let status = Command::new("unshare")
         .args(["--mount", "bash"])
-        .arg(recipe.path())
+        .arg(script.path())
         .args(below)
         .arg(&partial)
         .stdout(io::stderr())
         .status()?;
     if !status.success() {
         let _ = std::fs::remove_dir_all(&partial);
-        return Err(io::Error::other(format!("tests/machine/recipe.sh failed: {status}")));
+        return Err(io::Error::other(format!("{} was not built: {status}", directory.display())));
     }
-    std::fs::rename(&partial, layer)?;
+    std::fs::rename(&partial, directory)?;
     eprintln!("it was built in {:.0} s", begun.elapsed().as_secs_f64());
     Ok(())
 }

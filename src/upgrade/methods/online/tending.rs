@@ -70,13 +70,11 @@ fn statistics_of(session: &Session<'_>, to: Major, database: &str) -> Result<()>
         log::info!("gathering statistics of database {database:?} once more: {error}");
         done = analyze();
     }
-    done.map_err(|error| {
+    vacuumdb::only_warn(done.map_err(|error| {
         error
-            .context(format!(
-                "not all statistics of database {database:?} were gathered, so that queries may be slow"
-            ))
+            .context(format!("queries of database {database:?} may be slow"))
             .hint(format!("{} gathers what can be", by_hand(database, "ANALYZE")))
-    })
+    }))
 }
 
 /// The command for a shell that does it, whatever owners have called what is theirs.
