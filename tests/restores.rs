@@ -12,6 +12,7 @@ use machine::{Machine, Synapse};
 const DAMAGED: i32 = 26;
 const NO_BACKUP: i32 = 35;
 const INTERRUPTED: i32 = 41;
+const NOT_TAKEN: i32 = 44;
 
 const BACKUPS: &str = "/var/backups/matrix-postgres";
 
@@ -139,6 +140,77 @@ fn a_homeserver_that_lost_its_database_gets_it_back() {
     assert_eq!(damaged.status, DAMAGED, "{damaged}");
     assert_eq!(databases(&machine), before);
     clean(&machine);
+}
+
+/// Indexes and a view by a function that, since they were made, finds another one by its search path only.
+const BY_SEARCH_PATH: &str = "
+    CREATE TABLE t (v text, w int); INSERT INTO t VALUES ('X', 1);
+    CREATE FUNCTION low(text) RETURNS text LANGUAGE sql IMMUTABLE AS 'SELECT lower($1)';
+    CREATE FUNCTION f_low(text) RETURNS text LANGUAGE plpgsql IMMUTABLE AS 'BEGIN RETURN lower($1); END';
+    CREATE INDEX bad ON t (f_low(v)); COMMENT ON INDEX bad IS 'x'; CREATE UNIQUE INDEX good ON t (w);
+    COMMENT ON INDEX good IS 'kept'; ALTER TABLE t CLUSTER ON bad;
+    CREATE MATERIALIZED VIEW m AS SELECT public.f_low(v) FROM t; CREATE MATERIALIZED VIEW n AS SELECT v FROM t;
+    CREATE OR REPLACE FUNCTION f_low(text) RETURNS text LANGUAGE plpgsql IMMUTABLE AS 'BEGIN RETURN low($1); END';
+    CREATE TABLE zz_last (a int); INSERT INTO zz_last VALUES (7);";
+
+#[test]
+fn what_no_server_takes_of_a_dump_in_sql_is_told_and_all_else_is_there() {
+    let Some(machine) = machine::for_test("restore-sql") else { return };
+    machine.ok("systemctl start matrix-postgres.service");
+    sql(&machine, "CREATE DATABASE odd TEMPLATE template0");
+    machine.write("/root/odd.sql", BY_SEARCH_PATH);
+    machine.ok("matrix-postgres-cli -d odd -Xq -v ON_ERROR_STOP=1 -f /root/odd.sql");
+    machine.ok("dump='/usr/lib/postgresql/17/bin/pg_dump -h /run/matrix-postgres -U postgres'
+         $dump odd | gzip >/root/odd.sql.gz; $dump --inserts -C odd >/root/inserts.sql; $dump -Fc odd >/root/odd.dump
+         /usr/lib/postgresql/17/bin/pg_dumpall -h /run/matrix-postgres -U postgres >/root/all.sql");
+    for (number, file) in ["odd.dump", "odd.sql.gz", "inserts.sql", "all.sql"].into_iter().enumerate() {
+        let done = machine.run(&format!(
+            "matrix-postgres-backup restore --yes --database odd --as new{number} /root/{file}"
+        ));
+        assert_eq!(done.status, NOT_TAKEN, "{file}: {done}");
+        for told in [
+            "index public.bad (ERROR:  function low(text) does not exist)",
+            "materialized view public.m (ERROR:  function low(text) does not exist)",
+            "HINT: a dump names things with their schema",
+            "ALTER FUNCTION public.f_low SET search_path",
+        ] {
+            assert!(done.stderr.contains(told), "{file}: {told}: {done}");
+        }
+        let there = "SELECT string_agg(relname || coalesce(' ' || obj_description(oid, 'pg_class'), ''), ',' ORDER BY relname) FROM pg_class
+            WHERE relnamespace = 'public'::regnamespace AND relispopulated; SELECT * FROM zz_last; SELECT * FROM n";
+        let there = machine
+            .ok(&format!("matrix-postgres-cli -d new{number} -XAtq <<<{}", machine::synapse::quote(there)));
+        assert_eq!(there, "good kept,n,t,zz_last\n7\nX", "{file}");
+    }
+    // Rows that contradict each other are something else.
+    machine.ok("sed \"s/INSERT INTO public.t VALUES ('X', 1);/&&/\" /root/inserts.sql >/root/twice.sql && ! cmp -s /root/inserts.sql /root/twice.sql");
+    let twice = machine.run("matrix-postgres-backup restore --yes --as twice /root/twice.sql");
+    assert!(twice.status != 0 && twice.status != NOT_TAKEN, "{twice}");
+    assert!(twice.stderr.contains("could not create unique index \"good\""), "{twice}");
+    assert_eq!(sql(&machine, "SELECT count(*) FROM pg_database WHERE datname ~ 'twice'"), "0");
+}
+
+#[test]
+fn a_database_with_a_subscription_that_was_replaced_can_be_removed() {
+    let Some(machine) = machine::for_test("restore-subscription") else { return };
+    machine.ok("systemctl start matrix-postgres.service");
+    sql(&machine, "CREATE DATABASE odd TEMPLATE template0");
+    machine.write(
+        "/root/odd.sql",
+        "CREATE TABLE t (a int PRIMARY KEY);
+         CREATE SUBSCRIPTION \"it's on\" CONNECTION 'host=/nowhere dbname=nowhere' PUBLICATION p WITH (connect = false, slot_name = 'follows');
+         ALTER SUBSCRIPTION \"it's on\" ENABLE;",
+    );
+    machine.ok("matrix-postgres-cli -d odd -Xq -v ON_ERROR_STOP=1 -f /root/odd.sql && systemctl start matrix-postgres-backup.service");
+    machine
+        .ok(&format!("matrix-postgres-backup restore --yes --database odd $(ls {BACKUPS} | tail -n 1) 2>&1"));
+    let cleaned = machine.run("matrix-postgres-backup clean --yes");
+    assert_eq!(cleaned.status, 0, "{cleaned}");
+    assert_eq!(
+        sql(&machine, "SELECT string_agg(datname, ',') FROM pg_database WHERE datname ~ 'odd'"),
+        "odd"
+    );
+    assert_eq!(sql(&machine, "SELECT count(*) FROM pg_subscription"), "1");
 }
 
 #[test]
