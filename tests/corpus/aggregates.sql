@@ -1,3 +1,4 @@
+-- since: 14
 -- differs across majors: ; Type: VIEW; 
 -- Aggregates: ordered sets, hypothetical, moving, polymorphic, parallel, with an initial value and a sort operator.
 CREATE FUNCTION add(int, int) RETURNS int LANGUAGE sql IMMUTABLE AS 'SELECT coalesce($1, 0) + $2';

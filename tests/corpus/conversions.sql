@@ -1,3 +1,4 @@
+-- since: 14
 -- Conversions, transforms and languages of one's own.
 CREATE CONVERSION mine FOR 'LATIN1' TO 'UTF8' FROM iso8859_1_to_utf8;
 COMMENT ON CONVERSION mine IS 'a conversion';

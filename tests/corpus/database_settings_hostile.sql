@@ -1,3 +1,4 @@
+-- since: 14
 -- Settings of a database that would change what is read or written: none may reach a dump or a comparison.
 ALTER DATABASE database_settings_hostile SET bytea_output = 'escape';
 ALTER DATABASE database_settings_hostile SET extra_float_digits = -10;

@@ -1,3 +1,4 @@
+-- since: 14
 -- Indexes of every method and kind: partial, of expressions, covering, with classes, orders, options, statistics, clustered, replica identity.
 CREATE EXTENSION bloom;
 CREATE EXTENSION pg_trgm;

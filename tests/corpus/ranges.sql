@@ -1,3 +1,4 @@
+-- since: 14
 -- Ranges and multiranges of one's own: with a canonical form, a difference, a collation, a name for the multirange.
 CREATE TYPE float_range AS RANGE (subtype = float8, subtype_diff = float8mi, multirange_type_name = many_floats);
 CREATE TYPE text_range AS RANGE (subtype = text, collation = "C");

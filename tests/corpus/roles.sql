@@ -1,3 +1,4 @@
+-- since: 14
 -- Roles of all attributes, in circles as far as they may be, with admin option, settings, an expired and no password.
 CREATE ROLE roles_a CREATEDB CREATEROLE REPLICATION BYPASSRLS LOGIN VALID UNTIL '2001-01-01';
 CREATE ROLE roles_b NOINHERIT CONNECTION LIMIT 0;

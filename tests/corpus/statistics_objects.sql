@@ -1,3 +1,4 @@
+-- since: 14
 -- Extended statistics of all kinds, of expressions, with a target, a comment and another owner.
 CREATE ROLE statistics_objects_role;
 CREATE TABLE t (a int, b int, c text);

@@ -3,8 +3,11 @@
 -- differs by dump: Name: gtestxx_4; Type: TABLE;
 -- differs by dump: Name: test_type_diff2_c1; Type: TABLE;
 -- differs by dump: Name: test_type_diff2_c2; Type: TABLE;
+-- differs across majors: Name: rules_src r6; Type: RULE;
+-- differs across majors: Name: rules_src r7; Type: RULE;
 -- differs across majors: Name: brintest; Type: TABLE DATA;
 -- differs across majors: Name: brintest_multi; Type: TABLE DATA;
 -- differs across majors: Name: brintest_bloom; Type: TABLE DATA;
 
--- The order of columns is as in 15.sql. 19 writes a pg_lsn with all zeros of its second half. Nothing need be dropped.
+-- The order of columns is as in 15.sql. 19 writes a pg_lsn with all zeros of its second half, and in rules
+-- no AS before an alias where there is none needed. Nothing need be dropped.
