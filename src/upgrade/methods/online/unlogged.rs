@@ -1,6 +1,7 @@
 //! Rows of unlogged tables, which no standby gets (CREATE TABLE, `UNLOGGED`). Synapse keeps the locks of its workers in such.
 
 use std::collections::BTreeSet;
+use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
@@ -28,10 +29,12 @@ const FOUND: &str = "SELECT pg_catalog.json_build_array(
         JOIN pg_catalog.pg_namespace n ON n.oid = relnamespace JOIN pg_catalog.pg_am a ON a.oid = relam
         WHERE relpersistence = 'u' AND relkind = 'i' AND amname = 'gist'));";
 
-const TABLES: &str =
-    "SELECT coalesce(pg_catalog.json_agg(pg_catalog.format('ONLY %I.%I', nspname, relname)), '[]')
-    FROM pg_catalog.pg_class JOIN pg_catalog.pg_namespace n ON n.oid = relnamespace
-    WHERE relpersistence = 'u' AND relkind = 'r';";
+const THEIRS: &str = "SELECT pg_catalog.json_build_array(
+    coalesce(pg_catalog.json_agg(name) FILTER (WHERE relkind = 'r'), '[]'),
+    coalesce(pg_catalog.json_agg(name) FILTER (WHERE relkind = 'S'), '[]'))
+    FROM (SELECT relkind, pg_catalog.format('%I.%I', nspname, relname) AS name
+        FROM pg_catalog.pg_class JOIN pg_catalog.pg_namespace n ON n.oid = relnamespace
+        WHERE relpersistence = 'u' AND relkind IN ('r', 'S')) AS theirs;";
 
 const BYTES: &str = "SET lock_timeout = '10s';
     SELECT pg_catalog.to_json(coalesce(pg_catalog.sum(pg_catalog.pg_table_size(oid)), 0)::bigint)
@@ -107,16 +110,22 @@ impl Unlogged {
         Ok(bytes)
     }
 
-    /// Empties them in a cluster that got files of a server that went on: their pages may not fit together.
+    /// Empties them, and begins their sequences anew, in a cluster that got files of a server that went on: their pages may
+    /// not fit together.
     ///
     /// # Errors
     /// [`Kind::Server`].
     pub(in crate::upgrade) fn empty(session: &Session<'_>) -> Result<()> {
         for database in postgres::databases(session)?.into_iter().map(|database| database.name) {
-            let tables: Vec<String> = session.query(&database, TABLES)?;
-            if !tables.is_empty() {
-                session.execute(&database, &format!("TRUNCATE {};", tables.join(", ")))?;
+            let (tables, sequences): (Vec<String>, Vec<String>) = session.query(&database, THEIRS)?;
+            let mut sql = match tables.is_empty() {
+                true => String::new(),
+                false => format!("TRUNCATE ONLY {};\n", tables.join(", ONLY ")),
+            };
+            for sequence in sequences {
+                let _ = writeln!(sql, "ALTER SEQUENCE {sequence} RESTART;");
             }
+            session.execute(&database, &sql)?;
         }
         Ok(())
     }
