@@ -41,7 +41,7 @@ pub fn after(work: &mut Work<'_>, reason: Error) -> Error {
     let from = work.entry().upgrade.from;
     let unnoticed = work.entry().step.is_before_the_cut();
     work.note_duration();
-    match back(work, &message(&reason)) {
+    match back(work, &reason.one_line()) {
         Ok(None) if unnoticed => reason.state("nothing was stopped, and nothing was changed"),
         Ok(None) => reason
             .state(format!("the homeserver runs on PostgreSQL {from} again, as before; nothing was lost")),
@@ -57,11 +57,6 @@ pub fn after(work: &mut Work<'_>, reason: Error) -> Error {
                 .hint("matrix-postgres-upgrade recover")
         }
     }
-}
-
-/// The message and its causes in a line.
-fn message(error: &Error) -> String {
-    error.report().lines().take_while(|line| !line.starts_with("HINT")).collect::<Vec<_>>().join(" ")
 }
 
 /// Puts the old cluster into its place, starts the server and the clients that were running, and removes the new

@@ -4,7 +4,6 @@ use std::fmt;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
-use indicatif::DecimalBytes;
 use jiff::Timestamp;
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
@@ -15,6 +14,7 @@ use crate::error::{Error, IoContext as _, Kind, Result};
 use crate::files::size_of;
 use crate::lock::Lock;
 use crate::postgres::is_whole;
+use crate::report::DecimalBytes;
 use crate::upgrade::methods::online::logs::KEPT as LOGS;
 use crate::upgrade::records::{Entry, Journal, Outcome};
 use crate::upgrade::steps::dump_directory;

@@ -3,7 +3,6 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use indicatif::DecimalBytes;
 use jiff::Timestamp;
 use serde::Serialize;
 
@@ -12,6 +11,7 @@ use crate::config::Settings;
 use crate::error::Result;
 use crate::files::{exists, size_of};
 use crate::postgres::{DataDirectory, Major, support};
+use crate::report::DecimalBytes;
 use crate::runtime::Runtime;
 use crate::upgrade::plan::subscriptions;
 use crate::upgrade::records::{Aim, Entry, Journal, Outcome, Rehearsal};

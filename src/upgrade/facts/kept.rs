@@ -5,13 +5,12 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::time::Duration;
 
-use indicatif::DecimalBytes;
-
 use crate::account::Account;
 use crate::error::{Error, IoContext as _, Kind, Result};
 use crate::files::{self, exists, parent, size_of};
 use crate::postgres::pg_controldata::{self, Control};
 use crate::postgres::{Contents, DataDirectory, Major, pg_checksums};
+use crate::report::DecimalBytes;
 use crate::runtime::{AsUser, Runtime, output_within};
 use crate::upgrade::back::require_old;
 use crate::upgrade::records::Entry;

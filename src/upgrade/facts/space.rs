@@ -3,11 +3,10 @@
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
-use indicatif::DecimalBytes;
-
 use crate::account::Account;
 use crate::error::{IoContext as _, Result};
 use crate::files;
+use crate::report::DecimalBytes;
 
 /// How the rows travel.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]

@@ -1,10 +1,9 @@
 //! Method `dump`: the homeserver is down while pg_dump and pg_restore carry its databases from the old server to the new.
 
-use indicatif::HumanCount;
-
 use super::stage::Stage;
 use crate::config::Depth;
 use crate::error::{Error, Kind, Result};
+use crate::report::HumanCount;
 use crate::report::{Progress, Silent};
 use crate::runtime::jobs;
 use crate::upgrade::compare::{Snapshot, require_equal};

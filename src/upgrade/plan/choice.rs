@@ -1,11 +1,9 @@
 //! Which method an upgrade takes, and why. Pure.
 
-use indicatif::DecimalBytes;
-
 use crate::config::Method;
 use crate::postgres::{Contents, Major, pg_upgrade};
-use crate::upgrade::facts::Obstacle;
-use crate::upgrade::facts::{Cluster, Facts};
+use crate::report::DecimalBytes;
+use crate::upgrade::facts::{Cluster, Facts, Obstacle};
 
 /// The oldest server that a copy can follow as it is done here (`standby.signal`, `pg_promote`).
 const OLDEST: Major = Major(12);

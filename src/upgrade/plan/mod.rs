@@ -8,7 +8,6 @@ pub mod subscriptions;
 
 use std::fmt;
 
-use indicatif::DecimalBytes;
 use jiff::Timestamp;
 
 use crate::backup::target::Authority;
@@ -17,6 +16,7 @@ use crate::error::{Error, Kind, Result};
 use crate::files::free_name;
 use crate::postgres::initdb::Initialisation;
 use crate::postgres::{Contents, Libraries};
+use crate::report::DecimalBytes;
 use crate::upgrade::facts::space::Way;
 use crate::upgrade::facts::{Contained, Facts};
 use crate::upgrade::plan::choice::choose;

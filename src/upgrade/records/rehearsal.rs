@@ -3,7 +3,6 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use indicatif::DecimalBytes;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
@@ -11,6 +10,7 @@ use crate::config::Method;
 use crate::error::{IoContext as _, Result};
 use crate::files;
 use crate::postgres::Major;
+use crate::report::DecimalBytes;
 use crate::upgrade::records::Step;
 
 /// What a rehearsal has shown.

@@ -5,7 +5,6 @@ mod structure;
 
 use std::path::Path;
 
-use indicatif::DecimalBytes;
 use jiff::Timestamp;
 
 use self::stage::OnCopy;
@@ -14,6 +13,7 @@ use crate::error::{Error, Kind, Result};
 use crate::files::{exists, size_of};
 use crate::lock::Lock;
 use crate::postgres::{DataDirectory, Major};
+use crate::report::DecimalBytes;
 use crate::report::Progress;
 use crate::runtime::Runtime;
 use crate::upgrade::facts::Facts;
@@ -75,10 +75,7 @@ pub fn rehearse(
     if let Err(error) = tried {
         let error = error.state("the homeserver has not noticed anything; the copy was thrown away");
         if error.kind() != Kind::Interrupted {
-            let report = error.report();
-            let lines: Vec<_> =
-                report.lines().take(3).map(|line| line.trim_start_matches(" -> ").trim()).collect();
-            rehearsal.problem = Some(lines.join(": "));
+            rehearsal.problem = Some(error.one_line());
             rehearsal.write(&settings.state_directory)?;
         }
         return Err(error);

@@ -1,12 +1,11 @@
 //! What is in the cluster.
 
-use indicatif::DecimalBytes;
-
 use super::super::report::Weight;
 use super::Findings;
 use crate::backup::quoted;
 use crate::config::Method;
 use crate::postgres::{Major, identifier};
+use crate::report::DecimalBytes;
 use crate::upgrade::facts::{Cluster, Facts, Shared};
 use crate::upgrade::plan::subscriptions::{command, switched_off};
 

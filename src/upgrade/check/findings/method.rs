@@ -1,11 +1,10 @@
 //! How, and for how long.
 
-use indicatif::DecimalBytes;
-
 use super::super::report::Weight;
 use super::Findings;
 use crate::backup::guarded::Foreseen;
 use crate::config::Method;
+use crate::report::DecimalBytes;
 use crate::upgrade::facts::space::Way;
 use crate::upgrade::facts::{Facts, Obstacle};
 use crate::upgrade::plan::choice::{dump_obstacles, goes, obstacles};

@@ -5,11 +5,10 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
-use indicatif::DecimalBytes;
-
 use crate::account::Account;
 use crate::error::{Error, IoContext as _, Kind, Result};
 use crate::postgres::{self, Session};
+use crate::report::DecimalBytes;
 use crate::runtime::{Child, bare, tool};
 use crate::upgrade::plan::choice::MUCH;
 use crate::upgrade::steps::cut::Cut;

@@ -10,14 +10,13 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use indicatif::DecimalBytes;
-
 use self::held::Held;
 pub use self::source::Source;
 use crate::error::{Error, Kind, Result};
 use crate::files::{self, directories};
 use crate::postgres::pg_controldata::{self, Control};
 use crate::postgres::{HOME, Major, STANDBY, literal, pg_basebackup, pg_verifybackup};
+use crate::report::DecimalBytes;
 use crate::report::Progress;
 use crate::runtime::{AsUser, Child, bare, interrupt, output, tool};
 use crate::upgrade::plan::Plan;
