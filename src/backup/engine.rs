@@ -48,7 +48,7 @@ pub trait Engine {
     fn restore(
         &self,
         plan: &restore::Plan,
-        wish: &restore::Wish<'_>,
+        request: &restore::RestoreRequest<'_>,
         progress: &mut dyn Progress,
     ) -> Result<restore::Outcome>;
 
@@ -105,10 +105,10 @@ impl Engine for Dumps<'_> {
     fn restore(
         &self,
         plan: &restore::Plan,
-        wish: &restore::Wish<'_>,
+        request: &restore::RestoreRequest<'_>,
         progress: &mut dyn Progress,
     ) -> Result<restore::Outcome> {
-        restore::carry_out(self.settings, self.runtime, plan, wish, progress)
+        restore::carry_out(self.settings, self.runtime, plan, request, progress)
     }
 
     fn restore_globals(&self, entry: &Entry, identity: Option<&Path>) -> Result<restore::Outcome> {

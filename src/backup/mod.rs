@@ -30,7 +30,7 @@
 //! - `feed`: a program that is fed with it
 //! - [`origin`]: where a dump that is loaded comes from: a backup, or another server
 //! - [`guarded`], `loader`: what of it runs code of a table's owner, and a login that has his rights and no others
-//! - `crew`, `queue`: who loads its tables and builds its indexes, and when
+//! - `parallel`, `queue`: who loads its tables and builds its indexes, and when
 //! - [`leftovers`]: the databases that restores have replaced
 //! - [`compare`]: a restored database against the manifest
 //! - [`trial`]: restores a backup into a server made for that
@@ -42,7 +42,6 @@ pub mod catalogue;
 pub mod classic;
 pub mod compare;
 pub mod create;
-mod crew;
 mod custom;
 pub mod directory;
 mod encoding;
@@ -64,6 +63,7 @@ pub mod missing;
 pub mod name;
 pub mod origin;
 mod ownership;
+mod parallel;
 pub mod plan;
 pub mod prune;
 mod queue;

@@ -3,13 +3,13 @@
 use std::io::BufRead;
 use std::path::Path;
 
-use super::crew::Crew;
 use super::custom::{Body, Toc};
 use super::feed::Feed;
 use super::guarded::{Facts, Guarded};
 use super::loader::{Loaders, TRUST};
 use super::missing::Missing;
 use super::origin::{Origin, Part};
+use super::parallel::ParallelLoader;
 use super::target::{Authority, TOC, Target, finish_listed};
 use crate::error::{Error, Kind, Result};
 use crate::postgres::Apart;
@@ -70,7 +70,8 @@ impl<'a> Target<'a> {
         };
         let (guarded, loaders) = self.guarded(&toc)?;
         // Before any of their code runs, everything else is there.
-        let (made, missing) = Crew::new(self, origin, &toc, &guarded, parts).work(content, progress)?;
+        let (made, missing) =
+            ParallelLoader::new(self, origin, &toc, &guarded, parts).work(content, progress)?;
         let missing = [not_made, missing].concat();
         let left = |id: &i32| !made.contains(id) && !guarded.later.contains_key(id);
         let entries = toc.after_rows().filter(left).collect();

@@ -5,10 +5,10 @@ use jiff::Timestamp;
 use crate::config::Method;
 use crate::error::{Error, Result};
 use crate::files;
-use crate::upgrade::back;
 use crate::upgrade::facts::written;
 use crate::upgrade::methods::online;
 use crate::upgrade::records::{Entry, Opened, Outcome, Position, Step};
+use crate::upgrade::revert;
 use crate::upgrade::steps::servers::Sockets;
 use crate::upgrade::steps::work::Work;
 use crate::upgrade::steps::{dump_directory, keep};
@@ -28,13 +28,13 @@ pub fn finish(work: &mut Work<'_>) -> Result<()> {
         work.step(Step::StartingServer)?;
         match work.start_server().and_then(|()| work.position()) {
             Ok(found) => looked = Some(found),
-            Err(error) => return Err(back::after(work, error)),
+            Err(error) => return Err(revert::after(work, error)),
         }
     } else if work.entry().step < Step::StartingClients {
         work.step(Step::StartingServer)?;
         work.open_login(None)?;
         if let Err(error) = work.start_server() {
-            return Err(back::after(work, error));
+            return Err(revert::after(work, error));
         }
     } else {
         work.open_login(None)?;
@@ -49,20 +49,20 @@ pub fn finish(work: &mut Work<'_>) -> Result<()> {
         work.open_login(read.as_deref()).map_err(|error| stay(work, error))?;
         if let Err(error) = work.start_clients() {
             if reverts(work) {
-                return Err(back::after(work, error));
+                return Err(revert::after(work, error));
             }
             incomplete = Some(stay(work, error));
         }
     }
     if work.entry().upgrade.method == Method::Online && work.entry().step <= Step::Tending {
         work.step(Step::Tending)?;
-        if let Err(error) = online::tend(work) {
+        if let Err(error) = online::post_upgrade(work) {
             log::warn!("{}", error.report());
             incomplete.get_or_insert_with(|| stay(work, error));
         }
     }
     work.step(Step::Keeping)?;
-    back::remove_copy(work.entry())?;
+    revert::remove_copy(work.entry())?;
     Sockets::remove_abandoned(&work.settings.socket_directory)?;
     dump_directory::remove(&work.entry().upgrade.dump_directory)?;
     let kept = keep_old(work);

@@ -132,7 +132,7 @@ fn look(settings: &Settings, now: Timestamp, under_way: bool) -> Result<Vec<Left
     Ok(found)
 }
 
-/// See [`super::back`]: such a one is not removed by us.
+/// See [`super::revert`]: such a one is not removed by us.
 fn kept_open(entry: &Entry, path: &Path) -> bool {
     let returned = entry.ended.as_ref().is_some_and(|ended| ended.outcome == Outcome::Returned);
     returned && entry.was_open() && entry.upgrade.beside == path

@@ -15,14 +15,13 @@
 //!
 //! - [`run`]: from the first check to the exchange
 //! - [`finish`]: after the exchange
-//! - [`back`]: to the old cluster
+//! - [`revert`]: to the old cluster
 //! - [`recover`]: after any death
 //! - [`rehearsal`]: all of it on a copy, thrown away
 //! - [`rollback`]: back to what is kept
 //! - [`status`]: where things stand
 //! - [`leftovers`]: what may go
 
-pub mod back;
 pub mod check;
 pub mod compare;
 pub mod configuration;
@@ -34,6 +33,7 @@ pub mod plan;
 pub mod records;
 pub mod recover;
 pub mod rehearsal;
+pub mod revert;
 pub mod rollback;
 pub mod run;
 pub mod status;

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use jiff::Timestamp;
 
-use super::back::{self, Place};
+use super::revert::{self, Place};
 use crate::config::Settings;
 use crate::error::{Error, Kind, Result};
 use crate::lock::Lock;
@@ -13,10 +13,10 @@ use crate::postgres::DataDirectory;
 use crate::report::Progress;
 use crate::runtime::Runtime;
 use crate::systemd::Manager;
-use crate::upgrade::back::again;
 use crate::upgrade::finish;
 use crate::upgrade::records::journal::legacy;
 use crate::upgrade::records::{Entry, Journal, Opened, Step};
+use crate::upgrade::revert::again;
 use crate::upgrade::steps::temporary;
 use crate::upgrade::steps::work::{Pause, Work, owner};
 
@@ -112,13 +112,13 @@ pub(super) fn go_on(
     let entry = &journal.entry;
     require_same(entry, settings)?;
     log::warn!("the upgrade {} was cut off: {}", entry.upgrade.id, entry.step);
-    let in_place = back::in_place(entry)?;
+    let in_place = revert::in_place(entry)?;
     let account = owner(&DataDirectory::read(&entry.upgrade.data_directory, Path::new("/proc"))?)?;
     let mut work = Work::new(settings, runtime, manager, account, journal, progress, pause);
     let returning = matches!(work.entry().step, Step::Returning | Step::Restarting);
     if in_place == Place::Old || returning {
         let cut_off = format!("it was cut off: {}", work.entry().step);
-        let aside = back::back(&mut work, &cut_off).map_err(|error| again(error, Place::Old))?;
+        let aside = revert::revert(&mut work, &cut_off).map_err(|error| again(error, Place::Old))?;
         let aside =
             aside.map_or_else(String::new, |path| format!("; the new cluster is in {}", path.display()));
         let from = work.entry().upgrade.from;

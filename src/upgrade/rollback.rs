@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::back::{self, Place, require_old};
+use super::revert::{self, Place};
 use crate::config::Settings;
 use crate::error::{Error, IoContext as _, Kind, Result};
 use crate::files::{directories, exists};
@@ -12,10 +12,10 @@ use crate::postgres::pg_controldata::{self, Control};
 use crate::report::Progress;
 use crate::runtime::{AsUser, Runtime, interrupt};
 use crate::systemd::Manager;
-use crate::upgrade::back::again;
 use crate::upgrade::facts::kept;
-use crate::upgrade::records::Upgrade;
-use crate::upgrade::records::{Ended, Entry, Journal, Outcome, Step};
+use crate::upgrade::facts::kept::require_old;
+use crate::upgrade::records::{Ended, Entry, Journal, Outcome, Step, Upgrade};
+use crate::upgrade::revert::again;
 use crate::upgrade::steps::cut::note_clients;
 use crate::upgrade::steps::exchange::{exchange, move_to};
 use crate::upgrade::steps::keep;
@@ -47,7 +47,7 @@ fn where_kept(entry: &Entry) -> Result<PathBuf> {
 /// lost may be.
 ///
 /// # Errors
-/// As [`check`]; what failed, after which the present cluster and its clients run again; others as [`back::back`].
+/// As [`check`]; what failed, after which the present cluster and its clients run again; others as [`revert::revert`].
 pub fn roll_back(
     settings: &Settings,
     runtime: &dyn Runtime,
@@ -75,7 +75,7 @@ pub fn roll_back(
     if let Err(error) = put_in_place(&mut work, &kept) {
         return Err(stay(&mut work, ended, &kept, error));
     }
-    match back::back(&mut work, "rolled back") {
+    match revert::revert(&mut work, "rolled back") {
         Ok(aside) => {
             let aside = aside.map_or_else(String::new, |path| {
                 format!("; that of PostgreSQL {} is in {}", work.entry().upgrade.to, path.display())
@@ -121,7 +121,7 @@ fn stop_server(work: &Work<'_>) -> Result<()> {
 fn has_never_run(work: &Work<'_>, before: &Control) -> bool {
     let Upgrade { from, data_directory, .. } = &work.entry().upgrade;
     let runtime = AsUser { runtime: work.runtime, account: &work.account };
-    let in_place = matches!(back::in_place(work.entry()), Ok(Place::Old));
+    let in_place = matches!(revert::in_place(work.entry()), Ok(Place::Old));
     in_place && pg_controldata::read(&runtime, *from, data_directory).is_ok_and(|now| now == *before)
 }
 
@@ -157,7 +157,7 @@ fn stay(work: &mut Work<'_>, ended: Option<Ended>, kept: &Path, reason: Error) -
 fn put_back(work: &Work<'_>, kept: &Path) -> Result<()> {
     let Upgrade { beside, id, .. } = &work.entry().upgrade;
     keep::remove_partial(beside, id)?;
-    if !exists(beside) || back::in_place(work.entry())? != Place::New {
+    if !exists(beside) || revert::in_place(work.entry())? != Place::New {
         return Ok(());
     }
     require_old(work.entry(), beside)?;

@@ -14,14 +14,13 @@ use crate::report::Progress;
 use crate::runtime::{Runtime, interrupt};
 use crate::systemd::{Inhibitor, Manager, inhibit};
 use crate::upgrade::methods::{self, Stage};
-use crate::upgrade::records::Census;
-use crate::upgrade::records::{Entry, Journal, Step};
+use crate::upgrade::records::{Census, Entry, Journal, Step};
 use crate::upgrade::steps::cut::{Cut, stop_clients, stop_server};
 use crate::upgrade::steps::exchange;
 use crate::upgrade::steps::servers::{Private, Side, Sockets};
 use crate::upgrade::steps::site::Site;
 use crate::upgrade::steps::work::{Pause, Work, owner};
-use crate::upgrade::{back, finish};
+use crate::upgrade::{finish, revert};
 
 /// A file system with less free bytes is as good as full.
 const FULL: u64 = 64 << 20;
@@ -56,10 +55,10 @@ pub fn run(
     let built = methods::build(&mut work, &site);
     if let Err(error) = built {
         let error = blame_the_disk(plan, error);
-        return Err(back::after(&mut work, error));
+        return Err(revert::after(&mut work, error));
     }
     if let Err(error) = exchange_directories(&mut work) {
-        return Err(back::after(&mut work, error));
+        return Err(revert::after(&mut work, error));
     }
     finish::finish(&mut work)?;
     Ok(work.journal.entry)

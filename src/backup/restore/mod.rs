@@ -13,7 +13,7 @@ use std::fmt::Write as _;
 use std::path::Path;
 use std::time::Instant;
 
-pub use plan::{Plan, Wish, plan};
+pub use plan::{Plan, RestoreRequest, plan};
 
 use self::plan::trusted;
 use self::work::Work;
@@ -43,18 +43,21 @@ pub fn carry_out(
     settings: &Settings,
     runtime: &dyn Runtime,
     plan: &Plan,
-    wish: &Wish<'_>,
+    request: &RestoreRequest<'_>,
     progress: &mut dyn Progress,
 ) -> Result<Outcome> {
     let work = Work::new(settings, runtime, plan)?;
     let clock = Instant::now();
-    let source =
-        Source { files: &*wish.entry.files, manifest: trusted(wish.entry)?, identity: wish.identity };
+    let source = Source {
+        files: &*request.entry.files,
+        manifest: trusted(request.entry)?,
+        identity: request.identity,
+    };
     let scratch = Scratch::make_for(&plan.scratch, runtime.account())?;
     work.check_space()?;
     work.drop_unfinished()?;
     loader::remove_left(&work.session())?;
-    let done = work.restore(&scratch, source, wish.authority, progress).and_then(|missing| {
+    let done = work.restore(&scratch, source, request.authority, progress).and_then(|missing| {
         let loaded = clock.elapsed();
         progress.begin(&format!("comparing {}", plan.name), None);
         let contents = work.compare()?;

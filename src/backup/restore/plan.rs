@@ -15,7 +15,7 @@ use crate::postgres::{Apart, BackupFormat};
 
 /// What is asked for.
 #[derive(Debug)]
-pub struct Wish<'a> {
+pub struct RestoreRequest<'a> {
     /// The backup.
     pub entry: &'a Entry,
     /// The database in it; by default that of the homeserver.
@@ -57,28 +57,34 @@ pub struct Plan {
 ///
 /// # Errors
 /// [`Kind::NoBackup`] if the backup has no such database, [`Kind::Config`] for a name that is taken or too long.
-pub fn plan(settings: &Settings, wish: &Wish<'_>, existing: &[String], now: Timestamp) -> Result<Plan> {
-    let manifest = trusted(wish.entry)?;
-    let source = wish.database.unwrap_or(&settings.server.database);
+pub fn plan(
+    settings: &Settings,
+    request: &RestoreRequest<'_>,
+    existing: &[String],
+    now: Timestamp,
+) -> Result<Plan> {
+    let manifest = trusted(request.entry)?;
+    let source = request.database.unwrap_or(&settings.server.database);
     let dump = find(manifest, source)?.clone();
-    let name = wish.new_name.unwrap_or(source).to_owned();
+    let name = request.new_name.unwrap_or(source).to_owned();
     let taken = existing.contains(&name);
-    if taken && wish.new_name.is_some() {
+    if taken && request.new_name.is_some() {
         return Err(Error::new(Kind::Config, format!("there is a database {name:?} already"))
             .state("nothing was changed")
             .hint("name another one: --as"));
     }
     let plan = Plan {
-        backup: wish.entry.files.path().to_owned(),
+        backup: request.entry.files.path().to_owned(),
         unfinished: leftovers::unfinished_name(&name, now),
         kept: taken.then(|| leftovers::name(&name, now)),
         scratch: scratch(settings),
-        stops_clients: wish.new_name.is_none(),
+        stops_clients: request.new_name.is_none(),
         // A script in SQL makes and fills its tables as it goes.
-        as_superuser: wish.authority == Authority::Superuser || manifest.dump_format == BackupFormat::Plain,
+        as_superuser: request.authority == Authority::Superuser
+            || manifest.dump_format == BackupFormat::Plain,
         // A script in SQL is loaded as a whole.
         apart: match manifest.dump_format {
-            BackupFormat::Custom => wish.apart.to_vec(),
+            BackupFormat::Custom => request.apart.to_vec(),
             BackupFormat::Plain => Vec::new(),
         },
         dump,

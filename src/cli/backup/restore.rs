@@ -84,7 +84,7 @@ pub(super) fn restore(settings: &Settings, arguments: &Arguments) -> Result<()> 
         catalogue::find(&*store_of(&settings.backup), Some(&arguments.name), Timestamp::now())?
     };
     let existing: Vec<_> = databases.into_iter().map(|database| database.name).collect();
-    let wish = restore::Wish {
+    let request = restore::RestoreRequest {
         entry: &entry,
         database: arguments.database.as_deref(),
         new_name: arguments.new_name.as_deref(),
@@ -96,7 +96,7 @@ pub(super) fn restore(settings: &Settings, arguments: &Arguments) -> Result<()> 
         apart: &Apart::gather(&session)?,
     };
     let now = Timestamp::now();
-    let plan = restore::plan(settings, &wish, &existing, now)?;
+    let plan = restore::plan(settings, &request, &existing, now)?;
     crate::cli::print(&format!("{plan}\n"))?;
     if arguments.dry_run {
         return Ok(());
@@ -106,7 +106,7 @@ pub(super) fn restore(settings: &Settings, arguments: &Arguments) -> Result<()> 
     }
     interrupt::listen()?;
     let _lock = Lock::take(settings, "restore")?;
-    let outcome = Dumps::new(settings, &host).restore(&plan, &wish, progress.as_mut())?;
+    let outcome = Dumps::new(settings, &host).restore(&plan, &request, progress.as_mut())?;
     log::info!("{}", outcome.0);
     Ok(())
 }

@@ -9,10 +9,9 @@ use crate::account::Account;
 use crate::error::{Error, IoContext as _, Kind, Result};
 use crate::files::{self, exists, parent, size_of};
 use crate::postgres::pg_controldata::{self, Control};
-use crate::postgres::{Contents, DataDirectory, Major, pg_checksums};
+use crate::postgres::{self, Contents, DataDirectory, Major, pg_checksums};
 use crate::report::DecimalBytes;
 use crate::runtime::{AsUser, Runtime, output_within};
-use crate::upgrade::back::require_old;
 use crate::upgrade::records::Entry;
 
 /// So much of the checksums is looked at as can be in this time.
@@ -162,5 +161,20 @@ fn sample(user: &AsUser<'_>, major: Major, kept: &Path) -> Result<()> {
             .context(format!("pages of {} are damaged", kept.display()))
             .hint(RESTORE)),
         Ok(_) => Ok(()),
+    }
+}
+
+/// What is put into place must be the old cluster, and nothing else.
+///
+/// # Errors
+/// [`Kind::DataDirectory`].
+pub fn require_old(entry: &Entry, directory: &Path) -> Result<()> {
+    match postgres::system_identifier(directory)? == entry.old_identifier {
+        true => Ok(()),
+        false => Err(Error::new(
+            Kind::DataDirectory,
+            format!("{} is not the cluster that was upgraded", directory.display()),
+        )
+        .state("nothing was moved")),
     }
 }

@@ -11,7 +11,7 @@ use crate::report::DecimalBytes;
 /// How the rows travel.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Way {
+pub enum TransferMode {
     /// Through a directory of files, written and read by all processors.
     Files,
     /// From server to server, one table after the other: it needs no room.
@@ -57,8 +57,10 @@ impl Space {
     ///
     /// # Errors
     /// What is too small.
-    pub fn way(&self, bytes: u64) -> Result<Way, String> {
-        self.fits(bytes, true).map(|()| Way::Files).or_else(|_| self.fits(bytes, false).map(|()| Way::Stream))
+    pub fn transfer_mode(&self, bytes: u64) -> Result<TransferMode, String> {
+        self.fits(bytes, true)
+            .map(|()| TransferMode::Files)
+            .or_else(|_| self.fits(bytes, false).map(|()| TransferMode::Stream))
     }
 
     /// Whether a copy of a data directory of so many bytes, and the new cluster that shares its files, have room; a
@@ -126,17 +128,17 @@ pub(in crate::upgrade) mod tests {
 
     #[test]
     fn places_on_one_file_system_count_together() {
-        assert_eq!(space([10 * GB; 3], [1, 1, 1]).way(3 * GB), Ok(Way::Files));
-        assert_eq!(space([6 * GB; 3], [1, 1, 1]).way(3 * GB), Ok(Way::Stream));
-        assert_eq!(space([5 * GB; 3], [1, 2, 1]).way(3 * GB), Ok(Way::Files));
-        let message = space([4 * GB; 3], [1, 1, 1]).way(3 * GB).unwrap_err();
+        assert_eq!(space([10 * GB; 3], [1, 1, 1]).transfer_mode(3 * GB), Ok(TransferMode::Files));
+        assert_eq!(space([6 * GB; 3], [1, 1, 1]).transfer_mode(3 * GB), Ok(TransferMode::Stream));
+        assert_eq!(space([5 * GB; 3], [1, 2, 1]).transfer_mode(3 * GB), Ok(TransferMode::Files));
+        let message = space([4 * GB; 3], [1, 1, 1]).transfer_mode(3 * GB).unwrap_err();
         assert_eq!(message, "about 4.37 GB are needed for /d/data.upgrade, and 4.00 GB are free");
     }
 
     #[test]
     fn a_kept_directory_on_another_file_system_needs_room_there() {
-        let message = space([50 * GB, 50 * GB, GB], [1, 1, 2]).way(3 * GB).unwrap_err();
+        let message = space([50 * GB, 50 * GB, GB], [1, 1, 2]).transfer_mode(3 * GB).unwrap_err();
         assert!(message.contains("3.00 GB are needed for /kept, and 1.00 GB are free"), "{message}");
-        assert_eq!(space([50 * GB, 50 * GB, GB], [1, 1, 1]).way(3 * GB), Ok(Way::Files));
+        assert_eq!(space([50 * GB, 50 * GB, GB], [1, 1, 1]).transfer_mode(3 * GB), Ok(TransferMode::Files));
     }
 }

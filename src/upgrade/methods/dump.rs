@@ -3,12 +3,11 @@
 use super::stage::Stage;
 use crate::config::Depth;
 use crate::error::{Error, Kind, Result};
-use crate::report::HumanCount;
-use crate::report::{Progress, Silent};
+use crate::report::{HumanCount, Progress, Silent};
 use crate::runtime::jobs;
 use crate::upgrade::compare::{Snapshot, require_equal};
 use crate::upgrade::facts::left_behind::require_nothing_left_behind;
-use crate::upgrade::facts::space::Way;
+use crate::upgrade::facts::space::TransferMode;
 use crate::upgrade::records::{Census, Step};
 use crate::upgrade::steps::cluster;
 use crate::upgrade::steps::dump_directory::DumpDirectory;
@@ -21,9 +20,9 @@ pub(super) fn build(stage: &mut dyn Stage, site: &Site<'_>) -> Result<()> {
     let Site { settings, runtime, account, plan } = *site;
 
     stage.step(Step::Preparing)?;
-    let files = match plan.way {
-        Way::Files => Some(DumpDirectory::make(&plan.upgrade.dump_directory, account)?),
-        Way::Stream => None,
+    let files = match plan.transfer {
+        TransferMode::Files => Some(DumpDirectory::make(&plan.upgrade.dump_directory, account)?),
+        TransferMode::Stream => None,
     };
     let scratch = transfer::scratch(&settings.socket_directory, account)?;
     cluster::make(runtime, account, plan)?;

@@ -28,7 +28,7 @@ pub fn goes(facts: &Facts, method: Method) -> bool {
         Method::Online => obstacles(facts).is_empty(),
         Method::Dump => {
             let has_room =
-                facts.space.way(facts.data_bytes).is_ok() && facts.dump_directory_problem.is_none();
+                facts.space.transfer_mode(facts.data_bytes).is_ok() && facts.dump_directory_problem.is_none();
             has_room && dump_obstacles(facts).is_empty()
         }
     };

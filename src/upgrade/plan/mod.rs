@@ -17,7 +17,7 @@ use crate::files::free_name;
 use crate::postgres::initdb::Initialisation;
 use crate::postgres::{Contents, Libraries};
 use crate::report::DecimalBytes;
-use crate::upgrade::facts::space::Way;
+use crate::upgrade::facts::space::TransferMode;
 use crate::upgrade::facts::{Contained, Facts};
 use crate::upgrade::plan::choice::choose;
 use crate::upgrade::plan::subscriptions::switched_off;
@@ -31,7 +31,7 @@ pub struct Plan {
     /// Whether the pages of the new cluster carry checksums.
     pub checksums: bool,
     /// How the databases travel.
-    pub way: Way,
+    pub transfer: TransferMode,
     /// Method `dump`: with whose rights rows are loaded.
     pub authority: Authority,
     /// Bytes of the data directory.
@@ -92,7 +92,7 @@ pub fn plan(
         upgrade,
         // pg_upgrade takes pages as they are.
         checksums: method == Method::Dump || cluster.server.data_checksums,
-        way: facts.space.way(facts.data_bytes).unwrap_or(Way::Stream),
+        transfer: facts.space.transfer_mode(facts.data_bytes).unwrap_or(TransferMode::Stream),
         authority: match settings.upgrade.trust_owners {
             true => Authority::Superuser,
             false => Authority::Owner,
@@ -129,7 +129,7 @@ impl fmt::Display for Plan {
             clients => writeln!(f, "  stop {}", clients.join(", "))?,
         }
         writeln!(f, "  stop {}", self.upgrade.server_unit)?;
-        match (*method, &self.way) {
+        match (*method, &self.transfer) {
             (Method::Online, _) => {
                 writeln!(
                     f,
@@ -139,14 +139,14 @@ impl fmt::Display for Plan {
             }
             (Method::Dump, way) => {
                 match way {
-                    Way::Files => {
+                    TransferMode::Files => {
                         writeln!(
                             f,
                             "  carry {size} over by way of {}",
                             self.upgrade.dump_directory.display()
                         )?;
                     }
-                    Way::Stream => {
+                    TransferMode::Stream => {
                         writeln!(f, "  carry {size} over from server to server: there is no room for files")?;
                     }
                 }

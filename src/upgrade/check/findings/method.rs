@@ -5,7 +5,7 @@ use super::Findings;
 use crate::backup::guarded::Foreseen;
 use crate::config::Method;
 use crate::report::DecimalBytes;
-use crate::upgrade::facts::space::Way;
+use crate::upgrade::facts::space::TransferMode;
 use crate::upgrade::facts::{Facts, Obstacle};
 use crate::upgrade::plan::choice::{dump_obstacles, goes, obstacles};
 use crate::upgrade::records::Aim;
@@ -133,13 +133,13 @@ impl Findings {
             );
             return;
         }
-        match facts.space.way(facts.data_bytes) {
+        match facts.space.transfer_mode(facts.data_bytes) {
             Err(shortage) => self.add(
                 Weight::Blocker,
                 format!("the data directory has {data}; {shortage}"),
                 Some("free some space there, or name other places: --keep-path, --dump-dir"),
             ),
-            Ok(Way::Stream) => self.add(
+            Ok(TransferMode::Stream) => self.add(
                 Weight::Warning,
                 format!(
                     "the data directory has {data}, and {} has no room for its rows: they go from server to server, \
@@ -148,7 +148,7 @@ impl Findings {
                 ),
                 Some("free some space, or name another place: --dump-dir"),
             ),
-            Ok(Way::Files) => {
+            Ok(TransferMode::Files) => {
                 let free = DecimalBytes(facts.space.beside.free);
                 self.add(Weight::Fact, format!("the data directory has {data}, and {free} are free beside it"), None);
             }

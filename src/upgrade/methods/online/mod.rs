@@ -4,15 +4,15 @@
 //! - [`unlogged`]: the rows that it does not get
 //! - [`conversion`]: what pg_upgrade is called with
 //! - [`logs`]: what it leaves when it fails
-//! - [`tending`]: what can wait until the homeserver runs again
+//! - [`post_upgrade`]: what can wait until the homeserver runs again
 
 pub mod conversion;
 pub mod logs;
-mod tending;
+mod post_upgrade;
 pub mod unlogged;
 
 use self::conversion::Conversion;
-pub use self::tending::tend;
+pub use self::post_upgrade::post_upgrade;
 use self::unlogged::Unlogged;
 use crate::config::Depth;
 use crate::error::Result;

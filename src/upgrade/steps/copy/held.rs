@@ -12,13 +12,13 @@ use crate::runtime::Child;
 const DONE: &str = "held";
 
 /// A session that holds something.
-pub(in crate::upgrade) struct Held {
+pub(in crate::upgrade) struct HeldSession {
     _session: Child,
     /// The session ends with it.
     _input: ChildStdin,
 }
 
-impl Held {
+impl HeldSession {
     /// The log from here on, by a temporary replication slot (chapter "Replication Slots").
     pub(in crate::upgrade) fn log(source: &Source<'_>) -> Result<Self> {
         let slot = literal(&format!("matrix_postgres_{}", std::process::id()));

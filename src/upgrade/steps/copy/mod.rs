@@ -10,14 +10,13 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use self::held::Held;
+use self::held::HeldSession;
 pub use self::source::Source;
 use crate::error::{Error, Kind, Result};
 use crate::files::{self, directories};
 use crate::postgres::pg_controldata::{self, Control};
 use crate::postgres::{HOME, Major, STANDBY, literal, pg_basebackup, pg_verifybackup};
-use crate::report::DecimalBytes;
-use crate::report::Progress;
+use crate::report::{DecimalBytes, Progress};
 use crate::runtime::{AsUser, Child, bare, interrupt, output, tool};
 use crate::upgrade::plan::Plan;
 use crate::upgrade::steps::cut::Cut;
@@ -54,7 +53,7 @@ pub fn take(
     bytes: u64,
     progress: &mut dyn Progress,
 ) -> Result<Taken> {
-    let tablespaces = Held::tablespaces(source)?;
+    let tablespaces = HeldSession::tablespaces(source)?;
     directories::make_private(directory, source.account)?;
     let call = pg_basebackup::copy(&source.connection, directory, rate.map(|rate| rate.saturating_mul(1000)));
     let mut command = source.command(&call)?;
@@ -66,7 +65,7 @@ pub fn take(
     progress.end();
     copied.and_then(|()| child.wait()).map_err(|error| full_disk(error, directory))?;
     // Until the copy follows by itself, nothing of the log may go that it has not yet.
-    let log = Held::log(source)?;
+    let log = HeldSession::log(source)?;
     if source.from >= MANIFESTS {
         let mut command = source.command(&pg_verifybackup::verify(directory))?;
         command.stdin(Stdio::null()).stdout(Stdio::null());
@@ -87,8 +86,8 @@ pub fn take(
 
 /// What the server keeps as it is for a copy that does not follow it yet.
 pub struct Taken {
-    log: Held,
-    tablespaces: Held,
+    log: HeldSession,
+    tablespaces: HeldSession,
 }
 
 /// Asks the server how far it is; older ones do not say.
@@ -163,7 +162,7 @@ fn limits(source: &Source<'_>) -> Result<Vec<String>> {
 pub struct Follower<'a> {
     server: Private<'a>,
     directory: PathBuf,
-    _tablespaces: Held,
+    _tablespaces: HeldSession,
 }
 
 impl<'a> Follower<'a> {

@@ -36,7 +36,7 @@ const SMALL: usize = 1 << 20;
 const BATCH: usize = 4 << 20;
 
 /// Loaders and builders of one dump.
-pub(super) struct Crew<'a> {
+pub(super) struct ParallelLoader<'a> {
     target: &'a Target<'a>,
     origin: &'a dyn Origin,
     toc: &'a Toc,
@@ -59,7 +59,7 @@ pub(super) struct Crew<'a> {
     missing: Mutex<Vec<Missing>>,
 }
 
-impl<'a> Crew<'a> {
+impl<'a> ParallelLoader<'a> {
     pub(super) fn new(
         target: &'a Target<'a>,
         origin: &'a dyn Origin,
@@ -101,31 +101,31 @@ impl<'a> Crew<'a> {
         let builders = self.jobs + 1 - others;
         self.loading.store(1 + others, Ordering::SeqCst);
         std::thread::scope(|scope| {
-            let crew = &self;
+            let parallel = &self;
             let mut threads = vec![scope.spawn(move || {
-                crew.try_to(|| crew.load(first).and_then(|()| crew.load_parts()));
-                crew.build_to_the_end();
+                parallel.try_to(|| parallel.load(first).and_then(|()| parallel.load_parts()));
+                parallel.build_to_the_end();
             })];
             threads.extend((0..others).map(|_| {
                 scope.spawn(move || {
-                    crew.try_to(|| crew.load_parts());
-                    crew.build_to_the_end();
+                    parallel.try_to(|| parallel.load_parts());
+                    parallel.build_to_the_end();
                 })
             }));
-            threads.extend((0..builders).map(|_| scope.spawn(move || crew.build())));
+            threads.extend((0..builders).map(|_| scope.spawn(move || parallel.build())));
             let mut loaded = false;
             while threads.iter().any(|thread| !thread.is_finished()) {
                 sleep(TICK);
-                if crew.loading.load(Ordering::SeqCst) > 0 {
-                    progress.advance(crew.bytes.load(Ordering::Relaxed));
+                if parallel.loading.load(Ordering::SeqCst) > 0 {
+                    progress.advance(parallel.bytes.load(Ordering::Relaxed));
                 } else if !std::mem::replace(&mut loaded, true) {
                     progress.end();
-                    progress.begin(&format!("building indexes of {}", crew.target.shown), None);
+                    progress.begin(&format!("building indexes of {}", parallel.target.shown), None);
                 }
                 // Nobody ends before the others, but for one that panicked.
                 let ended = threads.iter().any(ScopedJoinHandle::is_finished);
-                if ended && crew.check().is_ok() && !lock(&crew.queue).is_over() {
-                    crew.fail(Error::new(Kind::Bug, "a loading thread panicked"));
+                if ended && parallel.check().is_ok() && !lock(&parallel.queue).is_over() {
+                    parallel.fail(Error::new(Kind::Bug, "a loading thread panicked"));
                 }
             }
         });

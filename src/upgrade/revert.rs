@@ -1,14 +1,13 @@
 //! Back to the old cluster: before the exchange nothing has to be moved for it, after the exchange the data directories
 //! change places once more.
 
-use std::path::Path;
-
 use jiff::Timestamp;
 
 use crate::error::{Error, IoContext as _, Kind, Result};
 use crate::files::{directories, exists};
 use crate::postgres;
 use crate::runtime::interrupt;
+use crate::upgrade::facts::kept::require_old;
 use crate::upgrade::records::{Entry, Opened, Outcome, Step};
 use crate::upgrade::steps::exchange::{exchange, mend};
 use crate::upgrade::steps::servers::{Sockets, stop_abandoned, take_down};
@@ -41,7 +40,7 @@ pub fn after(work: &mut Work<'_>, reason: Error) -> Error {
     let from = work.entry().upgrade.from;
     let unnoticed = work.entry().step.is_before_the_cut();
     work.note_duration();
-    match back(work, &reason.one_line()) {
+    match revert(work, &reason.one_line()) {
         Ok(None) if unnoticed => reason.state("nothing was stopped, and nothing was changed"),
         Ok(None) => reason
             .state(format!("the homeserver runs on PostgreSQL {from} again, as before; nothing was lost")),
@@ -64,7 +63,7 @@ pub fn after(work: &mut Work<'_>, reason: Error) -> Error {
 ///
 /// # Errors
 /// What could not be done. The journal stays open then.
-pub fn back(work: &mut Work<'_>, reason: &str) -> Result<Option<std::path::PathBuf>> {
+pub fn revert(work: &mut Work<'_>, reason: &str) -> Result<Option<std::path::PathBuf>> {
     let running = work.entry().step.is_before_the_cut();
     if !running {
         work.step(Step::Returning)?;
@@ -120,18 +119,6 @@ fn bring_beside(entry: &Entry) -> Result<()> {
     };
     require_old(entry, kept)?;
     keep::bring(kept, &entry.upgrade.beside, &entry.upgrade.id).map(drop)
-}
-
-/// What is put into place must be the old cluster, and nothing else.
-pub(super) fn require_old(entry: &Entry, directory: &Path) -> Result<()> {
-    match postgres::system_identifier(directory)? == entry.old_identifier {
-        true => Ok(()),
-        false => Err(Error::new(
-            Kind::DataDirectory,
-            format!("{} is not the cluster that was upgraded", directory.display()),
-        )
-        .state("nothing was moved")),
-    }
 }
 
 /// The copy of method `online`, which was never in place, and nobody's only one.

@@ -30,7 +30,7 @@ const DATABASES_HAVE_VERSIONS: Major = Major(15);
 ///
 /// # Errors
 /// The first failure, when all has been tried.
-pub fn tend(work: &Work<'_>) -> Result<()> {
+pub fn post_upgrade(work: &Work<'_>) -> Result<()> {
     let to = work.entry().upgrade.to;
     let connection = work.live_connection().to_server(to);
     let session = work.live_session(&connection);
