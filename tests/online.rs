@@ -535,15 +535,15 @@ fn a_rehearsal_that_is_cut_off_leaves_nothing() {
         eprintln!("{signal} at {pattern}");
         configure(&machine, &format!("method = \"online\"\n{configuration}\n"));
         machine.ok("matrix-postgres-upgrade rehearse >/var/tmp/log 2>&1 & echo $! >/var/tmp/pid");
-        machine.wait_for(&format!("pgrep -f '{pattern}'"), Duration::from_secs(60));
+        machine.wait_for(&format!("pgrep -f '{pattern}'"), Duration::from_secs(600));
         machine.ok(&format!("kill -{signal} $(cat /var/tmp/pid)"));
-        machine.wait_for("! kill -0 $(cat /var/tmp/pid)", Duration::from_secs(60));
+        machine.wait_for("! kill -0 $(cat /var/tmp/pid)", Duration::from_secs(600));
         machine.wait_for(
             "! ls -d /matrix/postgres/data?* && ! pgrep -f '[m]atrix-postgres-upgrade recover'",
-            Duration::from_secs(20),
+            Duration::from_secs(300),
         );
         // The server learns from its next message that nobody is there any more.
-        machine.wait_for(&format!("test -z \"$({processes})\""), Duration::from_secs(10));
+        machine.wait_for(&format!("test -z \"$({processes})\""), Duration::from_secs(120));
         assert_eq!(machine.ok("ls -A /run/matrix-postgres"), ".s.PGSQL.5432\n.s.PGSQL.5432.lock");
         assert_eq!(sql(&machine, "postgres", slots), "0");
         is_well(&machine, "15", &room);
