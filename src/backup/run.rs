@@ -181,9 +181,7 @@ struct Server<'a> {
 
 impl<'a> Server<'a> {
     fn new(settings: &'a Settings, runtime: &'a dyn Runtime) -> Self {
-        let Settings { socket_directory, server, .. } = settings;
-        let connection =
-            Connection::new(socket_directory, server.port, &server.superuser).with_database(&server.database);
+        let connection = settings.connection();
         Self { runtime, connection, started: None }
     }
 

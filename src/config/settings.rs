@@ -11,6 +11,7 @@ use super::server::Server;
 use super::upgrade::Upgrade;
 use super::value::{absolute, duration};
 use crate::error::Result;
+use crate::postgres::Connection;
 
 /// Everything that can be configured, with the defaults of the contract.
 #[derive(Debug, Clone, PartialEq)]
@@ -37,6 +38,12 @@ pub struct Settings {
 }
 
 impl Settings {
+    /// How to reach the server, as its superuser.
+    pub fn connection(&self) -> Connection {
+        let Self { socket_directory, server, .. } = self;
+        Connection::new(socket_directory, server.port, &server.superuser).with_database(&server.database)
+    }
+
     /// Validates what was written and fills in the rest.
     ///
     /// # Errors

@@ -56,7 +56,7 @@ pub fn replace_like(file: &Path, content: &mut dyn Read, like: &Metadata) -> Res
 }
 
 fn put(file: &Path, content: &mut dyn Read, mode: u32, like: Option<&Metadata>) -> Result<()> {
-    let directory = file.parent().unwrap_or(file);
+    let directory = parent(file);
     // What a power cut leaves tells by its name what it was to be.
     let prefix = format!(".{}.", file.file_name().unwrap_or_default().display());
     let mut temporary = tempfile::Builder::new().prefix(&prefix).tempfile_in(directory).at("write", file)?;
@@ -140,7 +140,7 @@ pub fn copy_like(from: &Path, to: &Path) -> Result<()> {
 
 fn copy_link(from: &Path, to: &Path) -> Result<()> {
     let target = from.read_link().at("read", from)?;
-    let directory = to.parent().unwrap_or(to);
+    let directory = parent(to);
     let prefix = format!(".{}.", to.file_name().unwrap_or_default().display());
     let link = tempfile::Builder::new()
         .prefix(&prefix)

@@ -35,7 +35,7 @@ pub fn initialise(
     now: Timestamp,
 ) -> Result<PathBuf> {
     let data = &settings.data_directory;
-    let parent = data.parent().unwrap_or(data);
+    let parent = files::parent(data);
     directories::make_all(parent, 0o777)?;
     let staging = Staging::make(data, account)?;
 
@@ -70,7 +70,7 @@ impl Staging {
         directories::rename(&self.path, data, RenameFlags::empty())?
             .at("put the new cluster in place at", data)?;
         self.path = PathBuf::new();
-        files::sync_directory(data.parent().unwrap_or(data))
+        files::sync_directory(files::parent(data))
     }
 }
 

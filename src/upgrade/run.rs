@@ -77,8 +77,7 @@ fn back_up(manager: &Manager, settings: &Settings) -> Result<()> {
 /// A full disk makes PostgreSQL's programs fail in words of many kinds.
 fn blame_the_disk(plan: &Plan, error: Error) -> Error {
     let full = |path: &Path| files::free_space(path).is_ok_and(|free| free < FULL);
-    let parent = |path: &'_ Path| path.parent().unwrap_or(path).to_owned();
-    match [parent(&plan.upgrade.beside), parent(&plan.upgrade.dump_directory)]
+    match [files::parent(&plan.upgrade.beside), files::parent(&plan.upgrade.dump_directory)]
         .into_iter()
         .find(|path| full(path))
     {

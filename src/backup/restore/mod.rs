@@ -26,7 +26,7 @@ use super::scratch::Scratch;
 use super::source::{self, Source};
 use crate::config::Settings;
 use crate::error::Result;
-use crate::postgres::{self, Connection, HOME, Major, Session};
+use crate::postgres::{self, HOME, Major, Session};
 use crate::report::{HumanCount, Progress};
 use crate::runtime::Runtime;
 
@@ -107,9 +107,7 @@ pub fn globals(
 ) -> Result<Outcome> {
     let source = Source { files: &*entry.files, manifest: trusted(entry)?, identity };
     let globals = Globals::parse(&source::text(source, &source.manifest.globals)?)?;
-    let Settings { socket_directory, server, .. } = settings;
-    let connection =
-        Connection::new(socket_directory, server.port, &server.superuser).with_database(&server.database);
+    let connection = settings.connection();
     let newest = runtime.majors().last().copied().unwrap_or(Major(0));
     let session = Session { runtime, major: newest, connection: &connection };
     let (made, sql) = globals.missing(&postgres::roles(&session)?);

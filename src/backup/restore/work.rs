@@ -43,9 +43,7 @@ pub(super) struct Work<'a> {
 
 impl<'a> Work<'a> {
     pub(super) fn new(settings: &'a Settings, runtime: &'a dyn Runtime, plan: &'a Plan) -> Result<Self> {
-        let Settings { socket_directory, server, .. } = settings;
-        let connection =
-            Connection::new(socket_directory, server.port, &server.superuser).with_database(&server.database);
+        let connection = settings.connection();
         let newest = runtime.majors().last().copied().unwrap_or(Major(0));
         let session = Session { runtime, major: newest, connection: &connection };
         let major = postgres::server_facts(&session)?.major()?;

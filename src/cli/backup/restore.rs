@@ -13,7 +13,7 @@ use crate::backup::{catalogue, classic, restore, store_of};
 use crate::config::Settings;
 use crate::error::{Error, Kind, Result};
 use crate::lock::Lock;
-use crate::postgres::{self, Apart, Connection, Major, Session};
+use crate::postgres::{self, Apart, Major, Session};
 use crate::report;
 use crate::runtime::{Runtime as _, interrupt};
 
@@ -61,8 +61,7 @@ pub(super) fn restore(settings: &Settings, arguments: &Arguments) -> Result<()> 
     }
     let host = crate::cli::host(settings);
     let server = &settings.server;
-    let connection = Connection::new(&settings.socket_directory, server.port, &server.superuser)
-        .with_database(&server.database);
+    let connection = settings.connection();
     let major = host.majors().last().copied().unwrap_or(Major(0));
     let session = Session { runtime: &host, major, connection: &connection };
     let databases = postgres::databases(&session)?;

@@ -71,10 +71,7 @@ fn attempt(settings: &Settings, runtime: &dyn Runtime, facts: &Facts) -> Result<
         vec![by_dump.upgrade.beside.clone(), by_pg_upgrade.upgrade.beside.clone()],
     )?;
     let sockets = &Sockets::make(&settings.socket_directory, account)?;
-    let server = &settings.server;
-    let live = &Connection::new(&settings.socket_directory, server.port, &server.superuser)
-        .with_database(&server.database)
-        .to_server(plan.upgrade.from);
+    let live = &settings.connection().to_server(plan.upgrade.from);
     let trial = |plan| Trial { settings, runtime, account, sockets, facts, live, plan };
     let (restored, recreated) = std::thread::scope(|scope| {
         let recreated = scope.spawn(|| trial(&by_pg_upgrade).recreate());

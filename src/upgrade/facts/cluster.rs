@@ -7,7 +7,7 @@ use crate::backup::guarded;
 use crate::config::Settings;
 use crate::error::Result;
 use crate::postgres::initdb::{self, Initialisation};
-use crate::postgres::{self, Connection, Database, HOME, Libraries, Major, ServerFacts, identifier};
+use crate::postgres::{self, Database, HOME, Libraries, Major, ServerFacts, identifier};
 use crate::runtime::Runtime;
 
 /// The running cluster.
@@ -182,9 +182,7 @@ pub(super) fn ask(
     runtime: &dyn Runtime,
     installed: &[Major],
 ) -> Result<Option<Cluster>> {
-    let Settings { socket_directory, server, .. } = settings;
-    let connection =
-        Connection::new(socket_directory, server.port, &server.superuser).with_database(&server.database);
+    let connection = settings.connection();
     let Some(&major) = installed.last().filter(|_| connection.socket().exists()) else { return Ok(None) };
     let session = postgres::Session { runtime, major, connection: &connection };
     let server = postgres::server_facts(&session)?;

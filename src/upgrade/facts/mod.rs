@@ -33,7 +33,7 @@ use crate::backup::{catalogue, store_of};
 use crate::config::{Method, Settings};
 use crate::error::{Error, Kind, Result};
 use crate::files;
-use crate::postgres::{self, Connection, Contents, DataDirectory, Major};
+use crate::postgres::{self, Contents, DataDirectory, Major};
 use crate::runtime::{AsUser, Runtime, output};
 use crate::upgrade::configuration::{self, Foreseen};
 use crate::upgrade::facts::space::{Room, Space};
@@ -127,9 +127,9 @@ pub fn gather(settings: &Settings, runtime: &dyn Runtime, to: Option<Major>) -> 
         data_bytes: files::size_of(path)?,
         target_extensions: both.map(|target| runtime.extensions(target)).transpose()?.unwrap_or_default(),
         space: Space {
-            beside: Room::of(path.parent().unwrap_or(path))?,
+            beside: Room::of(files::parent(path))?,
             dump: Room::of(&settings.upgrade.dump_directory)?,
-            keep: Room::of(keep_path.parent().unwrap_or(&keep_path))?,
+            keep: Room::of(files::parent(&keep_path))?,
         },
         dump_directory_problem: data_directory.owner.as_ref().and_then(|owner| {
             space::check_private(&settings.upgrade.dump_directory, owner).err().map(|error| error.to_string())
@@ -175,9 +175,7 @@ fn replication_refused(
     target: Major,
     owner: &Account,
 ) -> Result<Option<String>> {
-    let Settings { socket_directory, server, .. } = settings;
-    let connection =
-        Connection::new(socket_directory, server.port, &server.superuser).with_database(&server.database);
+    let connection = settings.connection();
     let call = postgres::identify_system(&connection);
     let command = AsUser { runtime, account: owner }.command(target, &call)?;
     match output(command, "psql for replication", &[]) {

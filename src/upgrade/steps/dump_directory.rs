@@ -18,7 +18,7 @@ impl DumpDirectory {
     /// # Errors
     /// [`crate::Kind::File`]; see [`check_private`].
     pub fn make(path: &Path, account: &Account) -> Result<Self> {
-        let parent = path.parent().unwrap_or(path);
+        let parent = files::parent(path);
         if parent.symlink_metadata().is_err() {
             directories::make_all(files::parent(parent), 0o755)?;
             directories::make_private(parent, account)?;

@@ -16,7 +16,7 @@ use crate::upgrade::steps::exchange::{self, move_to};
 /// # Errors
 /// [`Kind::File`], [`Kind::NoSpace`], [`Kind::Damaged`] if the copy differs: `from` is then as it was.
 pub fn keep(from: &Path, to: &Path, id: &str) -> Result<()> {
-    let parent = to.parent().unwrap_or(to);
+    let parent = files::parent(to);
     directories::make_all(parent, 0o755)?;
     match bring(from, to, id)? {
         Brought::Renamed => Ok(()),
@@ -52,7 +52,7 @@ pub fn bring(from: &Path, to: &Path, id: &str) -> Result<Brought> {
 /// Removes what has been copied whole.
 fn remove_copied(from: &Path) -> Result<()> {
     exchange::remove(from)?;
-    files::sync_directory(from.parent().unwrap_or(from))
+    files::sync_directory(files::parent(from))
 }
 
 /// Whether [`keep`] was cut off after the copy had its name: only the removal is left then.

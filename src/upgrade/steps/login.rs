@@ -168,7 +168,7 @@ fn put_back(directory: &Path, files: &[PathBuf]) -> Result<bool> {
         let aside = aside(&path);
         if is_there(&aside) {
             std::fs::rename(&aside, &path).at("put back", &path)?;
-            files::sync_directory(path.parent().unwrap_or(&path))?;
+            files::sync_directory(files::parent(&path))?;
             opened = true;
         }
     }

@@ -22,9 +22,6 @@ pub struct Site<'a> {
 impl Site<'_> {
     /// How to reach the server that is upgraded.
     pub fn live(&self) -> Connection {
-        let Settings { socket_directory, server, .. } = self.settings;
-        Connection::new(socket_directory, server.port, &server.superuser)
-            .with_database(&server.database)
-            .to_server(self.plan.upgrade.from)
+        self.settings.connection().to_server(self.plan.upgrade.from)
     }
 }

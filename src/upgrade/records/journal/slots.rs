@@ -60,7 +60,7 @@ impl Slots {
         // The other one is empty, and of no number.
         content.resize(2 * length, b'\n');
         slots.sequence = 1;
-        let directory = file.parent().unwrap_or(file);
+        let directory = files::parent(file);
         let mut temporary =
             tempfile::Builder::new().prefix(".journal.").tempfile_in(directory).at("write", file)?;
         temporary.write_all(&content).at("write", file)?;
@@ -177,7 +177,7 @@ pub(in crate::upgrade) fn set_aside(file: &Path, now: jiff::Timestamp) -> Result
         return Err(Error::new(Kind::File, format!("{} is there already", aside.display())));
     }
     std::fs::rename(file, &aside).at("rename", file)?;
-    files::sync_directory(file.parent().unwrap_or(file))?;
+    files::sync_directory(files::parent(file))?;
     Ok(aside)
 }
 
