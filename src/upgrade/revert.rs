@@ -9,6 +9,7 @@ use crate::postgres;
 use crate::runtime::interrupt;
 use crate::upgrade::facts::kept::require_old;
 use crate::upgrade::records::{Entry, Opened, Outcome, Step};
+use crate::upgrade::steps::cut::end_server;
 use crate::upgrade::steps::exchange::{exchange, mend};
 use crate::upgrade::steps::servers::{Sockets, stop_abandoned, take_down};
 use crate::upgrade::steps::work::Work;
@@ -72,9 +73,7 @@ pub fn revert(work: &mut Work<'_>, reason: &str) -> Result<Option<std::path::Pat
     if in_place(&entry)? == Place::New {
         let clients = work.manager.running(&entry.clients)?;
         work.manager.stop_all(&clients, work.settings.clients.timeout)?;
-        work.manager
-            .stop_all(std::slice::from_ref(&entry.upgrade.server_unit), work.settings.server.start_timeout)?;
-        stop_abandoned(&entry.upgrade.data_directory)?;
+        end_server(work)?;
         if !entry.was_open() && !work.is_untouched() {
             // As superuser somebody may have come in nevertheless.
             log::warn!("the new cluster may have been written to, and is not removed");

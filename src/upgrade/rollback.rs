@@ -16,10 +16,9 @@ use crate::upgrade::facts::kept;
 use crate::upgrade::facts::kept::require_old;
 use crate::upgrade::records::{Ended, Entry, Journal, Outcome, Step, Upgrade};
 use crate::upgrade::revert::again;
-use crate::upgrade::steps::cut::note_clients;
+use crate::upgrade::steps::cut::{end_server, note_clients};
 use crate::upgrade::steps::exchange::{exchange, move_to};
 use crate::upgrade::steps::keep;
-use crate::upgrade::steps::servers::stop_abandoned;
 use crate::upgrade::steps::work::{Pause, Work, owner};
 
 /// Makes sure that [`roll_back`] can be gone through with, as far as that can be seen while everything runs.
@@ -102,19 +101,13 @@ fn put_in_place(work: &mut Work<'_>, kept: &Path) -> Result<()> {
     work.step(Step::StartingClients)?;
     let entry = work.entry();
     work.manager.stop_all(&entry.clients, work.settings.clients.timeout)?;
-    stop_server(work)?;
+    end_server(work)?;
     if !exists(&entry.upgrade.beside) && !move_to(kept, &entry.upgrade.beside)? {
         return Err(Error::new(Kind::File, format!("{} is on another file system now", kept.display())));
     }
     require_old(entry, &entry.upgrade.beside)?;
     interrupt::check()?;
     exchange(&entry.upgrade.data_directory, &entry.upgrade.beside)
-}
-
-fn stop_server(work: &Work<'_>) -> Result<()> {
-    let Upgrade { server_unit, data_directory, .. } = &work.entry().upgrade;
-    work.manager.stop_all(std::slice::from_ref(server_unit), work.settings.server.start_timeout)?;
-    stop_abandoned(data_directory)
 }
 
 /// Whether the old cluster is in place, and no server has come up on it: then nothing was written to it, either.
@@ -126,7 +119,7 @@ fn has_never_run(work: &Work<'_>, before: &Control) -> bool {
 }
 
 fn take_out(work: &Work<'_>) -> Result<()> {
-    stop_server(work)?;
+    end_server(work)?;
     exchange(&work.entry().upgrade.data_directory, &work.entry().upgrade.beside)
 }
 

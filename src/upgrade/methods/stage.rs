@@ -4,6 +4,7 @@ use crate::error::Result;
 use crate::postgres::Session;
 use crate::report::Progress;
 use crate::upgrade::records::{Census, Step};
+use crate::upgrade::steps::copy::{self, Follower, Source};
 use crate::upgrade::steps::cut::Cut;
 use crate::upgrade::steps::servers::{Private, Sockets};
 use crate::upgrade::steps::site::Site;
@@ -30,6 +31,24 @@ pub trait Stage {
     /// # Errors
     /// As [`Stage::cut`]; those of the server.
     fn cut_to_private<'a>(&mut self, site: &Site<'a>, sockets: &Sockets) -> Result<Private<'a>>;
+
+    /// A copy of the cluster that follows it.
+    ///
+    /// # Errors
+    /// Those of the copy; as [`Stage::step`].
+    fn follow<'a>(
+        &mut self,
+        site: &Site<'a>,
+        source: &Source<'a>,
+        sockets: &Sockets,
+    ) -> Result<Follower<'a>> {
+        let Site { settings, plan, .. } = *site;
+        self.step(Step::Copying)?;
+        let rate = settings.upgrade.max_rate;
+        let taken = copy::take(source, plan.upgrade.copy()?, rate, plan.bytes, self.progress())?;
+        self.step(Step::Following)?;
+        Follower::start(source, sockets, plan, taken)
+    }
 
     /// What was counted in the new cluster.
     fn counted(&mut self, census: Option<Census>);

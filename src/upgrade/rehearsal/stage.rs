@@ -1,20 +1,18 @@
 //! An upgrade of a copy, beside a homeserver that does not notice it.
 
-use std::time::Instant;
-
 use super::structure;
 use crate::config::Depth;
 use crate::error::Result;
 use crate::postgres::Session;
 use crate::report::Progress;
 use crate::runtime::{interrupt, jobs};
-use crate::systemd::notify;
 use crate::upgrade::compare::{Snapshot, require_equal};
 use crate::upgrade::methods::Stage;
 use crate::upgrade::methods::online::unlogged::Unlogged;
 use crate::upgrade::records::{Census, Rehearsal, Step};
+use crate::upgrade::steps::clock::Clock;
 use crate::upgrade::steps::cluster;
-use crate::upgrade::steps::copy::{self, Follower, Source};
+use crate::upgrade::steps::copy::Source;
 use crate::upgrade::steps::cut::Cut;
 use crate::upgrade::steps::servers::{Private, Sockets};
 use crate::upgrade::steps::site::Site;
@@ -24,20 +22,18 @@ pub(super) struct OnCopy<'a> {
     rehearsal: &'a mut Rehearsal,
     progress: &'a mut dyn Progress,
     depth: Depth,
-    begun: Option<(Step, Instant)>,
+    clock: Clock,
     old: Option<Snapshot>,
 }
 
 impl<'a> OnCopy<'a> {
     pub(super) fn new(rehearsal: &'a mut Rehearsal, progress: &'a mut dyn Progress, depth: Depth) -> Self {
-        Self { rehearsal, progress, depth, begun: None, old: None }
+        Self { rehearsal, progress, depth, clock: Clock::default(), old: None }
     }
 
     /// The step under way has ended; which one it was.
     pub(super) fn end(&mut self) -> Option<Step> {
-        let (step, begun) = self.begun.take()?;
-        let seconds = begun.elapsed().as_secs_f64();
-        log::info!("{step}: {seconds:.1} s");
+        let (step, seconds) = self.clock.end()?;
         match self.rehearsal.durations.iter_mut().find(|(known, _)| *known == step) {
             Some((_, sum)) => *sum += seconds,
             None => self.rehearsal.durations.push((step, seconds)),
@@ -52,8 +48,7 @@ impl Stage for OnCopy<'_> {
             step.require_after(before)?;
         }
         interrupt::check()?;
-        self.begun = Some((step, Instant::now()));
-        notify::status(&step.to_string());
+        self.clock.begin(step);
         Ok(())
     }
 
@@ -67,16 +62,12 @@ impl Stage for OnCopy<'_> {
 
     /// Of a server that goes on there is nothing to compare with: it is a copy that is dumped.
     fn cut_to_private<'a>(&mut self, site: &Site<'a>, sockets: &Sockets) -> Result<Private<'a>> {
-        let Site { settings, plan, .. } = *site;
-        let (source, copied_to) = (Source::of(site), plan.upgrade.copy()?);
-        self.step(Step::Copying)?;
-        let taken = copy::take(&source, copied_to, settings.upgrade.max_rate, plan.bytes, self.progress)?;
-        self.step(Step::Following)?;
-        let mut follower = Follower::start(&source, sockets, plan, taken)?;
+        let source = Source::of(site);
+        let mut follower = self.follow(site, &source, sockets)?;
         follower.catch_up(&source)?;
-        cluster::sync_file_system(copied_to)?;
+        cluster::sync_file_system(site.plan.upgrade.copy()?)?;
         let cut = self.cut(site)?;
-        follower.prove(&source, plan, &cut)?;
+        follower.prove(&source, site.plan, &cut)?;
         follower.promote()
     }
 

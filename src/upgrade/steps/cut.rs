@@ -1,7 +1,7 @@
 //! The cut: from here on nobody but us uses the old cluster.
 
 use crate::error::Result;
-use crate::upgrade::records::Step;
+use crate::upgrade::records::{Step, Upgrade};
 use crate::upgrade::steps::servers;
 use crate::upgrade::steps::work::Work;
 
@@ -41,10 +41,15 @@ pub(in crate::upgrade) fn note_clients(work: &mut Work<'_>) -> Result<()> {
     Ok(())
 }
 
-/// Stops the server.
+/// Stops the server, as the next step.
 pub(in crate::upgrade) fn stop_server(work: &mut Work<'_>) -> Result<()> {
     work.step(Step::StoppingServer)?;
-    let upgrade = &work.entry().upgrade;
-    work.manager.stop_all(std::slice::from_ref(&upgrade.server_unit), work.settings.server.start_timeout)?;
-    servers::stop_abandoned(&upgrade.data_directory)
+    end_server(work)
+}
+
+/// Stops the server, and whatever else was left on the data directory.
+pub(in crate::upgrade) fn end_server(work: &Work<'_>) -> Result<()> {
+    let Upgrade { server_unit, data_directory, .. } = &work.entry().upgrade;
+    work.manager.stop_all(std::slice::from_ref(server_unit), work.settings.server.start_timeout)?;
+    servers::stop_abandoned(data_directory)
 }

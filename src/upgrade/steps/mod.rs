@@ -2,6 +2,7 @@
 //!
 //! - [`site`]: where it works, and with what
 //! - [`work`]: what every step works with, its journal first of all
+//! - [`clock`]: how long a step takes
 //! - [`cluster`]: the new one, as initdb makes it
 //! - [`servers`]: both clusters on private sockets
 //! - [`copy`]: a copy that follows the homeserver
@@ -12,6 +13,7 @@
 //! - [`keep`]: the old one goes to where it is kept
 //! - [`temporary`]: clusters to try something out, and their end
 
+pub mod clock;
 pub mod cluster;
 pub mod copy;
 pub mod cut;

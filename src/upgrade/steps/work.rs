@@ -15,6 +15,7 @@ use crate::runtime::{AsUser, Process, Runtime};
 use crate::systemd::{Manager, notify};
 use crate::upgrade::records::Upgrade;
 use crate::upgrade::records::{Entry, Journal, Position, Step};
+use crate::upgrade::steps::clock::Clock;
 use crate::upgrade::steps::login;
 
 /// Fault injection for the tests: the upgrade stands still once this step is in the journal.
@@ -39,7 +40,7 @@ pub struct Work<'a> {
     pub progress: &'a mut dyn Progress,
     /// See [`Pause`].
     pub pause: Pause,
-    clock: Option<(Step, Instant)>,
+    clock: Clock,
 }
 
 impl<'a> Work<'a> {
@@ -53,7 +54,7 @@ impl<'a> Work<'a> {
         progress: &'a mut dyn Progress,
         pause: Pause,
     ) -> Self {
-        Self { settings, runtime, manager, account, journal, progress, pause, clock: None }
+        Self { settings, runtime, manager, account, journal, progress, pause, clock: Clock::default() }
     }
 
     /// What the journal says.
@@ -68,8 +69,7 @@ impl<'a> Work<'a> {
     pub fn step(&mut self, step: Step) -> Result<()> {
         self.note_duration();
         self.journal.step(step, Timestamp::now())?;
-        self.clock = Some((step, Instant::now()));
-        notify::status(&step.to_string());
+        self.clock.begin(step);
         if self.pause == Some(step) {
             log::warn!("standing still: {step}");
             loop {
@@ -81,11 +81,7 @@ impl<'a> Work<'a> {
 
     /// The step under way has ended.
     pub fn note_duration(&mut self) {
-        if let Some((step, begun)) = self.clock.take() {
-            let seconds = begun.elapsed().as_secs_f64();
-            log::info!("{step}: {seconds:.1} s");
-            self.journal.entry.durations.push((step, seconds));
-        }
+        self.journal.entry.durations.extend(self.clock.end());
     }
 
     /// Starts the server's unit and logs in: it must be the cluster of this identity.
@@ -217,8 +213,7 @@ impl<'a> Work<'a> {
 
     /// How to reach the server of the unit.
     pub fn live_connection(&self) -> Connection {
-        let Settings { socket_directory, server, .. } = self.settings;
-        Connection::new(socket_directory, server.port, &server.superuser).with_database(&server.database)
+        self.settings.connection()
     }
 
     /// To ask it for things.

@@ -24,7 +24,7 @@ use crate::upgrade::facts::left_behind::require_nothing_left_behind;
 use crate::upgrade::methods::stage::Stage;
 use crate::upgrade::records::{Census, Step, Upgrade};
 use crate::upgrade::steps::cluster;
-use crate::upgrade::steps::copy::{self, Follower, Source};
+use crate::upgrade::steps::copy::Source;
 use crate::upgrade::steps::servers::{Private, Side, Sockets};
 use crate::upgrade::steps::site::Site;
 
@@ -38,10 +38,7 @@ pub(super) fn build(stage: &mut dyn Stage, site: &Site<'_>) -> Result<()> {
     stage.step(Step::Preparing)?;
     cluster::make(runtime, account, plan)?;
     let sockets = Sockets::make(&settings.socket_directory, account)?;
-    stage.step(Step::Copying)?;
-    let taken = copy::take(&source, copied_to, settings.upgrade.max_rate, plan.bytes, stage.progress())?;
-    stage.step(Step::Following)?;
-    let mut follower = Follower::start(&source, &sockets, plan, taken)?;
+    let mut follower = stage.follow(site, &source, &sockets)?;
     let logs = Some(logs::place(&settings.state_directory, id));
     let conversion = Conversion { runtime, account, sockets: &sockets, plan, logs };
     conversion.check(&source.connection)?;
