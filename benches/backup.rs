@@ -2,11 +2,14 @@
 //! `make bench`, or `make bench EVENTS="250000 1000000"` for other sizes (1,000,000 events are 2.7 GB).
 //!
 //! Everything runs in a throw-away machine. What is compared is the ratio.
+//!
+//! `BASE=other.deb`: restores by another build of this package are measured in the same run, in turn with this one's.
 
 #[path = "../tests/machine/mod.rs"]
 mod machine;
 
 use std::error::Error;
+use std::path::Path;
 
 use indicatif::DecimalBytes;
 use machine::{Image, Machine, Synapse, package};
@@ -28,14 +31,49 @@ fn main() -> Result<(), Box<dyn Error>> {
     package::current()?;
     println!("{} processors\n", std::thread::available_parallelism()?);
     for events in sizes.split_whitespace() {
-        measure(events.parse()?)?;
+        match std::env::var_os("BASE") {
+            Some(base) => against(Path::new(&base), events.parse()?)?,
+            None => measure(events.parse()?)?,
+        }
     }
     Ok(())
 }
 
-fn measure(events: u64) -> Result<(), Box<dyn Error>> {
+/// Restores by another build and by this one, each of a backup that it has made itself of as many events.
+fn against(base: &Path, events: u64) -> Result<(), Box<dyn Error>> {
+    let (other, this) = (filled(base, events)?, filled(&package::current()?, events)?);
+    for machine in [&other, &this] {
+        machine.ok("systemctl start matrix-postgres-backup.service");
+    }
+    let (mut that, mut own) = (f64::MAX, f64::MAX);
+    for _ in 0..5 {
+        that = that.min(restore(&other)?);
+        own = own.min(restore(&this)?);
+    }
+    println!(
+        "## {events} events\n\nrestore, the fastest of five: the other build {that:.2} s, this one {own:.2} s"
+    );
+    ratio("restore: as fast as the other build, at least 0.95 ×", that / own);
+    Ok(())
+}
+
+/// Seconds of a restore of the oldest backup into a database that was not there, and is not afterwards.
+fn restore(machine: &Machine) -> Result<f64, Box<dyn Error>> {
+    let name = machine.ok("ls /var/backups/matrix-postgres | head -n 1");
+    machine.ok(REST);
+    let seconds =
+        timed_as_root(machine, &format!("matrix-postgres-backup restore --yes --as copy {name}"))?.0;
+    machine.ok(DROP);
+    Ok(seconds)
+}
+
+const DROP: &str = "matrix-postgres-cli -qc 'DROP DATABASE copy'";
+const REST: &str = "matrix-postgres-cli -qc CHECKPOINT && sync";
+
+/// A homeserver's database with so many events, on the server of this build.
+fn filled(build: &Path, events: u64) -> Result<Machine, Box<dyn Error>> {
     let machine = Machine::boot("bench")?;
-    package::install(&machine);
+    package::install_this(&machine, build);
     machine.write("/root/timed.py", TIMED);
     machine.ok("mkdir -p /etc/matrix-postgres && systemctl start matrix-postgres.service");
     Synapse::set_up(&machine);
@@ -43,6 +81,11 @@ fn measure(events: u64) -> Result<(), Box<dyn Error>> {
     machine::synapse::fill(&machine, events);
     // Sizes and timings of a server at rest.
     machine.ok("matrix-postgres-cli -qc CHECKPOINT");
+    Ok(machine)
+}
+
+fn measure(events: u64) -> Result<(), Box<dyn Error>> {
+    let machine = filled(&package::current()?, events)?;
     let size = machine.ok("matrix-postgres-cli -XAtc \"SELECT pg_database_size('homeserver')\"").parse()?;
     println!("## {events} events, {}\n", DecimalBytes(size));
     println!("| | seconds | size | peak memory |\n|---|---|---|---|");
@@ -89,23 +132,18 @@ fn measure(events: u64) -> Result<(), Box<dyn Error>> {
 /// Seconds of a restore by this, and by `zcat | psql`: the fastest of three each, for they take long enough to be
 /// disturbed, and in turn, so that either is.
 fn restores(machine: &Machine) -> Result<(f64, f64), Box<dyn Error>> {
-    let name = machine.ok("ls /var/backups/matrix-postgres | head -n 1");
-    let ours = format!("matrix-postgres-backup restore --yes --as copy {name}");
     let classic = "bash -c 'set -o pipefail; zcat $(ls -d /var/backups/matrix-postgres/2*/ | tail -n 1)homeserver.sql.gz | \
          psql -qX -h /run/matrix-postgres -U postgres copy'";
-    let drop = "matrix-postgres-cli -qc 'DROP DATABASE copy'";
     let create = "matrix-postgres-cli -qc \
         \"CREATE DATABASE copy TEMPLATE template0 ENCODING 'UTF8' LC_COLLATE 'C' LC_CTYPE 'C'\"";
-    let rest = "matrix-postgres-cli -qc CHECKPOINT && sync";
-    let (mut restore, mut psql) = (f64::MAX, f64::MAX);
+    let (mut ours, mut psql) = (f64::MAX, f64::MAX);
     for _ in 0..3 {
-        machine.ok(rest);
-        restore = restore.min(timed_as_root(machine, &ours)?.0);
-        machine.ok(&format!("{drop} && {create} && {rest}"));
+        ours = ours.min(restore(machine)?);
+        machine.ok(&format!("{create} && {REST}"));
         psql = psql.min(timed_as_root(machine, classic)?.0);
-        machine.ok(drop);
+        machine.ok(DROP);
     }
-    Ok((restore, psql))
+    Ok((ours, psql))
 }
 
 struct Backup {
