@@ -259,3 +259,61 @@ fn what_no_server_takes_is_told_and_the_rest_is_restored() {
     assert_eq!(restored.status, NOT_TAKEN, "{restored}");
     assert!(restored.stdout.contains("table \"c\""), "{restored}");
 }
+
+/// A function of a generated column, of a check and of a domain that finds what it calls by the search path only, which a
+/// dump does not set.
+#[test]
+fn tables_whose_rows_no_server_takes_are_skipped_if_asked_and_all_else_is_restored() {
+    let Some(machine) = machine::for_test("refused-rows") else { return };
+    start(&machine, 17);
+    sql(
+        &machine,
+        "homeserver",
+        "CREATE TABLE first (n int PRIMARY KEY); INSERT INTO first SELECT generate_series(1, 10);
+         CREATE FUNCTION low(text) RETURNS text LANGUAGE sql IMMUTABLE AS 'SELECT lower($1)';
+         CREATE FUNCTION f_low(text) RETURNS text LANGUAGE plpgsql IMMUTABLE AS 'BEGIN RETURN low($1); END';
+         CREATE TABLE small (n int PRIMARY KEY, v text CHECK (f_low(v) <> '')); INSERT INTO small VALUES (1, 'X');
+         CREATE TABLE large (n int PRIMARY KEY, v text, l text GENERATED ALWAYS AS (f_low(v)) STORED);
+         INSERT INTO large SELECT n, repeat('X', 200) FROM generate_series(1, 40000) n;
+         CREATE INDEX of_large ON large (v);
+         CREATE TABLE of_owner (v text CHECK (f_low(v) <> '')); ALTER TABLE of_owner OWNER TO synapse;
+         INSERT INTO of_owner VALUES ('Y'); ALTER FUNCTION f_low OWNER TO synapse; ALTER FUNCTION low OWNER TO synapse;
+         CREATE TABLE last (n int PRIMARY KEY, s int REFERENCES small, f int REFERENCES first);
+         INSERT INTO last SELECT n, 1, 1 + n % 10 FROM generate_series(1, 20000) n",
+    );
+    machine.ok(BACKUP);
+
+    let refused = restore(&machine, "--as nothing");
+    assert_eq!(refused.status, NOT_TAKEN, "{refused}");
+    assert!(refused.stdout.contains("HINT: --skip-broken restores everything else"), "{refused}");
+    assert_eq!(sql(&machine, "postgres", "SELECT count(*) FROM pg_database WHERE datname = 'nothing'"), "0");
+
+    let restored = restore(&machine, "--as beside --skip-broken");
+    assert_eq!(restored.status, NOT_TAKEN, "{restored}");
+    for expected in [
+        "the rows of table public.small",
+        "the rows of table public.large",
+        "the rows of table public.of_owner",
+        "public.last last_s_fkey",
+    ] {
+        assert!(restored.stdout.contains(expected), "{expected}: {restored}");
+    }
+    let counted = "SELECT (SELECT count(*) FROM first), (SELECT count(*) FROM small), (SELECT count(*) FROM large), \
+         (SELECT count(*) FROM last), (SELECT count(*) FROM of_owner)";
+    assert_eq!(sql(&machine, "beside", counted), "10|0|0|20000|0");
+    let there = "SELECT string_agg(name, ' ' ORDER BY name) FROM (SELECT indexname::text FROM pg_indexes \
+         WHERE schemaname = 'public' UNION ALL SELECT conname FROM pg_constraint WHERE contype = 'f') AS t (name)";
+    assert_eq!(
+        sql(&machine, "beside", there),
+        "first_pkey large_pkey last_f_fkey last_pkey of_large small_pkey"
+    );
+
+    // The trial names all of it, and is no damage.
+    let trial = machine.run(TRIAL);
+    assert_eq!(trial.status, NOT_TAKEN, "{trial}");
+    for expected in ["table public.small", "table public.large", "table public.of_owner"] {
+        assert!(trial.stdout.contains(expected), "{expected}: {trial}");
+    }
+    let status = machine.run("matrix-postgres-backup status");
+    assert!(status.status != 0 && status.stdout.contains("the rows of table public.small"), "{status}");
+}

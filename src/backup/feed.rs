@@ -15,6 +15,9 @@ use crate::runtime::Child;
 pub(super) struct Feed {
     child: Child,
     stdin: ChildStdin,
+    reads_on: bool,
+    /// It took no more.
+    is_closed: bool,
 }
 
 impl Feed {
@@ -23,24 +26,41 @@ impl Feed {
             return Err(Error::new(Kind::Bug, "pg_restore was started without its pipe"));
         };
         archive::enlarge_pipe(&stdin);
-        Ok(Self { child, stdin })
+        Ok(Self { child, stdin, reads_on: false, is_closed: false })
+    }
+
+    /// Whether an archive is read to its end though the program takes no more: there are others behind it.
+    pub(super) fn reading_on(self, reads_on: bool) -> Self {
+        Self { reads_on, ..self }
     }
 
     pub(super) fn write(&mut self, piece: &[u8]) -> Result<()> {
-        self.stdin
-            .write_all(piece)
-            .map_err(|error| Error::new(Kind::Program, "pg_restore took no more").because(error))
+        if self.is_closed {
+            return Ok(());
+        }
+        match self.stdin.write_all(piece) {
+            Err(_) if self.reads_on => self.is_closed = true,
+            Err(error) => return Err(took_no_more().because(error)),
+            Ok(()) => {}
+        }
+        Ok(())
     }
 
     /// Its exit status counts more than that it took no more.
     pub(super) fn finish<T>(self, fed: Result<T>) -> Result<T> {
-        let Self { child, stdin } = self;
+        let Self { child, stdin, is_closed, .. } = self;
         drop(stdin);
         match fed {
             Err(error) if error.kind() != Kind::Program => Err(error),
-            fed => child.wait().and(fed),
+            fed => {
+                child.wait().and(fed).and_then(|fed| if is_closed { Err(took_no_more()) } else { Ok(fed) })
+            }
         }
     }
+}
+
+fn took_no_more() -> Error {
+    Error::new(Kind::Program, "pg_restore took no more")
 }
 
 /// Sends content to a program, or what `section` appends of it, and waits for its end.

@@ -179,18 +179,20 @@ impl<'a> ParallelLoader<'a> {
             }
             start.extend_from_slice(piece);
             if start.len() > SMALL {
-                let feed = feed.insert(Feed::of(self.target.start_rows(None)?)?);
+                let feed = feed.insert(self.target.start_rows(None)?);
                 feed.write(&self.toc.archive(&[rows.id], true))?;
                 feed.write(&std::mem::take(&mut start))?;
             }
             Ok(())
         });
         if let Some(feed) = feed {
-            let size = feed.finish(copied)?;
-            self.loaded(&[(rows.id, size)]);
+            let mut size = Size::default();
+            let ended = feed.finish(copied.map(|copied| size = copied));
+            self.skip(rows.id, ended)?;
+            self.loaded(rows.id, size);
             return Ok(());
         }
-        batch.entries.push((rows.id, copied?));
+        batch.entries.push(Small { id: rows.id, size: copied?, start: batch.bytes.len() });
         batch.bytes.extend_from_slice(&start);
         match batch.bytes.len() > BATCH {
             true => self.send(batch),
@@ -200,21 +202,46 @@ impl<'a> ParallelLoader<'a> {
 
     fn send(&self, batch: &mut Batch) -> Result<()> {
         let Batch { entries, bytes } = std::mem::take(batch);
-        if !entries.is_empty() {
-            let ids: Vec<_> = entries.iter().map(|(id, _)| *id).collect();
-            let mut feed = Feed::of(self.target.start_rows(None)?)?;
-            let fed = feed.write(&self.toc.archive(&ids, false)).and_then(|()| feed.write(&bytes));
-            feed.finish(fed)?;
-            self.loaded(&entries);
+        if entries.is_empty() {
+            return Ok(());
+        }
+        let ids: Vec<_> = entries.iter().map(|small| small.id).collect();
+        match self.feed(&ids, &bytes) {
+            // One of them is refused, and none is there.
+            Err(error) if error.kind() == Kind::Program && entries.len() > 1 && self.target.skips_rows() => {
+                let mut rest = &bytes[..];
+                for Small { id, start, .. } in entries.iter().rev() {
+                    let (before, own) = rest.split_at(*start);
+                    self.check()?;
+                    self.skip(*id, self.feed(&[*id], own))?;
+                    rest = before;
+                }
+            }
+            ended => self.skip(entries[0].id, ended)?,
+        }
+        for small in &entries {
+            self.loaded(small.id, small.size);
         }
         Ok(())
     }
 
-    fn loaded(&self, entries: &[(i32, Size)]) {
-        let mut queue = lock(&self.queue);
-        for (id, size) in entries {
-            queue.loaded(*id, *size);
+    fn feed(&self, ids: &[i32], bytes: &[u8]) -> Result<()> {
+        let mut feed = self.target.start_rows(None)?;
+        let fed = feed.write(&self.toc.archive(ids, false)).and_then(|()| feed.write(bytes));
+        feed.finish(fed)
+    }
+
+    /// Goes on where the rows of a table may be missing.
+    fn skip(&self, id: i32, ended: Result<()>) -> Result<()> {
+        if let Err(error) = ended {
+            let missing = self.target.skip_rows(self.toc, id, error)?;
+            lock(&self.missing).push(missing);
         }
+        Ok(())
+    }
+
+    fn loaded(&self, id: i32, size: Size) {
+        lock(&self.queue).loaded(id, size);
         self.changed.notify_all();
     }
 
@@ -259,9 +286,10 @@ impl<'a> ParallelLoader<'a> {
             self.check()?;
             sleep(TICK);
         }
-        let mut missing = Vec::new();
+        let mut missing = lock(&self.missing).clone();
+        let known = missing.len();
         finish_listed(child, self.toc, &mut missing)?;
-        lock(&self.missing).extend(missing);
+        lock(&self.missing).extend(missing.drain(known..));
         Ok(())
     }
 
@@ -292,8 +320,15 @@ impl<'a> ParallelLoader<'a> {
 /// Small tables, which are loaded by one connection.
 #[derive(Default)]
 struct Batch {
-    entries: Vec<(i32, Size)>,
+    entries: Vec<Small>,
     bytes: Vec<u8>,
+}
+
+/// One of them, whose rows begin at `start` of the batch.
+struct Small {
+    id: i32,
+    size: Size,
+    start: usize,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -4,7 +4,6 @@ use std::io::BufRead;
 use std::path::Path;
 
 use super::custom::{Body, Toc};
-use super::feed::Feed;
 use super::guarded::{Facts, Guarded};
 use super::loader::{Loaders, TRUST};
 use super::missing::Missing;
@@ -130,7 +129,8 @@ impl<'a> Target<'a> {
     ) -> Result<Vec<Missing>> {
         if !rest.guarded.rows.is_empty() {
             progress.begin(&format!("loading what runs code of its owners into {}", self.shown), None);
-            self.guarded_rows(origin, &rest)?;
+            let missing = self.guarded_rows(origin, &rest)?;
+            rest.missing.extend(missing);
             progress.end();
         }
         progress.begin(&format!("finishing {}", self.shown), None);
@@ -140,8 +140,9 @@ impl<'a> Target<'a> {
     }
 
     /// Reads the dump once more, for the rows that were left out.
-    fn guarded_rows(&self, origin: &dyn Origin, rest: &Rest<'_>) -> Result<()> {
-        let Some(loaders) = &rest.loaders else { return Ok(()) };
+    fn guarded_rows(&self, origin: &dyn Origin, rest: &Rest<'_>) -> Result<Vec<Missing>> {
+        let mut missing = Vec::new();
+        let Some(loaders) = &rest.loaders else { return Ok(missing) };
         // Of another dump of the same, the numbers may be others.
         let tables = rest.toc.tables(&rest.guarded.rows);
         loaders.with_logins(false, || {
@@ -161,11 +162,13 @@ impl<'a> Target<'a> {
                         body.copy(rows, &toc, |_| interrupt::check())?;
                         continue;
                     };
-                    let mut feed = Feed::of(self.start_rows(Some(loaders.conninfo(owner)?))?)?;
+                    let mut feed = self.start_rows(Some(loaders.conninfo(owner)?))?;
                     let fed = feed.write(&toc.archive(&[rows.id], false)).and_then(|()| {
                         body.copy(rows, &toc, |piece| interrupt::check().and_then(|()| feed.write(piece)))
                     });
-                    feed.finish(fed)?;
+                    if let Err(error) = feed.finish(fed) {
+                        missing.push(self.skip_rows(&toc, rows.id, error)?);
+                    }
                     left -= 1;
                 }
                 match left {
@@ -173,7 +176,8 @@ impl<'a> Target<'a> {
                     _ => Err(Error::new(Kind::Damaged, "it has not the same rows when it is read again")),
                 }
             })
-        })
+        })?;
+        Ok(missing)
     }
 
     /// What is guarded comes last: it may change what belongs to its owner.

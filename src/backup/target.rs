@@ -6,6 +6,7 @@ use std::path::Path;
 use std::process::{ExitStatus, Stdio};
 
 use super::custom::Toc;
+use super::feed::Feed;
 use super::missing::Missing;
 use super::scratch::Scratch;
 use crate::error::{Error, Kind, Result};
@@ -29,6 +30,19 @@ pub struct Target<'a> {
     pub authority: Authority,
     /// Extensions that are left out, for they cannot be made in a database of this name.
     pub without: &'a [Apart],
+    /// What is done about a table whose rows the server does not take.
+    pub refused_rows: RefusedRows,
+}
+
+/// What is done about a table whose rows the server does not take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RefusedRows {
+    /// It stays empty, and all else is loaded.
+    Skip,
+    /// The load ends, and whoever reads of it is told how such a table is skipped.
+    Offer,
+    /// The load ends.
+    Fail,
 }
 
 /// With whose rights a table's rows are loaded, where loading them runs code of its owner.
@@ -39,6 +53,9 @@ pub enum Authority {
     /// The superuser's: in a server in a sandbox, or where the owners are trusted.
     Superuser,
 }
+
+/// The option of [`RefusedRows::Skip`].
+const SKIP: &str = "--skip-broken";
 
 /// A file of definitions only.
 pub(super) const TOC: &str = "toc";
@@ -67,14 +84,37 @@ impl Target<'_> {
         let mut command = runtime.command(*major, &call)?;
         command.stdin(stdin).stdout(Stdio::null());
         match part {
-            Part::Everything | Part::Rows => Child::spawn(command, "pg_restore"),
+            Part::Everything | Part::Rows | Part::RowsOrNone => Child::spawn(command, "pg_restore"),
             _ => Child::spawn_that_says(command, "pg_restore", LINES),
         }
     }
 
     /// For rows that are to follow.
-    pub(super) fn start_rows(&self, conninfo: Option<String>) -> Result<Child> {
-        self.start(Part::Rows, None, conninfo.unwrap_or_else(|| self.conninfo(0)))
+    pub(super) fn start_rows(&self, conninfo: Option<String>) -> Result<Feed> {
+        let part = if self.skips_rows() { Part::RowsOrNone } else { Part::Rows };
+        let child = self.start(part, None, conninfo.unwrap_or_else(|| self.conninfo(0)))?;
+        Ok(Feed::of(child)?.reading_on(self.skips_rows()))
+    }
+
+    /// Whether a table is left empty whose rows the server does not take.
+    pub(super) fn skips_rows(&self) -> bool {
+        self.refused_rows == RefusedRows::Skip
+    }
+
+    /// What is missing, if it is only that the server does not take the rows of this table, and they are to be skipped.
+    ///
+    /// # Errors
+    /// The one that is given, if it is anything else.
+    pub(super) fn skip_rows(&self, toc: &Toc, id: i32, error: Error) -> Result<Missing> {
+        let said = error.report();
+        let is_refused = error.kind() == Kind::Program && refusals::verdict(&said) == Kind::NotTaken;
+        match (toc.table_of(id).filter(|_| is_refused), self.refused_rows) {
+            (Some(table), RefusedRows::Skip) => Ok(Missing::of_rows(toc, id, table, &said)),
+            (Some(_), RefusedRows::Offer) => {
+                Err(error.hint(format!("{SKIP} restores everything else, and leaves this table empty")))
+            }
+            _ => Err(error),
+        }
     }
 
     /// Makes these entries, which come after the rows, by so many connections with so many helpers each, or over this one.
@@ -140,13 +180,16 @@ pub(super) fn finish_listed(child: Child, toc: &Toc, missing: &mut Vec<Missing>)
     for refusal in refused {
         let gone = missing.iter().filter_map(|one| one.id).collect();
         let header = format!("{}\n{}", refusal.header, refusal.said);
-        if refusals::verdict(&refusal.said) != Kind::NotTaken || !toc.can_be_missed(refusal.entry, &gone) {
+        let can_be_missed = refusals::verdict(&refusal.said) == Kind::NotTaken
+            && toc.can_be_missed(refusal.entry, &gone)
+            || toc.is_key_of(refusal.entry, &gone);
+        if !can_be_missed {
             return Err(failed(&header));
         }
         let what = toc.shown(refusal.entry).unwrap_or(refusal.header);
         log::warn!("the server does not take {what}: {}", refusal.error);
         let remedy = refusals::remedy(&refusal.said);
-        missing.push(Missing { id: Some(refusal.entry), what, why: refusal.error, remedy });
+        missing.push(Missing { id: Some(refusal.entry), table: None, what, why: refusal.error, remedy });
     }
     Ok(())
 }

@@ -14,7 +14,7 @@ use super::missing;
 use super::name::BackupName;
 use super::scratch::{Need, Scratch, check_space};
 use super::source::{self, Source};
-use super::target::{Authority, Target};
+use super::target::{Authority, RefusedRows, Target};
 use super::{load, making, read_back};
 use crate::account::Account;
 use crate::config::Settings;
@@ -182,12 +182,14 @@ fn hold(
             scratch,
             authority: Authority::Owner,
             without: &[],
+            refused_rows: RefusedRows::Skip,
         };
-        match load::load(&target, source, dump, progress) {
+        let missing = match load::load(&target, source, dump, progress) {
             Ok(missing) => {
                 let told = missing::told(&missing);
                 not_taken
                     .extend(told.map(|error| error.context(format!("database {:?}", dump.database.name))));
+                missing
             }
             // Of the latter, only a superuser could load something who lets it do whatever he may.
             Err(error) if matches!(error.kind(), Kind::NotTaken | Kind::Config) => {
@@ -196,8 +198,8 @@ fn hold(
                 continue;
             }
             Err(error) => return Err(error),
-        }
-        let contents = dump.contents.clone().unwrap_or_default();
+        };
+        let contents = missing::without_empty(dump.contents.clone().unwrap_or_default(), &missing);
         let expected = Expected {
             database: Some(&dump.database),
             contents: &contents,

@@ -29,6 +29,8 @@ pub enum Part {
     Definitions,
     /// Rows.
     Rows,
+    /// All rows of all tables that are on standard input, or after an error none of them.
+    RowsOrNone,
     /// Values of sequences, indexes, constraints, triggers; those of them that a list on standard input names.
     Listed,
     /// The same of definitions of what may hold rows.
@@ -42,13 +44,15 @@ pub fn restore(conninfo: String, part: Part, file: Option<(&Path, usize)>, table
     let mut add = |argument: &str| call.arguments.push(argument.into());
     match part {
         Part::Everything | Part::Rows => add("--exit-on-error"),
+        // It ends at the first error, too.
+        Part::RowsOrNone => add("--single-transaction"),
         // Which entry failed, it says in its verbose messages only.
         Part::Definitions | Part::ListedDefinitions | Part::Listed => add("--verbose"),
     }
     match part {
         Part::Everything => {}
         Part::Definitions => add("--section=pre-data"),
-        Part::Rows => add("--section=data"),
+        Part::Rows | Part::RowsOrNone => add("--section=data"),
         Part::ListedDefinitions => {
             ["--section=pre-data", "--use-list=/dev/stdin"].into_iter().for_each(&mut add);
         }

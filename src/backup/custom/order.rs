@@ -114,6 +114,16 @@ impl Toc {
         })
     }
 
+    /// Whether it is a key between tables one of which stays empty, for its rows are missing.
+    pub(in crate::backup) fn is_key_of(&self, id: i32, missing: &BTreeSet<i32>) -> bool {
+        let rows = of_kind(self.entries(), b"TABLE DATA").filter(|rows| missing.contains(&rows.id));
+        let empty: BTreeSet<_> = rows.map(|rows| &rows.name).collect();
+        let tables = of_kind(self.entries(), b"TABLE").filter(|table| empty.contains(&table.name));
+        let tables: BTreeSet<_> = tables.map(|table| table.id).collect();
+        of_kind(self.entries(), b"FK CONSTRAINT")
+            .any(|key| key.id == id && !key.dependencies.is_disjoint(&tables))
+    }
+
     /// Takes an extension, all that is in its schema, and all that needs either, out of what is restored; whether there was
     /// any of it.
     pub(in crate::backup) fn take_apart(&mut self, extension: &str, schema: &str) -> bool {
@@ -161,6 +171,10 @@ mod tests {
         assert_eq!(toc.indexes_of(3), [5, 6]);
         assert!(toc.indexes_of(4).is_empty() && toc.indexes_of(99).is_empty());
         assert_eq!(toc.keys(), [Key { id: 7, rows: 3, needs: [3, 5, 6].into() }]);
+        assert!(
+            toc.is_key_of(7, &[3].into()) && !toc.is_key_of(7, &[4].into()) && !toc.is_key_of(5, &[3].into())
+        );
+        assert_eq!(toc.table_of(3).as_deref(), Some("public.\"we ird\""));
     }
 
     #[test]

@@ -173,6 +173,12 @@ impl Toc {
         Some(format!("{kind} {schema}{}", String::from_utf8_lossy(name)))
     }
 
+    /// The table, as it is quoted in SQL, that the rows with this number are of.
+    pub(in crate::backup) fn table_of(&self, id: i32) -> Option<String> {
+        let entry = self.entries().iter().find(|entry| entry.id == id)?;
+        copied_table(std::str::from_utf8(entry.copy.as_ref()?.trim_ascii_end()).ok()?)
+    }
+
     /// Numbers of the entries whose rows are in the dump.
     pub(in crate::backup) fn with_rows(&self) -> BTreeSet<i32> {
         let ids = self.entries().iter().filter(|entry| entry.has_rows).map(|entry| entry.id);

@@ -60,7 +60,7 @@ pub fn carry_out(
     let done = work.restore(&scratch, source, request.authority, progress).and_then(|missing| {
         let loaded = clock.elapsed();
         progress.begin(&format!("comparing {}", plan.name), None);
-        let contents = work.compare()?;
+        let contents = work.compare(&missing)?;
         progress.end();
         Ok((rows_of(&contents), loaded, missing))
     });

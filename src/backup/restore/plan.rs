@@ -26,6 +26,8 @@ pub struct RestoreRequest<'a> {
     pub identity: Option<&'a Path>,
     /// With whose rights rows are loaded.
     pub authority: Authority,
+    /// Whether tables stay empty whose rows the server does not take, and all else is restored.
+    pub skip_broken: bool,
     /// Extensions that the live server can make in one of its databases only.
     pub apart: &'a [Apart],
 }
@@ -49,6 +51,8 @@ pub struct Plan {
     pub stops_clients: bool,
     /// Whether all rows are loaded as the superuser.
     pub as_superuser: bool,
+    /// Whether tables stay empty whose rows the server does not take.
+    pub skip_broken: bool,
     /// Extensions that cannot be made in a database of another name. They are made when it has its own, or not at all.
     pub apart: Vec<Apart>,
 }
@@ -82,6 +86,7 @@ pub fn plan(
         // A script in SQL makes and fills its tables as it goes.
         as_superuser: request.authority == Authority::Superuser
             || manifest.dump_format == BackupFormat::Plain,
+        skip_broken: request.skip_broken,
         // A script in SQL is loaded as a whole.
         apart: match manifest.dump_format {
             BackupFormat::Custom => request.apart.to_vec(),
@@ -90,6 +95,14 @@ pub fn plan(
         dump,
         name,
     };
+    if plan.skip_broken && manifest.dump_format == BackupFormat::Plain {
+        return Err(Error::new(
+            Kind::Config,
+            "a dump in SQL is loaded as a whole: no table of it can be skipped",
+        )
+        .state("nothing was changed")
+        .hint("leave --skip-broken out"));
+    }
     // PostgreSQL would cut it, silently (chapter "Lexical Structure").
     if plan.unfinished.len() > 63 {
         return Err(Error::new(Kind::Config, format!("{:?} is too long a name", plan.name))
@@ -160,6 +173,9 @@ impl fmt::Display for Plan {
         )?;
         for sentence in self.left_out() {
             writeln!(f, "  {sentence}")?;
+        }
+        if self.skip_broken {
+            writeln!(f, "  leave tables empty whose rows the server refuses, and restore everything else")?;
         }
         if self.stops_clients {
             writeln!(f, "  stop the units of clients that run, and start them again afterwards")?;

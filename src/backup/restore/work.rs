@@ -5,11 +5,11 @@ use std::process::Stdio;
 use super::plan::Plan;
 use crate::backup::compare::{Expected, differences};
 use crate::backup::making::{self, closed};
-use crate::backup::missing::Missing;
+use crate::backup::missing::{self, Missing};
 use crate::backup::rows::Contents;
 use crate::backup::scratch::{Need, Scratch, check_space};
 use crate::backup::source::Source;
-use crate::backup::target::{Authority, Target};
+use crate::backup::target::{Authority, RefusedRows, Target};
 use crate::backup::{leftovers, load, ownership};
 use crate::config::Settings;
 use crate::error::{Error, Kind, Result};
@@ -111,6 +111,10 @@ impl<'a> Work<'a> {
             scratch,
             authority,
             without: &self.plan.apart,
+            refused_rows: match self.plan.skip_broken {
+                true => RefusedRows::Skip,
+                false => RefusedRows::Offer,
+            },
         };
         let missing = load::load(&target, source, dump, progress)?;
         if dump.foreign.is_some_and(|foreign| foreign.gives_owner) {
@@ -147,11 +151,12 @@ impl<'a> Work<'a> {
             // Only what extensions of the superuser's own have made.
             authority: Authority::Superuser,
             without: &[],
+            refused_rows: RefusedRows::Fail,
         };
         target.bring_apart(source, dump, &apart)
     }
 
-    pub(super) fn compare(&self) -> Result<Contents> {
+    pub(super) fn compare(&self, missing: &[Missing]) -> Result<Contents> {
         let Plan { dump, unfinished: name, .. } = self.plan;
         let Some(contents) = &dump.contents else {
             return Err(Error::new(
@@ -162,7 +167,7 @@ impl<'a> Work<'a> {
         };
         let session = self.session();
         let mut extensions = dump.properties.extensions.clone();
-        let mut contents = contents.clone();
+        let mut contents = missing::without_empty(contents.clone(), missing);
         for apart in &self.plan.apart {
             extensions.retain(|extension| *extension != apart.extension);
             contents.tables.retain(|name, _| !apart.has(name));

@@ -39,6 +39,10 @@ pub(super) struct Arguments {
     /// Load all rows as the superuser, functions in the constraints of tables included: these may then do whatever he may
     #[arg(long, conflicts_with = "globals")]
     trust_owners: bool,
+    /// Where the server refuses the rows of a table, leave it empty and restore everything else. Indexes and views that it
+    /// refuses are left out in any case; all that is missing is named at the end, with exit status 44
+    #[arg(long, conflicts_with = "globals")]
+    skip_broken: bool,
     /// Do not ask
     #[arg(long)]
     yes: bool,
@@ -92,6 +96,7 @@ pub(super) fn restore(settings: &Settings, arguments: &Arguments) -> Result<()> 
             true => Authority::Superuser,
             false => Authority::Owner,
         },
+        skip_broken: arguments.skip_broken,
         apart: &Apart::gather(&session)?,
     };
     let now = Timestamp::now();

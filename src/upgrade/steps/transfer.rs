@@ -8,7 +8,7 @@ use crate::account::Account;
 use crate::backup::globals::Globals;
 use crate::backup::origin::{Files, Live, Stream};
 use crate::backup::scratch::Scratch;
-use crate::backup::target::{Authority, Target};
+use crate::backup::target::{Authority, RefusedRows, Target};
 use crate::backup::{load, missing};
 use crate::error::{Error, IoContext as _, Kind, Result};
 use crate::files::directories;
@@ -159,6 +159,7 @@ pub(in crate::upgrade) fn load(
         scratch,
         authority,
         without: &[],
+        refused_rows: RefusedRows::Fail,
     };
     let missing = load::carry(&target, dump, by_way_of(database), progress)
         .map_err(|error| explain(error, &database.name))?;
