@@ -12,7 +12,7 @@ use crate::lock::Lock;
 use crate::postgres;
 use crate::report::Progress;
 use crate::runtime::{Runtime, interrupt};
-use crate::systemd::{Inhibitor, Manager, inhibit};
+use crate::systemd::{Inhibitor, Manager};
 use crate::upgrade::methods::{self, Stage};
 use crate::upgrade::records::{Census, Entry, Journal, Step};
 use crate::upgrade::steps::cut::{Cut, stop_clients, stop_server};
@@ -44,7 +44,7 @@ pub fn run(
         back_up(&manager, settings)?;
     }
     let _lock = Lock::take_cluster(settings, "upgrade")?;
-    let _inhibitor = Inhibitor::take(&manager, inhibit::Mode::Block, "upgrade of PostgreSQL");
+    let _inhibitor = Inhibitor::take(&manager, "upgrade of PostgreSQL");
     let data = postgres::DataDirectory::read(&plan.upgrade.data_directory, Path::new("/proc"))?;
     let account = owner(&data)?;
     let identifier = postgres::system_identifier(&plan.upgrade.data_directory)?;

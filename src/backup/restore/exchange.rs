@@ -8,7 +8,7 @@ use crate::backup::leftovers;
 use crate::error::Result;
 use crate::postgres::{HOME, identifier, literal};
 use crate::runtime::{Guard, tool};
-use crate::systemd::{Inhibitor, Manager, Stopped, inhibit};
+use crate::systemd::{Inhibitor, Manager, Stopped};
 
 /// How often the exchange is tried against clients that come back at once.
 const TRIES: usize = 10;
@@ -25,7 +25,7 @@ impl Work<'_> {
             return self.rename();
         }
         let manager = Manager::connect()?;
-        let _inhibitor = Inhibitor::take(&manager, inhibit::Mode::Block, "restore of a database");
+        let _inhibitor = Inhibitor::take(&manager, "restore of a database");
         let clients = &self.settings.clients;
         let units = Stopped::would_stop(&manager, &running(&manager, &clients.units)?)?;
         let guard = guard(&units)?;
