@@ -29,7 +29,7 @@ impl Feed {
     pub(super) fn write(&mut self, piece: &[u8]) -> Result<()> {
         self.stdin
             .write_all(piece)
-            .map_err(|error| Error::new(Kind::Program, "pg_restore took no more").because(error))
+            .map_err(|error| Error::new(Kind::Program, "could not write to pg_restore").because(error))
     }
 
     /// Its exit status counts more than that it took no more.
@@ -73,7 +73,7 @@ pub(super) fn feed_to(
         section(piece, &mut kept).inspect_err(|_| child.signal(Signal::SIGKILL))?;
         stdin
             .write_all(&kept)
-            .map_err(|error| Error::new(Kind::Program, "the program took no more").because(error))
+            .map_err(|error| Error::new(Kind::Program, "could not write to the program").because(error))
     });
     drop(stdin);
     match fed {

@@ -144,7 +144,7 @@ pub(super) fn finish_listed(child: Child, toc: &Toc, missing: &mut Vec<Missing>)
             return Err(failed(&header));
         }
         let what = toc.shown(refusal.entry).unwrap_or(refusal.header);
-        log::warn!("the server does not take {what}: {}", refusal.error);
+        log::warn!("the server rejects {what}: {}", refusal.error);
         let remedy = refusals::remedy(&refusal.said);
         missing.push(Missing { id: Some(refusal.entry), what, why: refusal.error, remedy });
     }

@@ -39,11 +39,11 @@ impl Work<'_> {
         match (renamed, again) {
             (Ok(()), again) => again.map_err(|error| error.state("the restored database is in place")),
             (Err(error), Ok(())) => {
-                Err(error.state(format!("database {:?} is as it was, and its clients run again", plan.name)))
+                Err(error.state(format!("database {:?} is unchanged, and its services run again", plan.name)))
             }
             (Err(error), Err(other)) => {
                 log::error!("{}", other.report());
-                Err(error.state(format!("database {:?} is as it was", plan.name)))
+                Err(error.state(format!("database {:?} is unchanged", plan.name)))
             }
         }
     }
@@ -85,8 +85,8 @@ impl Work<'_> {
                 Err(error) if tries < TRIES && error.report().contains(OBJECT_IN_USE) => {}
                 Err(error) => {
                     return Err(error
-                        .context(format!("could not give the new database the name {name:?}"))
-                        .hint("stop what is connected: matrix-postgres-cli -c 'TABLE pg_catalog.pg_stat_activity'"));
+                        .context(format!("could not rename the new database to {name:?}"))
+                        .hint("end the sessions of that database: matrix-postgres-cli -c 'TABLE pg_catalog.pg_stat_activity'"));
                 }
                 Ok(()) => return Ok(()),
             }
