@@ -82,9 +82,10 @@ impl Account {
                 // Each tells who it was before, and nothing of a failure.
                 match in_groups && setfsuid(self.uid) == self.uid && setfsgid(self.gid) == self.gid {
                     true => work(),
-                    false => {
-                        Err(Error::new(Kind::File, format!("could not work with files as {}", self.name)))
-                    }
+                    false => Err(Error::new(
+                        Kind::File,
+                        format!("could not switch to user {} for file access", self.name),
+                    )),
                 }
             });
             thread

@@ -20,45 +20,45 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub enum Kind {
-    /// A fault in this program.
+    /// A bug in this program.
     Bug = 25,
-    /// Stored bytes are not what was written: a checksum, a length or a row count differs.
+    /// Stored data is damaged: a checksum, a length or a row count differs from what was written.
     Damaged = 26,
-    /// The configuration cannot be read or makes no sense.
+    /// The configuration cannot be read or is invalid.
     Config = 27,
-    /// A file or directory is missing, unreadable, of the wrong owner or of the wrong mode, or no dump that is restored.
+    /// A file or directory is missing, unreadable, has the wrong owner or mode, or is not a dump that can be restored.
     File = 28,
-    /// A file system has no room left.
+    /// A file system is full.
     NoSpace = 29,
-    /// PostgreSQL's programs of the needed major version, or the program that encrypts, are not installed.
+    /// The programs of the required major version of PostgreSQL, or the program that encrypts, are not installed.
     NotInstalled = 30,
-    /// The data directory is not a cluster, or is not usable as it stands.
+    /// The data directory is not a cluster, or is not usable in its present state.
     DataDirectory = 31,
-    /// The server cannot be reached, refused the login, or a statement failed.
+    /// The server cannot be reached or refused the login, or a statement failed.
     Server = 32,
     /// One of PostgreSQL's programs failed or was killed.
     Program = 33,
-    /// Another backup, restore or upgrade is under way.
+    /// Another backup, restore or upgrade is running.
     Locked = 34,
-    /// There is no such backup, or none at all.
+    /// No backup of that name, or no backup.
     NoBackup = 35,
-    /// systemd: there is no such unit.
+    /// systemd: unit not found.
     NoUnit = 36,
-    /// systemd: the unit's job failed or did not end in time.
+    /// systemd: the job of a unit failed or timed out.
     UnitJob = 37,
     /// systemd or polkit refused the call.
     UnitRefused = 38,
     /// The system bus or systemd on it cannot be reached.
     NoBus = 39,
-    /// A check found that not all is well (`status`).
+    /// A check found a problem (`status`, `check`).
     NotWell = 40,
-    /// Stopped by a signal before the work was done.
+    /// Interrupted by a signal, or not confirmed.
     Interrupted = 41,
-    /// A notice did not reach whom it was for.
+    /// A notification could not be delivered.
     NotDelivered = 42,
-    /// What is encrypted cannot be read: no private key was named, or it is of nobody it was encrypted to.
+    /// Encrypted data cannot be decrypted: no private key was given, or it is not the key of a recipient.
     NoKey = 43,
-    /// A server does not take something that a whole backup holds: it is not damaged, and no other backup will do.
+    /// The server rejects an object of an intact backup; a new backup would have the same problem.
     NotTaken = 44,
 }
 
@@ -71,26 +71,22 @@ impl Kind {
     /// What to do next where nobody who knew more has said so.
     fn hint(self) -> &'static str {
         match self {
-            Self::Bug => {
-                "please report it, with what this shows: journalctl --boot --unit='matrix-postgres*'"
-            }
-            Self::Damaged | Self::NoBackup => "matrix-postgres-backup list shows which backups there are",
+            Self::Bug => "please report it, with the output of: journalctl --boot --unit='matrix-postgres*'",
+            Self::Damaged | Self::NoBackup => "matrix-postgres-backup list shows the backups",
             Self::Config => "every key is explained in /usr/share/doc/matrix-postgres/config.toml.example",
-            Self::File | Self::Program => {
-                "what happened around it: journalctl --boot --unit='matrix-postgres*'"
-            }
-            Self::NoSpace => "see which file system is full: df -h",
+            Self::File | Self::Program => "check the journal: journalctl --boot --unit='matrix-postgres*'",
+            Self::NoSpace => "find the full file system: df -h",
             Self::NotInstalled => "apt-get install postgresql",
-            Self::DataDirectory | Self::Locked => "matrix-postgres-upgrade status says where things stand",
-            Self::Server => "what the server says: journalctl --unit=matrix-postgres.service",
+            Self::DataDirectory | Self::Locked => "matrix-postgres-upgrade status shows the state",
+            Self::Server => "check the log of the server: journalctl --unit=matrix-postgres.service",
             Self::NoUnit | Self::UnitJob => "systemctl status 'matrix-*'",
             Self::UnitRefused => "run it as root",
             Self::NoBus => "systemctl is-system-running",
             Self::NotWell => "matrix-postgres-backup status",
-            Self::Interrupted => "begin it again",
-            Self::NotDelivered => "[notify] in /etc/matrix-postgres/config.toml says whom to tell, and how",
-            Self::NoKey => "name the private key: --identity",
-            Self::NotTaken => "change what it names in the live database, and make a new backup of that",
+            Self::Interrupted => "run the command again",
+            Self::NotDelivered => "check [notify] in /etc/matrix-postgres/config.toml",
+            Self::NoKey => "pass the private key: --identity",
+            Self::NotTaken => "change the named objects in the live database, then make a new backup",
         }
     }
 }
@@ -304,7 +300,7 @@ mod tests {
         let error = Error::new(Kind::Server, "x").state("y");
         assert_eq!(
             error.told(),
-            "x\ny\nHINT: what the server says: journalctl --unit=matrix-postgres.service"
+            "x\ny\nHINT: check the log of the server: journalctl --unit=matrix-postgres.service"
         );
         assert_eq!(error.hint("z").told(), "x\ny\nHINT: z");
     }

@@ -121,7 +121,7 @@ impl Lock {
         let mut files = vec![own];
         match wait(settings, settings.wait.min(RECOVERY)) {
             Ok(file) => files.push(file),
-            Err(error) => log::warn!("{error}; the upgrade is put in order nevertheless"),
+            Err(error) => log::warn!("{error}; the recovery of the upgrade continues without it"),
         }
         Ok(Self::held(settings, "upgrade", files))
     }
@@ -209,7 +209,7 @@ pub fn make_state_directory(directory: &Path) -> Result<()> {
     files::require_private("state directory", directory, &Account::current(), 0o022).map_err(|error| {
         error
             .state("nothing was changed")
-            .hint("name one that only root may write to: state_directory in /etc/matrix-postgres/config.toml")
+            .hint("set state_directory in /etc/matrix-postgres/config.toml to a directory that only root may write to")
     })?;
     let meta = directory.symlink_metadata().at("read", directory)?;
     // By hand a umask of 077 made it.
@@ -261,14 +261,14 @@ fn wait(settings: &Settings, limit: Duration) -> Result<File> {
 
 fn locked(settings: &Settings) -> Error {
     Error::new(Kind::Locked, describe(holder(settings).as_ref()))
-        .state("nothing was started, and what is under way goes on")
+        .state("nothing was started; the running operation continues")
         .hint("wait for it to end: systemctl list-units 'matrix-postgres*'")
 }
 
 fn describe(holder: Option<&Holder>) -> String {
     match holder {
-        Some(Holder { work, pid, since }) => format!("{work} is under way (process {pid}, since {since:.0})"),
-        None => "another backup, restore or upgrade is under way".to_owned(),
+        Some(Holder { work, pid, since }) => format!("{work} is running (process {pid}, since {since:.0})"),
+        None => "another backup, restore or upgrade is running".to_owned(),
     }
 }
 
@@ -332,7 +332,7 @@ mod tests {
         let first = Lock::take(&settings, "restore").unwrap();
         let error = Lock::take(&settings, "backup").unwrap_err();
         assert_eq!(error.kind(), Kind::Locked);
-        let expected = format!("restore is under way (process {}, since 2", std::process::id());
+        let expected = format!("restore is running (process {}, since 2", std::process::id());
         assert!(error.to_string().starts_with(&expected), "{error}");
         drop(first);
         Lock::take(&settings, "backup").unwrap();

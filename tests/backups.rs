@@ -206,7 +206,7 @@ fn every_table_of_every_database_comes_back() {
     let (status, journal) = unit(&machine);
     assert_eq!(status, DATA_DIRECTORY, "{journal}");
     assert!(
-        journal.contains("there is nothing to back up: /matrix/postgres/data holds no cluster"),
+        journal.contains("there is nothing to back up: /matrix/postgres/data is not a cluster"),
         "{journal}"
     );
     assert!(journal.contains("HINT: systemctl start matrix-postgres.service initialises one"), "{journal}");
@@ -214,7 +214,7 @@ fn every_table_of_every_database_comes_back() {
     assert!(names(&machine).is_empty());
     let status = command(&machine, "status");
     assert_eq!(status.status, NOT_WELL, "{status}");
-    assert!(status.stdout.contains("there is no backup at all"), "{status}");
+    assert!(status.stdout.contains("there is no backup"), "{status}");
     assert_eq!(json(&machine, "status --json")["well"], false);
 
     start(&machine);
@@ -308,7 +308,7 @@ fn left_out_is_told(machine: &Machine, journal: &str) {
     let status = command(machine, "status");
     assert_eq!(status.status, NOT_WELL, "{status}");
     for problem in [
-        "database \"closed\" is not in the newest backup: it accepts no connections (ALLOW_CONNECTIONS false)",
+        "database \"closed\" is not in the newest backup: it does not allow connections (ALLOW_CONNECTIONS false)",
         "database \"half_dropped\" is not in the newest backup: a DROP DATABASE of it was interrupted",
     ] {
         assert!(status.stdout.contains(problem), "{status}");
@@ -323,7 +323,7 @@ fn left_out_is_told(machine: &Machine, journal: &str) {
     let status = command(machine, "status");
     assert_eq!(status.status, 0, "{status}");
     let plan = command(machine, "run --dry-run");
-    let without = "without database \"two\\nlines\\nMAINPID=1\": backup.exclude_databases names it";
+    let without = "without database \"two\\nlines\\nMAINPID=1\": excluded by backup.exclude_databases";
     assert!(plan.stdout.contains(without), "{plan}");
     machine.ok(&format!("rm {CONFIGURATION}"));
 }
@@ -343,7 +343,7 @@ fn a_server_that_is_off(machine: &Machine) {
     let (status, journal) = unit(machine);
     assert_eq!(status, UNIT_REFUSED, "{journal}");
     assert!(
-        journal.contains("the backup is complete, and the server, started for it, still runs"),
+        journal.contains("the backup is complete; the server, which was started for it, is still running"),
         "{journal}"
     );
     assert_eq!(names(machine).len(), 3);
@@ -381,7 +381,7 @@ fn whatever_happens_in_the_middle_nothing_is_lost_and_nothing_is_left() {
     assert_eq!(status, 0, "{journal}");
     let older = names(&machine);
     let kept = older.first().unwrap().clone();
-    let reassured = format!("the server's data was only read; the newest verified backup is {kept}");
+    let reassured = format!("the data of the server was only read; the newest verified backup is {kept}");
     sql(&machine, "postgres", "CREATE DATABASE large");
     sql(
         &machine,
@@ -430,7 +430,7 @@ fn whatever_happens_in_the_middle_nothing_is_lost_and_nothing_is_left() {
          matrix-postgres-backup verify && false || echo verification: $? >&2
          kill -0 $backup; pkill -KILL -x matrix-postgres",
     );
-    let locked = ["backup is under way (process ", ", since ", "HINT: wait for it to end"];
+    let locked = ["backup is running (process ", ", since ", "HINT: wait for it to end"];
     assert_fails(&output, 137, &locked);
     for who in ["second", "verification"] {
         assert!(output.stderr.contains(&format!("{who}: {LOCKED}")), "{output}");
@@ -458,7 +458,7 @@ fn whatever_happens_in_the_middle_nothing_is_lost_and_nothing_is_left() {
     // The next run removes what the killed one left.
     let (status, journal) = unit(&machine);
     assert_eq!(status, 0, "{journal}");
-    assert!(journal.contains("had left unfinished"), "{journal}");
+    assert!(journal.contains("removed an unfinished backup of "), "{journal}");
     let both = names(&machine);
     assert!(both.len() == 2 && both.contains(&kept), "{both:?}");
     assert_only(&machine, &both);
@@ -576,7 +576,7 @@ fn damage_is_found_named_and_remembered() {
                 let status = command(&machine, "status");
                 assert_eq!(status.status, NOT_WELL, "{damage}: {status}");
                 assert!(
-                    status.stdout.contains("NOT WELL") && status.stdout.contains(file),
+                    status.stdout.contains("PROBLEM") && status.stdout.contains(file),
                     "{damage}: {status}"
                 );
                 assert!(
@@ -618,7 +618,7 @@ fn directories_and_configurations(machine: &Machine) {
     refused(
         &format!("rmdir {BACKUPS}"),
         FILE,
-        &["the backup directory /var/backups/matrix-postgres does not exist", "HINT: mount its disk"],
+        &["the backup directory /var/backups/matrix-postgres does not exist", "HINT: mount its file system"],
         "systemd-tmpfiles --create matrix-postgres.conf",
     );
     refused(
@@ -630,10 +630,7 @@ fn directories_and_configurations(machine: &Machine) {
     refused(
         &format!("chmod 0755 {BACKUPS}"),
         FILE,
-        &[
-            "is open to every user of this machine (mode 0755)",
-            "HINT: chmod 0700 /var/backups/matrix-postgres",
-        ],
+        &["is accessible to all users (mode 0755)", "HINT: chmod 0700 /var/backups/matrix-postgres"],
         &format!("chmod 0700 {BACKUPS}"),
     );
     machine.ok("mkdir -p /etc/matrix-postgres && install -d -o matrix-postgres -m 0700 /srv/backups");

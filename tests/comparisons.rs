@@ -111,9 +111,7 @@ const CHANGES: [(&str, &str, &[&str]); 37] = [
     (
         "homeserver",
         "ALTER TABLE parts_2026 OWNER TO ada",
-        &[
-            "database \"homeserver\": table public.parts_2026 belongs to \"ada\", and belonged to \"postgres\"",
-        ],
+        &["database \"homeserver\": table public.parts_2026 belongs to \"ada\", and to \"postgres\" before"],
     ),
     (
         "homeserver",
@@ -134,22 +132,22 @@ const CHANGES: [(&str, &str, &[&str]); 37] = [
     (
         "homeserver",
         "ALTER FUNCTION greet SECURITY INVOKER",
-        &["database \"homeserver\": function public.greet(text) is not what it was"],
+        &["database \"homeserver\": function public.greet(text) differs"],
     ),
     (
         "homeserver",
         "ALTER TABLE edges DISABLE TRIGGER stamp",
-        &["database \"homeserver\": trigger public.edges stamp is not what it was"],
+        &["database \"homeserver\": trigger public.edges stamp differs"],
     ),
     (
         "homeserver",
         "ALTER PUBLICATION inserts SET (publish = 'insert, update')",
-        &["database \"homeserver\": publication inserts is not what it was"],
+        &["database \"homeserver\": publication inserts differs"],
     ),
     (
         "homeserver",
         "ALTER VIEW loud RESET (security_barrier)",
-        &["database \"homeserver\": view public.loud is not what it was"],
+        &["database \"homeserver\": view public.loud differs"],
     ),
     (
         "homeserver",
@@ -169,7 +167,7 @@ const CHANGES: [(&str, &str, &[&str]); 37] = [
         "homeserver",
         "ALTER ROLE auditor IN DATABASE homeserver SET search_path = public",
         &[
-            "database \"homeserver\": database properties homeserver: another value: ALTER ROLE auditor IN DATABASE \
+            "database \"homeserver\": database properties homeserver: changed: ALTER ROLE auditor IN DATABASE \
            homeserver SET search_path",
         ],
     ),
@@ -182,12 +180,12 @@ const CHANGES: [(&str, &str, &[&str]); 37] = [
     (
         "postgres",
         "ALTER DATABASE \"we ird\" OWNER TO ada",
-        &["database \"we ird\": database we ird belongs to \"ada\", and belonged to \"postgres\""],
+        &["database \"we ird\": database we ird belongs to \"ada\", and to \"postgres\" before"],
     ),
     (
         "postgres",
         "COMMENT ON DATABASE homeserver IS 'x'",
-        &["database \"homeserver\": the comment on database homeserver is not what it was"],
+        &["database \"homeserver\": the comment on database homeserver differs"],
     ),
     ("postgres", "ALTER ROLE ada NOCREATEDB", &["role \"ada\" has NOCREATEDB, and had CREATEDB"]),
     ("postgres", "ALTER ROLE auditor NOBYPASSRLS", &["role \"auditor\" has NOBYPASSRLS, and had BYPASSRLS"]),
@@ -199,13 +197,13 @@ const CHANGES: [(&str, &str, &[&str]); 37] = [
     ),
     ("postgres", "REVOKE readers FROM auditor", &["role \"auditor\" is no member of \"readers\", and was"]),
     ("postgres", "ALTER ROLE ada RESET work_mem", &["missing: ALTER ROLE ada SET work_mem"]),
-    ("postgres", "COMMENT ON ROLE readers IS 'x'", &["another value: COMMENT ON ROLE readers"]),
+    ("postgres", "COMMENT ON ROLE readers IS 'x'", &["changed: COMMENT ON ROLE readers"]),
 ];
 
 /// What only those notice who read every value.
 const CONTENT: (&str, &str) = (
     "UPDATE edges SET data = '\\x01' WHERE id = 1",
-    "database \"homeserver\": table public.edges has as many rows as before, and not the same values in them",
+    "database \"homeserver\": table public.edges has as many rows as before, but other values",
 );
 
 /// Two servers in a directory each, of which the second is made from the first as people do it: `$1` and `$2` are their
@@ -335,9 +333,9 @@ fn what_majors_do_differently_is_no_more_than_a_note() {
     assert_eq!(
         compared.stdout.lines().collect::<Vec<_>>(),
         [
-            "note: database \"homeserver\": index public.edges_user, which was not valid and of no use, is gone",
-            "note: database \"homeserver\": index public.events_lower, which was not valid, is now",
-            "note: database \"homeserver\": view public.joined reads differently; look whether it means the same",
+            "note: database \"homeserver\": index public.edges_user, which was invalid, is missing",
+            "note: database \"homeserver\": index public.events_lower is valid, and was invalid before",
+            "note: database \"homeserver\": view public.joined is written differently; check that it means the same",
             "compared 4 databases, 9 tables, 1657 rows",
         ],
         "{compared}"

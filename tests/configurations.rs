@@ -63,8 +63,8 @@ fn a_check_foresees_what_becomes_of_the_configuration() {
     for expected in [
         "force_parallel_mode becomes debug_parallel_query = off",
         "password_encryption becomes password_encryption = md5",
-        "carried, too: notes.txt",
-        "/matrix/postgres/data/big is a directory and not PostgreSQL's",
+        "no setting refers to are copied: notes.txt",
+        "stays in the old data directory: /matrix/postgres/data/big (a directory)",
     ] {
         assert!(report.contains(expected), "{expected}\n{report}");
     }
@@ -80,9 +80,9 @@ fn a_check_foresees_what_becomes_of_the_configuration() {
     let found = machine.run("matrix-postgres-upgrade check");
     assert_eq!(found.status, NOT_WELL, "{found}");
     for expected in [
-        "library auto_explain, which session_preload_libraries names, is not there for PostgreSQL 17",
-        "old_snapshot_threshold (/etc/postgresql/ours.conf, line 1), and that file is outside",
-        "HINT: turn the line into a comment: /etc/postgresql/ours.conf",
+        "library auto_explain, named in session_preload_libraries, is not installed for PostgreSQL 17",
+        "old_snapshot_threshold (/etc/postgresql/ours.conf, line 1); the file is outside",
+        "HINT: comment out the line: /etc/postgresql/ours.conf",
         "HINT: ALTER ROLE \"synapse\" RESET vacuum_cleanup_index_scale_factor",
         "HINT: ALTER DATABASE \"homeserver\" RESET operator_precedence_warning",
     ] {

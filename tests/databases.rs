@@ -105,7 +105,7 @@ fn without_a_database_postgres_everything_goes() {
     goes(&restore(&machine, "--as beside"));
     assert_eq!(sql(&machine, "beside", "SELECT count(*) FROM t"), "100");
     let check = machine.run("matrix-postgres-upgrade check");
-    assert!(check.status == 0 && check.stdout.contains("there is no database \"postgres\""), "{check}");
+    assert!(check.status == 0 && check.stdout.contains("database \"postgres\" does not exist"), "{check}");
     goes(&machine.run("matrix-postgres-upgrade run --method dump 2>&1"));
     assert_eq!(sql(&machine, "homeserver", "SELECT count(*) FROM t"), "100");
     assert!(sql(&machine, "homeserver", "SHOW server_version").starts_with("17"));
@@ -139,7 +139,7 @@ fn what_is_set_for_all_roles_goes_along_and_triggers_against_ddl_do_not_stop_us(
     goes(&machine.run(TRIAL));
     sql(&machine, "homeserver", "ALTER ROLE ALL RESET ALL");
     let globals = machine.ok(&format!("matrix-postgres-backup restore {NEWEST} --globals --yes 2>&1"));
-    assert!(globals.contains("set for all roles: work_mem, search_path"), "{globals}");
+    assert!(globals.contains("settings of ALTER ROLE ALL: work_mem, search_path"), "{globals}");
     assert_eq!(of_all(&machine), settings);
 
     for method in ["dump", "online"] {

@@ -2,7 +2,7 @@
 //!
 //! It reads the sources as text and needs no system: `cargo test --test house`. No file may import itself by way of others,
 //! a room (the first part of a path below `src`) knows only the rooms above it in the list of `src/lib.rs`, and no file is
-//! longer than a person reads at once.
+//! longer than a person reads at once. What users read is in the field's own terms.
 //!
 //! What counts as knowing: each path that begins with `crate`, `super` or `self`, in a `use` or in the middle of code, outside
 //! of `#[cfg(test)]`; and a path that begins with the name of a module of the same file. That a file makes names of its own
@@ -17,6 +17,25 @@ use std::path::Path;
 
 /// Lines of a file without its tests.
 const LONGEST: usize = 400;
+
+/// What was once said instead of the field's own terms, and what is said now.
+const OBSCURE: [(&str, &str); 15] = [
+    ("all is well", "ok, no problem"),
+    ("carried over", "migrated, copied, restored"),
+    ("cut off", "interrupted, truncated, disconnected"),
+    ("in the way", "blocker, already exists"),
+    ("is told", "is reported"),
+    ("it goes", "succeeds, is possible"),
+    ("made anew", "recreated"),
+    ("nobody", "no role, no user, no session"),
+    ("not taken", "rejected"),
+    ("sent the log", "WAL sender"),
+    ("somebody", "another user, another session"),
+    ("things stand", "state"),
+    ("thrown away", "removed, temporary"),
+    ("users wait", "downtime"),
+    ("what was there", "the previous one"),
+];
 
 #[test]
 fn no_file_imports_itself_by_way_of_others() {
@@ -62,6 +81,34 @@ fn no_file_is_longer_than_a_person_reads_at_once() {
         .filter(|(_, lines)| *lines > LONGEST)
         .collect();
     assert!(long.is_empty(), "more than {LONGEST} lines without their tests: {long:?}");
+}
+
+#[test]
+fn what_users_read_is_in_the_fields_own_terms() {
+    let mut read: Vec<(String, String)> = Vec::new();
+    for (module, file) in Sources::read(Path::new("src")).files {
+        let says = |line: &&str| !line.trim_start().starts_with("//") && line.contains('"');
+        let said: Vec<_> =
+            file.text.lines().filter(says).filter_map(|line| Some(line.split_once('"')?.1)).collect();
+        read.push((module, said.join("\n")));
+    }
+    for place in ["docs", "units", "packaging/common"] {
+        for entry in fs::read_dir(place).unwrap() {
+            let path = entry.unwrap().path();
+            read.push((path.display().to_string(), fs::read_to_string(&path).unwrap()));
+        }
+    }
+    for file in ["README.md", "SECURITY.md"] {
+        read.push((file.to_owned(), fs::read_to_string(file).unwrap()));
+    }
+    let found = read.iter().flat_map(|(place, text)| {
+        OBSCURE
+            .iter()
+            .filter(|(phrase, _)| text.contains(phrase))
+            .map(move |(phrase, term)| format!("{place}: {phrase:?}, better: {term}"))
+    });
+    let found: Vec<_> = found.collect();
+    assert!(found.is_empty(), "{found:#?}");
 }
 
 #[test]

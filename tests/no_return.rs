@@ -178,7 +178,7 @@ fn a_transaction_that_is_prepared_while_the_clients_stop_leads_back() {
         );
         client(&machine, "matrix-late.service", "ExecStart=true\nExecStop=bash /root/late.sh");
         let said = refused(&machine, NOT_WELL);
-        assert!(said.contains("prepared transactions are not ended: 'late' of database"), "{said}");
+        assert!(said.contains("prepared transactions exist: 'late' of database"), "{said}");
         assert!(said.contains("runs on PostgreSQL 15 again, as before; nothing was lost"), "{said}");
         sql(&machine, "mautrix-signal", "COMMIT PREPARED 'late'");
         is_well(&machine, "15", &room);
@@ -215,17 +215,17 @@ fn a_way_back_that_cannot_be_gone_stops_nothing_and_one_that_can_says_what_would
     refuses(
         &format!("{kept} && mv global /root/"),
         &format!("{kept} && mv /root/global ."),
-        "has no directory global",
+        "is incomplete: directory global is missing",
     );
     let file = machine.ok("cd /mnt/far/kept && find base -size +100k -type f | sort | head -n 1");
     let file = format!("/mnt/far/kept/{}", file.trim());
-    refuses(&format!("mv {file} /root/file"), &format!("mv /root/file {file}"), "is not whole: it holds");
+    refuses(&format!("mv {file} /root/file"), &format!("mv /root/file {file}"), "is incomplete: its size is");
     refuses(
         &format!(
             "cp -a {file} /root/file && printf nonsense | dd of={file} bs=1 seek=9000 conv=notrunc status=none"
         ),
         &format!("mv /root/file {file}"),
-        "are damaged",
+        "has damaged pages",
     );
     refuses(
         "fallocate -l $(($(df --output=avail -B1 /matrix | tail -n 1) - 60000000)) /matrix/full",
@@ -244,7 +244,7 @@ fn a_way_back_that_cannot_be_gone_stops_nothing_and_one_that_can_says_what_would
     assert!(failed.stderr.contains("the homeserver runs on PostgreSQL 17, as before"), "{failed}");
     machine.ok(&format!("rm {DROPIN} && systemctl daemon-reload"));
     is_well(&machine, "17", &room);
-    assert!(machine.ok("matrix-postgres-upgrade status").contains("kept: /mnt/far/kept"));
+    assert!(machine.ok("matrix-postgres-upgrade status").contains("\nkept:       /mnt/far/kept"));
 
     // What the server counts is gone after a crash; what was written is not.
     Synapse::of(&machine).send(&user, &room, "after the upgrade");
@@ -259,7 +259,7 @@ fn a_way_back_that_cannot_be_gone_stops_nothing_and_one_that_can_says_what_would
     );
     machine.ok("systemctl daemon-reload && systemctl start matrix-synapse.service needy.service");
     let asked = machine.run("matrix-postgres-upgrade rollback");
-    assert!(asked.status == 41 && asked.stdout.contains("users would miss it"), "{asked}");
+    assert!(asked.status == 41 && asked.stdout.contains("will be lost"), "{asked}");
     assert!(asked.stdout.contains("homeserver: public.events 1 rows"), "{asked}");
     assert!(!asked.stdout.contains("removed"), "{asked}");
     // What is gone leaves no row behind.
@@ -269,7 +269,7 @@ fn a_way_back_that_cannot_be_gone_stops_nothing_and_one_that_can_says_what_would
     let asked = machine.run("matrix-postgres-upgrade rollback --dry-run");
     for gone in [
         "; roles that were removed",
-        "; tables, views and sequences that were removed from database \"mautrix-signal\"",
+        "; deleted tables, views and sequences of database \"mautrix-signal\"",
         "; sequences of database \"mautrix-signal\"",
     ] {
         assert!(asked.stdout.contains(gone), "{gone}: {asked}");

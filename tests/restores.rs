@@ -94,7 +94,7 @@ fn a_homeserver_that_lost_its_database_gets_it_back() {
     assert_eq!(machine.ok("systemctl show -P ActiveEnterTimestampMonotonic matrix-synapse.service"), since);
     assert_eq!(machine.ok("matrix-postgres-cli -d copy -XAtc 'SELECT count(*) FROM users'"), "1");
     let taken = machine.run(&format!("matrix-postgres-backup restore --yes --as copy {name}"));
-    assert!(taken.status != 0 && taken.stderr.contains("there is a database \"copy\" already"), "{taken}");
+    assert!(taken.status != 0 && taken.stderr.contains("database \"copy\" already exists"), "{taken}");
     let missing = machine.run(&format!("matrix-postgres-backup restore --yes --database none {name}"));
     assert_eq!(missing.status, NO_BACKUP, "{missing}");
     clean(&machine);
@@ -171,7 +171,7 @@ fn what_no_server_takes_of_a_dump_in_sql_is_told_and_all_else_is_there() {
         for told in [
             "index public.bad (ERROR:  function low(text) does not exist)",
             "materialized view public.m (ERROR:  function low(text) does not exist)",
-            "HINT: a dump names things with their schema",
+            "HINT: a restore runs with an empty search_path",
             "ALTER FUNCTION public.f_low SET search_path",
         ] {
             assert!(done.stderr.contains(told), "{file}: {told}: {done}");
@@ -320,7 +320,7 @@ fn every_value_is_the_same_after_a_restore_and_any_damage_is_found() {
             damage(&machine, &name, share);
             let damaged = machine.run(&format!("matrix-postgres-backup restore --yes --as copy {name}"));
             assert!(
-                damaged.status == DAMAGED && damaged.stderr.contains("still no database"),
+                damaged.status == DAMAGED && damaged.stderr.contains("was not created"),
                 "{share}: {damaged}"
             );
             damage(&machine, &name, share);

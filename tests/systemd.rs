@@ -11,7 +11,6 @@ use std::time::{Duration, Instant};
 
 use matrix_postgres::Kind;
 use matrix_postgres::runtime::interrupt;
-use matrix_postgres::systemd::inhibit::Mode;
 use matrix_postgres::systemd::{Inhibitor, Manager, Started, Stopped, notify};
 use stand_in::{Bus, Manner, lock};
 
@@ -32,7 +31,8 @@ fn a_job_is_waited_for_whatever_the_order_of_signals_and_answers() {
         assert!(unit.is_active(), "{manner:?}");
         assert_eq!(unit.main_pid, Some(4711));
         assert_eq!(unit.control_group.as_deref(), Some("/system.slice/a.service"));
-        let unit = manager.stop("a.service", LONG).unwrap();
+        manager.stop_all(&names(&["a.service"]), LONG).unwrap();
+        let unit = manager.unit("a.service").unwrap();
         assert_eq!((unit.active_state.as_str(), unit.main_pid), ("inactive", None), "{manner:?}");
     }
 }
@@ -58,14 +58,17 @@ fn a_job_that_is_done_is_not_believed_without_a_look_at_the_unit() {
     bus.unit("a.service", "inactive", |unit| unit.start = Manner::ConditionFails);
     let error = manager.start("a.service", LONG).unwrap_err();
     assert_eq!(error.kind(), Kind::UnitJob);
-    assert!(error.to_string().contains("a condition of the unit does not hold"), "{error}");
+    assert!(error.to_string().contains("a condition of the unit is not met"), "{error}");
     bus.unit("oneshot.service", "inactive", |unit| unit.start = Manner::Oneshot);
     assert_eq!(manager.start("oneshot.service", LONG).unwrap().active_state, "inactive");
     let error = Started::ensure(&manager, "oneshot.service", LONG).unwrap_err();
-    assert_eq!(error.to_string(), "oneshot.service was started and ended at once; it is inactive (inactive)");
+    assert_eq!(
+        error.to_string(),
+        "oneshot.service was started and ended immediately; it is inactive (inactive)"
+    );
     bus.unit("b.service", "active", |unit| unit.stop = Manner::Returns);
-    let error = manager.stop("b.service", LONG).unwrap_err();
-    assert!(error.to_string().contains("something started it again"), "{error}");
+    let error = manager.stop_all(&names(&["b.service"]), LONG).unwrap_err();
+    assert!(error.to_string().contains("it was started again meanwhile"), "{error}");
 }
 
 #[test]
@@ -84,7 +87,7 @@ fn the_other_failures_are_told_apart() {
     let Some(bus) = Bus::start() else { return };
     let manager = bus.manager();
     bus.unit("a.service", "active", |unit| unit.stop = Manner::Refuses);
-    let error = manager.stop("a.service", LONG).unwrap_err();
+    let error = manager.stop_all(&names(&["a.service"]), LONG).unwrap_err();
     assert_eq!(error.kind(), Kind::UnitRefused);
     assert_eq!(
         error.report(),
@@ -97,7 +100,7 @@ fn the_other_failures_are_told_apart() {
     assert!(error.report().contains("\nnothing was stopped\n"), "{}", error.report());
 
     let error = manager.start("absent.service", LONG).unwrap_err();
-    assert_eq!((error.kind(), error.to_string().as_str()), (Kind::NoUnit, "there is no unit absent.service"));
+    assert_eq!((error.kind(), error.to_string().as_str()), (Kind::NoUnit, "unit absent.service not found"));
     assert_eq!(manager.start("nonsense", LONG).unwrap_err().kind(), Kind::NoUnit);
     assert!(!manager.unit("absent.service").unwrap().exists());
     assert_eq!(bus.calls(), ["stop a.service", "stop a.service"]);
@@ -165,7 +168,7 @@ fn units_run_again_when_the_value_is_dropped_or_one_of_them_does_not_stop() {
     assert_eq!(
         error.report(),
         "could not stop b.service within 1 s\n\
-         what had been stopped already runs again\n\
+         the units that had been stopped run again\n\
          HINT: journalctl -u b.service -e"
     );
     assert_eq!(bus.calls(), ["stop a.service", "stop b.service", "start b.service", "start a.service"]);
@@ -190,7 +193,7 @@ fn starting_again_tries_all_and_reports_every_failure() {
          -> could not start c.service: systemd's job for it ended with \"dependency\"; \
          it is failed (active, result: exit-code)\n \
          -> could not start a.service: Permission denied\n\
-         these were running before, and do not run now: c.service, a.service\n\
+         these units were running before, and are not running now: c.service, a.service\n\
          HINT: systemctl start c.service a.service"
     );
 }
@@ -201,14 +204,12 @@ fn a_unit_started_for_the_time_being_is_stopped_only_if_it_did_not_run() {
     let manager = bus.manager();
     bus.unit("a.service", "inactive", |_| {});
     let started = Started::ensure(&manager, "a.service", LONG).unwrap();
-    assert!(!started.ran_before());
     started.stop().unwrap();
     drop(Started::ensure(&manager, "a.service", LONG).unwrap());
     assert_eq!(bus.calls(), ["start a.service", "stop a.service", "start a.service", "stop a.service"]);
 
     bus.unit("b.service", "active", |_| {});
     let started = Started::ensure(&manager, "b.service", LONG).unwrap();
-    assert!(started.ran_before());
     started.stop().unwrap();
     assert_eq!(bus.calls(), [""; 0]);
 
@@ -261,8 +262,8 @@ fn a_process_belongs_to_a_unit_or_to_none() {
 fn a_lock_that_logind_does_not_give_is_no_failure() {
     let Some(bus) = Bus::start() else { return };
     let manager = bus.manager();
-    assert!(Inhibitor::take(&manager, Mode::Delay, "upgrade").is_some());
-    assert!(Inhibitor::take(&manager, Mode::Block, "upgrade").is_none());
+    assert!(Inhibitor::take(&manager, "upgrade").is_some());
+    assert!(Inhibitor::take(&manager, "refused").is_none());
 }
 
 /// Runs one of the tests that change the whole process in a process of its own.
@@ -302,7 +303,7 @@ fn process_that_gets_a_signal() {
     assert!(clock.elapsed() < LONG / 2);
     assert_eq!(error.kind(), Kind::Interrupted);
     assert_eq!(bus.calls().last().map(String::as_str), Some("stop c.service"));
-    assert_eq!(manager.stop("b.service", LONG).unwrap_err().kind(), Kind::Interrupted);
+    assert_eq!(manager.stop_all(&names(&["b.service"]), LONG).unwrap_err().kind(), Kind::Interrupted);
 
     started.stop().unwrap();
     stopped.start_again().unwrap();

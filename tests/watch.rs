@@ -53,9 +53,9 @@ fn units_that_are_connected_are_told_by_hand_and_by_the_unit() {
     // It has a network of its own, as hardened units do.
     connect(&machine, "bot-hidden", socket, "--property=PrivateNetwork=yes --property=PrivateUsers=no");
     let expected = [
-        "connected: postgres@postgres (bot-socket), 1 times, of bot-socket.service, which nobody stops",
-        "connected: bot@postgres (bot-tcp), 1 times, of bot-tcp.service, which nobody stops",
-        "connected: postgres@postgres (bot-hidden), 1 times, of bot-hidden.service, which nobody stops",
+        "connected: postgres@postgres (bot-socket), sessions: 1, from bot-socket.service, not in clients.units: will be disconnected",
+        "connected: bot@postgres (bot-tcp), sessions: 1, from bot-tcp.service, not in clients.units: will be disconnected",
+        "connected: postgres@postgres (bot-hidden), sessions: 1, from bot-hidden.service, not in clients.units: will be disconnected",
     ];
     let ran = machine.run("matrix-postgres-upgrade run --dry-run");
     for (how, said) in [
@@ -73,14 +73,17 @@ fn units_that_are_connected_are_told_by_hand_and_by_the_unit() {
     // What cannot be found out is told, and stops nothing.
     machine.ok("chmod -x $(readlink -f /usr/bin/ss)");
     let said = machine.ok("matrix-postgres-upgrade check");
-    assert!(said.contains("warning  it is not known which units are connected to the server: "), "{said}");
+    assert!(
+        said.contains("warning  could not determine which units are connected to the server: "),
+        "{said}"
+    );
     let said = by_the_unit(&machine, "run --dry-run");
-    assert!(said.contains("it is not known which units are connected"), "{said}");
+    assert!(said.contains("could not determine which units are connected"), "{said}");
 
     machine.ok("systemctl stop dbus.socket dbus.service");
     let report = machine.run("matrix-postgres-upgrade check");
     assert_eq!(report.status, NOT_WELL, "{report}");
-    assert!(report.stdout.contains("BLOCKER  systemd cannot be asked which units there are"), "{report}");
+    assert!(report.stdout.contains("BLOCKER  could not ask systemd for its units"), "{report}");
 }
 
 #[test]
@@ -105,7 +108,7 @@ fn what_is_left_over_is_told_with_size_and_age_and_goes_by_one_command() {
     );
     assert_eq!(comment, "matrix-postgres: replaced by a restore\nof the administrator");
     let said = machine.ok("matrix-postgres-backup status");
-    assert!(said.contains(&format!("database \"{kept}\", which a restore has replaced, ")), "{said}");
+    assert!(said.contains(&format!("database \"{kept}\", replaced by a restore, ")), "{said}");
     assert!(said.contains("(0 days): matrix-postgres-backup clean") && !said.contains("x_before"), "{said}");
     let json = machine.ok("matrix-postgres-backup status --json");
     assert!(json.contains(&format!("\"database\": \"{kept}\"")), "{json}");
@@ -129,9 +132,8 @@ fn what_is_left_over_is_told_with_size_and_age_and_goes_by_one_command() {
     let list = machine.ok("matrix-postgres-backup list --json");
     assert!(list.contains("x_restoring_20261124T030000Z") && list.contains("x_before_y"), "{list}");
     let said = machine.ok("matrix-postgres-backup status");
-    let expected =
-        format!("database \"{unfinished}\", which a restore that was cut off has left unfinished, ");
-    assert!(said.contains(&expected) && said.contains("state:       all is well"), "{said}");
+    let expected = format!("database \"{unfinished}\", left unfinished by an interrupted restore, ");
+    assert!(said.contains(&expected) && said.contains("state:       ok"), "{said}");
     sql(&machine, "postgres", "DROP DATABASE \"x_restoring_20261124T030000Z\"");
     machine.ok("systemctl start matrix-postgres-backup.service");
     machine.ok("systemctl start matrix-postgres-backup-verify.service");
@@ -146,10 +148,10 @@ fn what_is_left_over_is_told_with_size_and_age_and_goes_by_one_command() {
     ));
     let said = machine.ok("matrix-postgres-upgrade status");
     for expected in [
-        "left over: /matrix/postgres/data.upgrade-20261124T030000Z, of an upgrade that is not under way, ",
-        "left over: /matrix/postgres/data.rehearsal-20261124T030000Z-copy, of a rehearsal that is not under way, ",
-        "journal.json.unusable-20261124T030000Z, no journal of an upgrade, and set aside, 0 B, since 2026-11-24",
-        "\nmatrix-postgres-upgrade clean removes what is left over",
+        "leftover: /matrix/postgres/data.upgrade-20261124T030000Z, of an upgrade that is no longer running, ",
+        "leftover: /matrix/postgres/data.rehearsal-20261124T030000Z-copy, of a rehearsal that is no longer running, ",
+        "journal.json.unusable-20261124T030000Z, unusable journal of an upgrade, 0 B, since 2026-11-24",
+        "\nto remove leftovers: matrix-postgres-upgrade clean",
     ] {
         assert!(said.contains(expected), "{expected}: {said}");
     }

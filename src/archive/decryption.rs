@@ -55,12 +55,15 @@ impl Decrypted {
 fn require_fitting(method: Method, identity: &Path, path: &Path) -> Result<()> {
     let directory = identity.metadata().at("read", identity)?.is_dir();
     let hint = match (method, directory) {
-        (Method::Age, true) => "it takes the file that age-keygen has written",
-        (Method::Gpg, false) => "it takes gpg's directory with the private key, such as ~/.gnupg",
+        (Method::Age, true) => "pass the identity file that age-keygen has written",
+        (Method::Gpg, false) => "pass the GnuPG home directory with the private key, such as ~/.gnupg",
         _ => return Ok(()),
     };
     let (path, identity) = (path.display(), identity.display());
-    let message = format!("{path} is encrypted with {}, which cannot use {identity}", method.program());
+    let message = format!(
+        "{path} is encrypted with {}, which cannot use {identity} as a private key",
+        method.program()
+    );
     Err(Error::new(Kind::NoKey, message).hint(hint))
 }
 
@@ -93,12 +96,11 @@ impl Read for Decrypted {
         let ended = self.child.take().map_or(Ok(()), Child::wait);
         ended.map(|()| 0).map_err(|error| {
             io::Error::other(match error.kind() {
-                Kind::Program => Error::new(
-                    Kind::NoKey,
-                    format!("could not decrypt {}", self.path.display()),
-                )
-                .because(error)
-                .hint("name the private key of one of its recipients, which manifest.json lists: --identity"),
+                Kind::Program => {
+                    Error::new(Kind::NoKey, format!("could not decrypt {}", self.path.display()))
+                        .because(error)
+                        .hint("pass the private key of one of the recipients in manifest.json: --identity")
+                }
                 _ => error,
             })
         })

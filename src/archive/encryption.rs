@@ -157,7 +157,7 @@ pub(super) fn program(method: Method) -> Result<PathBuf> {
 }
 
 fn not_encrypted(name: &str) -> Error {
-    Error::new(Kind::Program, format!("what {name} writes is not encrypted"))
+    Error::new(Kind::Program, format!("the output of {name} is not encrypted"))
 }
 
 /// A sink that encrypts into another one.
@@ -198,7 +198,7 @@ impl<S: Sink + Send + 'static> Encrypted<S> {
     fn end(&mut self) -> Result<S> {
         drop(self.stdin.take());
         let (Some(below), Some(child)) = (self.below.take(), self.child.take()) else {
-            return Err(Error::new(Kind::Bug, "an encrypted file has been ended twice"));
+            return Err(Error::new(Kind::Bug, "an encrypted file was closed twice"));
         };
         let carried =
             below.join().unwrap_or_else(|_| Err(Error::new(Kind::Bug, "the writing thread panicked")));
@@ -252,14 +252,14 @@ fn read_some(source: &mut impl Read, piece: &mut Vec<u8>, room: u64) -> io::Resu
 impl<S: Sink + Send + 'static> Write for Encrypted<S> {
     fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
         let Some(stdin) = &mut self.stdin else {
-            return Err(io::Error::other("the encryption has failed before"));
+            return Err(io::Error::other("the encryption has already failed"));
         };
         match stdin.write(buffer) {
             // It has ended before its time. Why, its exit status or the sink below says.
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
                 let name = self.method.program();
                 Err(io::Error::other(self.end().err().unwrap_or_else(|| {
-                    Error::new(Kind::Program, format!("{name} ended before it had taken everything"))
+                    Error::new(Kind::Program, format!("{name} ended before it had read all input"))
                 })))
             }
             written => written,
@@ -336,10 +336,10 @@ mod tests {
             ("cat >/dev/null; echo no room >&2; exit 1", "age failed (exit status 1)\n -> no room"),
             (&*format!("{HEADER}; head -c 300000; echo tired >&2; exit 3"), "(exit status 3)\n -> tired"),
             (&format!("{HEADER}; head -c 300000; kill -KILL $$"), "killed by SIGKILL"),
-            (&format!("{HEADER}; head -c 300000"), "age ended before it had taken everything"),
+            (&format!("{HEADER}; head -c 300000"), "age ended before it had read all input"),
             (&format!("{HEADER}; cat; exit 4"), "exit status 4"),
-            ("cat", "what age writes is not encrypted"),
-            ("cat >/dev/null", "what age writes is not encrypted"),
+            ("cat", "the output of age is not encrypted"),
+            ("cat >/dev/null", "the output of age is not encrypted"),
         ] {
             let encryption = scripted(directory.path(), script);
             let error = encrypt(&text(8 << 20), &encryption, &path).expect_err(script);

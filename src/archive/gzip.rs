@@ -127,7 +127,7 @@ impl<W: Write> Encoder<W> {
 
     /// An encoder that has failed stays failed: a gap in the stream must not be closed by a trailer.
     fn check(&self) -> io::Result<()> {
-        if self.failed { Err(io::Error::other("the gzip stream has failed before")) } else { Ok(()) }
+        if self.failed { Err(io::Error::other("the gzip stream has already failed")) } else { Ok(()) }
     }
 
     /// Gives the block to a worker, and begins the next one with the end of it as the dictionary.
@@ -256,7 +256,7 @@ impl Borders {
 }
 
 fn ended() -> io::Error {
-    io::Error::other("a gzip worker ended before its time")
+    io::Error::other("a gzip worker ended unexpectedly")
 }
 
 /// A worker's life: takes blocks until nobody can send any more.

@@ -39,9 +39,9 @@ pub fn open(
         (Some(_), None) => {
             return Err(Error::new(
                 Kind::NoKey,
-                format!("{} is encrypted, and no private key was named", path.display()),
+                format!("{} is encrypted, and no private key was given", path.display()),
             )
-            .hint("name the private key of one of its recipients: --identity FILE"));
+            .hint("pass the private key of one of its recipients: --identity FILE"));
         }
     };
     StoredReader::new(source, codec, path)

@@ -51,7 +51,7 @@ pub fn store_in_parts<S: Sink>(
     std::thread::scope(|scope| {
         let (pieces, used) = read_ahead(scope, source);
         for piece in pieces {
-            let piece = piece.at("read what belongs into", &path)?;
+            let piece = piece.at("read the data for", &path)?;
             content.update(&piece);
             parts.write(&piece, &borders.feed(&piece)).map_err(|error| not_written(error, &path))?;
             progress(content.bytes())?;

@@ -125,7 +125,7 @@ pub(super) fn not_unpacked(error: io::Error, path: &Path) -> io::Error {
         Some(inner) if inner.is::<Error>() => error,
         _ if error.kind() == io::ErrorKind::Interrupted => error,
         _ => {
-            let message = format!("{} is damaged: it does not unpack", path.display());
+            let message = format!("{} is damaged: it cannot be decompressed", path.display());
             io::Error::other(Error::new(Kind::Damaged, message).because(error))
         }
     }

@@ -77,7 +77,7 @@ impl Attempts {
             let what = number.parse().ok().and_then(|number: usize| self.0.get(number));
             let (Some(what), Ok(words)) = (what, serde_json::from_str::<Words>(words)) else { continue };
             let why = format!("ERROR:  {}", words.error);
-            log::warn!("the server does not take {what}: {why}");
+            log::warn!("the server rejects {what}: {why}");
             let remedy = refusals::remedy(&format!("{why}\nCONTEXT:  {}", words.context));
             missing.push(Missing::of_script(what.clone(), why, remedy));
         }

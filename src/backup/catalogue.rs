@@ -83,7 +83,7 @@ pub fn find(store: &dyn Store, name: Option<&str>, now: Timestamp) -> Result<Ent
     let mut entries = list(store)?;
     let Some(name) = name else {
         let (past, future) = split(&entries, now);
-        let but = if future.is_empty() { "" } else { ", but for those of the future" };
+        let but = if future.is_empty() { "" } else { ", except those with a time in the future" };
         entries.truncate(past.len());
         return entries.pop().ok_or_else(|| {
             Error::new(Kind::NoBackup, format!("there is no backup in {}{but}", store.path().display()))
@@ -132,7 +132,7 @@ mod tests {
         assert_eq!(newest("2026-11-24T02:55:00Z").unwrap(), "20261124T030000Z");
         assert!(find(Some("20261124T030000Z"), "2020-01-01T00:00:00Z").is_ok());
         let none = newest("2020-01-01T00:00:00Z").unwrap_err();
-        assert!(none.to_string().ends_with("but for those of the future"), "{none}");
+        assert!(none.to_string().ends_with("except those with a time in the future"), "{none}");
     }
 
     #[test]

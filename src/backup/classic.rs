@@ -127,7 +127,7 @@ fn look(path: &Path, is_directory: bool) -> Result<(BackupFormat, Codec)> {
     if is_directory {
         return Err(match path.join("toc.dat").exists() {
             true => unreadable(path, Other::DumpDirectory, None),
-            false => Error::new(Kind::File, format!("{} is a directory, and no dump", path.display())),
+            false => Error::new(Kind::File, format!("{} is a directory and not a dump", path.display())),
         });
     }
     let packed = wrapping::of(&first(path, Codec::None)?);
@@ -143,14 +143,12 @@ fn look(path: &Path, is_directory: bool) -> Result<(BackupFormat, Codec)> {
     match content {
         Wrapping::Custom => Ok((BackupFormat::Custom, codec)),
         Wrapping::Text => Ok((BackupFormat::Plain, codec)),
-        Wrapping::Empty => Err(cut_off(damaged(path, "there is nothing in it"))),
+        Wrapping::Empty => Err(cut_off(damaged(path, "it is empty"))),
         Wrapping::Other(other) => Err(unreadable(path, other, unpack)),
         Wrapping::Gzip | Wrapping::Zstd => {
-            Err(Error::new(Kind::File, format!("{} is packed more than once", path.display())).hint(format!(
-                "{} {} >unpacked",
-                unpack.unwrap_or_default(),
-                quoted(&path.to_string_lossy())
-            )))
+            Err(Error::new(Kind::File, format!("{} is compressed more than once", path.display())).hint(
+                format!("{} {} >unpacked", unpack.unwrap_or_default(), quoted(&path.to_string_lossy())),
+            ))
         }
     }
 }
@@ -165,8 +163,8 @@ fn first(path: &Path, codec: Codec) -> Result<Vec<u8>> {
 }
 
 fn unreadable(path: &Path, other: Other, unpack: Option<&str>) -> Error {
-    Error::new(Kind::File, format!("{} is {}, which is not read here", path.display(), other.name()))
-        .hint(format!("make it readable, and restore that: {}", other.command(path, unpack)))
+    Error::new(Kind::File, format!("{} is {}, which is not supported", path.display(), other.name()))
+        .hint(format!("convert it and restore the result: {}", other.command(path, unpack)))
 }
 
 /// What the archive holds.
@@ -196,7 +194,7 @@ fn custom(
 }
 
 fn cut_off(error: Error) -> Error {
-    error.hint("it was not written to its end, or not kept whole: take another one")
+    error.hint("the file is truncated or damaged: use another copy or another dump")
 }
 
 /// What the SQL holds of the wanted database.
@@ -216,25 +214,25 @@ fn section(path: &Path, codec: Codec, database: &str, progress: &mut dyn Progres
 
 fn explain(missing: Missing, path: &Path, database: &str) -> Error {
     let refused = |reason: &str| {
-        Error::new(Kind::File, format!("{} is not restored: {reason}", path.display()))
-            .hint("take a file that pg_dump has written of this one database, or pg_dumpall of them all")
+        Error::new(Kind::File, format!("{} cannot be restored: {reason}", path.display()))
+            .hint("use a dump of this database by pg_dump, or of all databases by pg_dumpall")
     };
     match missing {
         Missing::End(reason) => cut_off(damaged(path, reason)),
         Missing::Rows(reason) => cut_off(damaged(path, &reason)),
         Missing::One => {
-            refused("there is more than one dump of the database in it; put each into a file of its own")
+            refused("it contains more than one dump of the database; split it into one file for each dump")
         }
         Missing::Dump => refused("it was not written by pg_dump"),
         Missing::Refused(line, refusal) => refused(&format!("line {line}: {refusal}")),
         Missing::AnyDatabase => {
-            Error::new(Kind::NoBackup, format!("{} has roles only, and no database", path.display()))
-                .hint("take a file that pg_dump has written, or pg_dumpall without --globals-only")
+            Error::new(Kind::NoBackup, format!("{} contains roles only and no database", path.display()))
+                .hint("use a dump by pg_dump, or by pg_dumpall without --globals-only")
         }
         Missing::Database(others) => {
             let names: Vec<_> = others.iter().map(|name| quoted(name)).collect();
-            Error::new(Kind::NoBackup, format!("{} has no database {database:?}", path.display()))
-                .hint(format!("it has {}: --database", names.join(", ")))
+            Error::new(Kind::NoBackup, format!("{} does not contain database {database:?}", path.display()))
+                .hint(format!("it contains {}: --database", names.join(", ")))
         }
     }
 }
@@ -252,7 +250,7 @@ fn check_roles(named: &BTreeSet<String>, existing: &[String]) -> Result<()> {
     let written = |role: &&String| if simple(role) { (*role).clone() } else { identifier(role) };
     let names: Vec<_> = missing.iter().map(written).collect();
     let message = format!(
-        "roles that own what is in the dump, or have privileges on it, are not there: {}",
+        "roles that own objects of the dump, or have privileges on them, do not exist: {}",
         names.join(", ")
     );
     // Those are made by the server, and by a newer one only.
@@ -260,8 +258,9 @@ fn check_roles(named: &BTreeSet<String>, existing: &[String]) -> Result<()> {
     let make: Vec<_> = make.iter().map(|name| format!("CREATE ROLE {name}")).collect();
     let error = Error::new(Kind::Server, message);
     Err(match newer.is_empty() {
-        true => error.hint(format!("make them first: matrix-postgres-cli -c {}", quoted(&make.join("; ")))),
-        false => error.hint(format!("a newer PostgreSQL has {}: restore it there", newer.join(", "))),
+        true => error.hint(format!("create them first: matrix-postgres-cli -c {}", quoted(&make.join("; ")))),
+        false => error
+            .hint(format!("restore it into a newer version of PostgreSQL, which has {}", newer.join(", "))),
     })
 }
 
@@ -283,7 +282,11 @@ mod tests {
             error.report()
         );
         let error = check_roles(&named, &roles(&["synapse", "we ird", "o'brien"])).unwrap_err();
-        assert!(error.hint_text().unwrap().starts_with("a newer PostgreSQL has"), "{}", error.report());
+        assert!(
+            error.hint_text().unwrap().starts_with("restore it into a newer version"),
+            "{}",
+            error.report()
+        );
     }
 
     #[test]
@@ -309,7 +312,7 @@ mod tests {
         assert_eq!(kind(&zstd(&zstd(text))).unwrap_err().kind(), Kind::File);
         assert_eq!(kind(b"").unwrap_err().kind(), Kind::Damaged);
         let error = look(directory.path(), true).unwrap_err();
-        assert!(error.report().contains("is a directory, and no dump"), "{}", error.report());
+        assert!(error.report().contains("is a directory and not a dump"), "{}", error.report());
         std::fs::write(directory.path().join("toc.dat"), "").unwrap();
         let error = look(directory.path(), true).unwrap_err();
         assert!(error.hint_text().unwrap().contains("pg_restore -f"), "{}", error.report());

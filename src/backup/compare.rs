@@ -63,7 +63,7 @@ pub fn differences(session: &Session<'_>, name: &str, expected: &Expected<'_>) -
             ("character type", &facts.ctype, &database.ctype),
         ] {
             if is != was {
-                found.push(format!("its {what} is {is:?}, and was {was:?}"));
+                found.push(format!("its {what} is {is:?}, and was {was:?} before"));
             }
         }
     }
@@ -75,7 +75,7 @@ pub fn differences(session: &Session<'_>, name: &str, expected: &Expected<'_>) -
     let contents = expected.contents;
     if facts.large_objects != contents.large_objects {
         found.push(format!(
-            "it has {} large objects, and had {}",
+            "it has {} large objects, and had {} before",
             facts.large_objects, contents.large_objects
         ));
     }
@@ -89,9 +89,9 @@ pub fn differences(session: &Session<'_>, name: &str, expected: &Expected<'_>) -
             None => found.push(format!("table {table} is missing")),
             // It brings rows of its own, which are not in a dump (chapter "Extension Configuration Tables").
             Some(is) if is > was && of_extensions.contains_key(table) => {
-                log::info!("table {table} of an extension has {is} rows, and {was} were in the dump");
+                log::info!("table {table} of an extension has {is} rows, and had {was} in the dump");
             }
-            Some(is) if is != was => found.push(format!("table {table} has {is} rows, and had {was}")),
+            Some(is) if is != was => found.push(format!("table {table} has {is} rows, and had {was} before")),
             Some(_) => {}
         }
     }
@@ -103,7 +103,7 @@ pub fn differences(session: &Session<'_>, name: &str, expected: &Expected<'_>) -
         match sequences.get(sequence) {
             None => found.push(format!("sequence {sequence} is missing")),
             Some(is) if is != was => {
-                found.push(format!("sequence {sequence} is at ({is}), and was at ({was})"));
+                found.push(format!("sequence {sequence} is at ({is}), and was at ({was}) before"));
             }
             Some(_) => {}
         }
@@ -268,14 +268,14 @@ fn synapse(session: &Session<'_>, name: &str, facts: &Facts) -> Result<Vec<Strin
     let mut found = Vec::new();
     if facts.encoding != "UTF8" || facts.collate != "C" || facts.ctype != "C" {
         found.push(format!(
-            "Synapse wants UTF8, C and C, and it has {}, {} and {}",
+            "Synapse requires encoding UTF8, LC_COLLATE C and LC_CTYPE C, found {}, {} and {}",
             facts.encoding, facts.collate, facts.ctype
         ));
     }
     let versions: u64 =
         session.query(name, "SELECT pg_catalog.to_json(pg_catalog.count(*)) FROM public.schema_version;")?;
     if versions == 0 {
-        found.push("table schema_version is empty: Synapse would take it for a new database".to_owned());
+        found.push("table schema_version is empty: Synapse would initialise the database again".to_owned());
     }
     let positions: BTreeMap<String, i64> = session.query(
         name,

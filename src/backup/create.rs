@@ -211,13 +211,16 @@ impl Writer<'_> {
             Some(stored) if stored.content == found.content => {
                 Ok((File::new(file, stored), Vec::new(), Some(contents)))
             }
-            _ => Err(failed(read_back::damaged(&path, "it unpacks to other bytes than were packed"))),
+            _ => Err(failed(read_back::damaged(
+                &path,
+                "its decompressed content differs from what was written",
+            ))),
         }
     }
 }
 
-const WHO_HOLDS_LOCKS: &str = "who holds the lock: matrix-postgres-cli -c \"SELECT a.* FROM pg_catalog.pg_stat_activity a \
-    JOIN pg_catalog.pg_locks l USING (pid) WHERE l.mode = 'AccessExclusiveLock'\"; or give backup.lock_timeout more";
+const WHO_HOLDS_LOCKS: &str = "to see which session holds the lock: matrix-postgres-cli -c \"SELECT a.* FROM pg_catalog.pg_stat_activity a \
+    JOIN pg_catalog.pg_locks l USING (pid) WHERE l.mode = 'AccessExclusiveLock'\"; or increase backup.lock_timeout";
 
 /// pg_dump's own words, which are never translated; the server's may be.
 fn waited_for_lock(error: &Error) -> bool {
@@ -268,7 +271,7 @@ impl Drop for Partial<'_> {
         if let Some(name) = &self.name
             && let Err(error) = self.store.remove(name)
         {
-            log::warn!("could not remove what is unfinished: {}", error.report());
+            log::warn!("could not remove the unfinished backup: {}", error.report());
         }
     }
 }

@@ -43,7 +43,7 @@ impl Store for Directory {
     fn list(&self) -> Result<Vec<Item>> {
         let entries = fs::read_dir(&self.path).at("read", &self.path);
         let entries =
-            entries.map_err(|error| error.hint("run it as root, or as the user that owns the directory"))?;
+            entries.map_err(|error| error.hint("run it as root or as the owner of the directory"))?;
         let item = |entry: io::Result<fs::DirEntry>| {
             let entry = entry.at("read", &self.path)?;
             let name = entry.file_name().to_string_lossy().into_owned();
@@ -134,8 +134,9 @@ fn check(directory: &Path) -> Result<()> {
     let meta = match directory.symlink_metadata() {
         Ok(meta) => meta,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            return Err(refuse(format!("the backup directory {shown} does not exist"))
-                .hint("mount its disk, or for a new one: systemd-tmpfiles --create matrix-postgres.conf"));
+            return Err(refuse(format!("the backup directory {shown} does not exist")).hint(
+                "mount its file system; for a new directory: systemd-tmpfiles --create matrix-postgres.conf",
+            ));
         }
         Err(error) => return Err(Error::io("read", directory, error)),
     };
@@ -143,18 +144,18 @@ fn check(directory: &Path) -> Result<()> {
     let meta = if meta.is_symlink() { directory.metadata().at("read", directory)? } else { meta };
     if !meta.is_dir() {
         return Err(refuse(format!("the backup directory {shown} is not a directory"))
-            .hint("name another one: backup.directory in /etc/matrix-postgres/config.toml"));
+            .hint("set backup.directory in /etc/matrix-postgres/config.toml"));
     }
     if meta.uid() != geteuid().as_raw() {
         let (owner, user) = (Account::of(meta.uid(), 0).name, Account::current().name);
         return Err(refuse(format!(
-            "the backup directory {shown} belongs to {owner}, and this runs as {user}"
+            "the backup directory {shown} belongs to {owner}, but this process runs as {user}"
         ))
         .hint(format!("chown {user} {shown}")));
     }
     if meta.mode() & 0o007 != 0 {
         return Err(refuse(format!(
-            "the backup directory {shown} is open to every user of this machine (mode {:04o}), and dumps hold \
+            "the backup directory {shown} is accessible to all users (mode {:04o}), and dumps contain \
              passwords and messages",
             meta.mode() & 0o7777
         ))
@@ -187,7 +188,7 @@ mod tests {
         let hint = |path: &Path| Directory::new(path).check().unwrap_err().hint_text().unwrap().to_owned();
         assert!(hint(&root.path().join("missing")).contains("systemd-tmpfiles"));
         std::fs::write(root.path().join("file"), "").unwrap();
-        assert!(hint(&root.path().join("file")).contains("name another one"));
+        assert!(hint(&root.path().join("file")).contains("set backup.directory"));
         let open = root.path().join("open");
         std::fs::create_dir(&open).unwrap();
         std::fs::set_permissions(&open, std::fs::Permissions::from_mode(0o755)).unwrap();

@@ -27,7 +27,7 @@ pub fn prepare(settings: &Backup) -> Result<Option<Encryption>> {
         error.state(NOTHING).hint(match asked {
             EncryptTo::Age { .. } => "correct backup.encrypt_to or backup.recipients_file".to_owned(),
             EncryptTo::OpenPgp { home, .. } => {
-                format!("put the public keys there: gpg --homedir {} --import FILE", home.display())
+                format!("import the public keys: gpg --homedir {} --import FILE", home.display())
             }
         })
     })?;
@@ -43,7 +43,7 @@ fn listed(file: &Path) -> Result<Vec<String>> {
         error
             .with_kind(Kind::Config)
             .state(NOTHING)
-            .hint("check backup.recipients_file; the user matrix-postgres must be able to read it")
+            .hint("check backup.recipients_file; it must be readable by the user matrix-postgres")
     })?;
     let mut recipients = Vec::new();
     for (number, line) in text.lines().enumerate() {
@@ -51,18 +51,18 @@ fn listed(file: &Path) -> Result<Vec<String>> {
         // Not even a line in its remarks is repeated by us.
         if holds_secret(line) {
             return Err(refused(format!(
-                "{}, line {}: this is a private key, which does not belong on this machine",
+                "{}, line {}: this is a private key; keep it on another machine",
                 file.display(),
                 number + 1
             ))
-            .hint("put the recipient there, which `age-keygen -y` prints, and make a new key"));
+            .hint("write the recipient there, which `age-keygen -y` prints, and generate a new key"));
         }
         if line.is_empty() || line.starts_with('#') {
             continue;
         }
         if !is_age_recipient(line) {
             return Err(refused(format!(
-                "{}, line {}: this is no recipient of age",
+                "{}, line {}: this is not an age recipient",
                 file.display(),
                 number + 1
             ))
@@ -80,7 +80,7 @@ fn listed(file: &Path) -> Result<Vec<String>> {
 fn readable(home: &Path) -> Result<()> {
     std::fs::read_dir(home).at("read", home).map(drop).map_err(|error| {
         error.with_kind(Kind::Config).state(NOTHING).hint(format!(
-            "make it, and readable for matrix-postgres: install -d -m 0700 -o matrix-postgres {}",
+            "create it, readable by matrix-postgres: install -d -m 0700 -o matrix-postgres {}",
             home.display()
         ))
     })
@@ -105,7 +105,7 @@ mod tests {
         let settings = format!("backup.recipients_file = {file:?}");
         for (text, expected) in [
             ("# nobody\n\n", "there is no recipient in"),
-            ("# ada\nada\n", "line 2: this is no recipient"),
+            ("# ada\nada\n", "line 2: this is not an age recipient"),
             ("AGE-SECRET-KEY-1QQQQ\n", "line 1: this is a private key"),
             ("# AGE-SECRET-KEY-1QQQQ\nage1x", "line 1: this is a private key"),
         ] {
@@ -122,7 +122,7 @@ mod tests {
     fn a_directory_of_keys_that_is_missing_is_named() {
         let report = report("backup = { encrypt_to = [\"a@test.example\"], gnupg_home = \"/nonexistent\" }");
         assert!(
-            report.contains("could not read /nonexistent") && report.contains("HINT: make it"),
+            report.contains("could not read /nonexistent") && report.contains("HINT: create it"),
             "{report}"
         );
     }

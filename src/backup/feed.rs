@@ -60,7 +60,7 @@ impl Feed {
 }
 
 fn took_no_more() -> Error {
-    Error::new(Kind::Program, "pg_restore took no more")
+    Error::new(Kind::Program, "could not write to pg_restore")
 }
 
 /// Sends content to a program, or what `section` appends of it, and waits for its end.
@@ -93,7 +93,7 @@ pub(super) fn feed_to(
         section(piece, &mut kept).inspect_err(|_| child.signal(Signal::SIGKILL))?;
         stdin
             .write_all(&kept)
-            .map_err(|error| Error::new(Kind::Program, "the program took no more").because(error))
+            .map_err(|error| Error::new(Kind::Program, "could not write to the program").because(error))
     });
     drop(stdin);
     match fed {

@@ -19,7 +19,7 @@ impl Globals {
         let mut guard = Guard::default();
         guard.feed(text.as_bytes(), &mut kept);
         if let Err((line, refusal)) = guard.finish(&mut kept) {
-            return Err(Error::new(Kind::Damaged, format!("the file of roles, line {line}: {refusal}")));
+            return Err(Error::new(Kind::Damaged, format!("the dump of roles, line {line}: {refusal}")));
         }
         let (mut lexer, mut statements, mut start) = (Lexer::default(), Vec::new(), 0);
         lexer.feed(&kept, &mut |event, at, _| match event {
@@ -28,7 +28,7 @@ impl Globals {
             _ => {}
         });
         if !lexer.is_between_statements() {
-            return Err(Error::new(Kind::Damaged, "the file of roles is cut off"));
+            return Err(Error::new(Kind::Damaged, "the dump of roles is truncated"));
         }
         statements.retain(|statement| !is_about_a_tablespace(statement));
         Ok(Self(statements))

@@ -65,14 +65,12 @@ impl Foreseen {
     fn of(facts: &Facts) -> Self {
         let name = |table: &Table| format!("{}.{}", table.schema, table.name);
         let unmade = facts.unmade.iter().map(|what| {
-            format!(
-                "functions of its owner are evaluated when {what} is made, which only a superuser could make"
-            )
+            format!("creating {what} runs functions of its owner and needs superuser privileges")
         });
         let lacking = facts.tables.iter().filter(|table| !table.lacks.is_empty()).map(|table| {
             let lacks = table.lacks.join(", or ");
             format!(
-                "role {:?} owns table {}, and may not {lacks}, as its rows need",
+                "role {:?} owns table {} but lacks privileges that loading its rows needs: {lacks}",
                 table.owner,
                 name(table)
             )

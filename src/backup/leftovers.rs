@@ -52,8 +52,8 @@ impl fmt::Display for Leftover {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { database, cause, bytes, since, days } = self;
         let what = match cause {
-            Cause::Replaced => "which a restore has replaced",
-            Cause::Unfinished => "which a restore that was cut off has left unfinished",
+            Cause::Replaced => "replaced by a restore",
+            Cause::Unfinished => "left unfinished by an interrupted restore",
         };
         write!(f, "database {database:?}, {what}, {}, since {since:.0} ({days} days)", DecimalBytes(*bytes))
     }
@@ -134,11 +134,8 @@ fn is_unfinished() -> String {
 pub fn remove(settings: &Settings, runtime: &dyn Runtime, leftover: &Leftover) -> Result<()> {
     let name = &leftover.database;
     if !find(settings, runtime, leftover.since)?.iter().any(|found| found.database == *name) {
-        return Err(Error::new(
-            Kind::Server,
-            format!("database {name:?} is nothing that a restore has left"),
-        )
-        .state("it was not removed"));
+        return Err(Error::new(Kind::Server, format!("database {name:?} is not a leftover of a restore"))
+            .state("it was not removed"));
     }
     let connection = connect(settings)?;
     let session = &session(runtime, &connection);
@@ -168,7 +165,7 @@ pub(super) fn drop_database(session: &Session<'_>, name: &str, options: &str) ->
         session.execute(name, &unsubscribed(&subscription))?;
         if let Some(slot) = slot {
             log::info!(
-                "subscription {subscription:?} of database {name:?} is dropped, and the slot {slot:?} of its publisher is not"
+                "subscription {subscription:?} of database {name:?} is dropped, but not the replication slot {slot:?} of its publisher"
             );
         }
     }
@@ -188,7 +185,7 @@ fn connect(settings: &Settings) -> Result<Connection> {
     let connection = Connection::new(socket_directory, server.port, &server.superuser);
     match connection.socket().exists() {
         true => Ok(connection),
-        false => Err(Error::new(Kind::Server, "the server does not run")
+        false => Err(Error::new(Kind::Server, "the server is not running")
             .hint(format!("systemctl start {}", server.unit))),
     }
 }
@@ -235,7 +232,7 @@ mod tests {
         let found = judge(&name("a_before_b", now), Cause::Replaced).unwrap();
         assert_eq!(
             found.to_string(),
-            "database \"a_before_b_before_20261124T030000Z\", which a restore has replaced, 3.00 MB, \
+            "database \"a_before_b_before_20261124T030000Z\", replaced by a restore, 3.00 MB, \
              since 2026-11-24T03:00:00Z (12 days)"
         );
         for other in ["homeserver", "a_before_b", "a_before_20261124", "a_before_20261124T030000Z_x"] {
@@ -243,7 +240,8 @@ mod tests {
         }
         let unfinished = judge(&unfinished_name("a", now), Cause::Unfinished).unwrap().to_string();
         assert!(
-            unfinished.contains("\"a_restoring_20261124T030000Z\", which a restore that was cut off"),
+            unfinished
+                .contains("\"a_restoring_20261124T030000Z\", left unfinished by an interrupted restore"),
             "{unfinished}"
         );
     }

@@ -63,7 +63,7 @@ pub fn carry(
     let mut rest = None;
     dump.read(&mut |toc, content| {
         if !toc.is_known() && target.authority == Authority::Owner {
-            return Err(Error::new(Kind::Config, "what this pg_dump writes is not known here")
+            return Err(Error::new(Kind::Config, "the output of this version of pg_dump is not supported")
                 .hint("upgrade.method = \"online\" in /etc/matrix-postgres/config.toml needs no dump"));
         }
         target.database(&toc, by_way_of, replace)?;
@@ -190,7 +190,7 @@ impl<'a> Target<'a> {
             section.feed(piece, kept);
             match section.refused() {
                 Some((_, refusal)) => {
-                    Err(Error::new(Kind::Damaged, format!("the dump is not loaded: {refusal}")))
+                    Err(Error::new(Kind::Damaged, format!("the dump was not loaded: {refusal}")))
                 }
                 None => Ok(()),
             }

@@ -77,15 +77,15 @@ impl<'a> Loaders<'a> {
             Error::new(
                 Kind::Config,
                 format!(
-                    "functions of their owners are in the constraints of {}, and nobody can log in with the rights of \
-                     these to load them",
+                    "constraints of {} call functions of their owners, and no login with the privileges of these owners is possible \
+                     to load the rows",
                     guarded.names.join(", ")
                 ),
             )
             .because(error)
             .hint(format!(
-                "a line in pg_hba.conf lets them in: local all all scram-sha-256; or {TRUST}, if these functions may do \
-                 whatever the superuser may"
+                "add this line to pg_hba.conf: local all all scram-sha-256; or use {TRUST}, if these functions may run with \
+                 superuser privileges"
             ))
         })?;
         loaders.close()?;
@@ -114,7 +114,7 @@ impl<'a> Loaders<'a> {
         if !are_changed && self.definitions()? != before {
             return Err(Error::new(
                 Kind::Damaged,
-                "functions in constraints of tables have changed definitions while rows were loaded",
+                "functions in table constraints have changed the schema while rows were loaded",
             ));
         }
         Ok(())
@@ -174,7 +174,7 @@ impl<'a> Loaders<'a> {
         let answer = output(runtime.command(*major, &call)?, "psql", WHO.as_bytes())?;
         match String::from_utf8_lossy(&answer).trim() == format!("{} off", login.role) {
             true => Ok(()),
-            false => Err(Error::new(Kind::Server, "who logs in as such a role is somebody else")),
+            false => Err(Error::new(Kind::Server, "a login as the temporary role got another role")),
         }
     }
 
@@ -233,7 +233,7 @@ pub(super) fn remove_left(session: &Session<'_>) -> Result<()> {
         ),
     )?;
     for role in left {
-        log::warn!("dropping the role {role:?}, which a restore that was killed has left");
+        log::warn!("dropping the role {role:?}, a leftover of a restore that was killed");
         if let Err(error) = remove(session, HOME, &role) {
             log::warn!("could not drop the role {role:?}: {}", error.report());
         }

@@ -167,10 +167,10 @@ impl From<Closed> for Omission {
 impl fmt::Display for Omission {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Excluded => f.write_str("backup.exclude_databases names it"),
+            Self::Excluded => f.write_str("excluded by backup.exclude_databases"),
             Self::NoConnections => Closed::NoConnections.fmt(f),
             Self::HalfDropped => Closed::HalfDropped.fmt(f),
-            Self::Unfinished => f.write_str("a restore that was cut off has left it unfinished"),
+            Self::Unfinished => f.write_str("left unfinished by an interrupted restore"),
         }
     }
 }
@@ -253,17 +253,17 @@ impl Manifest {
     /// A sentence on what is wrong: it was edited or damaged, or written by a newer version.
     pub fn parse(text: &str) -> Result<Self, String> {
         let mut document: serde_json::Map<String, serde_json::Value> =
-            serde_json::from_str(text).map_err(|error| format!("it is not readable ({error})"))?;
+            serde_json::from_str(text).map_err(|error| format!("it cannot be parsed ({error})"))?;
         let format = document.get("format").and_then(serde_json::Value::as_u64);
         if format.is_some_and(|format| format > u64::from(FORMAT)) {
             return Err("it was written by a newer version of matrix-postgres".to_owned());
         }
         let stated = document.shift_remove("sha256");
         if stated != Some(seal(&document)?.into()) {
-            return Err("it was changed after it was written (its own checksum differs)".to_owned());
+            return Err("it was changed after it was written (its checksum does not match)".to_owned());
         }
         let mut manifest: Self = serde_json::from_value(document.into())
-            .map_err(|error| format!("it is not readable ({error})"))?;
+            .map_err(|error| format!("it cannot be parsed ({error})"))?;
         manifest.make_sentences_plain();
         Ok(manifest)
     }
@@ -297,11 +297,12 @@ impl Manifest {
     pub fn load(files: &dyn Store) -> Result<Self> {
         let damaged = |reason: String| {
             let file = files.path_of(FILE);
-            Error::new(Kind::Damaged, format!("cannot trust {}: {reason}", file.display()))
+            Error::new(Kind::Damaged, format!("{} is not valid: {reason}", file.display()))
                 .hint("make a new one: systemctl start matrix-postgres-backup.service")
         };
         let bytes = files.read(FILE, LONGEST)?.ok_or_else(|| damaged("it is missing".to_owned()))?;
-        let text = String::from_utf8(bytes).map_err(|error| damaged(format!("it is not text ({error})")))?;
+        let text =
+            String::from_utf8(bytes).map_err(|error| damaged(format!("it is not valid UTF-8 ({error})")))?;
         Self::parse(&text).map_err(damaged)
     }
 
@@ -437,7 +438,7 @@ pub(crate) mod tests {
     #[test]
     fn a_newer_form_is_told_from_a_damaged_one() {
         assert!(Manifest::parse("{\"format\": 2}").unwrap_err().contains("newer version"));
-        assert!(Manifest::parse("{\"format\": 1").unwrap_err().contains("not readable"));
+        assert!(Manifest::parse("{\"format\": 1").unwrap_err().contains("cannot be parsed"));
         assert!(Manifest::parse("{\"format\": 1}").unwrap_err().contains("checksum"));
     }
 }

@@ -10,37 +10,37 @@ pub fn text(status: &Status) -> String {
     let seconds = |time: jiff::Timestamp| time.as_second() as f64;
     let count = |number: Option<u64>| number.map(|number| number as f64);
     let metrics = [
-        ("well", "1 if there is nothing to complain about", Some(f64::from(u8::from(status.well)))),
-        ("backups", "Backups that there are", Some(status.backups as f64)),
+        ("well", "1 if status reports no problem", Some(f64::from(u8::from(status.well)))),
+        ("backups", "Number of backups", Some(status.backups as f64)),
         (
             "last_success_timestamp_seconds",
-            "When the newest backup was begun",
+            "Start of the newest backup",
             newest.map(|newest| seconds(newest.time)),
         ),
         (
             "last_verified_timestamp_seconds",
-            "When the newest verified backup was begun",
+            "Start of the newest verified backup",
             status.newest_verified.map(|name| seconds(name.time())),
         ),
         (
             "last_read_back_timestamp_seconds",
-            "When the newest verified backup was read back",
+            "Time when the newest verified backup was read back",
             status.newest_verified_at.map(seconds),
         ),
         (
             "age_seconds",
-            "Age of the newest backup when this was written",
+            "Age of the newest backup when this file was written",
             newest.map(|newest| newest.age_seconds as f64),
         ),
         ("size_bytes", "Size of the newest backup", count(newest.and_then(|newest| newest.bytes))),
         (
             "duration_seconds",
-            "Time that the dump of the newest backup took",
+            "Duration of the dump of the newest backup",
             count(newest.and_then(|newest| newest.milliseconds)).map(|milliseconds| milliseconds / 1000.0),
         ),
         ("rows", "Rows in the newest backup", count(newest.and_then(|newest| newest.rows))),
         ("free_bytes", "Free space on the file system of the backups", count(status.free_bytes)),
-        ("next_run_timestamp_seconds", "When the timer starts the next backup", status.next_run.map(seconds)),
+        ("next_run_timestamp_seconds", "Next elapse of the timer", status.next_run.map(seconds)),
     ];
     let mut text = String::new();
     for (name, help, value) in metrics {

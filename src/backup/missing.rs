@@ -40,7 +40,7 @@ impl Missing {
 pub fn told(missing: &[Missing]) -> Option<Error> {
     let first = missing.first()?;
     let list: Vec<_> = missing.iter().map(|Missing { what, why, .. }| format!("{what} ({why})")).collect();
-    let message = format!("the server does not take {}", list.join(", "));
+    let message = format!("the server rejects {}", list.join(", "));
     Some(Error::new(Kind::NotTaken, message).hint(first.remedy.clone()))
 }
 

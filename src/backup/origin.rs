@@ -189,7 +189,7 @@ impl Files {
             Some((i32::from_ne_bytes(number.to_ne_bytes()), file.to_owned()))
         });
         objects.collect::<Option<_>>().ok_or_else(|| {
-            Error::new(Kind::Damaged, format!("{} is no list of large objects", shown.display()))
+            Error::new(Kind::Damaged, format!("{} is not a list of large objects", shown.display()))
         })
     }
 }
@@ -281,7 +281,7 @@ impl Origin for Stream<'_> {
     }
 
     fn open_part(&self, _: usize) -> Result<Box<dyn BufRead + Send + '_>> {
-        Err(Error::new(Kind::Bug, "what comes at once has no parts"))
+        Err(Error::new(Kind::Bug, "a stream has no parts"))
     }
 
     fn again(&self, _: &BTreeSet<i32>, work: Work<'_>) -> Result<()> {

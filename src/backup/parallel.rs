@@ -158,7 +158,10 @@ impl<'a> ParallelLoader<'a> {
                 continue;
             }
             if !wanted.contains(&rows.id) || !lock(&self.seen).insert(rows.id) {
-                return Err(Error::new(Kind::Damaged, format!("it has rows of no entry, {}", rows.id)));
+                return Err(Error::new(
+                    Kind::Damaged,
+                    format!("it has rows of an unknown entry, {}", rows.id),
+                ));
             }
             match self.guarded.rows.contains_key(&rows.id) {
                 true => _ = body.copy(rows, self.toc, |_| self.check())?,
@@ -311,7 +314,7 @@ impl<'a> ParallelLoader<'a> {
     fn check(&self) -> Result<()> {
         interrupt::check()?;
         match self.stopped.load(Ordering::SeqCst) {
-            true => Err(Error::new(Kind::Bug, "stopped for another error")),
+            true => Err(Error::new(Kind::Bug, "stopped because of another error")),
             false => Ok(()),
         }
     }

@@ -90,13 +90,13 @@ impl Plan {
             Some(expected) if expected.bytes > self.free => Err(Error::new(
                 Kind::NoSpace,
                 format!(
-                    "the backup will take about {}, and {} are free on the file system of {}",
+                    "not enough disk space for the backup: needed about {}, free {} on the file system of {}",
                     DecimalBytes(expected.bytes),
                     DecimalBytes(self.free),
                     self.directory.display()
                 ),
             )
-            .hint("give it more room, or keep fewer backups: [backup.keep] in /etc/matrix-postgres/config.toml, then matrix-postgres-backup prune")),
+            .hint("free some space, or keep fewer backups: [backup.keep] in /etc/matrix-postgres/config.toml, then matrix-postgres-backup prune")),
             _ => Ok(()),
         }
     }
@@ -226,13 +226,16 @@ impl fmt::Display for Plan {
             writeln!(f, "  without database {name:?}: {reason}")?;
         }
         if let Some(expected) = self.expected {
-            writeln!(f, "  {expected}, as last time; {} are free", DecimalBytes(self.free))?;
+            writeln!(f, "  {expected}, as last time; free space: {}", DecimalBytes(self.free))?;
         }
         if let Some(encryption) = &self.encryption {
             writeln!(f, "  encrypted with {} to {}", encryption.method.program(), encryption.shown())?;
-            return write!(f, "  every table's rows are counted before, and then the files are read back");
+            return write!(
+                f,
+                "  then the rows of every table are counted before encryption, and the checksums of the files are verified"
+            );
         }
-        write!(f, "  then every file is read back and every table's rows are counted")
+        write!(f, "  then every file is read back, and the rows of every table are counted")
     }
 }
 
@@ -285,7 +288,7 @@ mod tests {
   globals.sql.zst.age                    roles and tablespaces
   home%22server.dump.zst.age             database \"home\\\"server\", 6.00 MB on disk
   encrypted with age to age1a, age1b
-  every table's rows are counted before, and then the files are read back",
+  then the rows of every table are counted before encryption, and the checksums of the files are verified",
         );
     }
 
@@ -302,7 +305,7 @@ mod tests {
   into /var/backups/matrix-postgres/20261124T030000Z
   globals.sql.zst                        roles and tablespaces
   home%22server.dump.zst                 database \"home\\\"server\", 6.00 MB on disk
-  then every file is read back and every table's rows are counted",
+  then every file is read back, and the rows of every table are counted",
         );
     }
 
@@ -363,7 +366,9 @@ mod tests {
         let error = plan.check_space().unwrap_err();
         assert_eq!(error.kind(), Kind::NoSpace);
         assert!(
-            error.to_string().starts_with("the backup will take about 2.00 MB, and 1.50 MB are free"),
+            error
+                .to_string()
+                .starts_with("not enough disk space for the backup: needed about 2.00 MB, free 1.50 MB"),
             "{error}"
         );
         plan.free = 3_000_000;

@@ -61,7 +61,7 @@ fn foreign(files: &dyn Store, manifest: &Manifest) -> Option<String> {
     let is_ours = |Item { name, kind }: &Item| {
         (ours.contains(name.as_str()) || is_unfinished(name)) && *kind == What::File
     };
-    items.iter().find(|item| !is_ours(item)).map(|item| format!("{} is in it", item.name))
+    items.iter().find(|item| !is_ours(item)).map(|item| format!("it contains {}", item.name))
 }
 
 /// What a killed replacement of the manifest leaves, see [`crate::files::replace`].
@@ -92,7 +92,7 @@ pub fn carry_out(store: &dyn Store, plan: &Plan) -> Result<Vec<BackupName>> {
     if let (Some(oldest), Some(newest)) = (removed.first(), removed.last()) {
         log::info!(
             MESSAGE_ID = event::PRUNED, BACKUPS = removed.len();
-            "removed {} backups that no rule keeps, {oldest} to {newest}; {} are left",
+            "removed {} backups that no rule of [backup.keep] keeps, {oldest} to {newest}; remaining: {}",
             removed.len(),
             plan.decisions.len() - removed.len()
         );
@@ -105,7 +105,7 @@ fn remove_leftovers(store: &dyn Store) -> Result<()> {
     for Item { name: hidden, kind } in store.list()? {
         let Some(name) = BackupName::from_removing(&hidden).filter(|_| kind == What::Place) else { continue };
         match remove(store, &hidden) {
-            Ok(()) => log::info!("removed what was left of {name}, whose removal was cut short"),
+            Ok(()) => log::info!("removed the rest of {name}, whose removal had been interrupted"),
             Err(error) => log::warn!("{}", error.report()),
         }
     }
@@ -123,7 +123,7 @@ fn remove(store: &dyn Store, hidden: &str) -> Result<()> {
             let path = files.path().display();
             return Err(Error::new(
                 Kind::File,
-                format!("{path} is left, for it is not ours alone: {}", Reason::Foreign(what)),
+                format!("{path} was not removed, it contains other files: {}", Reason::Foreign(what)),
             )
             .hint(format!("ls -la {path}")));
         }

@@ -48,9 +48,9 @@ pub fn examine(
     if manifest.databases.iter().any(|dump| dump.contents.is_none()) {
         return Err(Error::new(
             Kind::NoKey,
-            format!("{} is encrypted, and was never read", files.path().display()),
+            format!("{} is encrypted and was never read back", files.path().display()),
         )
-        .hint("read it with the private key of one of its recipients: verify --identity FILE"));
+        .hint("read it back with the private key of one of its recipients: verify --identity FILE"));
     }
     compare_digests(files, manifest, progress)?;
     Ok(Findings { how, contents: None })
@@ -77,7 +77,7 @@ fn read_back(
         if dump.contents.as_ref().is_some_and(|before| *before != counted) {
             return Err(damaged(
                 &files.path_of(&dump.dump.file),
-                "it holds other rows than were counted before",
+                "its row counts differ from those that were counted before",
             ));
         }
         contents.push(counted);
@@ -167,9 +167,9 @@ pub(super) fn compare_file(path: &Path, file: &File, found: &Digest) -> Result<(
     match (found.bytes == file.bytes, found.sha256 == file.sha256) {
         (true, true) => Ok(()),
         (false, _) => {
-            Err(damaged(path, &format!("it is {} bytes long, and was {}", found.bytes, file.bytes)))
+            Err(damaged(path, &format!("it is {} bytes long, expected {}", found.bytes, file.bytes)))
         }
-        (true, false) => Err(damaged(path, "its sha256 is not the one that was written")),
+        (true, false) => Err(damaged(path, "its SHA-256 checksum does not match")),
     }
 }
 
@@ -261,7 +261,7 @@ impl Counting<'_> {
         let stored = content.finish()?;
         match child.wait() {
             Err(error) if error.kind() == Kind::Program => {
-                Ok((stored, Err(damaged(path, "pg_restore does not read it").because(error))))
+                Ok((stored, Err(damaged(path, "pg_restore cannot read it").because(error))))
             }
             ended => ended.map(|()| (stored, Ok(()))),
         }
@@ -273,7 +273,7 @@ pub(super) fn require_same(path: &Path, file: &File, found: Stored) -> Result<()
     compare_file(path, file, &found.file)?;
     match File::new(&file.file, found) == *file {
         true => Ok(()),
-        false => Err(damaged(path, "it unpacks to other bytes than were packed")),
+        false => Err(damaged(path, "its decompressed content does not match its checksum")),
     }
 }
 

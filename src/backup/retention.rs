@@ -219,7 +219,7 @@ impl fmt::Display for State {
 impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NewestVerified => f.write_str("the newest verified one"),
+            Self::NewestVerified => f.write_str("the newest verified backup"),
             Self::Rule(rule, place, of) => {
                 let rule = match rule {
                     Rule::Last => "last",
@@ -232,11 +232,11 @@ impl fmt::Display for Reason {
             }
             Self::NewestNotVerified => f.write_str("the newest backup is not verified"),
             Self::Foreign(what) => write!(f, "not ours: {what}"),
-            Self::Unreadable => f.write_str("its manifest cannot be trusted; look at it"),
-            Self::NotReplaced(state) => write!(f, "{state}, and too few newer ones are verified"),
-            Self::Future => f.write_str("of the future; is the clock right?"),
-            Self::Replaced(state) => write!(f, "{state}, and newer ones are verified"),
-            Self::NoRule => f.write_str("no rule keeps it"),
+            Self::Unreadable => f.write_str("its manifest is not valid; check it"),
+            Self::NotReplaced(state) => write!(f, "{state}, but too few newer backups are verified"),
+            Self::Future => f.write_str("its time is in the future; check the clock"),
+            Self::Replaced(state) => write!(f, "{state}, and newer backups are verified"),
+            Self::NoRule => f.write_str("no rule of [backup.keep] keeps it"),
         }
     }
 }
@@ -313,11 +313,11 @@ mod tests {
         let text = plan(&backups, &Keep { last: 1, daily: 2, ..NONE }, &now()).to_string();
         assert_eq!(
             text,
-            "keep    20261124T030000Z  the newest verified one, last 1 of 1, daily 1 of 2\n\
+            "keep    20261124T030000Z  the newest verified backup, last 1 of 1, daily 1 of 2\n\
              keep    20261123T030000Z  daily 2 of 2\n\
-             remove  20261122T030000Z  damaged, and newer ones are verified\n\
+             remove  20261122T030000Z  damaged, and newer backups are verified\n\
              keep    20261121T030000Z  not ours: notes.txt\n\
-             remove  20261120T030000Z  no rule keeps it"
+             remove  20261120T030000Z  no rule of [backup.keep] keeps it"
         );
     }
 

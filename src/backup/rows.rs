@@ -61,9 +61,9 @@ impl RowCounter {
             return Ok((self.tally.contents, self.tally.ended));
         }
         Err(match (rows, self.tally.table) {
-            (Some(rows), Some(table)) => format!("it ends after {rows} rows of table {table}"),
-            (Some(rows), None) => format!("it ends after {rows} rows of a table"),
-            (None, _) => "it ends in the middle of a statement".to_owned(),
+            (Some(rows), Some(table)) => format!("it is truncated after {rows} rows of table {table}"),
+            (Some(rows), None) => format!("it is truncated after {rows} rows of a table"),
+            (None, _) => "it is truncated in the middle of a statement".to_owned(),
         })
     }
 }
@@ -281,7 +281,10 @@ SELECT pg_catalog.lowrite(0, '\x00');
     #[test]
     fn an_end_within_the_rows_is_noticed() {
         let cut = &DUMP[..DUMP.find("$b").unwrap() + 3];
-        assert_eq!(count(cut, 100).finish().unwrap_err(), "it ends after 1 rows of table public.events");
+        assert_eq!(
+            count(cut, 100).finish().unwrap_err(),
+            "it is truncated after 1 rows of table public.events"
+        );
     }
 
     #[test]
@@ -356,7 +359,7 @@ SELECT pg_catalog.lowrite(0, '\x00');
         }
         let error =
             count("INSERT INTO t VALUES ('\n-- PostgreSQL database dump complete\n", 7).finish().unwrap_err();
-        assert_eq!(error, "it ends in the middle of a statement");
+        assert_eq!(error, "it is truncated in the middle of a statement");
     }
 
     proptest! {

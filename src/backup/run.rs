@@ -49,19 +49,19 @@ pub fn run(
     let encryption = encryption::prepare(&settings.backup)?;
     let _lock = Lock::take(settings, "backup")?;
     for name in create::remove_partial(store)? {
-        log::warn!("removed what an earlier run, killed at {name}, had left unfinished");
+        log::warn!("removed an unfinished backup of {name}, which was interrupted");
     }
     let server = Server::reach(settings, runtime)?;
     let done = server.facts(store, encryption).and_then(|facts| {
         let plan = plan(&settings.backup, facts, now.timestamp());
         for Omitted { name, reason } in &plan.omitted {
             let level = if *reason == Omission::Excluded { log::Level::Info } else { log::Level::Warn };
-            log::log!(level, "database {name:?} is not part of the backup: {reason}");
+            log::log!(level, "database {name:?} is not backed up: {reason}");
         }
         plan.check_space()?;
         match &plan.expected {
-            Some(expected) => log::info!("backup {} begins: {expected}, as last time", plan.name),
-            None => log::info!("backup {} begins", plan.name),
+            Some(expected) => log::info!("backup {} started: {expected}, as last time", plan.name),
+            None => log::info!("backup {} started", plan.name),
         }
         carry_out(&engine, &server.connection, &plan, progress)
     });
@@ -82,10 +82,10 @@ pub fn run(
 fn with_hint(error: Error, backups: &Path) -> Error {
     const AGAIN: &str = "systemctl start matrix-postgres-backup.service";
     match error.kind() {
-        Kind::NoSpace => error.hint(format!("df -h {}; make room there, then {AGAIN}", backups.display())),
-        Kind::Interrupted => error.hint(format!("to begin anew: {AGAIN}")),
+        Kind::NoSpace => error.hint(format!("df -h {}; free space there, then {AGAIN}", backups.display())),
+        Kind::Interrupted => error.hint(format!("to start again: {AGAIN}")),
         Kind::Program => error.hint(format!(
-            "the server's side of it: journalctl --unit=matrix-postgres.service; then {AGAIN}"
+            "check the log of the server: journalctl --unit=matrix-postgres.service; then {AGAIN}"
         )),
         _ => error,
     }
@@ -101,7 +101,7 @@ fn prune_after(
     let removed = prune::plan(store, &settings.backup, now).and_then(|plan| prune::carry_out(store, &plan));
     removed.map(|removed| removed.len()).map_err(|error| {
         error.context("could not remove old backups").state(format!(
-            "backup {} is complete and was read back; the old ones are still there",
+            "backup {} is complete and was read back; old backups were not removed",
             outcome.manifest.name
         ))
     })
@@ -165,9 +165,9 @@ impl Outcome {
 fn earlier_backups(list: &[catalogue::Entry]) -> String {
     match list.iter().rev().find(|entry| entry.is_verified()) {
         Some(entry) => {
-            format!("the server's data was only read; the newest verified backup is {}", entry.name)
+            format!("the data of the server was only read; the newest verified backup is {}", entry.name)
         }
-        None => "the server's data was only read; there is no verified backup yet".to_owned(),
+        None => "the data of the server was only read; there is no verified backup yet".to_owned(),
     }
 }
 
@@ -232,7 +232,8 @@ impl<'a> Server<'a> {
         let Some(started) = self.started else { return done };
         match (done, started.stop()) {
             (Ok(_), Err(error)) => {
-                Err(error.state("the backup is complete, and the server, started for it, still runs"))
+                Err(error
+                    .state("the backup is complete; the server, which was started for it, is still running"))
             }
             (done, Ok(())) => done,
             (Err(failure), Err(error)) => {
@@ -248,7 +249,7 @@ fn check_cluster(data_directory: &Path) -> Result<()> {
     match DataDirectory::read(data_directory, Path::new("/proc")) {
         Ok(DataDirectory { contents: Contents::Missing | Contents::Empty, .. }) => Err(Error::new(
             Kind::DataDirectory,
-            format!("there is nothing to back up: {} holds no cluster", data_directory.display()),
+            format!("there is nothing to back up: {} is not a cluster", data_directory.display()),
         )
         .hint("systemctl start matrix-postgres.service initialises one")),
         // Where we may not look, the server's own start will say what is wrong.

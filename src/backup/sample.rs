@@ -91,7 +91,10 @@ pub fn load(
         tables = rest;
         let left: Vec<Evaluating> = left;
         sampled.unknown.extend(left.iter().map(|evaluating| {
-            format!("rows of table {} of a superuser may call functions of others", evaluating.quoted)
+            format!(
+                "table {} belongs to a superuser, and its rows may call functions of other roles",
+                evaluating.quoted
+            )
         }));
     }
     new.execute(name, &alone(&tables))?;
@@ -134,7 +137,7 @@ impl Sampled {
         match not_found(&said) {
             Some(error) => self.refused.push(Refused { table, error: error.to_owned(), said }),
             None => self.unknown.push(format!(
-                "functions that rows of table {table} make the server call fail where other tables are empty"
+                "functions that are called for rows of table {table} fail while other tables are empty"
             )),
         }
         Ok(())

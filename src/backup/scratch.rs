@@ -127,7 +127,7 @@ fn check(parent: &Path, account: Option<&Account>) -> Result<()> {
     files::require_private("scratch directory", parent, &Account::current(), others).map_err(|error| {
         error
             .state("nothing was started")
-            .hint("name another one: backup.scratch_directory in /etc/matrix-postgres/config.toml")
+            .hint("set backup.scratch_directory in /etc/matrix-postgres/config.toml")
     })?;
     match account {
         // It is ours: nobody else can put another one in its place.
@@ -145,7 +145,7 @@ fn remove_abandoned(parent: &Path) -> Result<()> {
         let lock = beneath::open(&path.join("lock"));
         if ours && path.is_dir() && lock.is_ok_and(|lock| lock.try_lock().is_ok()) {
             remove_with_server(&path)?;
-            log::warn!("removed {}, which a killed run had left", path.display());
+            log::warn!("removed {}, a leftover of a run that was killed", path.display());
         }
     }
     Ok(())
@@ -199,14 +199,14 @@ pub fn check_space(needs: &[Need]) -> Result<()> {
         Some((_, needed, free, path)) => Err(Error::new(
             Kind::NoSpace,
             format!(
-                "{} has too little room: about {} are needed, and {} are free",
+                "not enough disk space in {}: needed about {}, free {}",
                 path.display(),
                 DecimalBytes(*needed),
                 DecimalBytes(*free)
             ),
         )
         .state("nothing was started, and nothing was changed")
-        .hint("free space there, or name another backup.scratch_directory")),
+        .hint("free space there, or set another backup.scratch_directory")),
     }
 }
 
@@ -265,6 +265,6 @@ mod tests {
         check_space(&[need(1)]).unwrap();
         let error = check_space(&[need(1 << 60), need(1 << 60)]).unwrap_err();
         assert_eq!(error.kind(), Kind::NoSpace);
-        assert!(error.to_string().contains("about 2.31 EB are needed"), "{error}");
+        assert!(error.to_string().contains("needed about 2.31 EB"), "{error}");
     }
 }

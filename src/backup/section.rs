@@ -181,7 +181,7 @@ impl Section {
             return Err(Missing::Refused(line, refusal));
         }
         if let (Some(rows), Some(table)) = (rows, reader.tally.table()) {
-            return Err(Missing::Rows(format!("it ends after {rows} rows of table {table}")));
+            return Err(Missing::Rows(format!("it is truncated after {rows} rows of table {table}")));
         }
         if reader.cluster_open {
             return Err(Missing::End("pg_dumpall's end marker is missing"));

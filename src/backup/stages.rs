@@ -52,7 +52,7 @@ impl<'a> Target<'a> {
         let mut toc = toc;
         for Apart { extension, schema, .. } in self.without {
             if toc.take_apart(extension, schema) {
-                log::warn!("extension {extension:?} is left out, with what is in its schema {schema:?}");
+                log::warn!("extension {extension:?} and its schema {schema:?} are skipped");
             }
         }
         let file = self.scratch.write(TOC, &toc.bytes())?;
@@ -115,7 +115,7 @@ impl<'a> Target<'a> {
         if guarded.owners().is_empty() {
             return Ok((guarded, None));
         }
-        log::info!("with the rights of their owners: {}", guarded.names.join(", "));
+        log::info!("with the privileges of their owners: {}", guarded.names.join(", "));
         let loaders = Loaders::make(self.session, self.name, self.scratch, &guarded, facts)?;
         Ok((guarded, Some(loaders)))
     }
@@ -128,7 +128,10 @@ impl<'a> Target<'a> {
         progress: &mut dyn Progress,
     ) -> Result<Vec<Missing>> {
         if !rest.guarded.rows.is_empty() {
-            progress.begin(&format!("loading what runs code of its owners into {}", self.shown), None);
+            progress.begin(
+                &format!("loading tables that call functions of their owners into {}", self.shown),
+                None,
+            );
             let missing = self.guarded_rows(origin, &rest)?;
             rest.missing.extend(missing);
             progress.end();
@@ -150,10 +153,7 @@ impl<'a> Target<'a> {
                 let owners =
                     toc.rows_of(|schema, name| tables.get(&(schema.to_vec(), name.to_vec())).cloned());
                 if owners.len() != rest.guarded.rows.len() {
-                    return Err(Error::new(
-                        Kind::Damaged,
-                        "it has not the same tables when it is read again",
-                    ));
+                    return Err(Error::new(Kind::Damaged, "its tables differ when it is read again"));
                 }
                 let mut body = Body::new(content, &toc);
                 let mut left = owners.len();
@@ -173,7 +173,7 @@ impl<'a> Target<'a> {
                 }
                 match left {
                     0 => Ok(()),
-                    _ => Err(Error::new(Kind::Damaged, "it has not the same rows when it is read again")),
+                    _ => Err(Error::new(Kind::Damaged, "its rows differ when it is read again")),
                 }
             })
         })?;
@@ -204,10 +204,10 @@ fn require_none(functions: &str, evaluated: Vec<String>) -> Result<()> {
         false => Err(Error::new(
             Kind::Config,
             format!(
-                "functions of their owners {functions} of {}, which only the superuser could make",
+                "functions of their owners {functions} of {}, which only a superuser can create",
                 evaluated.join(", ")
             ),
         )
-        .hint(format!("{TRUST}, if these functions may do whatever the superuser may"))),
+        .hint(format!("{TRUST}, if these functions may run with superuser privileges"))),
     }
 }

@@ -117,6 +117,69 @@ impl Status {
     }
 }
 
+/// What is wrong, the most important first, and what to do about the first of it that says so.
+#[derive(Default)]
+struct Problems {
+    list: Vec<String>,
+    hint: Option<String>,
+}
+
+impl Problems {
+    fn add(&mut self, problems: impl IntoIterator<Item = String>, hint: Option<String>) {
+        let known = self.list.len();
+        self.list.extend(problems);
+        if self.list.len() > known && self.hint.is_none() {
+            self.hint = hint;
+        }
+    }
+
+    fn newest(&mut self, newest: Option<&Entry>, future: &[Entry]) {
+        match newest {
+            None if future.is_empty() => {
+                self.add(["there is no backup".to_owned()], Some(BACK_UP.to_owned()));
+            }
+            None => {
+                let problem = "there is no backup except those with a time in the future";
+                self.add([problem.to_owned()], None);
+            }
+            Some(entry) if !entry.is_verified() => {
+                let problem = entry.problem().unwrap_or_default();
+                // One that was found bad does not become better by reading it again.
+                let hint = match entry.manifest.as_ref().is_ok_and(|manifest| manifest.read_back.is_none()) {
+                    true => Some(format!("matrix-postgres-backup verify {}", entry.name)),
+                    false => Some(BACK_UP.to_owned()),
+                };
+                self.add([format!("the newest backup, {}, {problem}", entry.name)], hint);
+            }
+            Some(_) => {}
+        }
+    }
+
+    fn age(&mut self, verified: Option<&Entry>, settings: &Backup, now: Timestamp) {
+        let Some(age) = verified.map(|entry| now.duration_since(entry.name.time())) else { return };
+        if age.is_positive() && age.unsigned_abs() > settings.max_age {
+            let (hours, limit) = (age.as_hours(), settings.max_age.as_secs() / 3600);
+            let problem = format!("the newest verified backup is {hours} hours old (limit: {limit} hours)");
+            self.add([problem], Some(BACK_UP.to_owned()));
+        }
+    }
+
+    fn timer(&mut self, timer: &Timer) {
+        match timer {
+            Timer::Inactive => {
+                let problem = "the timer is not active: no backup will be made automatically";
+                let hint = "systemctl enable --now matrix-postgres-backup.timer";
+                self.add([problem.to_owned()], Some(hint.to_owned()));
+            }
+            Timer::Unknown(reason) => {
+                let problem = format!("could not ask systemd for the time of the next backup: {reason}");
+                self.add([problem], None);
+            }
+            Timer::None | Timer::Running | Timer::Next(_) => {}
+        }
+    }
+}
+
 /// Judges the backups, oldest first; `free` is how many bytes are left beside them.
 pub fn judge(
     entries: &[Entry],
@@ -127,84 +190,28 @@ pub fn judge(
 ) -> Status {
     let homeserver = &settings.server.database;
     let settings = &settings.backup;
-    let max_age = settings.max_age;
-    let age = |entry: &Entry| now.duration_since(entry.name.time());
     let (past, future) = catalogue::split(entries, now);
     let newest = past.last();
+    let manifest = newest.and_then(|entry| entry.manifest.as_ref().ok());
     let verified = past.iter().rev().find(|entry| entry.is_verified());
-    let mut problems = Vec::new();
-    let mut hint = None;
-    let back_up = || Some("systemctl start matrix-postgres-backup.service".to_owned());
-
-    match newest {
-        None => {
-            let but = if future.is_empty() { " at all" } else { " but those of the future" };
-            problems.push(format!("there is no backup{but}"));
-            hint = back_up().filter(|_| future.is_empty());
-        }
-        Some(entry) if !entry.is_verified() => {
-            let problem = entry.problem().unwrap_or_default();
-            problems.push(format!("the newest backup, {}, {problem}", entry.name));
-            // One that was found bad does not become better by reading it again.
-            hint = match entry.manifest.as_ref().is_ok_and(|manifest| manifest.read_back.is_none()) {
-                true => Some(format!("matrix-postgres-backup verify {}", entry.name)),
-                false => back_up(),
-            };
-        }
-        Some(_) => {}
-    }
-    if let Some(entry) = verified
-        && age(entry).unsigned_abs() > max_age
-        && age(entry).is_positive()
-    {
-        problems.push(format!(
-            "the newest verified backup is {} hours old, and {} are allowed",
-            age(entry).as_hours(),
-            max_age.as_secs() / 3600
-        ));
-        hint = hint.or_else(back_up);
-    }
-    if let Some((problem, what)) = of_the_future(future, settings) {
-        problems.push(problem);
-        hint = hint.or(Some(what));
-    }
-    let shrunk = shrunk(past, settings.shrink_alarm);
-    if !shrunk.is_empty() {
-        problems.extend(shrunk);
-        hint = hint
-            .or_else(|| Some("matrix-postgres-backup list shows both; is everything still there?".into()));
-    }
-    let omitted = newest
-        .and_then(|entry| entry.manifest.as_ref().ok())
-        .map_or(&[][..], |manifest| manifest.omitted.as_slice());
-    let missed = missed(omitted, settings, homeserver);
-    if !missed.is_empty() {
-        problems.extend(missed);
-        hint = hint.or_else(|| Some(EXCLUDE.to_owned()));
-    }
+    let omitted = manifest.map_or(&[][..], |manifest| manifest.omitted.as_slice());
     let newest_trial = newest_trial(past);
-    if let Some(problem) = not_taken(newest_trial.as_ref()) {
-        problems.push(problem);
-        hint = hint.or_else(|| Some(SEARCH_PATH.to_owned()));
+
+    let mut problems = Problems::default();
+    problems.newest(newest, future);
+    problems.age(verified, settings, now);
+    if let Some((problem, what)) = of_the_future(future, settings) {
+        problems.add([problem], Some(what));
     }
-    let bytes = newest.and_then(|entry| entry.manifest.as_ref().ok()).map(Manifest::bytes);
-    if let Some(problem) = no_room(free, bytes) {
-        problems.push(problem);
-        hint = hint.or_else(|| Some(format!("df -h {}", settings.directory.display())));
-    }
-    match timer {
-        Timer::Inactive => {
-            problems.push("the timer is not active: no backup will be made by itself".to_owned());
-            hint = hint.or_else(|| Some("systemctl enable --now matrix-postgres-backup.timer".to_owned()));
-        }
-        Timer::Unknown(reason) => {
-            problems.push(format!("systemd does not say when the next one is due: {reason}"));
-        }
-        Timer::None | Timer::Running | Timer::Next(_) => {}
-    }
+    problems.add(shrunk(past, settings.shrink_alarm), Some(SHRUNK.to_owned()));
+    problems.add(missed(omitted, settings, homeserver), Some(EXCLUDE.to_owned()));
+    problems.add(not_taken(newest_trial.as_ref()), Some(SEARCH_PATH.to_owned()));
+    let full = no_room(free, manifest.map(Manifest::bytes));
+    problems.add(full, Some(format!("df -h {}", settings.directory.display())));
+    problems.timer(timer);
 
     Status {
-        well: problems.is_empty(),
+        well: problems.list.is_empty(),
         backups: entries.len(),
         future: future.iter().map(|entry| entry.name).collect(),
         newest: newest.map(|entry| Newest::of(entry, now)),
@@ -222,8 +229,8 @@ pub fn judge(
         leftovers: Vec::new(),
         leftovers_unknown: None,
         warnings: Vec::new(),
-        problems,
-        hint,
+        problems: problems.list,
+        hint: problems.hint,
     }
 }
 
@@ -231,7 +238,7 @@ pub fn judge(
 fn no_room(free: Option<u64>, bytes: Option<u64>) -> Option<String> {
     let (free, bytes) = free.zip(bytes).filter(|(free, bytes)| free < bytes)?;
     Some(format!(
-        "there is no room for another backup: {} are free, and the newest one has {}",
+        "not enough disk space for another backup: free {}, size of the newest backup {}",
         DecimalBytes(free),
         DecimalBytes(bytes)
     ))
@@ -245,11 +252,11 @@ fn of_the_future(future: &[Entry], settings: &Backup) -> Option<(String, String)
     let is = if names.len() == 1 { "is" } else { "are" };
     Some((
         format!(
-            "{} {is} of the future; is the clock right? What is of the future is kept, and counts as no backup",
+            "{} {is} in the future; check the clock. Such backups are kept and do not count",
             names.join(", ")
         ),
         format!(
-            "timedatectl; if the clock is right now, move it out of {directory}: mv {directory}/{first} ..."
+            "timedatectl; if the clock is correct now, move the backup out of {directory}: mv {directory}/{first} ..."
         ),
     ))
 }
@@ -263,14 +270,18 @@ fn newest_trial(entries: &[Entry]) -> Option<(BackupName, Trial)> {
 fn not_taken(trial: Option<&(BackupName, Trial)>) -> Option<String> {
     let (name, trial) = trial?;
     let reason = trial.not_taken.as_ref()?;
-    Some(format!("backup {name} is whole, and cannot be restored as it is: {reason}"))
+    Some(format!("backup {name} is intact, but cannot be restored completely: {reason}"))
 }
 
-const SEARCH_PATH: &str = "what it names is to be changed in the live database, such as by ALTER FUNCTION ... SET search_path; \
+const BACK_UP: &str = "systemctl start matrix-postgres-backup.service";
+
+const SHRUNK: &str = "matrix-postgres-backup list shows both; check that no data is missing";
+
+const SEARCH_PATH: &str = "change the named objects in the live database, such as by ALTER FUNCTION ... SET search_path; \
     then make a backup: systemctl start matrix-postgres-backup.service";
 
-const EXCLUDE: &str = "backup.exclude_databases in /etc/matrix-postgres/config.toml names the databases that need no \
-    backup; ALTER DATABASE ... ALLOW_CONNECTIONS true lets one be backed up";
+const EXCLUDE: &str = "add it to backup.exclude_databases in /etc/matrix-postgres/config.toml if it needs no \
+    backup; or ALTER DATABASE ... ALLOW_CONNECTIONS true";
 
 /// The databases that nobody has said need no backup, and that have none; and the homeserver's own, whoever says so.
 fn missed(omitted: &[Omitted], settings: &Backup, homeserver: &str) -> Vec<String> {
@@ -283,7 +294,7 @@ fn missed(omitted: &[Omitted], settings: &Backup, homeserver: &str) -> Vec<Strin
         },
     );
     let own = settings.excludes(homeserver).then(|| {
-        format!("database {homeserver:?}, the homeserver's own, is not backed up: {}", Omission::Excluded)
+        format!("database {homeserver:?}, that of the homeserver, is not backed up: {}", Omission::Excluded)
     });
     left_out.chain(own).collect()
 }
@@ -314,7 +325,7 @@ fn shrunk(entries: &[Entry], alarm: f64) -> Vec<String> {
         if share > alarm + f64::EPSILON {
             alarms.push(match now {
                 0 => format!(
-                    "database {name:?} is not in the newest verified backup, and was {} in {}",
+                    "database {name:?} is not in the newest verified backup, but was in an earlier one ({}, {})",
                     DecimalBytes(was),
                     before.name
                 ),
@@ -395,7 +406,11 @@ mod tests {
         let now = "2026-11-28T00:00:00Z".parse().unwrap();
         let of = |major| judged(&[entry("20261124T030000Z", Good)], &next()).with_version(major, now);
         let old = of(Some(Major(13)));
-        assert!(old.well && old.warnings[0].contains("support ended on 2025-11-13"), "{:?}", old.warnings);
+        assert!(
+            old.well && old.warnings[0].contains("out of support since 2025-11-13"),
+            "{:?}",
+            old.warnings
+        );
         assert_eq!(old.hint.as_deref(), Some(support::UPGRADE));
         for fine in [of(Some(Major(17))), of(None)] {
             assert!(fine.warnings.is_empty() && fine.hint.is_none());
@@ -409,11 +424,11 @@ mod tests {
     fn everything_else_is_named() {
         let good = || entry("20261123T050000Z", Good);
         for (entries, timer, expected) in [
-            (vec![], next(), "no backup at all"),
+            (vec![], next(), "there is no backup"),
             (vec![entry("20261120T030000Z", Good)], next(), "102 hours old"),
             (vec![good(), entry("20261124T030000Z", NotRead)], next(), "has not been read back"),
             (vec![good(), entry("20261124T030000Z", Bad("x"))], next(), "is damaged: x"),
-            (vec![entry("20271124T030000Z", Good)], next(), "of the future"),
+            (vec![entry("20271124T030000Z", Good)], next(), "is in the future"),
             (vec![good()], Timer::Inactive, "timer is not active"),
             (vec![good()], Timer::Unknown("no bus".into()), "no bus"),
         ] {
@@ -435,7 +450,7 @@ mod tests {
         assert_eq!(status.newest_verified.unwrap().to_string(), "20261124T030000Z");
         assert_eq!(status.future, [future().name]);
         let [problem] = status.problems.as_slice() else { panic!("{:?}", status.problems) };
-        assert!(problem.starts_with("20301124T030000Z is of the future"), "{problem}");
+        assert!(problem.starts_with("20301124T030000Z is in the future"), "{problem}");
         let hint = status.hint.unwrap();
         assert!(
             hint.contains("timedatectl") && hint.contains("mv /var/backups/matrix-postgres/20301124T030000Z")
@@ -444,7 +459,10 @@ mod tests {
         let problems = judged(&[entry("20261120T030000Z", Good), future()], &next()).problems;
         assert!(problems[0].contains("102 hours old"), "{problems:?}");
         let status = judged(&[future()], &next());
-        assert!(status.newest.is_none() && status.problems[0].contains("no backup but those"));
+        assert!(
+            status.newest.is_none()
+                && status.problems[0].contains("no backup except those with a time in the future")
+        );
         assert!(status.hint.unwrap().starts_with("timedatectl"));
     }
 
@@ -497,11 +515,11 @@ mod tests {
         assert_eq!(
             status.problems,
             [
-                "database \"closed\" is not in the newest backup: it accepts no connections (ALLOW_CONNECTIONS false)",
+                "database \"closed\" is not in the newest backup: it does not allow connections (ALLOW_CONNECTIONS false)",
                 "database \"gone\" is not in the newest backup: a DROP DATABASE of it was interrupted"
             ]
         );
-        assert!(!status.well && status.hint.unwrap().starts_with("backup.exclude_databases"));
+        assert!(!status.well && status.hint.unwrap().starts_with("add it to backup.exclude_databases"));
         assert_eq!(status.omitted.len(), 3);
         let excluded = "backup.exclude_databases = [\"closed\", \"g*\"]";
         assert!(judged_with(excluded, &entries, &next()).well);
@@ -509,7 +527,7 @@ mod tests {
         assert_eq!(
             own.problems,
             [
-                "database \"homeserver\", the homeserver's own, is not backed up: backup.exclude_databases names it"
+                "database \"homeserver\", that of the homeserver, is not backed up: excluded by backup.exclude_databases"
             ]
         );
     }
@@ -531,7 +549,7 @@ mod tests {
         let problems = judged(&[large], &next()).problems;
         assert_eq!(
             problems,
-            ["there is no room for another backup: 2.00 MB are free, and the newest one has 3.00 MB"]
+            ["not enough disk space for another backup: free 2.00 MB, size of the newest backup 3.00 MB"]
         );
     }
 

@@ -111,7 +111,7 @@ impl Target<'_> {
         match (toc.table_of(id).filter(|_| is_refused), self.refused_rows) {
             (Some(table), RefusedRows::Skip) => Ok(Missing::of_rows(toc, id, table, &said)),
             (Some(_), RefusedRows::Offer) => {
-                Err(error.hint(format!("{SKIP} restores everything else, and leaves this table empty")))
+                Err(error.hint(format!("{SKIP} restores everything else and leaves this table empty")))
             }
             _ => Err(error),
         }
@@ -187,7 +187,7 @@ pub(super) fn finish_listed(child: Child, toc: &Toc, missing: &mut Vec<Missing>)
             return Err(failed(&header));
         }
         let what = toc.shown(refusal.entry).unwrap_or(refusal.header);
-        log::warn!("the server does not take {what}: {}", refusal.error);
+        log::warn!("the server rejects {what}: {}", refusal.error);
         let remedy = refusals::remedy(&refusal.said);
         missing.push(Missing { id: Some(refusal.entry), table: None, what, why: refusal.error, remedy });
     }

@@ -81,7 +81,7 @@ impl fmt::Display for Plan {
         }
         write!(
             f,
-            "  about {} are needed there; afterwards all of it is removed",
+            "  disk space needed there: about {}; everything is removed afterwards",
             DecimalBytes(self.need().bytes)
         )
     }
@@ -118,11 +118,11 @@ pub fn carry_out(
     manifest.save(source.files)?;
     result.map(|()| trial).map_err(|error| match error.kind() {
         Kind::NotTaken => error
-            .context(format!("backup {} is whole, and cannot be restored as it is", plan.name))
-            .state("this is recorded in the backup, which stays as good as any other; so would be a new one"),
+            .context(format!("backup {} is intact, but cannot be restored completely", plan.name))
+            .state("the result was recorded in the manifest; a new backup would have the same problem"),
         _ => error
             .context(format!("backup {} failed its trial restore", plan.name))
-            .state("this is recorded in the backup; older ones, and the server, are as they were")
+            .state("the result was recorded in the manifest; older backups and the server are unchanged")
             .hint("make a new one: systemctl start matrix-postgres-backup.service"),
     })
 }
@@ -138,7 +138,7 @@ fn hold(
 ) -> Result<()> {
     let manifest = source.manifest;
     let globals = Globals::parse(&source::text(source, &manifest.globals)?)?;
-    progress.begin("making a server for the trial", None);
+    progress.begin("initialising a server for the trial restore", None);
     let data = scratch.path().join("data");
     let superuser = &settings.server.superuser;
     output(runtime.command(plan.major, &initdb::throw_away(&data, superuser))?, "initdb", &[])?;
@@ -150,34 +150,60 @@ fn hold(
     let session = Session { runtime, major: plan.major, connection: &connection };
     version.clone_from(&postgres::server_facts(&session)?.version);
     progress.end();
-    let bad = |error: Error| match error.kind() {
+
+    let mut found =
+        Found { differences: missing_roles(&session, &globals, superuser)?, not_taken: Vec::new() };
+    for number in 0..manifest.databases.len() {
+        found.restore(&session, source, number, scratch, progress)?;
+    }
+    server.stop()?;
+    found.judge()
+}
+
+/// Restores the roles; which of them are not there afterwards.
+fn missing_roles(session: &Session<'_>, globals: &Globals, superuser: &String) -> Result<Vec<String>> {
+    let refused = |error: Error| match error.kind() {
         Kind::Server => error.with_kind(Kind::NotTaken).context("the roles could not be restored"),
         _ => error,
     };
-    session.execute_foreign(HOME, &globals.for_server(std::slice::from_ref(superuser))).map_err(bad)?;
-    let roles = postgres::roles(&session)?;
-    let mut found: Vec<_> = globals
-        .role_names()
-        .into_iter()
-        .filter(|role| !roles.contains(role))
-        .map(|role| format!("role {role:?} is missing"))
-        .collect();
-    let mut not_taken = Vec::new();
-    for (number, dump) in manifest.databases.iter().enumerate() {
-        let name = trial_name(number);
+    session.execute_foreign(HOME, &globals.for_server(std::slice::from_ref(superuser))).map_err(refused)?;
+    let roles = postgres::roles(session)?;
+    let missing = globals.role_names().into_iter().filter(|role| !roles.contains(role));
+    Ok(missing.map(|role| format!("role {role:?} is missing")).collect())
+}
+
+/// What a trial restore has found so far.
+struct Found {
+    /// Between the backup and the restored databases.
+    differences: Vec<String>,
+    /// What the server rejects.
+    not_taken: Vec<Error>,
+}
+
+impl Found {
+    /// Restores one database, and compares it.
+    fn restore(
+        &mut self,
+        session: &Session<'_>,
+        source: Source<'_>,
+        number: usize,
+        scratch: &Scratch,
+        progress: &mut dyn Progress,
+    ) -> Result<()> {
+        let (name, dump) = (trial_name(number), &source.manifest.databases[number]);
+        let shown = &dump.database.name;
         let properties = Properties { tablespace: None, ..dump.properties.clone() };
         session
-            .execute(HOME, &making::create(&name, &dump.database, &properties, plan.major))
+            .execute(HOME, &making::create(&name, &dump.database, &properties, session.major))
             .and_then(|()| session.execute(HOME, &making::dress(&name, &dump.database, &dump.properties)))
             .map_err(|error| {
-                error
-                    .with_kind(Kind::NotTaken)
-                    .context(format!("database {:?} could not be made as it was", dump.database.name))
+                let message = format!("database {shown:?} could not be created with its properties");
+                error.with_kind(Kind::NotTaken).context(message)
             })?;
         let target = Target {
-            session: &session,
+            session,
             name: &name,
-            shown: &dump.database.name,
+            shown,
             tablespaces: Tablespaces::Default,
             scratch,
             authority: Authority::Owner,
@@ -187,15 +213,14 @@ fn hold(
         let missing = match load::load(&target, source, dump, progress) {
             Ok(missing) => {
                 let told = missing::told(&missing);
-                not_taken
-                    .extend(told.map(|error| error.context(format!("database {:?}", dump.database.name))));
+                self.not_taken.extend(told.map(|error| error.context(format!("database {shown:?}"))));
                 missing
             }
-            // Of the latter, only a superuser could load something who lets it do whatever he may.
+            // A configuration error: only a superuser could load something, if functions may run with its privileges.
             Err(error) if matches!(error.kind(), Kind::NotTaken | Kind::Config) => {
                 progress.end();
-                not_taken.push(error.with_kind(Kind::NotTaken));
-                continue;
+                self.not_taken.push(error.with_kind(Kind::NotTaken));
+                return Ok(());
             }
             Err(error) => return Err(error),
         };
@@ -205,20 +230,22 @@ fn hold(
             contents: &contents,
             extensions: &dump.properties.extensions,
         };
-        progress.begin(&format!("comparing {}", dump.database.name), None);
-        let differences = differences(&session, &name, &expected)?;
+        progress.begin(&format!("comparing {shown}"), None);
+        let differences = differences(session, &name, &expected)?;
         progress.end();
-        found
-            .extend(differences.into_iter().map(|text| format!("database {:?}: {text}", dump.database.name)));
+        self.differences.extend(differences.into_iter().map(|text| format!("database {shown:?}: {text}")));
+        Ok(())
     }
-    server.stop()?;
-    if !found.is_empty() {
-        return Err(Error::new(Kind::Damaged, found.join("; ")));
+
+    fn judge(self) -> Result<()> {
+        if !self.differences.is_empty() {
+            return Err(Error::new(Kind::Damaged, self.differences.join("; ")));
+        }
+        let mut not_taken = self.not_taken.into_iter();
+        let Some(first) = not_taken.next() else { return Ok(()) };
+        not_taken.for_each(|other| log::error!("{}", other.report()));
+        Err(first)
     }
-    let mut not_taken = not_taken.into_iter();
-    let Some(first) = not_taken.next() else { return Ok(()) };
-    not_taken.for_each(|other| log::error!("{}", other.report()));
-    Err(first)
 }
 
 /// What the server loads: the databases have other names there.
@@ -250,7 +277,7 @@ fn without_libraries(error: Error, runtime: &dyn Runtime, major: Major, manifest
     match missing.is_empty() {
         true => error,
         false => error.hint(format!(
-            "install what is needed of PostgreSQL {major} for: {} (as the server has it that was backed up)",
+            "install for PostgreSQL {major}, as on the server that was backed up: {}",
             missing.join(", ")
         )),
     }
@@ -273,7 +300,7 @@ mod tests {
             plan.to_string(),
             "trial restore of backup 20261124T030000Z (PostgreSQL 15.18)\n  \
              into a new server of PostgreSQL 17 in /var/tmp/x\n  database \"homeserver\", 2.00 GB on disk\n  \
-             about 3.50 GB are needed there; afterwards all of it is removed"
+             disk space needed there: about 3.50 GB; everything is removed afterwards"
         );
     }
 }

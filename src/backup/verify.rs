@@ -34,7 +34,7 @@ pub fn record(files: &dyn Store, mut manifest: Manifest, found: Result<Findings>
                 Some(ReadBack { at: Timestamp::now(), damage: Some(error.to_string()), how });
             manifest.save(files)?;
             Err(error
-                .state("the backup is marked as damaged, and older ones are as they were")
+                .state("the backup was marked as damaged; older backups are unchanged")
                 .hint("make a new one: systemctl start matrix-postgres-backup.service"))
         }
         Err(error) => Err(error),

@@ -4,7 +4,6 @@
 pub mod backup;
 pub mod psql;
 pub mod server;
-mod table;
 pub mod upgrade;
 
 use std::io::{IsTerminal as _, Write as _};
@@ -92,7 +91,7 @@ fn print_json(value: &impl serde::Serialize) -> Result<()> {
 /// asked said so.
 fn is_to_remove(found: &[impl std::fmt::Display], question: &str, yes: bool, dry_run: bool) -> Result<bool> {
     if found.is_empty() {
-        return print("nothing is left over\n").map(|()| false);
+        return print("no leftovers\n").map(|()| false);
     }
     let lines: Vec<_> = found.iter().map(|leftover| format!("remove {leftover}\n")).collect();
     print(&lines.concat())?;
@@ -107,10 +106,10 @@ fn confirm(question: &str) -> Result<()> {
     let refused = |message: &str| {
         Err(Error::new(Kind::Interrupted, message)
             .state("nothing was changed")
-            .hint("--yes answers beforehand"))
+            .hint("pass --yes to answer in advance"))
     };
     if !std::io::stdin().is_terminal() {
-        return refused("nobody is there to be asked");
+        return refused("standard input is not a terminal, so the confirmation cannot be asked for");
     }
     print(&format!("\n{question} [y/N] "))?;
     let mut answer = String::new();

@@ -39,7 +39,7 @@ pub fn run(arguments: Arguments) -> Result<ExitCode> {
     let server = &settings.server;
     let socket = Connection::new(&settings.socket_directory, server.port, &server.superuser).socket();
     if !socket.exists() {
-        return Err(Error::new(Kind::Server, format!("no server listens on {}", socket.display()))
+        return Err(Error::new(Kind::Server, format!("no server is listening on {}", socket.display()))
             .hint(format!("systemctl start {}", server.unit)));
     }
     // The user's own environment stays: pager, editor, history and start-up file are theirs. Where to log in

@@ -8,7 +8,7 @@ use clap::Parser;
 use crate::error::Result;
 use crate::{config, server};
 
-/// Run the PostgreSQL server of matrix-postgres.service in the major version that its data directory holds.
+/// Run the PostgreSQL server of matrix-postgres.service, in the major version of its data directory.
 ///
 /// An empty or missing data directory is initialised first, with a role and a database for Synapse.
 #[derive(Debug, Parser)]
@@ -17,10 +17,10 @@ pub struct Arguments {
     /// Configuration file [default: /etc/matrix-postgres/config.toml, then config.d/*.toml beside it]
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Say what would be done, and do nothing
+    /// Print what would be done, and do nothing
     #[arg(long)]
     dry_run: bool,
-    /// For the unit: wait until the server may be stopped
+    /// For ExecStop= of the unit: wait until the server can be stopped
     #[arg(long, hide = true)]
     before_stop: bool,
 }

@@ -184,8 +184,8 @@ fn format(text: Option<&str>) -> Result<BackupFormat> {
 fn rsyncable(asked: Option<bool>, encryption: Option<&EncryptTo>) -> Result<bool> {
     match (asked.unwrap_or(false), encryption) {
         (true, Some(_)) => Err(contradiction(
-            "backup.rsyncable is true, and encrypted files have nothing in common from one day to the next",
-            "leave the encryption to the tool that stores them, or set backup.rsyncable = false",
+            "backup.rsyncable has no effect on encrypted files",
+            "set backup.rsyncable = false, or leave the encryption to the tool that stores the backups",
         )),
         (asked, _) => Ok(asked),
     }

@@ -35,8 +35,8 @@ pub(super) fn encrypt_to(
         let text = recipient.trim();
         if holds_secret(text) {
             return Err(contradiction(
-                "backup.encrypt_to holds a private key, which does not belong on this machine",
-                "put the recipient there, which `age-keygen -y` prints, and make a new key: this one is no secret any more",
+                "backup.encrypt_to contains a private key; keep it on another machine",
+                "write the recipient there, which `age-keygen -y` prints, and generate a new key: this one is no longer secret",
             ));
         }
         if is_age_recipient(text) {
@@ -47,7 +47,7 @@ pub(super) fn encrypt_to(
             return Err(refused(
                 "backup.encrypt_to",
                 text,
-                "recipients of age (age1...), or of OpenPGP: whole fingerprints (40 digits) or addresses",
+                "age recipients (age1...), or OpenPGP keys: full fingerprints (40 digits) or addresses",
             ));
         }
     }
@@ -56,9 +56,9 @@ pub(super) fn encrypt_to(
         (false, true) => Ok(Some(EncryptTo::Age { recipients: age, file })),
         (true, false) => Ok(Some(EncryptTo::OpenPgp { keys, home })),
         (false, false) => Err(contradiction(
-            "backup.encrypt_to and backup.recipients_file name recipients of age and of OpenPGP, and a file is \
+            "backup.encrypt_to and backup.recipients_file have recipients of both age and OpenPGP, but a file is \
              encrypted by one of them",
-            "keep either kind",
+            "use recipients of one kind only",
         )),
     }
 }

@@ -62,7 +62,7 @@ fn explain(error: &toml::de::Error, text: &str, file: &Path) -> Error {
                 .state("nothing was started");
             match nearest(found, &known) {
                 Some(meant) => refused.hint(format!("did you mean `{meant}`?")),
-                None => refused.hint(format!("the keys here are: {}", known.join(", "))),
+                None => refused.hint(format!("valid keys: {}", known.join(", "))),
             }
         }
         None => Error::new(Kind::Config, format!("{place}: {}", message.trim()))
@@ -97,7 +97,7 @@ mod tests {
 
     #[test]
     fn a_key_unlike_any_other_gets_the_list() {
-        assert!(report("zzz = 1").contains("HINT: the keys here are: data_directory"));
+        assert!(report("zzz = 1").contains("HINT: valid keys: data_directory"));
     }
 
     #[test]

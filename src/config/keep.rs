@@ -52,9 +52,9 @@ impl Keep {
         };
         match keep {
             Self { last: 0, daily: 0, weekly: 0, monthly: 0, yearly: 0 } => {
-                Err(Error::new(Kind::Config, "configuration: backup.keep keeps no backup at all")
+                Err(Error::new(Kind::Config, "configuration: backup.keep keeps no backup")
                     .state("nothing was started")
-                    .hint("let at least one of last, daily, weekly, monthly and yearly be more than 0"))
+                    .hint("set at least one of last, daily, weekly, monthly and yearly to more than 0"))
             }
             keep => Ok(keep),
         }

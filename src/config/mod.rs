@@ -95,7 +95,7 @@ fn read_fragment(file: &Path) -> Result<Fragment> {
 
 fn as_config(error: Error) -> Error {
     error.with_kind(Kind::Config).state("nothing was started").hint(
-        "check the path; the file must be readable for the user that runs this, and holds no secrets: chmod 0644",
+        "check the path; the file must be readable by the user that runs this, and contains no secrets: chmod 0644",
     )
 }
 

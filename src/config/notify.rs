@@ -69,7 +69,11 @@ impl Notify {
     pub(super) fn from_fragment(input: NotifyFragment) -> Result<Self> {
         let command = input.command.unwrap_or_default();
         if command.first().is_some_and(|program| !Path::new(program).is_absolute()) {
-            return Err(refused("notify.command", &command[0], "a program's absolute path, then arguments"));
+            return Err(refused(
+                "notify.command",
+                &command[0],
+                "the absolute path of a program, then its arguments",
+            ));
         }
         let mail_to = input.mail_to.unwrap_or_default();
         let is_address = |address: &String| {
@@ -91,7 +95,7 @@ impl Notify {
                 return Err(refused("notify.matrix.homeserver", &homeserver, "an http or https URL"));
             }
             Some(MatrixFragment { room, .. }) if !room.starts_with(['!', '#']) => {
-                return Err(refused("notify.matrix.room", &room, "a room's id, !…, or its alias, #…"));
+                return Err(refused("notify.matrix.room", &room, "a room id, !…, or an alias, #…"));
             }
             Some(MatrixFragment { homeserver, room }) => Some(Matrix { homeserver, room }),
         };

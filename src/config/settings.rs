@@ -95,13 +95,19 @@ mod tests {
             ("server.role = \"\"", "a name"),
             ("backup.exclude_databases = [\"\"]", "names of databases"),
             ("backup.exclude_databases = [\"scratch[\"]", "names of databases"),
-            ("backup.encrypt_to = [\"ada\"]", "recipients of age"),
-            ("backup.encrypt_to = [\"DEADBEEF\"]", "whole fingerprints"),
-            ("backup.encrypt_to = [\"--output=x@y z\"]", "recipients of age"),
+            ("backup.encrypt_to = [\"ada\"]", "age recipients"),
+            ("backup.encrypt_to = [\"DEADBEEF\"]", "full fingerprints"),
+            ("backup.encrypt_to = [\"--output=x@y z\"]", "age recipients"),
             ("backup.recipients_file = \"keys\"", "an absolute path"),
-            ("backup.encrypt_to = [\"age1x\", \"a@b.example\"]", "keep either kind"),
-            ("backup = { recipients_file = \"/r\", encrypt_to = [\"a@b.example\"] }", "keep either kind"),
-            ("backup = { recipients_file = \"/r\", rsyncable = true }", "nothing in common"),
+            ("backup.encrypt_to = [\"age1x\", \"a@b.example\"]", "use recipients of one kind only"),
+            (
+                "backup = { recipients_file = \"/r\", encrypt_to = [\"a@b.example\"] }",
+                "use recipients of one kind only",
+            ),
+            (
+                "backup = { recipients_file = \"/r\", rsyncable = true }",
+                "backup.rsyncable has no effect on encrypted files",
+            ),
         ] {
             let report = settings(text).unwrap_err().report();
             assert!(report.contains(expected), "{text}: {report}");
@@ -137,7 +143,7 @@ mod tests {
     #[test]
     fn a_private_key_is_refused_and_not_shown() {
         let report = settings("backup.encrypt_to = [\"AGE-SECRET-KEY-1QQQQ\"]").unwrap_err().report();
-        assert!(report.contains("holds a private key") && !report.contains("QQQQ"), "{report}");
+        assert!(report.contains("contains a private key") && !report.contains("QQQQ"), "{report}");
     }
 
     #[test]

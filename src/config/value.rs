@@ -19,7 +19,7 @@ pub(super) fn name(key: &str, value: Option<String>, default: &str) -> Result<St
     match value {
         None => Ok(default.to_owned()),
         Some(value) if value.is_empty() || value.contains(['\0', '\n']) => {
-            Err(refused(key, &value, "a name of one line"))
+            Err(refused(key, &value, "a name without newlines"))
         }
         Some(value) => Ok(value),
     }
@@ -28,9 +28,11 @@ pub(super) fn name(key: &str, value: Option<String>, default: &str) -> Result<St
 pub(super) fn patterns(key: &str, texts: Vec<String>) -> Result<Vec<Pattern>> {
     let pattern = |text: String| match Pattern::new(&text) {
         Ok(pattern) if !text.is_empty() => Ok(pattern),
-        _ => {
-            Err(refused(key, &text, "names of databases, or patterns with *, ? and [...]; [*] is a * itself"))
-        }
+        _ => Err(refused(
+            key,
+            &text,
+            "names of databases, or patterns with *, ? and [...]; [*] matches a literal *",
+        )),
     };
     texts.into_iter().map(pattern).collect()
 }
@@ -38,7 +40,7 @@ pub(super) fn patterns(key: &str, texts: Vec<String>) -> Result<Vec<Pattern>> {
 pub(super) fn share(key: &str, value: f64) -> Result<f64> {
     match value > 0.0 && value <= 1.0 {
         true => Ok(value),
-        false => Err(refused(key, &value.to_string(), "a number above 0, and 1 at most")),
+        false => Err(refused(key, &value.to_string(), "a number greater than 0 and at most 1")),
     }
 }
 
@@ -56,7 +58,7 @@ pub(super) fn contradiction(message: &str, hint: &str) -> Error {
 }
 
 pub(super) fn refused(key: &str, value: &str, allowed: &str) -> Error {
-    Error::new(Kind::Config, format!("configuration: {key} = {value:?} makes no sense here"))
+    Error::new(Kind::Config, format!("configuration: invalid value {key} = {value:?}"))
         .state("nothing was started")
         .hint(format!("{key} takes {allowed}"))
 }

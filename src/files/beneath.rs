@@ -73,7 +73,7 @@ impl Directory {
         let mistrusted = |maker: &&u32| **maker != 0 && **maker != stat.st_uid;
         if let Some(maker) = makers.iter().find(mistrusted).filter(|_| geteuid().is_root()) {
             let maker = Account::of(*maker, 0).name;
-            return Err(odd(format!("a link that {maker} has made leads to what is not of that user")));
+            return Err(odd(format!("a symbolic link of {maker} leads to a file of another user")));
         }
         Ok(Self { descriptor, path: path.to_owned(), stat })
     }
@@ -123,7 +123,7 @@ impl Directory {
     /// Opens the file `name` below it for reading.
     ///
     /// # Errors
-    /// Those of open(2); [`ErrorKind::InvalidData`] if it is no file, or a link is on the way.
+    /// Those of open(2); [`ErrorKind::InvalidData`] if it is not a regular file, or a link is on the way.
     pub fn file(&self, name: &Path) -> io::Result<File> {
         regular(self.beneath(name, CAREFUL)?)
     }
@@ -297,7 +297,7 @@ pub fn read(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
 /// Opens a file for reading where links may be followed, because who we are with files may not go further than is good.
 ///
 /// # Errors
-/// Those of open(2); [`ErrorKind::InvalidData`] if it is no file.
+/// Those of open(2); [`ErrorKind::InvalidData`] if it is not a regular file.
 pub fn open_through_links(path: &Path) -> io::Result<File> {
     let flags = CAREFUL.difference(OFlags::NOFOLLOW);
     regular(rustix::fs::open(path, flags, Mode::empty())?)
@@ -323,7 +323,7 @@ fn split(path: &Path) -> io::Result<(&Path, &Path)> {
 
 fn regular(descriptor: OwnedFd) -> io::Result<File> {
     let file = File::from(descriptor);
-    if file.metadata()?.is_file() { Ok(file) } else { Err(odd("it is no file")) }
+    if file.metadata()?.is_file() { Ok(file) } else { Err(odd("it is not a regular file")) }
 }
 
 /// The maker of a link, and where it leads.
@@ -392,7 +392,7 @@ mod tests {
             }
             assert_eq!(
                 (told_by(opened("pipe")), told_by(opened("in"))),
-                ("it is no file".into(), "it is no file".into())
+                ("it is not a regular file".into(), "it is not a regular file".into())
             );
             assert_eq!(opened("nothing").unwrap_err().kind(), ErrorKind::NotFound);
         }
@@ -401,7 +401,7 @@ mod tests {
         }
         assert!(directory.directory(Path::new("through")).is_err());
         assert_eq!(told_by(open_to_write(&path("link"))), "it is a symbolic link");
-        assert_eq!(told_by(open_through_links(&path("pipe"))), "it is no file");
+        assert_eq!(told_by(open_through_links(&path("pipe"))), "it is not a regular file");
         open_through_links(&path("link")).unwrap();
     }
 
@@ -428,7 +428,7 @@ mod tests {
         let is_theirs = |name: &str| std::os::unix::fs::lchown(path(name), Some(65534), Some(65534)).unwrap();
         is_theirs("to-roots");
         is_theirs("to-theirs");
-        assert!(told_by(Directory::open(&path("to-roots"))).contains("leads to what is not of that user"));
+        assert!(told_by(Directory::open(&path("to-roots"))).contains("leads to a file of another user"));
         assert!(Directory::open(&path("twice")).is_err());
         is_theirs("theirs");
         assert_eq!(Directory::open(&path("twice")).unwrap().owner().uid.as_raw(), 65534);

@@ -166,7 +166,11 @@ pub fn require_private(what: &str, directory: &Path, owner: &Account, closed: u3
         true => Ok(()),
         false => Err(Error::new(
             Kind::File,
-            format!("the {what} {} is not a directory of {} alone", directory.display(), owner.name),
+            format!(
+                "the {what} {} is not a directory of {}, or its permissions are too open",
+                directory.display(),
+                owner.name
+            ),
         )),
     }
 }
@@ -176,7 +180,7 @@ pub fn require_private(what: &str, directory: &Path, owner: &Account, closed: u3
 /// # Errors
 /// [`crate::Kind::File`].
 pub fn free_space(directory: &Path) -> Result<u64> {
-    let stat = nix::sys::statvfs::statvfs(directory).at("ask for the free space of", directory)?;
+    let stat = nix::sys::statvfs::statvfs(directory).at("get the free space of", directory)?;
     Ok(stat.blocks_available().saturating_mul(stat.fragment_size()))
 }
 
@@ -270,6 +274,6 @@ mod tests {
         assert!(to.join("other").exists());
         assert_eq!(std::fs::read_dir(&to).unwrap().count(), 3);
         nix::unistd::mkfifo(&from.join("pipe"), nix::sys::stat::Mode::S_IRWXU).unwrap();
-        assert!(copy_like(&from, &to).unwrap_err().report().ends_with("it is no file"));
+        assert!(copy_like(&from, &to).unwrap_err().report().ends_with("it is not a regular file"));
     }
 }

@@ -26,7 +26,7 @@ impl ServerFacts {
     pub fn major(&self) -> Result<Major> {
         Major::from_version_num(self.version_num).ok_or_else(|| {
             Error::new(Kind::Server, format!("the server's version {} is not supported", self.version))
-                .hint("PostgreSQL 10 is the oldest that this works with")
+                .hint("the oldest supported version is PostgreSQL 10")
         })
     }
 }
@@ -95,7 +95,7 @@ pub enum Closed {
 impl std::fmt::Display for Closed {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
-            Self::NoConnections => "it accepts no connections (ALLOW_CONNECTIONS false)",
+            Self::NoConnections => "it does not allow connections (ALLOW_CONNECTIONS false)",
             Self::HalfDropped => "a DROP DATABASE of it was interrupted",
         })
     }

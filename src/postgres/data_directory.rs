@@ -143,7 +143,10 @@ pub fn account_of(data_directory: &Path, service: &str) -> Option<Account> {
     let owner = match Directory::open(data_directory) {
         Ok(directory) => Some(directory.owner()),
         Err(error) if error.kind() == ErrorKind::InvalidData => {
-            log::warn!("whose cluster {} is cannot be told: {error}", data_directory.display());
+            log::warn!(
+                "could not determine the owner of the cluster in {}: {error}",
+                data_directory.display()
+            );
             return None;
         }
         Err(_) => None,
@@ -188,12 +191,12 @@ fn contents(directory: &Directory) -> Result<Contents> {
             Error::new(
                 Kind::DataDirectory,
                 format!(
-                    "{} holds {:?}, which is no supported version",
+                    "{} contains {:?}, which is not a supported version",
                     version_file.display(),
                     text.trim_end()
                 ),
             )
-            .hint("PostgreSQL 10 is the oldest that this works with")
+            .hint("the oldest supported version is PostgreSQL 10")
         }),
         Err(error) if error.kind() == ErrorKind::NotFound => {
             let names = directory.names().at("read", directory.path())?;
@@ -281,7 +284,7 @@ mod tests {
             assert!(report.ends_with("it is a symbolic link") && !report.contains("a secret"), "{report}");
             std::fs::remove_file(&file).unwrap();
             nix::unistd::mkfifo(&file, nix::sys::stat::Mode::S_IRWXU).unwrap();
-            assert!(read().unwrap_err().ends_with("it is no file"));
+            assert!(read().unwrap_err().ends_with("it is not a regular file"));
             std::fs::remove_file(&file).unwrap();
             std::fs::write(&file, vec![b'1'; 10_000]).unwrap();
             assert!(read().unwrap_err().contains("it is longer than"));
@@ -291,7 +294,10 @@ mod tests {
         let control = root.path().join("data/global/pg_control");
         nix::unistd::mkfifo(&control, nix::sys::stat::Mode::S_IRWXU).unwrap();
         assert!(
-            system_identifier(&root.path().join("data")).unwrap_err().report().ends_with("it is no file")
+            system_identifier(&root.path().join("data"))
+                .unwrap_err()
+                .report()
+                .ends_with("it is not a regular file")
         );
         assert!(!is_whole(&root.path().join("data")));
     }

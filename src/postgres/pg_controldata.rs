@@ -22,7 +22,7 @@ pub fn read(runtime: &dyn Runtime, major: Major, directory: &Path) -> Result<Con
     let text = String::from_utf8_lossy(&text);
     let control = Control::parse(&text).filter(|_| !text.contains("WARNING"));
     control.ok_or_else(|| {
-        let message = format!("what pg_controldata says of {} cannot be read", directory.display());
+        let message = format!("could not parse the output of pg_controldata for {}", directory.display());
         Error::new(Kind::Program, message)
     })
 }

@@ -79,7 +79,7 @@ impl PrivateServer {
                 return child.wait().map_err(|error| error.with_kind(Kind::Server)).and_then(|()| {
                     Err(Error::new(
                         Kind::Server,
-                        format!("postgres on {} ended at once", data_directory.display()),
+                        format!("postgres on {} exited immediately", data_directory.display()),
                     ))
                 });
             }
@@ -87,7 +87,7 @@ impl PrivateServer {
                 return Err(Error::new(
                     Kind::Server,
                     format!(
-                        "postgres on {} was not ready in {} s",
+                        "postgres on {} was not ready within {} s",
                         data_directory.display(),
                         deadline.as_secs()
                     ),
@@ -121,7 +121,7 @@ impl PrivateServer {
         let (status, stderr) = child.wait_status()?;
         match status.success() {
             true => Ok(stderr),
-            false => Err(Error::new(Kind::Program, format!("postgres did not stop cleanly ({status})"))
+            false => Err(Error::new(Kind::Program, format!("postgres did not shut down cleanly ({status})"))
                 .because(stderr)),
         }
     }
@@ -152,7 +152,7 @@ fn end(child: &mut Child, ending: &[(Signal, Duration)]) {
             }
             std::thread::sleep(Duration::from_millis(5));
         }
-        log::warn!("process {} has not ended by {signal}", child.pid());
+        log::warn!("process {} did not end after {signal}", child.pid());
     }
     child.signal(Signal::SIGKILL);
 }

@@ -204,7 +204,7 @@ impl Session<'_> {
         let mut command = self.runtime.command(self.major, &script(self.connection, database))?;
         command.stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut child = Child::spawn(command, "psql")?;
-        let lost = |error| Error::new(Kind::Program, "psql took or gave no more").because(error);
+        let lost = |error| Error::new(Kind::Program, "the connection to psql broke").because(error);
         if let Some(mut stdin) = child.stdin() {
             stdin.write_all(format!("{settings}COPY {table} TO STDOUT;\n").as_bytes()).map_err(lost)?;
         }
@@ -237,7 +237,7 @@ impl Session<'_> {
         };
         done.map_err(|error| match error.kind() {
             Kind::Program if database == HOME && was_not_let_in(&error) => {
-                self.explain(error).hint("createdb postgres, as the superuser")
+                self.explain(error).hint("createdb postgres, as superuser")
             }
             Kind::Program => self.explain(error),
             _ => error,
@@ -266,7 +266,7 @@ impl Session<'_> {
         let socket = self.connection.socket();
         let gone = matches!(socket.symlink_metadata(), Err(e) if e.kind() == ErrorKind::NotFound);
         match gone {
-            true => Error::new(Kind::Server, format!("no server listens on {}", socket.display()))
+            true => Error::new(Kind::Server, format!("no server is listening on {}", socket.display()))
                 .hint("systemctl start matrix-postgres.service"),
             false => error.with_kind(Kind::Server),
         }

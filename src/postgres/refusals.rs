@@ -134,13 +134,13 @@ pub fn cure(said: &str) -> String {
     let function = said.lines().filter(|line| line.contains("function ")).find_map(function_named);
     match (said.contains("does not exist"), function) {
         (true, Some(function)) => format!(
-            "a dump names things with their schema, and the function finds others only by its search path: \
+            "a restore runs with an empty search_path, which the function needs: \
              ALTER FUNCTION {function} SET search_path = …, in the live database"
         ),
-        (true, None) => "a dump names things with their schema, and functions find others only by a search path of their own: \
+        (true, None) => "a restore runs with an empty search_path, which functions need: \
              ALTER FUNCTION … SET search_path = …, in the live database"
             .to_owned(),
-        (false, _) => "change what it says in the live database".to_owned(),
+        (false, _) => "change the named objects in the live database".to_owned(),
     }
 }
 

@@ -25,14 +25,12 @@ pub fn ended(major: Major, now: Timestamp) -> Option<String> {
     let (_, last) = LAST_MINOR.into_iter().find(|(of, _)| *of == major.0)?;
     let today = now.to_zoned_datetime(TimeZone::UTC).date();
     (today >= last).then(|| {
-        format!(
-            "PostgreSQL {major} gets no corrections any more, not even those of security: its support ended on {last}"
-        )
+        format!("PostgreSQL {major} has been out of support since {last} and gets no security fixes")
     })
 }
 
 /// What to do about it.
-pub const UPGRADE: &str = "matrix-postgres-upgrade check says what stands in the way of a newer one";
+pub const UPGRADE: &str = "matrix-postgres-upgrade check shows whether an upgrade is possible";
 
 #[cfg(test)]
 mod tests {
@@ -44,9 +42,9 @@ mod tests {
         assert_eq!(told(14, "2026-11-11"), None);
         assert_eq!(
             told(14, "2026-11-12").unwrap(),
-            "PostgreSQL 14 gets no corrections any more, not even those of security: its support ended on 2026-11-12"
+            "PostgreSQL 14 has been out of support since 2026-11-12 and gets no security fixes"
         );
-        assert!(told(13, "2026-11-28").unwrap().ends_with("2025-11-13"));
+        assert!(told(13, "2026-11-28").unwrap().contains("since 2025-11-13 "));
         assert!([15, 16, 17, 18, 19, 20].iter().all(|major| told(*major, "2026-11-28").is_none()));
         assert!(told(18, "2030-11-14").is_some() && told(19, "2040-01-01").is_none());
     }

@@ -27,7 +27,7 @@ pub fn analyze(connection: &Connection, database: &str, jobs: usize) -> Call {
 pub fn only_warn(gathered: Result<()>) -> Result<()> {
     match gathered {
         Err(error) if error.kind() == Kind::Program => {
-            let hint = "matrix-postgres-cli -c 'ANALYZE', in each database, gathers what can be";
+            let hint = "to gather the rest: matrix-postgres-cli -c 'ANALYZE', in each database";
             let error = if error.hint_text().is_some() { error } else { error.hint(hint) };
             log::warn!("not all statistics were gathered: {}", error.report());
             Ok(())

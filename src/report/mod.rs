@@ -4,10 +4,12 @@
 pub mod event;
 pub mod log;
 pub mod notice;
+mod table;
 mod terminal;
 mod unit;
 
 pub use indicatif::{DecimalBytes, HumanCount};
+pub use table::columns;
 pub use terminal::Bar;
 pub use unit::Status;
 

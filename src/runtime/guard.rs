@@ -27,8 +27,9 @@ impl Guard {
     /// # Errors
     /// [`Kind::NotInstalled`] or [`Kind::Program`] if there cannot be one.
     pub fn post<A: AsRef<OsStr>>(program: &Path, arguments: impl IntoIterator<Item = A>) -> Result<Self> {
-        let not_posted =
-            || Error::new(Kind::Program, format!("could not post a guard for {}", program.display()));
+        let not_posted = || {
+            Error::new(Kind::Program, format!("could not start a guard process for {}", program.display()))
+        };
         let mut command = bare(&tool("setsid", "util-linux")?);
         command.arg("/bin/sh").args(["-c", SCRIPT, "sh"]).arg(program).args(arguments);
         // Whoever waits for all that write to our terminal or journal must not wait for it.
@@ -45,7 +46,7 @@ impl Guard {
         drop(self.pipe);
         let ended = self.process.wait();
         if let Err(error) = told.and(ended) {
-            log::warn!("a guard did not wait to be dismissed: {error}");
+            log::warn!("a guard process ended early: {error}");
         }
     }
 }

@@ -75,7 +75,7 @@ impl Host {
                 let program = terminal::program(command).display();
                 return Err(Error::new(
                     Kind::Config,
-                    format!("{program} does not run as root, and there is no other user"),
+                    format!("{program} cannot run as root, and its system user does not exist"),
                 )
                 .state("nothing was started")
                 .hint("systemd-sysusers matrix-postgres.conf"));
@@ -100,7 +100,7 @@ impl Host {
     fn not_installed(&self, name: &str, major: Major) -> Error {
         let installed: Vec<_> = self.majors().iter().map(ToString::to_string).collect();
         let installed = match installed.is_empty() {
-            true => "no version at all is installed".to_owned(),
+            true => "no version is installed".to_owned(),
             false => format!("installed: {}", installed.join(", ")),
         };
         Error::new(Kind::NotInstalled, format!("{name} of PostgreSQL {major} is not installed ({installed})"))

@@ -27,10 +27,7 @@ pub fn listen() -> Result<()> {
     std::thread::spawn(move || {
         for signal in signals.forever() {
             if UNDISTURBED.load(Ordering::SeqCst) {
-                log::warn!(
-                    "{} is not heeded any more: what was running is being started again",
-                    name(signal)
-                );
+                log::warn!("{} is ignored now: services are being started again", name(signal));
                 continue;
             }
             RECEIVED.store(signal, Ordering::SeqCst);

@@ -45,7 +45,7 @@ pub fn output_within(mut command: Command, name: &str, input: Vec<u8>, limit: Du
         if Instant::now() >= deadline {
             let _ = killpg(child.pid(), Signal::SIGKILL);
             child.wait_status()?;
-            let message = format!("{name} took longer than {} s, and was ended", limit.as_secs());
+            let message = format!("{name} took longer than {} s and was killed", limit.as_secs());
             return Err(Error::new(Kind::Program, message));
         }
         std::thread::sleep(TICK);
@@ -75,7 +75,7 @@ mod tests {
         let clock = Instant::now();
         let script = "sleep 900 & sleep 900";
         let error = output_within(shell(script), "the hook", vec![], Duration::from_secs(1)).unwrap_err();
-        assert_eq!(error.to_string(), "the hook took longer than 1 s, and was ended");
+        assert_eq!(error.to_string(), "the hook took longer than 1 s and was killed");
         assert!(clock.elapsed() < Duration::from_secs(30));
     }
 }

@@ -72,7 +72,7 @@ pub trait Runtime: Sync {
     /// # Errors
     /// As [`Runtime::command`], and [`crate::Kind::Program`] if it does not start.
     fn start_server(&self, _major: Major, _call: &Call, _allowed: Sandbox, name: String) -> Result<Child> {
-        Err(Error::new(Kind::Bug, format!("{name} is to be started where there is no place for a server")))
+        Err(Error::new(Kind::Bug, format!("{name} cannot be started in this runtime")))
     }
 
     /// How many connections work at the same time.

@@ -157,7 +157,7 @@ fn warn_once() {
     static SAID: Once = Once::new();
     SAID.call_once(|| {
         log::warn!(
-            "servers of our own are not in a sandbox: this kernel has no Landlock of Linux 5.19 or later, \
+            "temporary servers run without a sandbox: this kernel has no Landlock of Linux 5.19 or later, \
              or the unit's SystemCallFilter= does not allow it"
         );
     });

@@ -96,15 +96,15 @@ fn write_login_rules(cluster: &Path, account: &Account, settings: &Settings) -> 
 
 fn pg_hba(settings: &Settings) -> String {
     format!(
-        "# Written when the cluster was initialised; yours to change.\n\
+        "# Written when the cluster was initialised; may be changed.\n\
          #\n\
          # The superuser logs in over the socket as the system users that pg_ident.conf names;\n\
-         # everybody else needs a password.\n\
+         # all other roles need a password.\n\
          # TYPE  DATABASE     USER        ADDRESS       METHOD\n\
          local   all          {0:<11}               peer map=matrix-postgres\n\
          local   replication  {0:<11}               peer map=matrix-postgres\n\
          local   all          all                       scram-sha-256\n\
-         # Of effect only where server.listen names addresses: this machine and its networks.\n\
+         # Only used if server.listen has addresses: this machine and its networks.\n\
          host    all          all         samenet       scram-sha-256\n",
         settings.server.superuser
     )
@@ -198,7 +198,7 @@ fn save(parent: &Path, text: &str, now: Timestamp) -> Result<PathBuf> {
     if file.try_exists().at("read", &file)? {
         let kept = parent.join(format!("{DATABASE_BLOCK}.{}", now.strftime("%Y%m%dT%H%M%SZ")));
         std::fs::rename(&file, &kept).at("rename", &file)?;
-        log::warn!("an older {} was there; it is now {}", file.display(), kept.display());
+        log::warn!("the previous {} was renamed to {}", file.display(), kept.display());
     }
     files::replace(&file, text)?;
     Ok(file)

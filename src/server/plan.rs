@@ -67,20 +67,20 @@ pub fn plan(facts: &Facts, settings: &Settings) -> Result<Plan> {
             Some(unit) => refuse(format!("{shown} is in use by {unit} (process {pid})"))
                 .hint(format!("systemctl stop {unit}")),
             None => refuse(format!("{shown} is in use by another server (process {pid})"))
-                .hint(format!("ps -f {pid} shows it; stop it the way it was started")),
+                .hint(format!("ps -f {pid} shows the process; stop it the way it was started")),
         });
     }
     let account = account(facts, settings)?;
     match facts.data_directory.contents {
         Contents::Cluster(major) if facts.installed.contains(&major) => Ok(Plan::Run { major, account }),
         Contents::Cluster(major) => Err(not_installed(major, &facts.installed)),
-        Contents::Foreign => Err(refuse(format!("{shown} holds no cluster, and is not empty"))
-            .hint("name an empty or a new directory: data_directory in /etc/matrix-postgres/config.toml")),
+        Contents::Foreign => Err(refuse(format!("{shown} is not a cluster, and is not empty"))
+            .hint("set data_directory in /etc/matrix-postgres/config.toml to an empty or new directory")),
         // PostgreSQL's documentation ("Creating a Database Cluster") advises against it, too.
-        Contents::Empty if facts.data_directory.is_mount_point => Err(refuse(format!(
-            "{shown} is a mount point, where a cluster cannot be put in place in one step"
-        ))
-        .hint(format!("data_directory = \"{shown}/data\" in /etc/matrix-postgres/config.toml"))),
+        Contents::Empty if facts.data_directory.is_mount_point => {
+            Err(refuse(format!("{shown} is a mount point, which cannot be replaced by rename"))
+                .hint(format!("data_directory = \"{shown}/data\" in /etc/matrix-postgres/config.toml")))
+        }
         Contents::Missing | Contents::Empty => {
             let major = settings.server.version.or(facts.installed.last().copied());
             match major {
@@ -105,7 +105,7 @@ fn not_installed(major: Major, installed: &[Major]) -> Error {
             }
         ),
     )
-    .state("the server was not started, and its data is untouched")
+    .state("the server was not started, and its data is unchanged")
     .hint(format!("apt-get install postgresql-{major}"))
 }
 
@@ -131,7 +131,7 @@ fn account(facts: &Facts, settings: &Settings) -> Result<Account> {
         true => Ok(account),
         false => Err(Error::new(
             Kind::DataDirectory,
-            format!("{shown} is for {}, and this runs as user {}", account.name, facts.effective),
+            format!("{shown} belongs to {}, but this process runs as user {}", account.name, facts.effective),
         )
         .hint("systemctl start matrix-postgres.service")),
     }

@@ -41,7 +41,7 @@ pub fn start(
         return Ok(plan.to_string());
     }
     if geteuid().is_root() && !is_upgrading(settings) && login::open_usual(&settings.data_directory)? {
-        log::warn!("who may log in is what it was before an upgrade that nobody has finished");
+        log::warn!("restored pg_hba.conf and pg_ident.conf, which an interrupted upgrade had replaced");
     }
     log::info!("{}: {plan}", settings.data_directory.display());
     let (Plan::Run { major, account } | Plan::Initialise { major, account }) = &plan;
@@ -83,7 +83,7 @@ fn facts(settings: &Settings, runtime: &dyn Runtime) -> Result<Facts> {
 fn stay_out_of_an_upgrade(settings: &Settings) -> Result<()> {
     let data = &settings.data_directory;
     let journal = Journal::read(&settings.state_directory).unwrap_or_else(|error| {
-        log::warn!("{error}; no journal of an upgrade can be read, and the server does not wait for one");
+        log::warn!("{error}; no journal of an upgrade can be read, so the server starts without checking it");
         None
     });
     let refuse = |message: String| {
@@ -95,20 +95,22 @@ fn stay_out_of_an_upgrade(settings: &Settings) -> Result<()> {
         entry.is_open() && entry.step.needs_the_server_down() && entry.upgrade.data_directory == *data
     };
     if let Some(Journal { entry, .. }) = journal.filter(|journal| is_open(&journal.entry)) {
-        let said = format!("an upgrade of {} has come to {}", data.display(), entry.step);
+        let said = format!("unfinished upgrade of {}: {}", data.display(), entry.step);
         if Lock::is_cluster_taken(settings)? {
-            return refuse(format!("{said}, and is under way"))
-                .map_err(|error| error.state("the upgrade starts it when it has ended"));
+            return refuse(format!("{said}; it is still running"))
+                .map_err(|error| error.state("the upgrade will start the server"));
         }
         if !is_whole(data) {
-            return refuse(format!("{said}, and there is no whole cluster in its place"));
+            return refuse(format!("{said}; there is no complete cluster in the data directory"));
         }
-        log::warn!("{said}, and was cut off; the cluster that is in place is whole, and is started");
+        log::warn!(
+            "{said}; it was interrupted; the cluster in the data directory is complete and is started"
+        );
         return Ok(());
     }
     match remains(data)? {
         Some(remains) if !is_whole(data) => refuse(format!(
-            "{} holds no whole cluster, and {} is beside it: no new cluster is made",
+            "{} is not a complete cluster, and {} exists: no new cluster is initialised",
             data.display(),
             remains.display()
         )),

@@ -27,7 +27,7 @@ pub fn wait_for_recovery(settings: &Settings, runtime: &dyn Runtime) -> Result<(
     let mut told = false;
     while pg_isready::is_rejecting(runtime, newest, &connection)? {
         if !std::mem::replace(&mut told, true) {
-            log::info!("the server recovers from a crash, and is stopped when that has ended");
+            log::info!("the server is in crash recovery and will be stopped when that has ended");
         }
         sleep(TICK);
     }

@@ -18,13 +18,16 @@ pub enum Refusal {
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Command(name) => write!(f, "it has the command {name} of psql's, which is not carried out"),
+            Self::Command(name) => write!(f, "it contains the psql command {name}, which is not allowed"),
             Self::Statement(kind) => {
-                write!(f, "it has a statement {kind}, which is not for a restore of one database")
+                write!(
+                    f,
+                    "it contains a statement {kind}, which is not allowed in the restore of one database"
+                )
             }
-            Self::Behind => write!(f, "there are statements behind the end of the dump"),
+            Self::Behind => write!(f, "it contains statements after the end of the dump"),
             Self::Encoding => {
-                write!(f, "its encoding is for clients only; pg_dump --encoding=UTF8 writes another")
+                write!(f, "its encoding is a client-only encoding; use pg_dump --encoding=UTF8")
             }
         }
     }

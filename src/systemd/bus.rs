@@ -93,7 +93,7 @@ pub(super) fn not_connected(error: &zbus::Error) -> Error {
     Error::new(Kind::NoBus, "could not connect to the system bus").because(text(error)).hint(NO_BUS)
 }
 
-const NO_BUS: &str = "systemctl status dbus.service tells whether the bus runs";
+const NO_BUS: &str = "systemctl status dbus.service shows whether the bus is running";
 
 /// The error of a call about `unit`; `action` completes "could not", such as `start matrix-synapse.service`.
 pub(super) fn failed(action: &str, unit: &str, error: &zbus::Error) -> Error {
@@ -144,7 +144,7 @@ fn judge(unit: &str, error: &zbus::Error) -> (Kind, String) {
 /// What to do about a unit that is not there.
 pub(super) fn no_unit_hint(unit: &str) -> String {
     format!(
-        "systemctl daemon-reload, if {unit} was installed just now; systemctl list-unit-files shows the others"
+        "systemctl daemon-reload, if {unit} was just installed; systemctl list-unit-files shows all units"
     )
 }
 

@@ -33,15 +33,7 @@ impl Manager {
     /// [`Kind::NoUnit`], [`Kind::UnitJob`] (failed, skipped by a condition, or not done within `timeout`),
     /// [`Kind::UnitRefused`], [`Kind::NoBus`], [`Kind::Interrupted`].
     pub fn start(&self, name: &str, timeout: Duration) -> Result<Unit> {
-        self.one(Verb::Start, name, timeout)
-    }
-
-    /// Stops a unit and waits until that is done; a signal to this process ends the wait.
-    ///
-    /// # Errors
-    /// As [`Manager::start`].
-    pub fn stop(&self, name: &str, timeout: Duration) -> Result<Unit> {
-        self.one(Verb::Stop, name, timeout)
+        self.carry_out(Verb::Start, name, timeout, Patience::UntilSignal)
     }
 
     /// Stops all of these, at the same time, and waits until that is done; a signal to this process ends the wait.
@@ -69,10 +61,6 @@ impl Manager {
         zbus::block_on(self.systemd.start_unit(name, "replace"))
             .map(drop)
             .map_err(|error| bus::failed(&format!("start {name}"), name, &error))
-    }
-
-    fn one(&self, verb: Verb, name: &str, timeout: Duration) -> Result<Unit> {
-        self.carry_out(verb, name, timeout, Patience::UntilSignal)
     }
 
     /// Starts or stops one unit.
@@ -119,7 +107,7 @@ impl Manager {
         zbus::block_on(async {
             for unit in units {
                 if let Err(error) = self.systemd.ref_unit(unit).await {
-                    log::debug!("could not hold {unit} in memory: {error}");
+                    log::debug!("could not take a reference on {unit}: {error}");
                 }
             }
         });
@@ -216,11 +204,11 @@ impl Manager {
                 if unit.condition_met {
                     return Ok(unit);
                 }
-                "a condition of the unit does not hold".to_owned()
+                "a condition of the unit is not met".to_owned()
             }
             (Verb::Stop, "done") if !unit.is_wanted() => return Ok(unit),
-            (Verb::Stop, "done") => "something started it again".to_owned(),
-            (_, "done") => "it ended at once".to_owned(),
+            (Verb::Stop, "done") => "it was started again meanwhile".to_owned(),
+            (_, "done") => "it ended immediately".to_owned(),
             (_, result) => format!("systemd's job for it ended with \"{result}\""),
         };
         let message = format!("could not {} {name}: {problem}; it is {}", verb.name(), unit.describe());
@@ -281,7 +269,7 @@ impl Removed {
                 Ok(Some(result)) => return Ok(Some(result)),
                 Ok(None) => {
                     return Err(Error::new(Kind::NoBus, "the system bus closed the connection during a job")
-                        .hint("systemctl list-jobs shows what is under way"));
+                        .hint("systemctl list-jobs shows the running jobs"));
                 }
                 Err(_) => patience.check()?,
             }

@@ -29,7 +29,8 @@ impl Manager {
         Self::build(Builder::system())
     }
 
-    /// Connects to systemd on the bus at this D-Bus address, such as `unix:path=/run/dbus/system_bus_socket`.
+    /// Connects to systemd on the bus at this D-Bus address, such as `unix:path=/run/dbus/system_bus_socket`: the way to a
+    /// stand-in for systemd, by which all of this room is tested.
     ///
     /// # Errors
     /// [`Kind::NoBus`].
@@ -136,5 +137,5 @@ fn asked(name: &str, error: &zbus::Error) -> Error {
 
 /// The error of a unit that systemd knows no file for.
 pub(super) fn no_unit(name: &str) -> Error {
-    Error::new(Kind::NoUnit, format!("there is no unit {name}")).hint(bus::no_unit_hint(name))
+    Error::new(Kind::NoUnit, format!("unit {name} not found")).hint(bus::no_unit_hint(name))
 }

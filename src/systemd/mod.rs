@@ -8,7 +8,7 @@
 //! [`crate::Kind::UnitRefused`] and [`crate::Kind::NoBus`].
 
 mod bus;
-pub mod inhibit;
+mod inhibit;
 mod job;
 mod manager;
 pub mod notify;

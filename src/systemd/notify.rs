@@ -23,11 +23,6 @@ pub fn ready() {
     send(&[NotifyState::Ready]);
 }
 
-/// The stop has begun.
-pub fn stopping() {
-    send(&[NotifyState::Stopping]);
-}
-
 fn extension(ahead: Duration) -> NotifyState<'static> {
     NotifyState::ExtendTimeoutUsec(u32::try_from(ahead.as_micros()).unwrap_or(LONGEST))
 }

@@ -36,12 +36,11 @@ impl Started {
             Ok(now) if now.is_active() => Ok(started),
             Ok(now) => {
                 started.ours = false;
-                let message = format!("{unit} was started and ended at once; it is {}", now.describe());
+                let message = format!("{unit} was started and ended immediately; it is {}", now.describe());
                 Err(Error::new(Kind::UnitJob, message).hint(journal(unit)))
             }
             Err(error) => {
                 // There is nothing to stop where there was no job.
-
                 started.ours &= !matches!(error.kind(), Kind::NoUnit | Kind::UnitRefused);
                 Err(match (started.ours, started.put_back()) {
                     (false, _) => error,
@@ -52,16 +51,11 @@ impl Started {
         }
     }
 
-    /// Whether it ran before, and is left running.
-    pub fn ran_before(&self) -> bool {
-        !self.ours
-    }
-
     /// Stops the unit if it was started for this. Not cut short by a signal to this process. While systemd stops
     /// the unit that this process belongs to, the stop is queued and not waited for.
     ///
     /// # Errors
-    /// As [`Manager::stop`].
+    /// As [`Manager::stop_all`].
     pub fn stop(mut self) -> Result<()> {
         self.put_back()
     }

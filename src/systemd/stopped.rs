@@ -27,7 +27,7 @@ impl Stopped {
     /// again.
     ///
     /// # Errors
-    /// As [`Manager::stop`].
+    /// As [`Manager::stop_all`].
     pub fn stop(manager: &Manager, units: &[String], timeout: Duration) -> Result<Self> {
         let units = manager.running(units)?;
         // From here on they are started again, whatever happens.
@@ -46,9 +46,9 @@ impl Stopped {
         let error = first.unwrap_or_else(|| Error::new(Kind::Bug, "a job failed without an error"));
         Err(match again {
             Ok(()) if none => error.state("nothing was stopped"),
-            Ok(()) => error.state("what had been stopped already runs again"),
+            Ok(()) => error.state("the units that had been stopped run again"),
             Err(again) => {
-                error.state(format!("what had been stopped does not all run again: {}", again.one_line()))
+                error.state(format!("not all units that had been stopped run again: {}", again.one_line()))
             }
         })
     }
@@ -83,11 +83,11 @@ impl Stopped {
             units.into_iter().zip(results).filter_map(|(unit, result)| Some((unit, result.err()?))).collect();
         if failed.len() < 2 {
             return failed.pop().map_or(Ok(()), |(unit, error)| {
-                Err(error.state(format!("{unit} was running before, and does not run now")))
+                Err(error.state(format!("{unit} was running before, and is not running now")))
             });
         }
         let names: Vec<_> = failed.iter().map(|(unit, _)| unit.as_str()).collect();
-        let state = format!("these were running before, and do not run now: {}", names.join(", "));
+        let state = format!("these units were running before, and are not running now: {}", names.join(", "));
         let hint = format!("systemctl start {}", names.join(" "));
         let reports: Vec<_> = failed.iter().map(|(_, error)| error.one_line()).collect();
         let kind = failed.first().map_or(Kind::UnitJob, |(_, error)| error.kind());

@@ -75,7 +75,7 @@ pub fn finish(work: &mut Work<'_>) -> Result<()> {
         Err(error) => {
             let beside = entry.upgrade.beside.display();
             let state = format!(
-                "the homeserver runs on PostgreSQL {}; the old data directory is still at {beside}",
+                "the homeserver runs on PostgreSQL {}; the old data directory is still in {beside}",
                 entry.upgrade.to
             );
             return Err(error.state(state).hint("matrix-postgres-upgrade recover tries it again"));
@@ -104,7 +104,7 @@ fn reverts(work: &Work<'_>) -> bool {
     match (stopped, loss.is_only_bookkeeping()) {
         (Ok(()), true) => true,
         (stopped, _) => {
-            log::warn!("not going back: {loss}");
+            log::warn!("not reverting: {loss}");
             if let Err(error) = stopped {
                 log::warn!("{}", error.report());
             }
@@ -120,7 +120,7 @@ fn reverts(work: &Work<'_>) -> bool {
 fn stay(work: &Work<'_>, error: Error) -> Error {
     let to = work.entry().upgrade.to;
     error.state(format!(
-        "the databases are on PostgreSQL {to}, and may have been written to since: nothing was undone"
+        "the server runs on PostgreSQL {to} and may have been written to: nothing was reverted"
     ))
 }
 

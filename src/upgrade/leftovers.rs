@@ -49,14 +49,14 @@ pub enum What {
 impl fmt::Display for What {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::WasOpen => "the cluster of an upgrade that was undone, in which clients may have written",
-            Self::Upgrade => "of an upgrade that is not under way",
-            Self::Rehearsal => "of a rehearsal that is not under way",
-            Self::Check => "of a check that is not under way",
-            Self::Logs => "what pg_upgrade wrote when it failed",
-            Self::Keeping => "an unfinished copy of an old data directory",
-            Self::Dump => "a dump of an upgrade that is not under way",
-            Self::Journal => "no journal of an upgrade, and set aside",
+            Self::WasOpen => "new cluster of an upgrade that was reverted; it may have been written to",
+            Self::Upgrade => "of an upgrade that is no longer running",
+            Self::Rehearsal => "of a rehearsal that is no longer running",
+            Self::Check => "of a check that is no longer running",
+            Self::Logs => "logs of pg_upgrade from a failed upgrade",
+            Self::Keeping => "incomplete copy of an old data directory",
+            Self::Dump => "dump of an upgrade that is no longer running",
+            Self::Journal => "unusable journal of an upgrade",
         })
     }
 }
@@ -147,7 +147,7 @@ pub fn remove(settings: &Settings, leftovers: &[Leftover], now: Timestamp) -> Re
     Journal::require_ended(&settings.state_directory).map_err(|error| error.state("nothing was removed"))?;
     if !is_whole(&settings.data_directory) {
         let message = format!(
-            "{} holds no whole cluster: what is left over may be the only one",
+            "{} is not a complete cluster: a leftover may be the only copy",
             settings.data_directory.display()
         );
         return Err(Error::new(Kind::DataDirectory, message).state("nothing was removed"));
@@ -341,6 +341,6 @@ mod tests {
         journal.write().unwrap();
         let found = find(&place.1, now).unwrap();
         assert_eq!((found.len(), found[0].what), (1, What::WasOpen));
-        assert!(found[0].to_string().contains("in which clients may have written"), "{}", found[0]);
+        assert!(found[0].to_string().contains("it may have been written to"), "{}", found[0]);
     }
 }

@@ -19,7 +19,7 @@
 //! - [`recover`]: after any death
 //! - [`rehearsal`]: all of it on a copy, thrown away
 //! - [`rollback`]: back to what is kept
-//! - [`status`]: where things stand
+//! - [`status`]: the state of upgrades; [`summary`] is the table of one
 //! - [`leftovers`]: what may go
 
 pub mod check;
@@ -38,6 +38,7 @@ pub mod rollback;
 pub mod run;
 pub mod status;
 pub mod steps;
+pub mod summary;
 
 pub use check::{Finding, Report, Weight, check};
 pub use facts::Facts;

@@ -37,7 +37,7 @@ impl Recovered {
     /// In a sentence.
     pub fn message(&self) -> &str {
         match self {
-            Self::Nothing => "no upgrade was cut off: there is nothing to recover",
+            Self::Nothing => "no upgrade was interrupted: there is nothing to recover",
             Self::UnderWay(message) | Self::Finished(message) | Self::Undone(message) => message,
         }
     }
@@ -51,7 +51,7 @@ pub fn settle_earlier(settings: &Settings, runtime: &dyn Runtime, progress: &mut
     match recover(settings, runtime, progress, false, None)? {
         Recovered::Nothing => Ok(()),
         Recovered::UnderWay(message) => Err(Error::new(Kind::Locked, message)
-            .state("nothing was started, and what is under way goes on")
+            .state("nothing was changed; the running operation continues")
             .hint("matrix-postgres-upgrade status")),
         done => {
             log::warn!("{}", done.message());
@@ -111,19 +111,19 @@ pub(super) fn go_on(
 ) -> Result<Recovered> {
     let entry = &journal.entry;
     require_same(entry, settings)?;
-    log::warn!("the upgrade {} was cut off: {}", entry.upgrade.id, entry.step);
+    log::warn!("the upgrade {} was interrupted: {}", entry.upgrade.id, entry.step);
     let in_place = revert::in_place(entry)?;
     let account = owner(&DataDirectory::read(&entry.upgrade.data_directory, Path::new("/proc"))?)?;
     let mut work = Work::new(settings, runtime, manager, account, journal, progress, pause);
     let returning = matches!(work.entry().step, Step::Returning | Step::Restarting);
     if in_place == Place::Old || returning {
-        let cut_off = format!("it was cut off: {}", work.entry().step);
+        let cut_off = format!("interrupted while {}", work.entry().step);
         let aside = revert::revert(&mut work, &cut_off).map_err(|error| again(error, Place::Old))?;
         let aside =
             aside.map_or_else(String::new, |path| format!("; the new cluster is in {}", path.display()));
         let from = work.entry().upgrade.from;
         return Ok(Recovered::Undone(format!(
-            "the upgrade was undone: the homeserver runs on PostgreSQL {from}{aside}"
+            "the upgrade was reverted: the homeserver runs on PostgreSQL {from}{aside}"
         )));
     }
     if at_boot {
@@ -148,7 +148,7 @@ pub fn require_same(entry: &Entry, settings: &Settings) -> Result<()> {
         false => Err(Error::new(
             Kind::Config,
             format!(
-                "the upgrade {} is of {} and {}, and the configuration names {} and {}",
+                "the upgrade {} is of {} and {}, but the configuration has {} and {}",
                 entry.upgrade.id,
                 entry.upgrade.data_directory.display(),
                 entry.upgrade.server_unit,
@@ -158,7 +158,7 @@ pub fn require_same(entry: &Entry, settings: &Settings) -> Result<()> {
         )
         .state("nothing was changed")
         .hint(
-            "matrix-postgres-upgrade recover --config FILE, with the configuration that it was begun with",
+            "matrix-postgres-upgrade recover --config FILE, with the configuration that it was started with",
         )),
     }
 }

@@ -52,8 +52,10 @@ pub fn after(work: &mut Work<'_>, reason: Error) -> Error {
         Err(error) => {
             log::error!("{}", reason.report());
             error
-                .context(format!("the upgrade failed, and the return to PostgreSQL {from} is not finished"))
-                .state(format!("the data directory of PostgreSQL {from} is whole"))
+                .context(format!(
+                    "the upgrade failed, and could not be reverted to PostgreSQL {from} completely"
+                ))
+                .state(format!("the data directory of PostgreSQL {from} is intact"))
                 .hint("matrix-postgres-upgrade recover")
         }
     }
@@ -76,7 +78,7 @@ pub fn revert(work: &mut Work<'_>, reason: &str) -> Result<Option<std::path::Pat
         end_server(work)?;
         if !entry.was_open() && !work.is_untouched() {
             // As superuser somebody may have come in nevertheless.
-            log::warn!("the new cluster may have been written to, and is not removed");
+            log::warn!("the new cluster may have been written to and is not removed");
             work.journal.entry.opened = Some(Opened { at: Timestamp::now(), position: None });
             work.journal.write()?;
         }
@@ -141,7 +143,7 @@ fn dispose(entry: &Entry) -> Result<Option<std::path::PathBuf>> {
     if require_old(entry, &entry.upgrade.beside).is_ok() {
         return Err(Error::new(
             Kind::Bug,
-            format!("{} holds the old cluster, too", entry.upgrade.beside.display()),
+            format!("{} is the old cluster as well", entry.upgrade.beside.display()),
         ));
     }
     stop_abandoned(&entry.upgrade.beside)?;
@@ -153,8 +155,8 @@ fn dispose(entry: &Entry) -> Result<Option<std::path::PathBuf>> {
 /// Of what is left open.
 pub(super) fn again(error: Error, place: Place) -> Error {
     let error = match place {
-        Place::Old => error.context("an upgrade that was cut off could not be undone yet"),
-        Place::New => error.context("an upgrade that was cut off could not be finished yet"),
+        Place::Old => error.context("could not revert the interrupted upgrade yet"),
+        Place::New => error.context("could not finish the interrupted upgrade yet"),
     };
     error.hint("matrix-postgres-upgrade recover tries it again")
 }

@@ -39,7 +39,10 @@ fn look(runtime: &dyn Runtime, journal: &Journal) -> Result<Control> {
 }
 
 fn where_kept(entry: &Entry) -> Result<PathBuf> {
-    entry.kept.clone().ok_or_else(|| Error::new(Kind::Bug, "it is not known where the old data directory is"))
+    entry
+        .kept
+        .clone()
+        .ok_or_else(|| Error::new(Kind::Bug, "the location of the old data directory is unknown"))
 }
 
 /// Exchanges back after an upgrade that has ended well. The caller holds the lock, and has asked whether what would be
@@ -68,7 +71,7 @@ pub fn roll_back(
         let Upgrade { beside, id, .. } = &work.entry().upgrade;
         if let Err(error) = keep::bring(&kept, beside, id) {
             return Err(stay(&mut work, ended, &kept, error)
-                .state("nothing was stopped, and the old data directory is where it was"));
+                .state("nothing was stopped, and the old data directory was not moved"));
         }
     }
     if let Err(error) = put_in_place(&mut work, &kept) {
@@ -135,7 +138,7 @@ fn stay(work: &mut Work<'_>, ended: Option<Ended>, kept: &Path, reason: Error) -
     if !failed.is_empty() {
         let failed = failed.join("; ");
         return reason
-            .state(format!("the databases are on PostgreSQL {to}; not everything is as before: {failed}"))
+            .state(format!("the server runs on PostgreSQL {to}, but the state before the rollback is not fully restored: {failed}"))
             .hint("matrix-postgres-upgrade recover");
     }
     work.journal.entry.ended = ended;
@@ -165,7 +168,7 @@ fn put_back(work: &Work<'_>, kept: &Path) -> Result<()> {
 pub fn describe(entry: &Entry) -> String {
     let kept = entry.kept.as_ref().map_or_else(String::new, |kept| kept.display().to_string());
     format!(
-        "go back to PostgreSQL {}: stop the clients and {}, exchange {} for {kept}, and start them again; the cluster \
+        "revert to PostgreSQL {}: stop the services and {}, replace {} by {kept}, and start them again; the cluster \
          of PostgreSQL {} stays in {}",
         entry.upgrade.from,
         entry.upgrade.server_unit,
@@ -181,15 +184,15 @@ fn cannot_roll_back(journal: &Journal) -> Option<Error> {
     let refuse =
         |message: String| Some(Error::new(Kind::DataDirectory, message).state("nothing was changed"));
     match (&entry.ended, &entry.kept) {
-        (None, _) => refuse("an upgrade is not finished".into())
+        (None, _) => refuse("an upgrade is unfinished".into())
             .map(|error| error.hint("matrix-postgres-upgrade recover")),
         (Some(ended), _) if ended.outcome == Outcome::Returned => {
-            refuse(format!("the latest upgrade has not changed anything: {}", ended.message))
+            refuse(format!("the latest upgrade failed and was reverted: {}", ended.message))
         }
         (Some(_), Some(kept)) if exists(kept) => None,
         (Some(_), kept) => {
             let place = kept.as_ref().map_or_else(|| "nowhere".to_owned(), |kept| kept.display().to_string());
-            refuse(format!("the old data directory is not there any more: it was kept in {place}"))
+            refuse(format!("the old data directory does not exist any more: it was in {place}"))
         }
     }
 }

@@ -12,9 +12,9 @@ use crate::lock::Lock;
 use crate::postgres;
 use crate::report::Progress;
 use crate::runtime::{Runtime, interrupt};
-use crate::systemd::{Inhibitor, Manager, inhibit};
+use crate::systemd::{Inhibitor, Manager};
 use crate::upgrade::methods::{self, Stage};
-use crate::upgrade::records::{Census, Entry, Journal, Step};
+use crate::upgrade::records::{Census, Compared, Entry, Journal, Step};
 use crate::upgrade::steps::cut::{Cut, stop_clients, stop_server};
 use crate::upgrade::steps::exchange;
 use crate::upgrade::steps::servers::{Private, Side, Sockets};
@@ -44,7 +44,7 @@ pub fn run(
         back_up(&manager, settings)?;
     }
     let _lock = Lock::take_cluster(settings, "upgrade")?;
-    let _inhibitor = Inhibitor::take(&manager, inhibit::Mode::Block, "upgrade of PostgreSQL");
+    let _inhibitor = Inhibitor::take(&manager, "upgrade of PostgreSQL");
     let data = postgres::DataDirectory::read(&plan.upgrade.data_directory, Path::new("/proc"))?;
     let account = owner(&data)?;
     let identifier = postgres::system_identifier(&plan.upgrade.data_directory)?;
@@ -65,10 +65,10 @@ pub fn run(
 }
 
 fn back_up(manager: &Manager, settings: &Settings) -> Result<()> {
-    log::info!("making a backup first");
+    log::info!("starting matrix-postgres-backup.service first");
     manager.start(BACKUP, settings.server.start_timeout * 6 * 24).map(drop).map_err(|error| {
         error
-            .context("no backup could be made, and without one no upgrade is begun")
+            .context("the backup before the upgrade failed")
             .state("nothing was stopped, and nothing was changed")
             .hint(format!("journalctl --unit={BACKUP}"))
     })
@@ -85,7 +85,7 @@ fn blame_the_disk(plan: &Plan, error: Error) -> Error {
             .with_kind(Kind::NoSpace)
             .context(format!("the file system of {} is full", place.display()))
             .hint(format!(
-                "df -h {}; make room there, or name other places: --dump-dir, --keep-path",
+                "df -h {}; free space there, or use other directories: --dump-dir, --keep-path",
                 place.display()
             )),
         None => error,
@@ -124,5 +124,9 @@ impl Stage for Work<'_> {
 
     fn counted(&mut self, census: Option<Census>) {
         self.journal.entry.census = census;
+    }
+
+    fn compared(&mut self, compared: Compared) {
+        self.journal.entry.compared = Some(compared);
     }
 }

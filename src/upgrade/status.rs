@@ -13,8 +13,8 @@ use crate::files::{exists, size_of};
 use crate::postgres::{DataDirectory, Major, support};
 use crate::report::DecimalBytes;
 use crate::runtime::Runtime;
-use crate::upgrade::plan::subscriptions;
-use crate::upgrade::records::{Aim, Entry, Journal, Outcome, Rehearsal};
+use crate::upgrade::records::{Aim, Entry, Journal, Outcome, Rehearsal, Upgrade};
+use crate::upgrade::summary::Summary;
 
 /// The answer to `status`.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -110,31 +110,25 @@ fn kept(entry: &Entry, now: Timestamp) -> Option<Kept> {
 
 fn judge(latest: Option<Entry>, kept: Vec<Kept>) -> Status {
     let (sentence, hint) = match &latest {
-        None => ("no upgrade has been made here".to_owned(), Some("matrix-postgres-upgrade check")),
+        None => ("no upgrade has been made".to_owned(), Some("matrix-postgres-upgrade check")),
         Some(entry) => match &entry.ended {
             None => (
                 format!(
-                    "an upgrade from PostgreSQL {} to {} has come to {}, since {:.0}",
+                    "unfinished upgrade from PostgreSQL {} to {}: {}, since {:.0}",
                     entry.upgrade.from, entry.upgrade.to, entry.step, entry.since
                 ),
-                Some("if it is not under way any more: matrix-postgres-upgrade recover"),
+                Some("if it is no longer running: matrix-postgres-upgrade recover"),
             ),
             Some(ended) if ended.outcome == Outcome::Upgraded => (
-                format!(
-                    "upgraded from PostgreSQL {} to {} at {:.0}, with {:.1} s of downtime",
-                    entry.upgrade.from,
-                    entry.upgrade.to,
-                    ended.at,
-                    entry.downtime()
-                ),
-                kept.first().map(|_| "matrix-postgres-upgrade rollback goes back to the kept data directory"),
+                format!("{}; ended at {:.0}", headline(entry), ended.at),
+                kept.first().map(|_| "matrix-postgres-upgrade rollback reverts to the old data directory"),
             ),
             Some(ended) => (
                 format!(
-                    "the homeserver stays on PostgreSQL {}: the upgrade to {} was undone at {:.0} ({})",
+                    "the homeserver runs on PostgreSQL {}: the upgrade to {} was reverted at {:.0} ({})",
                     entry.upgrade.from, entry.upgrade.to, ended.at, ended.message
                 ),
-                Some("systemctl start matrix-postgres-upgrade.service begins it anew"),
+                Some("systemctl start matrix-postgres-upgrade.service tries it again"),
             ),
         },
     };
@@ -156,36 +150,33 @@ fn judge(latest: Option<Entry>, kept: Vec<Kept>) -> Status {
 impl fmt::Display for Status {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.sentence)?;
-        for Kept { path, major, bytes, since, days } in &self.kept {
-            let size = bytes.map_or_else(|| "?".to_owned(), |bytes| DecimalBytes(bytes).to_string());
-            write!(
-                f,
-                "\nkept: {}, PostgreSQL {major}, {size}, since {since:.0} ({days} days)",
-                path.display()
-            )?;
-        }
-        let not_started = self.latest.as_ref().map(|entry| entry.not_started.join(", ")).unwrap_or_default();
-        if !not_started.is_empty() {
-            write!(f, "\nnot started again: {not_started}")?;
-        }
-        for command in self.latest.as_ref().map(to_switch_on).unwrap_or_default() {
-            write!(f, "\na subscription was switched off; this brings it back: {command}")?;
-        }
-        if let Some(rehearsal) = &self.rehearsal {
-            write!(f, "\n{rehearsal}")?;
-            if let Some(reason) = &self.rehearsal_outdated {
-                write!(f, "; this does not count any more: {reason}")?;
+        let upgraded = self.latest.as_ref().filter(|entry| was_upgraded(entry));
+        if let Some(entry) = upgraded {
+            let kept = self.kept.iter().map(ToString::to_string).collect();
+            write!(f, "\n{}", Summary { kept, ..Summary::of_upgrade(entry) })?;
+        } else {
+            for kept in &self.kept {
+                write!(f, "\nkept: {kept}")?;
             }
         }
-        let told = |file: &&PathBuf| self.leftovers.iter().all(|leftover| leftover.path != **file);
-        for file in self.unusable.iter().filter(told) {
-            write!(f, "\nno journal of an upgrade, and not used: {}", file.display())?;
+        let is_listed = |file: &&PathBuf| self.leftovers.iter().any(|leftover| leftover.path == **file);
+        for file in self.unusable.iter().filter(|file| !is_listed(file)) {
+            write!(f, "\nnot a journal of an upgrade, ignored: {}", file.display())?;
         }
         for leftover in &self.leftovers {
-            write!(f, "\nleft over: {leftover}")?;
+            write!(f, "\nleftover: {leftover}")?;
         }
         if !self.leftovers.is_empty() {
-            write!(f, "\n{CLEAN} removes what is left over")?;
+            write!(f, "\nto remove leftovers: {CLEAN}")?;
+        }
+        if let Some(rehearsal) = &self.rehearsal {
+            write!(f, "\n\n{rehearsal}")?;
+            match &self.rehearsal_outdated {
+                Some(reason) => write!(f, "\noutdated: {reason}")?,
+                None if rehearsal.went_well() => write!(f, "\n{}", Summary::of_rehearsal(rehearsal))?,
+                None => {}
+            }
+            f.write_str("\n")?;
         }
         if let Some(warning) = &self.support_ended {
             write!(f, "\nwarning: {warning}")?;
@@ -197,35 +188,22 @@ impl fmt::Display for Status {
     }
 }
 
-/// Commands for subscriptions, once the new cluster is there to stay.
-fn to_switch_on(entry: &Entry) -> Vec<String> {
-    let upgraded = entry.ended.as_ref().is_some_and(|ended| ended.outcome == Outcome::Upgraded);
-    if upgraded { subscriptions::commands(&entry.upgrade.subscriptions) } else { Vec::new() }
+impl fmt::Display for Kept {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { path, major, bytes, since, days } = self;
+        let size = bytes.map_or_else(|| "?".to_owned(), |bytes| DecimalBytes(bytes).to_string());
+        write!(f, "{}, PostgreSQL {major}, {size}, since {since:.0} ({days} days)", path.display())
+    }
 }
 
-/// A finished upgrade, for the log: every duration, the downtime, and where everything is.
-pub fn report(entry: &Entry) -> String {
-    let steps: Vec<_> =
-        entry.durations.iter().map(|(step, seconds)| format!("{step} {seconds:.1} s")).collect();
-    let kept = entry.kept.as_ref().map_or_else(String::new, |kept| {
-        format!("; the data directory of PostgreSQL {} is kept in {}", entry.upgrade.from, kept.display())
-    });
-    let not_started = match entry.not_started.as_slice() {
-        [] => String::new(),
-        units => format!("; not started again: {}", units.join(", ")),
-    };
-    let mut switched_off = String::new();
-    for command in subscriptions::commands(&entry.upgrade.subscriptions) {
-        switched_off.push_str("; a subscription was switched off, which this brings back: ");
-        switched_off.push_str(&command);
-    }
-    format!(
-        "upgraded from PostgreSQL {} to {} with {:.1} s of downtime ({}){kept}{not_started}{switched_off}",
-        entry.upgrade.from,
-        entry.upgrade.to,
-        entry.downtime(),
-        steps.join(", ")
-    )
+fn was_upgraded(entry: &Entry) -> bool {
+    entry.ended.as_ref().is_some_and(|ended| ended.outcome == Outcome::Upgraded)
+}
+
+/// The outcome of an upgrade that has ended well, in a line.
+pub fn headline(entry: &Entry) -> String {
+    let Upgrade { from, to, method, .. } = &entry.upgrade;
+    format!("upgraded from PostgreSQL {from} to {to} by method {method}; downtime {:.1} s", entry.downtime())
 }
 
 #[cfg(test)]
@@ -239,12 +217,21 @@ mod tests {
     fn a_sentence_says_where_things_stand() {
         assert!(judge(None, vec![]).sentence.starts_with("no upgrade"));
         let open = judge(Some(Entry { step: Step::Transferring, ..entry() }), vec![]);
-        assert!(open.open && open.sentence.contains("has come to carrying the databases over"), "{open}");
+        assert!(
+            open.open
+                && open
+                    .sentence
+                    .contains("unfinished upgrade from PostgreSQL 15 to 17: dumping and restoring databases"),
+            "{open}"
+        );
         assert!(open.to_string().ends_with("matrix-postgres-upgrade recover"), "{open}");
         let ended = |outcome| Some(Ended { outcome, at: Timestamp::UNIX_EPOCH, message: "no space".into() });
         let returned = judge(Some(Entry { ended: ended(Outcome::Returned), ..entry() }), vec![]);
         assert!(
-            returned.sentence.contains("stays on PostgreSQL 15") && returned.sentence.contains("no space")
+            returned
+                .sentence
+                .contains("the homeserver runs on PostgreSQL 15: the upgrade to 17 was reverted")
+                && returned.sentence.contains("no space")
         );
     }
 
@@ -253,8 +240,8 @@ mod tests {
         let now = "2026-11-28T00:00:00Z".parse().unwrap();
         let of = |latest, major| judge(latest, vec![]).with_version(major, now).to_string();
         let old = of(None, Some(Major(14)));
-        assert!(old.contains("\nwarning: PostgreSQL 14 gets no corrections any more, not even"), "{old}");
-        assert!(old.contains("HINT: matrix-postgres-upgrade check says"), "{old}");
+        assert!(old.contains("\nwarning: PostgreSQL 14 has been out of support since"), "{old}");
+        assert!(old.contains("HINT: matrix-postgres-upgrade check shows"), "{old}");
         assert!(!of(None, Some(Major(15))).contains("warning") && !of(None, None).contains("warning"));
         // First things first.
         let open = of(Some(Entry { step: Step::Transferring, ..entry() }), Some(Major(13)));
@@ -263,12 +250,11 @@ mod tests {
 
     #[test]
     fn a_rehearsal_that_does_not_count_is_told_with_the_reason() {
-        let status = Status {
-            rehearsal: Some(rehearsal()),
-            rehearsal_outdated: Some("it is 31 days old".into()),
-            ..judge(None, vec![])
-        };
-        assert!(status.to_string().contains("; this does not count any more: it is 31 days old"), "{status}");
+        let status = Status { rehearsal: Some(rehearsal()), ..judge(None, vec![]) };
+        assert!(status.to_string().contains("\nsteps:       copying the cluster"), "{status}");
+        let status = Status { rehearsal_outdated: Some("it is 31 days old".into()), ..status };
+        assert!(status.to_string().contains("\noutdated: it is 31 days old\n"), "{status}");
+        assert!(!status.to_string().contains("steps:"), "{status}");
     }
 
     #[test]
@@ -281,10 +267,17 @@ mod tests {
             ..entry()
         };
         let kept = kept(&entry, Timestamp::from_second(86_400 * 12).unwrap()).unwrap();
-        let text = judge(Some(entry), vec![kept]).to_string();
-        assert!(
-            text.contains("kept: /m/kept, PostgreSQL 15, 3.00 GB, since 1970-01-01T00:00:00Z (12 days)"),
-            "{text}"
+        let other = Kept { path: "/m/other".into(), bytes: None, ..kept.clone() };
+        let text = judge(Some(entry), vec![kept, other]).to_string();
+        assert_eq!(
+            text,
+            "upgraded from PostgreSQL 15 to 17 by method dump; downtime 0.0 s; ended at 1970-01-01T00:00:00Z\n\
+             method:     dump\n\
+             downtime:   0.0 s\n\
+             kept:       /m/kept, PostgreSQL 15, 3.00 GB, since 1970-01-01T00:00:00Z (12 days)\n\
+             kept:       /m/other, PostgreSQL 15, ?, since 1970-01-01T00:00:00Z (12 days)\n\
+             to revert:  matrix-postgres-upgrade rollback\n\
+             HINT: matrix-postgres-upgrade rollback reverts to the old data directory"
         );
     }
 }

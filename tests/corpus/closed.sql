@@ -1,6 +1,6 @@
 -- alone: dump 40
 -- alone: online 40
--- check: accepts no connections
+-- check: does not allow connections
 -- no restore
 -- A database that lets nobody in: it cannot be backed up, which is told, and an upgrade does not begin.
 CREATE TABLE t (a int);

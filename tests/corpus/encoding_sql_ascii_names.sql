@@ -1,6 +1,6 @@
 -- alone: online 40
 -- alone: dump 40
--- check: no UTF-8
+-- check: not valid UTF-8
 -- create: ENCODING 'SQL_ASCII' LC_COLLATE 'C' LC_CTYPE 'C'
 -- client encoding: SQL_ASCII
 -- Names of tables that are no UTF-8, which only such a database can have: made from bytes, as an old client would.

@@ -128,7 +128,7 @@ impl Deed {
                 *rehearsal != before.upgrade.answer["rehearsal"]
                     && rehearsal["problem"].is_null()
                     && rehearsal["from"] == now.major
-                    && now.upgrade.words.contains("rehearsed at")
+                    && now.upgrade.words.contains(": succeeded; downtime")
             }
             Verb::Upgrade(..) | Verb::UpgradeByHand(..) => {
                 now.major == self.target && now.upgrade.answer["latest"]["ended"]["outcome"] == "upgraded"

@@ -49,6 +49,8 @@ fn upgrades(now: &Facts) -> Result<(), String> {
     if !expected.is_null() && *expected != now.major {
         return lies("the server has another version");
     }
+    let is_listed =
+        |text: &str| asked.words.lines().any(|line| line.starts_with("kept:") && line.contains(text));
     let mut kept: Vec<_> = answer["kept"].as_array().into_iter().flatten().collect();
     for (path, version) in now.clusters.iter().filter(|(path, _)| path.starts_with("/matrix/postgres-auto")) {
         let Some(at) = kept.iter().position(|kept| kept["path"] == path.as_str()) else {
@@ -56,7 +58,7 @@ fn upgrades(now: &Facts) -> Result<(), String> {
         };
         let named = kept.remove(at);
         if named["major"].as_u64() != version.parse().ok()
-            || !asked.words.contains(&format!("kept: {path}, PostgreSQL {version}"))
+            || !is_listed(&format!("{path}, PostgreSQL {version}"))
         {
             return lies("a data directory of another version is kept");
         }
@@ -109,7 +111,7 @@ fn backups(now: &Facts) -> Result<(), String> {
     let known = |problem: &&str| KNOWN_PROBLEMS.iter().any(|known| problem.contains(known));
     let unknown = problems
         .iter()
-        .find(|problem| !(known(problem) || newest.is_none() && problem.contains("no backup at all")));
+        .find(|problem| !(known(problem) || newest.is_none() && problem.contains("there is no backup")));
     match unknown {
         Some(problem) => lies(problem),
         None => Ok(()),

@@ -178,14 +178,14 @@ pub fn upgrade(machine: &Machine, (user, room): (User, String), from: u16, to: u
     assert_eq!(machine.ok("cat /matrix/postgres-auto-upgrade-backup/PG_VERSION"), from.to_string());
     let status = machine.ok("matrix-postgres-upgrade status");
     assert!(status.contains(&format!("upgraded from PostgreSQL {from} to {to}")), "{status}");
-    assert!(status.contains("kept: /matrix/postgres-auto-upgrade-backup"), "{status}");
+    assert!(status.contains("\nkept:       /matrix/postgres-auto-upgrade-backup"), "{status}");
 
     // Users have written since: going back is possible, and asks.
     Synapse::of(machine).send(&user, &room, "after the upgrade");
     let asked = machine.run("matrix-postgres-upgrade rollback");
     // What is said before the question, or, of what the server had not counted yet, in place of it.
     let said_all = format!("{}{}", asked.stdout, asked.stderr);
-    assert!(asked.status == 41 && said_all.contains("users would miss it"), "{asked}");
+    assert!(asked.status == 41 && said_all.contains("will be lost"), "{asked}");
     assert!(said_all.contains("homeserver: public."), "{asked}");
     machine.wait_for("systemctl is-active matrix-synapse.service", Duration::from_secs(60));
     machine.ok("matrix-postgres-upgrade rollback --yes");

@@ -354,10 +354,10 @@ struct Logind;
 
 #[interface(name = "org.freedesktop.login1.Manager")]
 impl Logind {
-    fn inhibit(&self, what: &str, _who: &str, _why: &str, mode: &str) -> fdo::Result<zbus::OwnedFd> {
-        assert_eq!(what, "shutdown:sleep");
-        match mode {
-            "delay" => Ok(std::os::fd::OwnedFd::from(std::fs::File::open("/dev/null").unwrap()).into()),
+    fn inhibit(&self, what: &str, _who: &str, why: &str, mode: &str) -> fdo::Result<zbus::OwnedFd> {
+        assert_eq!((what, mode), ("shutdown:sleep", "block"));
+        match why {
+            "upgrade" => Ok(std::os::fd::OwnedFd::from(std::fs::File::open("/dev/null").unwrap()).into()),
             _ => Err(fdo::Error::AccessDenied("Permission denied".into())),
         }
     }

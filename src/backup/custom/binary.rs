@@ -99,7 +99,7 @@ impl<'a> Binary<'a> {
     /// [`Kind::Damaged`] if the last row has no end.
     pub(super) fn finish(self, out: &mut Vec<u8>) -> Result<()> {
         if !self.row.is_empty() {
-            return Err(not_copied("it has no end"));
+            return Err(not_copied("its end is missing"));
         }
         out.extend_from_slice(&TRAILER);
         Ok(())
@@ -147,7 +147,7 @@ fn field(text: &[u8], column: Type, out: &mut Vec<u8>) -> Result<()> {
 
 fn number<T: FromStr>(text: &[u8]) -> Result<T> {
     let number = std::str::from_utf8(text).ok().and_then(|text| text.parse().ok());
-    number.ok_or_else(|| not_copied("an integer is none"))
+    number.ok_or_else(|| not_copied("an integer is invalid"))
 }
 
 fn sized(bytes: &[u8], out: &mut Vec<u8>) -> Result<()> {
@@ -183,7 +183,7 @@ fn string(beginning: &[u8], mut text: &[u8], out: &mut Vec<u8>) -> Result<()> {
 }
 
 fn not_copied(why: &str) -> Error {
-    Error::new(Kind::Damaged, format!("a row is not as COPY writes it: {why}"))
+    Error::new(Kind::Damaged, format!("a row is not in COPY format: {why}"))
 }
 
 #[cfg(test)]

@@ -54,7 +54,7 @@ impl<R: BufRead> Body<R> {
             return io::copy(&mut self.source, &mut io::sink()).map(|_| None).map_err(broken);
         };
         if kind != ROWS && kind != LARGE_OBJECTS {
-            return Err(Error::new(Kind::Damaged, format!("it has a block of unknown kind {kind}")));
+            return Err(Error::new(Kind::Damaged, format!("it contains a block of unknown type {kind}")));
         }
         Ok(Some(Rows { id: self.int()?, kind }))
     }
@@ -106,7 +106,7 @@ impl<R: BufRead> Body<R> {
     /// Of the next block.
     fn length(&mut self) -> Result<usize> {
         usize::try_from(self.int()?)
-            .map_err(|_| Error::new(Kind::Damaged, "it has a block of negative length"))
+            .map_err(|_| Error::new(Kind::Damaged, "it contains a block of negative length"))
     }
 
     /// Gives all blocks of one table or large object to `sink`, in pieces.

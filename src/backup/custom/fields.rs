@@ -19,7 +19,7 @@ pub(super) fn get_int(source: &mut impl Read, size: usize) -> Result<i32> {
     source.read_exact(&mut bytes[..=size]).map_err(broken)?;
     let [sign, rest @ ..] = bytes;
     let value = i32::try_from(u64::from_le_bytes(rest))
-        .map_err(|_| Error::new(Kind::Damaged, "it has a number that is too large"))?;
+        .map_err(|_| Error::new(Kind::Damaged, "it contains a number that is too large"))?;
     Ok(if sign == 0 { value } else { -value })
 }
 
@@ -30,7 +30,7 @@ pub(super) fn put_text(bytes: &mut Vec<u8>, text: &[u8], int: usize) {
 
 pub(super) fn broken(error: io::Error) -> Error {
     match error.kind() {
-        io::ErrorKind::UnexpectedEof => Error::new(Kind::Damaged, "it ends too early"),
+        io::ErrorKind::UnexpectedEof => Error::new(Kind::Damaged, "it is truncated"),
         _ => crate::archive::into_error(error),
     }
 }

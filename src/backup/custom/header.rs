@@ -52,7 +52,7 @@ impl Header {
         let start: [u8; 11] = source.bytes()?;
         let [_, _, _, _, _, major, version, _, int, offset, format] = start;
         if !start.starts_with(MAGIC) || format != expected {
-            return Err(Error::new(Kind::Damaged, "it is no dump in the custom format"));
+            return Err(Error::new(Kind::Damaged, "it is not a dump in custom format"));
         }
         if let Some(last) = source.record.last_mut() {
             *last = CUSTOM;

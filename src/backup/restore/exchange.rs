@@ -8,7 +8,7 @@ use crate::backup::leftovers;
 use crate::error::Result;
 use crate::postgres::{HOME, identifier, literal};
 use crate::runtime::{Guard, tool};
-use crate::systemd::{Inhibitor, Manager, Stopped, inhibit};
+use crate::systemd::{Inhibitor, Manager, Stopped};
 
 /// How often the exchange is tried against clients that come back at once.
 const TRIES: usize = 10;
@@ -25,7 +25,7 @@ impl Work<'_> {
             return self.rename();
         }
         let manager = Manager::connect()?;
-        let _inhibitor = Inhibitor::take(&manager, inhibit::Mode::Block, "restore of a database");
+        let _inhibitor = Inhibitor::take(&manager, "restore of a database");
         let clients = &self.settings.clients;
         let units = Stopped::would_stop(&manager, &running(&manager, &clients.units)?)?;
         let guard = guard(&units)?;
@@ -39,11 +39,11 @@ impl Work<'_> {
         match (renamed, again) {
             (Ok(()), again) => again.map_err(|error| error.state("the restored database is in place")),
             (Err(error), Ok(())) => {
-                Err(error.state(format!("database {:?} is as it was, and its clients run again", plan.name)))
+                Err(error.state(format!("database {:?} is unchanged, and its services run again", plan.name)))
             }
             (Err(error), Err(other)) => {
                 log::error!("{}", other.report());
-                Err(error.state(format!("database {:?} is as it was", plan.name)))
+                Err(error.state(format!("database {:?} is unchanged", plan.name)))
             }
         }
     }
@@ -85,8 +85,8 @@ impl Work<'_> {
                 Err(error) if tries < TRIES && error.report().contains(OBJECT_IN_USE) => {}
                 Err(error) => {
                     return Err(error
-                        .context(format!("could not give the new database the name {name:?}"))
-                        .hint("stop what is connected: matrix-postgres-cli -c 'TABLE pg_catalog.pg_stat_activity'"));
+                        .context(format!("could not rename the new database to {name:?}"))
+                        .hint("end the sessions of that database: matrix-postgres-cli -c 'TABLE pg_catalog.pg_stat_activity'"));
                 }
                 Ok(()) => return Ok(()),
             }

@@ -66,8 +66,8 @@ pub fn carry_out(
     });
     let (rows, loaded, missing) = done.inspect_err(|_| work.clean_up()).map_err(|error| {
         error.state(match &plan.kept {
-            Some(_) => format!("database {:?} is as it was, and its clients were not stopped", plan.name),
-            None => format!("there is still no database {:?}, and nothing else was changed", plan.name),
+            Some(_) => format!("database {:?} is unchanged, and its services were not stopped", plan.name),
+            None => format!("database {:?} was not created, and nothing else was changed", plan.name),
         })
     })?;
     let compared = clock.elapsed().saturating_sub(loaded);
@@ -76,11 +76,11 @@ pub fn carry_out(
     let brought = work.bring_apart(&scratch, source);
     drop(scratch);
     let kept = match &plan.kept {
-        Some(kept) => format!("; the one that was there is now {kept:?}"),
+        Some(kept) => format!("; the previous database is now {kept:?}"),
         None => String::new(),
     };
     let mut said = format!(
-        "database {:?} is restored, with {rows}: loaded in {:.1} s, compared in {:.1} s, put in place in {:.1} s{kept}",
+        "database {:?} was restored, {rows}: loaded in {:.1} s, compared in {:.1} s, renamed in {:.1} s{kept}",
         plan.name,
         loaded.as_secs_f64(),
         compared.as_secs_f64(),
@@ -91,7 +91,7 @@ pub fn carry_out(
     }
     match missing::told(&missing).or(brought.err()) {
         None => Ok(Outcome(said)),
-        Some(error) => Err(error.context("not all of the backup could be restored").state(said)),
+        Some(error) => Err(error.context("the restore is incomplete").state(said)),
     }
 }
 
@@ -114,13 +114,13 @@ pub fn globals(
     let (set, for_all) = globals.missing_for_all(&postgres::settings_of_all(&session)?);
     session
         .execute_foreign(HOME, &format!("BEGIN;\n{sql}{for_all}COMMIT;\n"))
-        .map_err(|error| error.state("no role was made or changed, and nothing was set"))?;
+        .map_err(|error| error.state("no role and no setting was changed"))?;
     let mut said = match made.is_empty() {
-        true => "every role of the backup is there already".to_owned(),
-        false => format!("made the roles {}; those that were there are as they were", made.join(", ")),
+        true => "every role of the backup already exists".to_owned(),
+        false => format!("created the roles {}; existing roles are unchanged", made.join(", ")),
     };
     if !set.is_empty() {
-        let _ = write!(said, "; set for all roles: {}", set.join(", "));
+        let _ = write!(said, "; restored settings of ALTER ROLE ALL: {}", set.join(", "));
     }
     Ok(Outcome(said))
 }
@@ -130,8 +130,8 @@ fn rows_of(contents: &Contents) -> String {
     let counted = HumanCount(contents.rows());
     match (contents.not_counted, contents.tables.is_empty()) {
         (0, _) => format!("{counted} rows"),
-        (_, true) => "rows that were not counted".to_owned(),
-        (1, false) => format!("{counted} rows and those of 1 statement that were not counted"),
-        (others, false) => format!("{counted} rows and those of {others} statements that were not counted"),
+        (_, true) => "rows not counted".to_owned(),
+        (1, false) => format!("{counted} rows, not counting those of 1 statement"),
+        (others, false) => format!("{counted} rows, not counting those of {others} statements"),
     }
 }

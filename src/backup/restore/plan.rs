@@ -73,9 +73,9 @@ pub fn plan(
     let name = request.new_name.unwrap_or(source).to_owned();
     let taken = existing.contains(&name);
     if taken && request.new_name.is_some() {
-        return Err(Error::new(Kind::Config, format!("there is a database {name:?} already"))
+        return Err(Error::new(Kind::Config, format!("database {name:?} already exists"))
             .state("nothing was changed")
-            .hint("name another one: --as"));
+            .hint("use another name: --as"));
     }
     let plan = Plan {
         backup: request.entry.files.path().to_owned(),
@@ -98,16 +98,16 @@ pub fn plan(
     if plan.skip_broken && manifest.dump_format == BackupFormat::Plain {
         return Err(Error::new(
             Kind::Config,
-            "a dump in SQL is loaded as a whole: no table of it can be skipped",
+            "a dump in plain format is loaded as a whole: no table of it can be skipped",
         )
         .state("nothing was changed")
         .hint("leave --skip-broken out"));
     }
     // PostgreSQL would cut it, silently (chapter "Lexical Structure").
     if plan.unfinished.len() > 63 {
-        return Err(Error::new(Kind::Config, format!("{:?} is too long a name", plan.name))
+        return Err(Error::new(Kind::Config, format!("the name {:?} is too long", plan.name))
             .state("nothing was changed")
-            .hint("restore it under a shorter one: --as"));
+            .hint("use a shorter name: --as"));
     }
     Ok(plan)
 }
@@ -123,11 +123,13 @@ fn find<'a>(manifest: &'a Manifest, database: &str) -> Result<&'a DatabaseDump> 
     manifest.databases.iter().find(|dump| dump.database.name == database).ok_or_else(|| {
         let names: Vec<_> = manifest.databases.iter().map(|dump| dump.database.name.as_str()).collect();
         let omitted = manifest.omitted.iter().find(|omitted| omitted.name == database);
-        let why =
-            omitted.map_or_else(String::new, |omitted| format!(": it was left out, for {}", omitted.reason));
-        Error::new(Kind::NoBackup, format!("backup {} has no database {database:?}{why}", manifest.name))
-            .state("nothing was changed")
-            .hint(format!("it has {}: --database", names.join(", ")))
+        let why = omitted.map_or_else(String::new, |omitted| format!(": it was omitted: {}", omitted.reason));
+        Error::new(
+            Kind::NoBackup,
+            format!("backup {} does not contain database {database:?}{why}", manifest.name),
+        )
+        .state("nothing was changed")
+        .hint(format!("it contains {}: --database", names.join(", ")))
     })
 }
 
@@ -143,10 +145,10 @@ impl Plan {
         let there = |apart: &Apart| self.dump.properties.extensions.contains(&apart.extension);
         let told = |Apart { extension, schema, database }: Apart| {
             let why = match database {
-                Some(database) => format!("this server can make it in database {database:?} only"),
-                None => "this server does not load its library (shared_preload_libraries)".to_owned(),
+                Some(database) => format!("on this server it can be created in database {database:?} only"),
+                None => "its library is not in shared_preload_libraries of this server".to_owned(),
             };
-            format!("extension {extension:?} is left out, with what is in its schema {schema:?}: {why}")
+            format!("extension {extension:?} and its schema {schema:?} are skipped: {why}")
         };
         self.apart(false).into_iter().filter(there).map(told).collect()
     }
@@ -158,41 +160,39 @@ impl fmt::Display for Plan {
         writeln!(f, "restore database {name:?} from {}", backup.join(&dump.dump.file).display())?;
         writeln!(f, "  load it into a new database, {:?}, while everything runs", self.unfinished)?;
         if self.as_superuser {
-            writeln!(
-                f,
-                "  as the superuser, so that functions in constraints of its tables may do whatever he may"
-            )?;
+            writeln!(f, "  as superuser: functions in table constraints run with superuser privileges")?;
         }
         writeln!(
             f,
             "  compare {}",
             match dump.foreign {
-                Some(_) => "every table's rows and every sequence with what is in the file",
-                None => "its checksums, every table's rows and every sequence with the backup's manifest",
+                Some(_) => "the rows of every table and every sequence with the content of the file",
+                None =>
+                    "its checksums, the rows of every table and every sequence with the manifest of the backup",
             }
         )?;
         for sentence in self.left_out() {
             writeln!(f, "  {sentence}")?;
         }
         if self.skip_broken {
-            writeln!(f, "  leave tables empty whose rows the server refuses, and restore everything else")?;
+            writeln!(f, "  leave tables empty whose rows the server rejects, and restore everything else")?;
         }
         if self.stops_clients {
-            writeln!(f, "  stop the units of clients that run, and start them again afterwards")?;
+            writeln!(f, "  stop the running services of clients.units, and start them again afterwards")?;
         }
         match kept {
             Some(kept) => {
-                write!(f, "  rename {name:?} to {kept:?}, where it stays, and the new one to {name:?}")
+                write!(f, "  rename {name:?} to {kept:?}, which is kept, and the new database to {name:?}")
             }
-            None => write!(f, "  rename the new one to {name:?}"),
+            None => write!(f, "  rename the new database to {name:?}"),
         }
     }
 }
 
 pub(super) fn trusted(entry: &Entry) -> Result<&Manifest> {
     entry.manifest.as_ref().map_err(|error| {
-        Error::new(Kind::Damaged, format!("backup {} cannot be trusted: {error}", entry.name))
+        Error::new(Kind::Damaged, format!("backup {} is not usable: {error}", entry.name))
             .state("nothing was changed")
-            .hint("matrix-postgres-backup list shows the others")
+            .hint("matrix-postgres-backup list shows the other backups")
     })
 }

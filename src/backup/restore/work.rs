@@ -51,7 +51,7 @@ impl<'a> Work<'a> {
         if !postgres::roles(&session)?.contains(owner) {
             return Err(Error::new(
                 Kind::Server,
-                format!("there is no role {owner:?}, which owns the database"),
+                format!("the owner of the database, role {owner:?}, does not exist"),
             )
             .state("nothing was changed")
             .hint("restore the roles first: matrix-postgres-backup restore --globals NAME"));
@@ -83,7 +83,7 @@ impl<'a> Work<'a> {
     /// What killed restores left behind.
     pub(super) fn drop_unfinished(&self) -> Result<()> {
         for name in leftovers::unfinished(&self.session())? {
-            log::warn!("dropping {name:?}, which a restore that was killed has left unfinished");
+            log::warn!("dropping {name:?}, an unfinished database of a restore that was killed");
             leftovers::drop_database(&self.session(), &name, "WITH (FORCE)")?;
         }
         Ok(())
@@ -119,7 +119,10 @@ impl<'a> Work<'a> {
         let missing = load::load(&target, source, dump, progress)?;
         if dump.foreign.is_some_and(|foreign| foreign.gives_owner) {
             session.execute(name, &ownership::give(&dump.database.owner)).map_err(|error| {
-                error.context(format!("could not give what is in it to {:?}", dump.database.owner))
+                error.context(format!(
+                    "could not change the owner of its objects to {:?}",
+                    dump.database.owner
+                ))
             })?;
         }
         interrupt::check()?;
@@ -161,7 +164,7 @@ impl<'a> Work<'a> {
         let Some(contents) = &dump.contents else {
             return Err(Error::new(
                 Kind::Damaged,
-                "the backup was never read back: nothing is known of its rows",
+                "the backup was never read back, so its row counts are unknown",
             )
             .hint("matrix-postgres-backup verify reads it back"));
         };
@@ -177,8 +180,8 @@ impl<'a> Work<'a> {
         let expected = Expected { database: Some(&database), contents: &contents, extensions: &extensions };
         let found = differences(&session, name, &expected)?;
         if !found.is_empty() {
-            let what = if dump.foreign.is_some() { "what is in the file" } else { "what was backed up" };
-            let message = format!("the restored database is not {what}: {}", found.join("; "));
+            let what = if dump.foreign.is_some() { "the file" } else { "the backup" };
+            let message = format!("the restored database differs from {what}: {}", found.join("; "));
             return Err(Error::new(Kind::Damaged, message));
         }
         // A one-time key that is used twice breaks encrypted conversations (Synapse's documentation, "Backups").

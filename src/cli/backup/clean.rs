@@ -10,7 +10,7 @@ use crate::lock::Lock;
 pub(super) fn clean(settings: &Settings, yes: bool, dry_run: bool) -> Result<()> {
     let host = crate::cli::host(settings);
     let found = leftovers::find(settings, &host, Timestamp::now())?;
-    if !crate::cli::is_to_remove(&found, "remove them for good?", yes, dry_run)? {
+    if !crate::cli::is_to_remove(&found, "remove them permanently?", yes, dry_run)? {
         return Ok(());
     }
     let _lock = Lock::take(settings, "clean-up")?;

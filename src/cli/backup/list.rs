@@ -9,10 +9,9 @@ use serde::Serialize;
 use crate::backup::catalogue::{self, Entry};
 use crate::backup::manifest::{Encrypted, Manifest, Omitted, Trial};
 use crate::backup::store_of;
-use crate::cli::table::columns;
 use crate::config::Settings;
 use crate::error::Result;
-use crate::report::{DecimalBytes, HumanCount};
+use crate::report::{DecimalBytes, HumanCount, columns};
 
 /// A line of `list --json`. Keys are only ever added.
 #[derive(Serialize)]
@@ -40,7 +39,7 @@ pub(super) fn list(settings: &Settings, json: bool) -> Result<()> {
         return crate::cli::print(&format!("no backups in {}\n", settings.backup.directory.display()));
     }
     let zone = TimeZone::system();
-    let heading = ["NAME", "BEGUN", "SIZE", "DBS", "ROWS", "PROVED BY"].map(str::to_owned).to_vec();
+    let heading = ["NAME", "STARTED", "SIZE", "DBS", "ROWS", "VERIFIED BY"].map(str::to_owned).to_vec();
     let rows = entries.iter().map(|entry| row(entry, &zone));
     crate::cli::print(&columns(&std::iter::once(heading).chain(rows).collect::<Vec<_>>()))
 }
@@ -89,8 +88,8 @@ fn proved_by(manifest: &Manifest) -> &'static str {
     match (&manifest.read_back, &manifest.trial) {
         (Some(read_back), _) if read_back.damage.is_some() => "DAMAGED",
         (_, Some(trial)) if trial.damage.is_some() => "FAILED",
-        (_, Some(_)) => "trial",
-        (Some(_), None) => "reading",
+        (_, Some(_)) => "trial restore",
+        (Some(_), None) => "read-back",
         (None, None) => "nothing",
     }
 }

@@ -31,13 +31,13 @@ use crate::report::{self, DecimalBytes, HumanCount, Progress, event};
 use crate::runtime::interrupt;
 use crate::terminal;
 
-/// Back up every database of the server: dumped, synced, and read back whole.
+/// Back up every database of the server with pg_dump, and read the backup back.
 ///
-/// Backups are directories named by the UTC time at which they were begun, each with a manifest.json, the
-/// roles in globals.sql.zst, and one file for each database that the stock pg_restore reads after
-/// `zstd -d` (or, by configuration, zcat and psql).
+/// Backups are directories named by the UTC time at which they were started. Each contains a manifest.json, the
+/// roles in globals.sql.zst, and one file for each database, which pg_restore can read after
+/// `zstd -d` (or psql after `zcat`, depending on the configuration).
 ///
-/// Exit status: 0 when all is well, 2 for wrong arguments, 25 and up by the kind of failure; see
+/// Exit status: 0 for success, 2 for wrong arguments, 25 and above for the kind of failure; see
 /// matrix-postgres-backup(1).
 #[derive(Debug, Parser)]
 #[command(name = "matrix-postgres-backup", version)]
@@ -51,68 +51,68 @@ pub struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
-    /// Make a backup and read it back (what happens without a verb)
+    /// Make a backup and read it back (the default)
     Run {
         /// Print what would be written, and write nothing
         #[arg(long)]
         dry_run: bool,
     },
-    /// Show the backups
+    /// List the backups
     List {
-        /// As JSON
+        /// Print JSON
         #[arg(long)]
         json: bool,
     },
-    /// Read a backup back whole, and record the result
+    /// Read a backup back completely, and record the result
     Verify {
-        /// Its name; the newest if none is given
+        /// Name of the backup [default: the newest]
         name: Option<String>,
-        /// Restore it into a server made for that, compare, and throw the server away
+        /// Restore it into a temporary server and compare (trial restore)
         #[arg(long)]
         trial: bool,
         /// Print what would be read, and read nothing
         #[arg(long)]
         dry_run: bool,
-        /// Decrypt it with this private key: age's identity file, or for OpenPGP gpg's directory, such as ~/.gnupg.
-        /// Without one, the files of an encrypted backup are compared with their checksums
+        /// Decrypt it with this private key: an identity file of age, or the home directory of GnuPG, such as ~/.gnupg.
+        /// Without a key, only the checksums of the files of an encrypted backup are verified
         #[arg(long, value_name = "PATH")]
         identity: Option<PathBuf>,
     },
-    /// Bring a database back; the one that has its name now stays under another name
+    /// Restore a database; the existing database of that name is kept under another name
     Restore(restore::Arguments),
-    /// Remove the backups that no rule of [backup.keep] keeps; every good run does so, too
+    /// Remove the backups that no rule of [backup.keep] keeps; every successful run does this as well
     Prune {
-        /// Print which ones stay and go, each with the reason, and remove nothing
+        /// Print which backups would be kept and removed, with the reasons, and remove nothing
         #[arg(long)]
         dry_run: bool,
     },
-    /// Remove the databases that restores have replaced, see status
+    /// Drop the databases that were replaced by a restore, see status
     Clean {
-        /// Do not ask
+        /// Do not ask for confirmation
         #[arg(long)]
         yes: bool,
-        /// Print which ones, and remove nothing
+        /// Print which databases would be dropped, and drop nothing
         #[arg(long)]
         dry_run: bool,
     },
-    /// Tell the administrator how a unit ended (for matrix-postgres-notify@.service)
+    /// Notify the administrator how a unit ended (for matrix-postgres-notify@.service)
     #[command(hide = true)]
     Notify {
-        /// The unit that failed; start:UNIT for one that begins, success:UNIT for one that ended well
+        /// The unit that failed; start:UNIT for one that starts, success:UNIT for one that succeeded
         unit: String,
-        /// A file with what describe has printed
+        /// A file with the output of describe
         #[arg(long, value_name = "FILE")]
         described: Option<PathBuf>,
     },
-    /// Print how the backups are, for notify
+    /// Print the state of the backups, for notify
     #[command(hide = true)]
     Describe {
-        /// As of notify
+        /// As for notify
         unit: String,
     },
-    /// Tell whether all is well; exit status 0 only if it is
+    /// Show the state of the backups; exit status 0 only if there is no problem
     Status {
-        /// As JSON
+        /// Print JSON
         #[arg(long)]
         json: bool,
     },
@@ -213,11 +213,11 @@ fn verify(settings: &Settings, name: Option<&str>, dry_run: bool, identity: Opti
     let rows = HumanCount(manifest.rows().unwrap_or(0));
     match (&manifest.encryption, identity) {
         (Some(encryption), None) => log::info!(
-            "backup {name} is encrypted with {}: its files are as they were written. Their content, {rows} rows, was \
-             read back before it was encrypted, and not now: --identity does that where the private key is",
+            "backup {name} is encrypted with {}: the checksums of its files are correct. Their content, {rows} rows, was \
+             read back before encryption, and not now; to read it back, pass the private key: --identity",
             encryption.method.program()
         ),
-        _ => log::info!("backup {name} is whole: {rows} rows"),
+        _ => log::info!("backup {name} is intact: {rows} rows"),
     }
     Ok(())
 }
@@ -247,7 +247,7 @@ fn decrypt(
     match lock {
         Ok((_lock, now)) => verify::record(files, now, found),
         Err(error) => {
-            log::warn!("the result is not recorded: {error}");
+            log::warn!("the result could not be recorded: {error}");
             found.map(|_| manifest)
         }
     }

@@ -64,7 +64,7 @@ fn backups(file: Option<&Path>) -> Backups {
     };
     file.map_or_else(|| Ok(Backups::default()), read).unwrap_or_else(|error| Backups {
         problems: Vec::new(),
-        lines: vec![format!("how the backups are is not known: {error}")],
+        lines: vec![format!("the state of the backups is unknown: {error}")],
     })
 }
 
@@ -84,7 +84,7 @@ pub(super) fn notify(settings: &Settings, instance: &str, described: Option<&Pat
     for (way, error) in &failures {
         log::error!(
             MESSAGE_ID = event::NOT_DELIVERED, WAY = way, FAILED_UNIT = notice.unit;
-            "the notice was not delivered by {way}: {}", error.report()
+            "the notification could not be delivered by {way}: {}", error.report()
         );
     }
     let for_people = notice.is_for_people(settings.notify.on_success);
@@ -95,9 +95,9 @@ pub(super) fn notify(settings: &Settings, instance: &str, described: Option<&Pat
         true => Ok(()),
         false => Err(Error::new(
             Kind::NotDelivered,
-            format!("{} of the ways to tell of {} failed", failures.len(), notice.unit),
+            format!("{} notifications about {} could not be delivered", failures.len(), notice.unit),
         )
-        .state("the notice is in the journal, and all other ways were tried")
+        .state("the notification is in the journal; all other ways were tried")
         .hint("check [notify] in /etc/matrix-postgres/config.toml")),
     }
 }
@@ -158,8 +158,8 @@ fn gathered(unit: &str, event: Event, journal: Vec<String>, status: Vec<String>)
 
 fn token() -> Result<String> {
     let missing = || {
-        Error::new(Kind::NotDelivered, format!("there is no access token, the credential {TOKEN}"))
-            .hint(format!("put it into /etc/credstore/{TOKEN}, mode 0600"))
+        Error::new(Kind::NotDelivered, format!("there is no access token (credential {TOKEN})"))
+            .hint(format!("write it to /etc/credstore/{TOKEN}, mode 0600"))
     };
     let directory = std::env::var_os("CREDENTIALS_DIRECTORY").ok_or_else(missing)?;
     let file = Path::new(&directory).join(TOKEN);

@@ -23,7 +23,7 @@ pub(super) fn prune(settings: &Settings, dry_run: bool) -> Result<()> {
     let _lock = Lock::take(settings, "removal of old backups")?;
     let plan = prune::plan(&*backups, &settings.backup, &now)?;
     if prune::carry_out(&*backups, &plan)?.is_empty() {
-        log::info!("nothing is to be removed; --dry-run tells why");
+        log::info!("nothing to remove; --dry-run shows the reasons");
     }
     Ok(())
 }

@@ -20,30 +20,30 @@ use crate::runtime::{Runtime as _, interrupt};
 #[derive(Debug, Args)]
 #[allow(clippy::struct_excessive_bools, reason = "each is a flag")]
 pub(super) struct Arguments {
-    /// The backup's name, see list; or a file that pg_dump (plain or custom format) or pg_dumpall wrote, whatever its
-    /// name, also packed by gzip or zstd. Roles that it names must be there; what it names no owner for is the owner's of
-    /// the database
+    /// Name of the backup, see list; or a file of pg_dump (plain or custom format) or pg_dumpall, of any name, also
+    /// compressed by gzip or zstd. Roles in the file must exist; objects without an owner get the owner of the
+    /// database
     name: String,
-    /// The database in it; by default that of the homeserver
+    /// The database to restore [default: that of the homeserver]
     #[arg(long, value_name = "DATABASE")]
     database: Option<String>,
-    /// Restore it as a new database of this name, beside the live one; no client is stopped
+    /// Restore it as a new database of this name; no service is stopped
     #[arg(long = "as", value_name = "NEWNAME")]
     new_name: Option<String>,
-    /// Bring back the roles that are not there, and no database
+    /// Create the missing roles of the backup, and restore no database
     #[arg(long, conflicts_with_all = ["database", "new_name"])]
     globals: bool,
-    /// Private key of an encrypted backup: age's identity file, or for OpenPGP gpg's directory
+    /// Private key of an encrypted backup: an identity file of age, or the home directory of GnuPG
     #[arg(long, value_name = "PATH")]
     identity: Option<PathBuf>,
-    /// Load all rows as the superuser, functions in the constraints of tables included: these may then do whatever he may
+    /// Load all rows as superuser: functions in table constraints then run with superuser privileges
     #[arg(long, conflicts_with = "globals")]
     trust_owners: bool,
-    /// Where the server refuses the rows of a table, leave it empty and restore everything else. Indexes and views that it
-    /// refuses are left out in any case; all that is missing is named at the end, with exit status 44
+    /// Leave tables empty whose rows the server rejects, and restore everything else. Rejected indexes and views are left
+    /// out in any case; everything that is missing is listed at the end, with exit status 44
     #[arg(long, conflicts_with = "globals")]
     skip_broken: bool,
-    /// Do not ask
+    /// Do not ask for confirmation
     #[arg(long)]
     yes: bool,
     /// Print what would be done, and do nothing
@@ -55,7 +55,7 @@ pub(super) fn restore(settings: &Settings, arguments: &Arguments) -> Result<()> 
     if !geteuid().is_root() {
         return Err(Error::new(
             Kind::UnitRefused,
-            "a restore stops and starts units, and must be run by root",
+            "a restore stops and starts units and must be run as root",
         )
         .state("nothing was changed")
         .hint("sudo matrix-postgres-backup restore"));
@@ -106,7 +106,7 @@ pub(super) fn restore(settings: &Settings, arguments: &Arguments) -> Result<()> 
         return Ok(());
     }
     if !arguments.yes {
-        crate::cli::confirm("restore it?")?;
+        crate::cli::confirm("start the restore?")?;
     }
     interrupt::listen()?;
     let _lock = Lock::take(settings, "restore")?;
@@ -123,10 +123,7 @@ fn is_file(name: &str) -> bool {
 fn roles(settings: &Settings, arguments: &Arguments) -> Result<()> {
     let entry = catalogue::find(&*store_of(&settings.backup), Some(&arguments.name), Timestamp::now())?;
     if arguments.dry_run {
-        return crate::cli::print(&format!(
-            "bring back the roles of {} that are not there\n",
-            entry.files.path().display()
-        ));
+        return crate::cli::print(&format!("create the missing roles of {}\n", entry.files.path().display()));
     }
     let _lock = Lock::take(settings, "restore")?;
     let identity = arguments.identity.as_deref();

@@ -12,12 +12,11 @@ use crate::backup::leftovers::{self, CLEAN};
 use crate::backup::manifest::Omitted;
 use crate::backup::status::{self, Status, Timer};
 use crate::backup::{metrics, store_of};
-use crate::cli::table::columns;
 use crate::config::Settings;
 use crate::error::{Kind, Result};
 use crate::files;
 use crate::postgres::{DataDirectory, Major};
-use crate::report::{DecimalBytes, HumanCount};
+use crate::report::{DecimalBytes, HumanCount, columns};
 use crate::systemd::Manager;
 
 pub(super) fn status(settings: &Settings, json: bool) -> Result<ExitCode> {
@@ -63,7 +62,7 @@ pub(super) fn publish(settings: &Settings, status: &Status) {
     if let Some(file) = &settings.backup.metrics_file
         && let Err(error) = files::publish(file, &metrics::text(status))
     {
-        log::warn!("{}", error.context("the metrics are not up to date").report());
+        log::warn!("{}", error.context("could not update the metrics").report());
     }
 }
 
@@ -77,7 +76,7 @@ fn timer(unit: &str) -> Timer {
         Ok(timer) if timer.is_running() => Timer::Running,
         Ok(timer) => match timer.next_run {
             Some(time) => Timer::Next(time),
-            None => Timer::Unknown("it is active, and names no time".into()),
+            None => Timer::Unknown("it is active, but has no next elapse".into()),
         },
         Err(error) => Timer::Unknown(error.to_string()),
     }
@@ -88,7 +87,7 @@ fn describe(status: &Status, zone: &TimeZone) -> String {
         |time: Timestamp| time.to_zoned_datetime(zone.clone()).strftime("%a %Y-%m-%d %H:%M %Z").to_string();
     let mut rows = Vec::new();
     let mut line = |name: &str, value: String| rows.push(vec![format!("{name}:"), value]);
-    line("state", if status.well { "all is well".into() } else { "NOT WELL".into() });
+    line("state", if status.well { "ok".into() } else { "PROBLEM".into() });
     if let Some(newest) = &status.newest {
         let hours = newest.age_seconds / 3600;
         line(
@@ -116,19 +115,19 @@ fn describe(status: &Status, zone: &TimeZone) -> String {
     if let Some((name, trial)) = &status.newest_trial {
         let how = match (&trial.damage, &trial.not_taken) {
             (Some(_), _) => "FAILED",
-            (None, Some(_)) => "is whole, and was not taken as it is,",
+            (None, Some(_)) => "is intact, but was not restored completely,",
             (None, None) => "passed",
         };
         line("last trial", format!("{name} {how} on {}, in {} s", local(trial.at), trial.seconds));
     }
     for Omitted { name, reason } in &status.omitted {
-        line("left out", format!("database {name:?}: {reason}"));
+        line("omitted", format!("database {name:?}: {reason}"));
     }
     for leftover in &status.leftovers {
-        line("left over", format!("{leftover}: {CLEAN}"));
+        line("leftover", format!("{leftover}; to remove: {CLEAN}"));
     }
     if let Some(reason) = &status.leftovers_unknown {
-        line("left over", format!("not known: {reason}"));
+        line("leftovers", format!("unknown: {reason}"));
     }
     line("backups", status.backups.to_string());
     line("next run", status.next_run.map_or_else(|| "none".into(), local));

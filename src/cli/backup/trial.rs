@@ -50,7 +50,7 @@ pub(super) fn trial(
     let source = Source { files: &*files, manifest: &manifest, identity };
     let trial = trial::carry_out(settings, &host, &plan, source, progress.as_mut())?;
     let sentence = format!(
-        "backup {name} was restored into PostgreSQL {} and compared in {} s: all is as it was",
+        "trial restore of backup {name} succeeded: restored into PostgreSQL {} and compared in {} s",
         trial.server_version, trial.seconds
     );
     notify::status(&sentence);

@@ -15,22 +15,22 @@ use crate::upgrade::compare::{Snapshot, differences};
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
-    /// The socket's directory of the old server
+    /// Socket directory of the old server
     #[arg(long, value_name = "DIRECTORY")]
     old: PathBuf,
-    /// That of the new one
+    /// Socket directory of the new server
     #[arg(long, value_name = "DIRECTORY")]
     new: PathBuf,
-    /// Major version whose programs ask both; the newest installed if none is given
+    /// Major version of the programs to use [default: the newest installed]
     #[arg(long, value_name = "MAJOR")]
     to: Option<u16>,
-    /// "rows" or "content"; upgrade.compare if neither is given
+    /// "rows" or "content" [default: upgrade.compare]
     #[arg(long)]
     depth: Option<Depth>,
-    /// Connections to each at a time
+    /// Concurrent connections to each server
     #[arg(long, default_value_t = 2)]
     jobs: usize,
-    /// As JSON
+    /// Print JSON
     #[arg(long)]
     json: bool,
 }

@@ -22,12 +22,13 @@ use crate::upgrade::plan::Plan;
 use crate::upgrade::records::journal::legacy;
 use crate::upgrade::records::{Journal, Step};
 use crate::upgrade::recover::{self, Recovered};
+use crate::upgrade::summary::Summary;
 use crate::upgrade::{leftovers, rehearsal, rollback, run, status};
 
-/// Carry the homeserver's databases to another major version of PostgreSQL.
+/// Upgrade the databases of the homeserver to a newer major version of PostgreSQL.
 ///
-/// Nothing is stopped before every check has passed. Old and new are compared before the new cluster is put in place;
-/// when anything fails, the server runs on the old one again. The old data directory is kept.
+/// No service is stopped before every check has passed. The old and the new cluster are compared before the new one is put
+/// in place; after a failure the server runs on the old cluster again. The old data directory is kept.
 #[derive(Debug, Parser)]
 #[command(name = "matrix-postgres-upgrade", version)]
 pub struct Arguments {
@@ -40,19 +41,19 @@ pub struct Arguments {
 
 #[derive(Debug, Default, Args)]
 struct Target {
-    /// Major version to go to; the newest installed if none is given
+    /// Target major version [default: the newest installed]
     #[arg(long, value_name = "MAJOR")]
     to: Option<u16>,
-    /// Where the old data directory is kept; any file system
+    /// Where to keep the old data directory; any file system
     #[arg(long, value_name = "DIRECTORY")]
     keep_path: Option<PathBuf>,
-    /// Where the databases lie while they are carried over
+    /// Directory for the dump of method dump
     #[arg(long, value_name = "DIRECTORY")]
     dump_dir: Option<PathBuf>,
-    /// How: auto, online (a copy follows, then pg_upgrade), or dump (pg_dump and pg_restore)
+    /// auto, online (streaming replication to a copy, then pg_upgrade), or dump (pg_dump and pg_restore)
     #[arg(long, value_name = "METHOD", value_parser = method)]
     method: Option<Asked>,
-    /// With method dump: let functions that owners of tables have put into constraints do whatever the superuser may
+    /// With method dump, load all rows as superuser: functions in table constraints then run with superuser privileges
     #[arg(long)]
     trust_owners: bool,
 }
@@ -67,78 +68,78 @@ fn method(text: &str) -> Result<Asked, String> {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
-    /// Upgrade (this is what the bare command does)
+    /// Upgrade (the default)
     Run {
         #[command(flatten)]
         target: Target,
-        /// Say what would be done, and do nothing
+        /// Print what would be done, and do nothing
         #[arg(long)]
         dry_run: bool,
-        /// For tests: stand still at this step
+        /// For tests: pause at this step
         #[arg(long, hide = true, value_name = "STEP", value_parser = step)]
         pause: Option<Step>,
     },
-    /// Say what stands in the way of an upgrade, and what is good to know before one
+    /// Check whether an upgrade is possible: blockers, warnings and facts
     Check {
         #[command(flatten)]
         target: Target,
-        /// As JSON
+        /// Print JSON
         #[arg(long)]
         json: bool,
     },
-    /// Try it on a copy that is thrown away, while the homeserver runs: whether it goes, and how long users will wait
+    /// Test the upgrade on a temporary copy, while the homeserver runs: whether it succeeds, and the expected downtime
     Rehearse {
         #[command(flatten)]
         target: Target,
-        /// Say what would be done, and do nothing
+        /// Print what would be done, and do nothing
         #[arg(long)]
         dry_run: bool,
     },
-    /// Say where things stand, and which old data directories are kept
+    /// Show the latest upgrade and rehearsal, and the old data directories that are kept
     Status {
-        /// As JSON
+        /// Print JSON
         #[arg(long)]
         json: bool,
     },
-    /// Finish or undo an upgrade that was cut off
+    /// Finish or revert an interrupted upgrade
     Recover {
-        /// By the unit at boot: the server waits for this
+        /// For the unit at boot: the server waits for this
         #[arg(long, hide = true)]
         at_boot: bool,
-        /// For tests: stand still at this step
+        /// For tests: pause at this step
         #[arg(long, hide = true, value_name = "STEP", value_parser = step)]
         pause: Option<Step>,
-        /// Say what would be done, and do nothing
+        /// Print what would be done, and do nothing
         #[arg(long)]
         dry_run: bool,
     },
-    /// Remove what upgrades and rehearsals have left, see status; kept data directories stay
+    /// Remove leftovers of upgrades and rehearsals, see status; old data directories are kept
     Clean {
-        /// Do not ask
+        /// Do not ask for confirmation
         #[arg(long)]
         yes: bool,
-        /// Say what would be removed, and do nothing
+        /// Print what would be removed, and remove nothing
         #[arg(long)]
         dry_run: bool,
     },
-    /// Print the machine's connections: by a unit of its own, for one that does not see them
+    /// Print all connections of this host, for a unit that cannot see them
     #[command(hide = true)]
     Connections,
-    /// Take over the journals that versions before 2026-12 have left (for the package)
+    /// Import the journals of versions before 2026-12 (for the package)
     #[command(hide = true)]
     TakeOver,
-    /// Compare two servers that run, each by its socket's directory: what an upgrade does by itself
+    /// Compare two running servers, as an upgrade does
     #[command(hide = true)]
     Compare(compare::Arguments),
-    /// Go back to the data directory that the latest upgrade has kept
+    /// Revert to the old data directory of the latest upgrade
     Rollback {
-        /// Do not ask
+        /// Do not ask for confirmation
         #[arg(long)]
         yes: bool,
-        /// Say what would be done, and do nothing
+        /// Print what would be done, and do nothing
         #[arg(long)]
         dry_run: bool,
-        /// For tests: stand still at this step
+        /// For tests: pause at this step
         #[arg(long, hide = true, value_name = "STEP", value_parser = step)]
         pause: Option<Step>,
     },
@@ -155,7 +156,7 @@ impl Target {
             true => Ok(path),
             false => Err(Error::new(
                 Kind::Config,
-                format!("{option} {}: an absolute path is needed", path.display()),
+                format!("{option} {}: the path must be absolute", path.display()),
             )),
         };
         if let Some(path) = self.keep_path {
@@ -258,7 +259,7 @@ fn try_later(by_the_unit: bool, error: &Error) {
         return;
     }
     match Manager::connect().and_then(|manager| manager.queue_start(RECOVERY)) {
-        Ok(()) => log::info!("{RECOVERY} tries it again"),
+        Ok(()) => log::info!("{RECOVERY} will try again"),
         Err(error) => log::debug!("{}", error.report()),
     }
 }
@@ -269,8 +270,9 @@ fn guarded<T>(config: Option<&Path>, work: impl FnOnce() -> Result<T>) -> Result
     if unit.is_some_and(|unit| unit.starts_with("matrix-postgres-upgrade")) {
         return work();
     }
-    let program = std::env::current_exe()
-        .map_err(|error| Error::new(Kind::Program, "it is not known which program this is").because(error))?;
+    let program = std::env::current_exe().map_err(|error| {
+        Error::new(Kind::Program, "could not find the path of this program").because(error)
+    })?;
     let absolute = |file: &Path| std::path::absolute(file).unwrap_or_else(|_| file.to_owned()).into();
     let config = config.map(|file| ["--config".into(), absolute(file)]).into_iter().flatten();
     let guard = Guard::post(&program, [OsString::from("recover")].into_iter().chain(config))?;
@@ -305,15 +307,15 @@ fn upgrade(settings: &Settings, to: Option<Major>, pause: Option<Step>) -> Resul
     interrupt::listen()?;
     let mut progress = report::progress(crate::cli::on_terminal());
     recover::settle_earlier(settings, &host, progress.as_mut())?;
-    notify::status("looking at what there is");
+    notify::status("checking");
     let plan = prepare(settings, to)?;
     log::info!("{plan}");
     let entry = run::run(settings, &host, &plan, progress.as_mut(), pause)?;
-    let report = status::report(&entry);
-    notify::status(&report);
+    let headline = status::headline(&entry);
+    notify::status(&headline);
     log::info!(
         MESSAGE_ID = event::UPGRADED, FROM:display = entry.upgrade.from, TO:display = entry.upgrade.to, DOWNTIME = entry.downtime();
-        "{report}"
+        "{headline}\n{}", Summary::of_upgrade(&entry)
     );
     Ok(())
 }
@@ -323,13 +325,13 @@ fn rehearse(settings: &Settings, to: Option<Major>) -> Result<()> {
     let mut progress = report::progress(crate::cli::on_terminal());
     let rehearsal = rehearsal::rehearse(settings, &crate::cli::host(settings), to, progress.as_mut())?;
     notify::status(&rehearsal.to_string());
-    log::info!("{rehearsal}");
+    log::info!("{rehearsal}\n{}", Summary::of_rehearsal(&rehearsal));
     Ok(())
 }
 
 fn clean(settings: &Settings, yes: bool, dry_run: bool) -> Result<()> {
     let found = leftovers::find(settings, Timestamp::now())?;
-    if !crate::cli::is_to_remove(&found, "remove it for good?", yes, dry_run)? {
+    if !crate::cli::is_to_remove(&found, "remove it permanently?", yes, dry_run)? {
         return Ok(());
     }
     interrupt::listen()?;
@@ -339,10 +341,8 @@ fn clean(settings: &Settings, yes: bool, dry_run: bool) -> Result<()> {
 
 fn roll_back(settings: &Settings, yes: bool, dry_run: bool, pause: Option<Step>) -> Result<()> {
     let host = crate::cli::host(settings);
-    let none = || {
-        Error::new(Kind::DataDirectory, "no upgrade has been made here: there is nothing to roll back")
-            .state("nothing was changed")
-    };
+    let none =
+        || Error::new(Kind::DataDirectory, "there is no upgrade to roll back").state("nothing was changed");
     legacy::take_over(settings)?;
     let journal = Journal::read(&settings.state_directory)?.ok_or_else(none)?;
     recover::require_same(&journal.entry, settings)?;
@@ -354,7 +354,7 @@ fn roll_back(settings: &Settings, yes: bool, dry_run: bool, pause: Option<Step>)
         return Ok(());
     }
     if !yes {
-        crate::cli::confirm("go back?")?;
+        crate::cli::confirm("start the rollback?")?;
     }
     interrupt::listen()?;
     let mut progress = report::progress(crate::cli::on_terminal());

@@ -59,7 +59,7 @@ pub(super) fn send(request: &Request, limit: Duration) -> Result<Value> {
     let answer =
         output_within(command, "curl", request.to_config(limit).into_bytes(), patience).map_err(|error| {
             let hint = "if curl is not installed: apt-get install curl";
-            error.context(format!("{host} was not reached")).with_kind(Kind::NotDelivered).hint(hint)
+            error.context(format!("could not reach {host}")).with_kind(Kind::NotDelivered).hint(hint)
         })?;
     judge(&host, &String::from_utf8_lossy(&answer))
 }
@@ -71,14 +71,15 @@ fn judge(host: &str, answer: &str) -> Result<Value> {
     if matches!(status.trim().parse(), Ok(200..=299)) {
         return Ok(value);
     }
-    let refused = Error::new(Kind::NotDelivered, format!("{host} refused it (HTTP status {status})"));
+    let refused =
+        Error::new(Kind::NotDelivered, format!("{host} refused the notification (HTTP status {status})"));
     Err(match (value["errcode"].as_str(), value["error"].as_str()) {
         (Some(code @ ("M_UNKNOWN_TOKEN" | "M_MISSING_TOKEN")), said) => refused
             .because(format!("{code}: {}", said.unwrap_or_default()))
-            .hint("put a valid access token into /etc/credstore/matrix-postgres.matrix-token"),
+            .hint("write a valid access token to /etc/credstore/matrix-postgres.matrix-token"),
         (Some(code @ "M_FORBIDDEN"), said) => refused
             .because(format!("{code}: {}", said.unwrap_or_default()))
-            .hint("invite the account that the access token is of into the room"),
+            .hint("invite the account of the access token into the room"),
         (Some(code), said) => refused.because(format!("{code}: {}", said.unwrap_or_default())),
         (None, _) if body.is_empty() => refused,
         (None, _) => refused.because(body.chars().take(QUOTED).collect::<String>()),
@@ -145,8 +146,8 @@ mod tests {
         let report = judge(&host("http://u:p@h:8008/secret"), answer).unwrap_err().report();
         assert_eq!(
             report,
-            "http://h:8008 refused it (HTTP status 401)\n -> M_UNKNOWN_TOKEN: Invalid access token\n\
-             HINT: put a valid access token into /etc/credstore/matrix-postgres.matrix-token"
+            "http://h:8008 refused the notification (HTTP status 401)\n -> M_UNKNOWN_TOKEN: Invalid access token\n\
+             HINT: write a valid access token to /etc/credstore/matrix-postgres.matrix-token"
         );
         assert_eq!(judge("h", "{\"room_id\":\"!a\"}\n200").unwrap()["room_id"], "!a");
         assert!(judge("h", "OK\n200").is_ok());

@@ -46,7 +46,8 @@ pub fn send(settings: &Notify, notice: &Notice, token: Result<String>) -> Failur
     std::thread::scope(|scope| {
         let sent: Vec<_> = ways.into_iter().map(|(name, way)| (name, scope.spawn(way))).collect();
         let failed = |(name, thread): (_, std::thread::ScopedJoinHandle<'_, Result<()>>)| {
-            let result = thread.join().unwrap_or_else(|_| Err(Error::new(Kind::Bug, "a way panicked")));
+            let result =
+                thread.join().unwrap_or_else(|_| Err(Error::new(Kind::Bug, "a delivery thread panicked")));
             result.err().map(|error| (name, error))
         };
         sent.into_iter().filter_map(failed).collect()

@@ -76,9 +76,9 @@ impl Notice {
     pub fn headline(&self) -> String {
         let Self { unit, host, .. } = self;
         match &self.event {
-            Event::Started => format!("{host}: {unit} begins"),
+            Event::Started => format!("{host}: {unit} started"),
             Event::Success => format!("{host}: {unit} succeeded"),
-            Event::Warning(_) => format!("{host}: {unit} succeeded, and not all is well"),
+            Event::Warning(_) => format!("{host}: {unit} succeeded, with problems"),
             Event::Failure { result, status: None } => format!("{host}: {unit} failed ({result})"),
             Event::Failure { result, status: Some(status) } => {
                 format!("{host}: {unit} failed ({result}, {status})")
@@ -94,7 +94,7 @@ impl Notice {
                 let _ = writeln!(text, "- {problem}");
             }
         }
-        for (heading, lines) in [("Backups", &self.status), ("Last lines of its journal", &self.journal)] {
+        for (heading, lines) in [("Backups", &self.status), ("Last lines of the journal", &self.journal)] {
             if !lines.is_empty() {
                 let _ = writeln!(text, "\n{heading}:");
                 for line in lines {
@@ -146,7 +146,7 @@ mod tests {
             event,
             host: "matrix".into(),
             journal: vec!["error: no room\u{1b}[0m".into()],
-            status: vec!["state: NOT WELL".into()],
+            status: vec!["state: PROBLEM".into()],
             id: "1".into(),
         }
     }
@@ -156,8 +156,8 @@ mod tests {
         let failure = Event::Failure { result: "exit-code".into(), status: Some("29".into()) };
         assert_eq!(
             notice(failure).text(),
-            "matrix: matrix-postgres-backup.service failed (exit-code, 29)\n\nBackups:\n  state: NOT WELL\n\n\
-             Last lines of its journal:\n  error: no room [0m\n\nMore: journalctl -u matrix-postgres-backup.service\n"
+            "matrix: matrix-postgres-backup.service failed (exit-code, 29)\n\nBackups:\n  state: PROBLEM\n\n\
+             Last lines of the journal:\n  error: no room [0m\n\nMore: journalctl -u matrix-postgres-backup.service\n"
         );
     }
 

@@ -83,7 +83,7 @@ impl Carried<'_> {
         let hint = said
             .iter()
             .any(|line| line.contains("lock timeout"))
-            .then(|| "matrix-postgres-upgrade check, when nobody keeps the table locked".to_owned());
+            .then(|| "matrix-postgres-upgrade check, once no session locks the table any more".to_owned());
         let message = format!("database {database:?} cannot be dumped: {}", said.join("; "));
         Obstacle { message: without_verifiers(&message), hint }
     }
@@ -94,7 +94,7 @@ impl Carried<'_> {
             let errors = said.lines().filter_map(|line| line.split_once("error: ").map(|(_, error)| error));
             let errors: Vec<_> = errors.take(3).collect();
             let message =
-                format!("PostgreSQL {} does not take database {database:?}: {}", self.to, errors.join("; "));
+                format!("PostgreSQL {} rejects database {database:?}: {}", self.to, errors.join("; "));
             return vec![Obstacle { message: without_verifiers(&message), hint: None }];
         }
         let mut obstacles: Vec<_> =
@@ -112,8 +112,7 @@ impl Carried<'_> {
         // Behind it comes whose it is.
         let object = header.rsplit_once(' ').map_or(header.as_str(), |(object, _)| object);
         let error = error.strip_prefix("ERROR:  ").unwrap_or(error);
-        let message =
-            format!("database {database:?}: PostgreSQL {} does not take {object}: {error}", self.to);
+        let message = format!("database {database:?}: PostgreSQL {} rejects {object}: {error}", self.to);
         Obstacle { message: without_verifiers(&message), hint: Some(self.cure(database, object, said)) }
     }
 
@@ -123,7 +122,7 @@ impl Carried<'_> {
         if let Some((of, whom)) = said.lines().find_map(granted).filter(|_| object.starts_with("ACL ")) {
             format!("REVOKE ALL ON {of} FROM {whom}, in database {}", identifier(database))
         } else if says("could not open") && says("file \"") {
-            format!("put that file there; PostgreSQL {from} has it")
+            format!("copy that file from the installation of PostgreSQL {from}")
         } else if ["could not load library", "could not access file", "could not find function"]
             .iter()
             .any(|text| says(text))
@@ -158,14 +157,15 @@ pub(super) fn differing(live: &Session<'_>, new: &Session<'_>, depth: Depth) -> 
     }
     // Somebody may have made something meanwhile.
     if take(live)? != old {
-        let hint = Some("matrix-postgres-upgrade check, when it does not change any more".to_owned());
-        return Ok(vec![Obstacle { message: "definitions change right now".to_owned(), hint }]);
+        let hint =
+            Some("matrix-postgres-upgrade check, once no session changes the schema any more".to_owned());
+        return Ok(vec![Obstacle { message: "the schema was changed during the check".to_owned(), hint }]);
     }
     let obstacle = |message| Obstacle { message, hint: None };
     Ok(serious
         .iter()
         .take(MOST)
-        .map(|difference| obstacle(format!("the new cluster would not be what the old one is: {difference}")))
+        .map(|difference| obstacle(format!("the new cluster would differ from the old one: {difference}")))
         .collect())
 }
 
@@ -216,13 +216,13 @@ mod tests {
             obstacles,
             [
                 Obstacle {
-                    message: "database \"odd\": PostgreSQL 17 does not take TABLE c: child column \"b\" specifies \
+                    message: "database \"odd\": PostgreSQL 17 rejects TABLE c: child column \"b\" specifies \
                         generation expression"
                         .into(),
                     hint: Some("change or drop it in database \"odd\"".into()),
                 },
                 Obstacle {
-                    message: "database \"odd\": PostgreSQL 17 does not take ACL FUNCTION pg_start_backup(label text): \
+                    message: "database \"odd\": PostgreSQL 17 rejects ACL FUNCTION pg_start_backup(label text): \
                         function pg_catalog.pg_start_backup(text) does not exist"
                         .into(),
                     hint: Some(
@@ -233,13 +233,16 @@ mod tests {
             ]
         );
         let obstacles = carried(|it| it.not_taken("odd", "pg_restore: error: connection failed"));
-        assert_eq!(obstacles[0].message, "PostgreSQL 17 does not take database \"odd\": connection failed");
+        assert_eq!(obstacles[0].message, "PostgreSQL 17 rejects database \"odd\": connection failed");
     }
 
     #[test]
     fn each_refusal_has_its_own_cure() {
         let cure = |said: &str| carried(|it| it.cure("odd", "FUNCTION f", said));
-        assert!(cure("ERROR:  could not open stop-word file \"/x.stop\"").contains("PostgreSQL 15 has it"));
+        assert!(
+            cure("ERROR:  could not open stop-word file \"/x.stop\"")
+                .contains("from the installation of PostgreSQL 15")
+        );
         assert!(cure("ERROR:  could not access file \"$libdir/x\"").contains("for PostgreSQL 17"));
         assert!(
             cure("ERROR:  x does not exist\nCONTEXT:  SQL function \"f\"").contains("ALTER FUNCTION f SET")

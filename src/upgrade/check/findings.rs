@@ -34,7 +34,7 @@ impl Findings {
 
     pub(super) fn versions(&mut self, facts: &Facts, from: Option<Major>) {
         let installed: Vec<_> = facts.installed.iter().map(ToString::to_string).collect();
-        for (major, whose) in [(from, "the cluster's own"), (facts.target, "the target")] {
+        for (major, whose) in [(from, "the current version"), (facts.target, "the target version")] {
             if let Some(major) = major.filter(|major| !facts.installed.contains(major)) {
                 self.add(
                     Weight::Blocker,
@@ -47,15 +47,15 @@ impl Findings {
             }
         }
         if let Some(ended) = facts.target.and_then(|target| support::ended(target, facts.now)) {
-            self.add(Weight::Warning, ended, Some("install a newer one, and name it: --to"));
+            self.add(Weight::Warning, ended, Some("install a newer version and select it: --to"));
         }
         if let (Some(from), Some(to)) = (from, facts.target)
             && to <= from
         {
             self.add(
                 Weight::Blocker,
-                format!("the cluster is of version {from}, and {to} is not newer"),
-                Some(&format!("apt-get install postgresql-{}, or name another one: --to", from.0 + 1)),
+                format!("the target version must be newer than the current one: current {from}, target {to}"),
+                Some(&format!("apt-get install postgresql-{}, or select another version: --to", from.0 + 1)),
             );
         }
     }
@@ -65,27 +65,31 @@ impl Findings {
         if facts.is_symlink {
             self.add(
                 Weight::Blocker,
-                format!("{path} is a symbolic link, and only a directory can be exchanged for another one"),
-                Some("data_directory in /etc/matrix-postgres/config.toml: name the directory that it points to"),
+                format!("the data directory {path} is a symbolic link; it must be a directory"),
+                Some("set data_directory in /etc/matrix-postgres/config.toml to the directory that the link points to"),
             );
         } else if facts.data_directory.is_mount_point {
             self.add(
                 Weight::Blocker,
-                format!("{path} is a mount point, and cannot be exchanged for another directory"),
-                Some("stop the server, and move the cluster into a directory below the mount point"),
+                format!("the data directory {path} is a mount point, which cannot be renamed"),
+                Some("stop the server and move the cluster into a subdirectory of the mount point"),
             );
         }
         let (keep, occupied) = &facts.keep_path;
         if keep.starts_with(&facts.data_directory.path) {
             self.add(
                 Weight::Blocker,
-                format!("the old data directory would be kept within itself, in {}", keep.display()),
-                Some("upgrade.keep_path in /etc/matrix-postgres/config.toml"),
+                format!("upgrade.keep_path is inside the data directory: {}", keep.display()),
+                Some(
+                    "set upgrade.keep_path in /etc/matrix-postgres/config.toml to a directory outside of it",
+                ),
             );
         }
         if *occupied {
-            let message =
-                format!("{} is taken and will not be touched; the next free name is used", keep.display());
+            let message = format!(
+                "{} already exists and is left alone; the old data directory gets the next free name",
+                keep.display()
+            );
             self.add(Weight::Fact, message, None);
         }
     }
@@ -101,23 +105,25 @@ impl Findings {
                 for Obstacle { message, hint } in &tried.refused {
                     self.add(Weight::Blocker, message, hint.as_deref());
                 }
-                self.add(Weight::Fact, "roles, settings, the rules of who may log in and every database's definitions were tried on an empty cluster of the target", None);
+                self.add(Weight::Fact, "roles, settings, pg_hba.conf and the schema of every database were tested on an empty cluster of the target version", None);
                 for database in &tried.untried {
                     self.add(
                         Weight::Fact,
-                        format!("but not the definitions of database {database:?}, which may run functions of its owners"),
-                        Some("matrix-postgres-upgrade rehearse tries them, with the owners' rights"),
+                        format!(
+                            "schema of database {database:?} not tested: it may run functions of its owners"
+                        ),
+                        Some("matrix-postgres-upgrade rehearse tests it, with the owners' privileges"),
                     );
                 }
             }
             None if is_clear => self.add(
                 Weight::Blocker,
-                "it was not tried on an empty cluster of the target",
+                "not tested on an empty cluster of the target version",
                 Some("matrix-postgres-upgrade check, as root"),
             ),
             None => self.add(
                 Weight::Fact,
-                "it was not tried on an empty cluster of the target: first comes what stands in the way",
+                "not tested on an empty cluster of the target version: blockers come first",
                 None,
             ),
         }
@@ -137,12 +143,12 @@ impl Findings {
             self.add(
                 Weight::Blocker,
                 match refused {
-                    None => format!(
-                        "the target does not know the setting {name}, which ALTER {whose} SET has set"
-                    ),
-                    Some(said) => format!(
-                        "the target refuses {name} = {value}, which ALTER {whose} SET has set: {said}"
-                    ),
+                    None => {
+                        format!("the target version does not know the setting {name} (ALTER {whose} SET)")
+                    }
+                    Some(said) => {
+                        format!("the target version rejects {name} = {value} (ALTER {whose} SET): {said}")
+                    }
                 },
                 Some(&format!("ALTER {whose} RESET {name}")),
             );

@@ -55,7 +55,7 @@ fn standing(facts: &Facts) -> Findings {
         }
         None => findings.add(
             Weight::Blocker,
-            "the server is not running, so that its databases cannot be looked at",
+            "the server is not running, so its databases cannot be checked",
             Some("systemctl start matrix-postgres.service"),
         ),
     }

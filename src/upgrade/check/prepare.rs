@@ -30,7 +30,7 @@ pub fn prepare(
         let first = report.blockers().find_map(|finding| finding.hint.clone());
         return Err(Error::new(
             Kind::NotWell,
-            format!("an upgrade is not possible: {}", blockers.join("; ")),
+            format!("the upgrade is not possible: {}", blockers.join("; ")),
         )
         .state("nothing was stopped, and nothing was changed")
         .hint(first.unwrap_or_else(|| "matrix-postgres-upgrade check".to_owned())));

@@ -79,9 +79,9 @@ impl fmt::Display for Report {
         let version = |major: Option<Major>| major.map_or_else(|| "?".to_owned(), |major| major.to_string());
         write!(f, "upgrade from PostgreSQL {} to {}: ", version(self.from), version(self.to))?;
         match self.blockers().count() {
-            0 => writeln!(f, "nothing stands in the way")?,
-            1 => writeln!(f, "1 thing stands in the way")?,
-            count => writeln!(f, "{count} things stand in the way")?,
+            0 => writeln!(f, "possible")?,
+            1 => writeln!(f, "not possible, 1 blocker")?,
+            count => writeln!(f, "not possible, {count} blockers")?,
         }
         for Finding { weight, message, hint } in &self.findings {
             let label = match weight {

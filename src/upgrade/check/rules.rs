@@ -88,8 +88,8 @@ fn complaints(said: &str, has_started: bool, to: Major) -> Vec<Obstacle> {
         {
             let file = file.trim_end_matches('"');
             found.push(Obstacle {
-                message: format!("PostgreSQL {to} does not take line {number} of {file}: {last}"),
-                hint: Some(format!("correct line {number} of {file}, and reload the server")),
+                message: format!("PostgreSQL {to} rejects line {number} of {file}: {last}"),
+                hint: Some(format!("correct line {number} of {file}, then reload the server")),
             });
         }
     }
@@ -117,7 +117,7 @@ mod tests {
         assert_eq!(found.len(), 1, "{found:?}");
         assert_eq!(
             found[0].message,
-            "PostgreSQL 19 does not take line 7 of /d/data/pg_hba.conf: invalid authentication method \"radius\""
+            "PostgreSQL 19 rejects line 7 of /d/data/pg_hba.conf: invalid authentication method \"radius\""
         );
         let found = complaints("FATAL:  could not load library \"/x.so\"", false, to);
         assert!(found[0].message.ends_with("could not load library \"/x.so\""), "{found:?}");

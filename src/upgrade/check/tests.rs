@@ -91,15 +91,15 @@ fn a_homeserver_as_it_should_be_can_be_upgraded() {
     assert!(report.is_possible(), "{report}");
     assert_eq!(
         report.to_string(),
-        "upgrade from PostgreSQL 15 to 17: nothing stands in the way\n\n\
-         fact     method online: a copy follows the homeserver while that runs; the downtime does not grow with \
-         the size\n\
-         fact     it has not been rehearsed: how long users will wait is not known\n         \
-         HINT: matrix-postgres-upgrade rehearse tries it on a copy, while the homeserver runs\n\
-         fact     the data directory has 3.00 GB, and 10.00 GB are free beside it\n\
-         fact     to be stopped and started: matrix-synapse.service\n\
-         fact     roles, settings, the rules of who may log in and every database's definitions were tried on an \
-         empty cluster of the target"
+        "upgrade from PostgreSQL 15 to 17: possible\n\n\
+         fact     method online: pg_upgrade on a physical copy that is kept in sync by streaming replication; the downtime does \
+         not depend on the size\n\
+         fact     not rehearsed: the downtime is unknown\n         \
+         HINT: matrix-postgres-upgrade rehearse tests the upgrade on a copy, while the homeserver runs\n\
+         fact     data directory: 3.00 GB; free space on its file system: 10.00 GB\n\
+         fact     services to be stopped and started: matrix-synapse.service\n\
+         fact     roles, settings, pg_hba.conf and the schema of every database were tested on an \
+         empty cluster of the target version"
     );
 }
 
@@ -107,13 +107,13 @@ fn a_homeserver_as_it_should_be_can_be_upgraded() {
 fn everything_that_would_stop_it_half_way_is_found_beforehand() {
     type Change = fn(&mut Facts);
     let cases: [(Change, &str); 24] = [
-        (|facts| facts.target = Some(Major(15)), "15 is not newer"),
-        (|facts| facts.target = Some(Major(18)), "PostgreSQL 18, the target, is not installed"),
-        (|facts| facts.installed = vec![Major(17)], "PostgreSQL 15, the cluster's own, is not installed"),
+        (|facts| facts.target = Some(Major(15)), "current 15, target 15"),
+        (|facts| facts.target = Some(Major(18)), "PostgreSQL 18, the target version, is not installed"),
+        (|facts| facts.installed = vec![Major(17)], "PostgreSQL 15, the current version, is not installed"),
         (|facts| facts.is_symlink = true, "is a symbolic link"),
         (|facts| facts.data_directory.is_mount_point = true, "is a mount point"),
-        (|facts| facts.keep_path.0 = PathBuf::from("/d/data/old"), "within itself"),
-        (|facts| facts.space = space([3_000_000_000; 3], [1; 3]), "4.37 GB are needed"),
+        (|facts| facts.keep_path.0 = PathBuf::from("/d/data/old"), "inside the data directory"),
+        (|facts| facts.space = space([3_000_000_000; 3], [1; 3]), "needed about 4.37 GB"),
         (
             |facts| {
                 facts.method = Some(Method::Dump);
@@ -126,7 +126,7 @@ fn everything_that_would_stop_it_half_way_is_found_beforehand() {
                 facts.method = Some(Method::Online);
                 cluster(facts).shared.wal_level = "minimal".into();
             },
-            "method online is not possible: wal_level is minimal",
+            "method online is not possible: wal_level is minimal, needed: replica",
         ),
         (
             |facts| {
@@ -135,20 +135,17 @@ fn everything_that_would_stop_it_half_way_is_found_beforehand() {
                 let foreseen = Guarded { tables: vec!["s.t".into()], obstacles };
                 cluster(facts).foreseen = vec![("homeserver".into(), foreseen)];
             },
-            "database \"homeserver\" cannot be dumped and loaded safely: role \"a\" owns table s.t",
+            "database \"homeserver\" cannot be dumped and restored safely: role \"a\" owns table s.t",
         ),
-        (|facts| units(facts).missing = vec!["x.service".into()], "no unit x.service"),
-        (|facts| facts.system_identifier = Some("2".into()), "is not that of /d/data"),
-        (
-            |facts| facts.units = Err("no bus".into()),
-            "systemd cannot be asked which units there are, and which of them run: no bus",
-        ),
+        (|facts| units(facts).missing = vec!["x.service".into()], "unit x.service not found"),
+        (|facts| facts.system_identifier = Some("2".into()), "uses another data directory than /d/data"),
+        (|facts| facts.units = Err("no bus".into()), "could not ask systemd for its units: no bus"),
         (|facts| facts.cluster = None, "is not running"),
         (|facts| facts.target_extensions.clear(), "extension plpgsql of database \"homeserver\""),
         (|facts| cluster(facts).shared.synchronous_standbys = "*".into(), "every commit would wait"),
         (|facts| cluster(facts).shared.invalid_databases = vec!["x".into()], "was interrupted"),
-        (|facts| cluster(facts).shared.prepared_transactions = 2, "2 prepared transactions"),
-        (|facts| cluster(facts).shared.closed_databases = vec!["x".into()], "accepts no connections"),
+        (|facts| cluster(facts).shared.prepared_transactions = 2, "prepared transactions: 2"),
+        (|facts| cluster(facts).shared.closed_databases = vec!["x".into()], "does not allow connections"),
         (|facts| cluster(facts).shared.tablespaces = vec!["fast in /ssd".into()], "tablespace fast in /ssd"),
         (
             |facts| {
@@ -162,7 +159,7 @@ fn everything_that_would_stop_it_half_way_is_found_beforehand() {
                 let name = "old_snapshot_threshold".into();
                 facts.settings_gone = vec![(CatalogSetting { name, ..CatalogSetting::default() }, None)];
             },
-            "setting old_snapshot_threshold, which ALTER ROLE ALL SET",
+            "setting old_snapshot_threshold (ALTER ROLE ALL SET)",
         ),
         (
             |facts| {
@@ -174,11 +171,11 @@ fn everything_that_would_stop_it_half_way_is_found_beforehand() {
                 };
                 facts.settings_gone = vec![(setting, Some("it is not supported".into()))];
             },
-            "the target refuses standard_conforming_strings = off, which ALTER ROLE \"old\" SET has set: it is not",
+            "the target version rejects standard_conforming_strings = off (ALTER ROLE \"old\" SET): it is not",
         ),
         (
             |facts| units(facts).shadowed = vec![("matrix-postgres.service".into(), "/etc/x".into())],
-            "shadowed by /etc/x",
+            "overridden by /etc/x",
         ),
     ];
     for (change, expected) in cases {
@@ -210,11 +207,11 @@ fn who_is_cut_off_is_known_and_how_long_it_may_take() {
     facts.trial = Some((jiff::Timestamp::UNIX_EPOCH, 40));
     let text = check(&facts).to_string();
     for expected in [
-        "fact     connected: synapse@homeserver (unnamed), 3 times, of matrix-synapse.service\n",
-        "warning  connected: grafana@homeserver (x), 3 times, of grafana.service, which nobody stops",
-        "fact     connected: other@homeserver (fdw), 3 times, of matrix-postgres.service\n",
-        "fact     connected: postgres@postgres (psql), 3 times\n",
-        "took 40 s: users will wait",
+        "fact     connected: synapse@homeserver (unnamed), sessions: 3, from matrix-synapse.service\n",
+        "warning  connected: grafana@homeserver (x), sessions: 3, from grafana.service, not in clients.units: will be disconnected",
+        "fact     connected: other@homeserver (fdw), sessions: 3, from matrix-postgres.service\n",
+        "fact     connected: postgres@postgres (psql), sessions: 3\n",
+        "expected downtime: about 40 s",
     ] {
         assert!(text.contains(expected), "{expected}: {text}");
     }
@@ -226,14 +223,14 @@ fn only_a_rehearsal_of_such_an_upgrade_is_one() {
     facts.data_bytes = 1_000_000_000;
     facts.rehearsal = Some(rehearsal());
     let text = check(&facts).to_string();
-    assert!(text.contains("it goes; users wait 3.5 s") && !text.contains("has not been rehearsed"), "{text}");
+    assert!(text.contains("succeeded; downtime 3.5 s expected") && !text.contains("not rehearsed"), "{text}");
     facts.method = Some(Method::Dump);
     let text = check(&facts).to_string();
     for expected in [
-        "fact     the rehearsal at 1970-01-01T00:00:00Z does not count: it was by method online",
-        "fact     it has not been rehearsed",
+        "fact     the rehearsal at 1970-01-01T00:00:00Z is outdated: it was by method online",
+        "fact     not rehearsed: the downtime is unknown",
     ] {
-        assert!(text.contains(expected) && !text.contains("it goes"), "{expected}: {text}");
+        assert!(text.contains(expected) && !text.contains("succeeded"), "{expected}: {text}");
     }
 }
 
@@ -244,14 +241,14 @@ fn that_it_is_not_known_who_is_connected_is_told() {
     let report = check(&facts);
     assert!(report.is_possible(), "{report}");
     let finding = report.findings.iter().find(|finding| finding.weight == Weight::Warning).unwrap();
-    assert_eq!(finding.message, "it is not known which units are connected to the server: ss failed");
+    assert_eq!(finding.message, "could not determine which units are connected to the server: ss failed");
 }
 
 #[test]
 fn what_only_needs_to_be_known_stops_nothing() {
     let mut facts = facts();
     facts.configuration = vec![
-        Foreseen::Change("the setting wal_keep_segments becomes a comment".into()),
+        Foreseen::Change("the setting wal_keep_segments is commented out".into()),
         Foreseen::Note("my.conf is carried".into()),
     ];
     units(&mut facts).clients.clear();
@@ -271,9 +268,9 @@ fn what_only_needs_to_be_known_stops_nothing() {
         "fact     my.conf",
         "\"template1\" has another",
         "slot standby",
-        "has md5: synapse",
-        "no unit of a client",
-        "is taken",
+        "have md5 passwords: synapse",
+        "no service of clients.units is running",
+        "already exists",
     ] {
         assert!(text.contains(expected), "{expected}: {text}");
     }
@@ -290,27 +287,37 @@ fn a_target_that_is_old_and_passwords_that_are_too_are_told() {
     facts.now = "2026-11-28T00:00:00Z".parse().unwrap();
     cluster(&mut facts).shared.md5_roles = vec!["synapse".into(), "bridge".into()];
     let (support, md5) =
-        ("its support ended on 2026-11-12", "the target warns whoever logs in with an md5 password");
+        ("out of support since 2026-11-12", "md5 passwords are deprecated in the target version");
     assert!(!warned(&facts, support) && !warned(&facts, md5));
     facts.target = Some(Major(14));
     assert!(warned(&facts, support) && !warned(&facts, md5));
     facts.target = Some(Major(19));
-    assert!(!warned(&facts, support) && warned(&facts, md5) && warned(&facts, "refuse it: synapse, bridge"));
+    assert!(
+        !warned(&facts, support)
+            && warned(&facts, md5)
+            && warned(&facts, "warns at each login: synapse, bridge")
+    );
 }
 
 #[test]
 fn where_no_copy_can_follow_the_method_is_another_and_says_why() {
     type Change = fn(&mut Facts);
     let cases: [(Change, &str); 9] = [
-        (|facts| facts.programs_together = false, "not in one place"),
+        (|facts| facts.programs_together = false, "not on the same host"),
         (|facts| facts.socket_directory = "/run/my server".into(), "a path such as /run/my server"),
         (|facts| facts.data_directory.path = "/my data".into(), "a path such as /my data"),
-        (|facts| cluster(facts).shared.wal_level = "minimal".into(), "wal_level is minimal"),
-        (|facts| cluster(facts).shared.free_wal_senders = 2, "2 more may be sent the log"),
-        (|facts| cluster(facts).shared.free_replication_slots = 0, "room for 0 replication slots"),
+        (|facts| cluster(facts).shared.wal_level = "minimal".into(), "wal_level is minimal, needed: replica"),
+        (
+            |facts| cluster(facts).shared.free_wal_senders = 2,
+            "free WAL sender slots (max_wal_senders): 2, needed: ",
+        ),
+        (
+            |facts| cluster(facts).shared.free_replication_slots = 0,
+            "free replication slots (max_replication_slots): 0, needed: ",
+        ),
         (|facts| facts.replication_refused = Some("no pg_hba.conf entry".into()), "no pg_hba.conf entry"),
-        (|facts| cluster(facts).contents[0].1.unlogged_bytes = 100_000_000, "hold 100.00 MB"),
-        (|facts| facts.data_directory.contents = Contents::Cluster(Major(11)), "11 cannot be followed"),
+        (|facts| cluster(facts).contents[0].1.unlogged_bytes = 100_000_000, "have 100.00 MB"),
+        (|facts| facts.data_directory.contents = Contents::Cluster(Major(11)), "PostgreSQL 11 is too old"),
     ];
     for (change, expected) in cases {
         let mut facts = facts();
@@ -404,7 +411,7 @@ fn a_name_that_pg_upgrade_ends_at_goes_by_dump() {
     });
     let told = check(&facts);
     assert!(told.is_possible() && told.method == Method::Dump, "{told}");
-    assert!(told.to_string().contains("there is a database \"a\\nb\""), "{told}");
+    assert!(told.to_string().contains("newlines in names: database \"a\\nb\""), "{told}");
 }
 
 #[test]
@@ -413,7 +420,7 @@ fn what_was_not_tried_is_not_possible() {
     facts.tried = None;
     assert!(is_to_be_tried(&facts) && !check(&facts).is_possible());
     cluster(&mut facts).shared.prepared_transactions = 1;
-    assert!(!is_to_be_tried(&facts), "first comes what stands in the way");
+    assert!(!is_to_be_tried(&facts), "blockers come first");
     cluster(&mut facts).shared = Shared { template0_open: true, ..shared() };
     assert!(check(&facts).to_string().contains("ALTER DATABASE template0 ALLOW_CONNECTIONS false"));
 }

@@ -43,7 +43,7 @@ pub fn gather(settings: &Settings, runtime: &dyn Runtime, to: Option<Major>, _lo
     if is_to_be_tried(&facts) {
         let tried = attempt(settings, runtime, &facts).map_err(|error| {
             error
-                .context("what the target says could not be tried on an empty cluster")
+                .context("the test on an empty cluster of the target version failed")
                 .state("nothing was stopped, and nothing was changed")
         })?;
         facts.tried = Some(tried);
@@ -262,15 +262,16 @@ impl Trial<'_> {
             let Sampled { refused, unknown } = match sampled {
                 // Nobody can log in with the owners' rights, or the like.
                 Err(error) if error.kind() == Kind::Config => {
-                    tried.unknown.push(format!("of database {name:?}, no rows were tried: {error}"));
+                    tried.unknown.push(format!("database {name:?}: no rows were tested: {error}"));
                     continue;
                 }
                 sampled => sampled?,
             };
-            tried.unknown.extend(unknown.into_iter().map(|what| format!("of database {name:?}, {what}")));
+            tried.unknown.extend(unknown.into_iter().map(|what| format!("database {name:?}: {what}")));
             tried.dump.extend(refused.into_iter().map(|Refused { table, error, said }| {
-                let message =
-                    format!("database {name:?}: a dump's rows of table {table} are not taken: {error}");
+                let message = format!(
+                    "database {name:?}: rows of table {table} cannot be restored from a dump: {error}"
+                );
                 Obstacle { message: without_verifiers(&message), hint: Some(refusals::cure(&said)) }
             }));
         }
@@ -290,7 +291,7 @@ impl Trial<'_> {
         let text = output(live.runtime.command(live.major, &call)?, "pg_dumpall", &[])?;
         let globals = Globals::parse(&String::from_utf8_lossy(&text))?;
         new.execute_foreign(HOME, &globals.for_server(&[]))
-            .map_err(|error| error.context("pg_upgrade could not carry the roles over"))
+            .map_err(|error| error.context("pg_upgrade could not restore the roles"))
     }
 
     /// Libraries that settings of roles and databases name, and the target has not. Their values are among the facts already.
@@ -302,7 +303,7 @@ impl Trial<'_> {
             let to = self.plan.upgrade.to;
             Some(Obstacle {
                 message: format!(
-                    "{name} of {whose} names the library {library}, which is not there for PostgreSQL {to}"
+                    "{name} of {whose} names the library {library}, which is not installed for PostgreSQL {to}"
                 ),
                 hint: Some(format!("ALTER {whose} RESET {name}")),
             })

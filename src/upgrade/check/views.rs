@@ -29,8 +29,9 @@ pub(super) fn refused(
             let Err(error) = refreshed else { continue };
             let said = error.report();
             if let Some(why) = not_found(&said) {
-                let message =
-                    format!("database {name:?}: a dump's materialized view {view} cannot be filled: {why}");
+                let message = format!(
+                    "database {name:?}: materialized view {view} cannot be refreshed after a restore: {why}"
+                );
                 refused.push(Obstacle {
                     message: without_verifiers(&message),
                     hint: Some(refusals::cure(&said)),

@@ -34,7 +34,7 @@ pub fn differences(old: &Snapshot, new: &Snapshot) -> Vec<Difference> {
         found.serious(format!("database {name:?} is missing"));
     }
     for name in &news - &olds {
-        let message = format!("database {name:?} is there, and was not before");
+        let message = format!("database {name:?} exists, and did not before");
         // Every new cluster has these two, and they can be dropped.
         let is_initdbs = ["postgres", "template1"].contains(&name);
         match is_initdbs && new.databases.get(name).is_some_and(|database| database.relations.is_empty()) {
@@ -44,7 +44,7 @@ pub fn differences(old: &Snapshot, new: &Snapshot) -> Vec<Difference> {
     }
     if old.closed != new.closed {
         found.serious(format!(
-            "the databases that accept no connections are {:?}, and were {:?}",
+            "databases that do not allow connections: {:?}, before: {:?}",
             new.closed, old.closed
         ));
     }
@@ -105,10 +105,10 @@ impl Found {
             let Some(is) = new.tables.get(name) else { continue };
             let text = match (&was.hash, &is.hash) {
                 _ if was.count != is.count => {
-                    format!("table {name} has {} rows, and had {}", is.count, was.count)
+                    format!("table {name} has {} rows, and had {} before", is.count, was.count)
                 }
                 (Some(was), Some(is)) if was != is => {
-                    format!("table {name} has as many rows as before, and not the same values in them")
+                    format!("table {name} has as many rows as before, but other values")
                 }
                 _ => continue,
             };
@@ -121,12 +121,13 @@ impl Found {
         for (what, was) in &old.counts {
             let is = new.counts.get(what).copied().unwrap_or(0);
             if is != *was {
-                self.at(Rank::Rows, format!("{what}: {is}, and was {was}"));
+                self.at(Rank::Rows, format!("{what}: {is}, before: {was}"));
             }
         }
         for (name, was) in &old.sequences {
             if let Some(is) = new.sequences.get(name).filter(|is| *is != was) {
-                let text = format!("sequence {name} is at {}, and was at {}", position(is), position(was));
+                let text =
+                    format!("sequence {name} is at {}, and was at {} before", position(is), position(was));
                 // Of an extension, dumps have those only that it names (`pg_extension_config_dump`).
                 match old.relations.get(name).is_some_and(|relation| relation.of_extension) {
                     true => self.note(text),
@@ -136,22 +137,22 @@ impl Found {
         }
         if new.comments < old.comments {
             self.note(format!(
-                "there are {} comments, and were {}: those of what is gone, or of what the server makes itself, no tool carries over",
+                "comments: {}, before: {}; those on dropped or built-in objects are not migrated",
                 new.comments, old.comments
             ));
         }
         let (was, is) = (&old.large_objects, &new.large_objects);
         if was.count != is.count {
-            self.at(Rank::Rows, format!("there are {} large objects, and were {}", is.count, was.count));
+            self.at(Rank::Rows, format!("large objects: {}, before: {}", is.count, was.count));
         } else if was.hash != is.hash {
             self.at(
                 Rank::Rows,
-                "the large objects are as many as before, and their ids, owners, privileges or comments differ".to_owned(),
+                "the large objects are as many as before, but their OIDs, owners, privileges or comments differ".to_owned(),
             );
         } else if let (Some(was), Some(is)) = (&old.large_object_contents, &new.large_object_contents)
             && was != is
         {
-            self.at(Rank::Rows, "the contents of the large objects are not the same".to_owned());
+            self.at(Rank::Rows, "the contents of the large objects differ".to_owned());
         }
     }
 
@@ -168,7 +169,7 @@ impl Found {
         for (name, was) in &old.relations {
             let Some(is) = new.relations.get(name) else {
                 if was.of_extension {
-                    self.note(format!("{name}, which an extension had made, is gone"));
+                    self.note(format!("{name}, created by an extension, is missing"));
                 }
                 continue;
             };
@@ -189,19 +190,22 @@ impl Found {
                 match is {
                     None => self.at(Rank::Objects, format!("column {column} of {name} is missing")),
                     Some(is) if is != was => {
-                        self.at(Rank::Objects, format!("column {column} of {name} is {is}, and was {was}"));
+                        self.at(
+                            Rank::Objects,
+                            format!("column {column} of {name} is {is}, and was {was} before"),
+                        );
                     }
                     Some(_) => {}
                 }
             }
             for column in theirs.keys().filter(|column| !mine.contains_key(*column)) {
                 let column = shown("", column);
-                self.at(Rank::Objects, format!("column {column} of {name} is there, and was not before"));
+                self.at(Rank::Objects, format!("column {column} of {name} exists, and did not before"));
             }
             if mine == theirs && was.columns != is.columns {
                 let text = format!("the columns of {name} are in another order");
                 match was.inherits && is.inherits {
-                    true => self.note(format!("{text}: those that it inherits come first, as in every dump")),
+                    true => self.note(format!("{text}: inherited columns come first, as in every dump")),
                     false => self.at(Rank::Objects, text),
                 }
             }
@@ -217,19 +221,23 @@ impl Found {
             let works = |index: &super::Index| index.valid && index.ready;
             match is {
                 None if !works(was) => {
-                    self.note(format!("index {name}, which was not valid and of no use, is gone"));
+                    self.note(format!("index {name}, which was invalid, is missing"));
                 }
                 Some(is) if works(was) && !works(is) => {
-                    self.at(Rank::Objects, format!("index {name} is not valid, and was"));
+                    self.at(Rank::Objects, format!("index {name} is invalid, and was valid before"));
                 }
                 Some(is) if !works(was) && works(is) => {
-                    self.note(format!("index {name}, which was not valid, is now"));
+                    self.note(format!("index {name} is valid, and was invalid before"));
                 }
                 Some(is) if is.unique != was.unique => {
                     let whether = |unique| if unique { "unique" } else { "not unique" };
                     self.at(
                         Rank::Objects,
-                        format!("index {name} is {}, and was {}", whether(is.unique), whether(was.unique)),
+                        format!(
+                            "index {name} is {}, and was {} before",
+                            whether(is.unique),
+                            whether(was.unique)
+                        ),
                     );
                 }
                 _ => continue,
@@ -241,10 +249,10 @@ impl Found {
                 // All others are objects.
                 None if was.kind == 'c' => self.at(Rank::Objects, format!("constraint {name} is missing")),
                 Some(is) if was.valid && !is.valid => {
-                    self.at(Rank::Objects, format!("constraint {name} is not valid, and was"));
+                    self.at(Rank::Objects, format!("constraint {name} is NOT VALID, and was valid before"));
                 }
                 Some(is) if !was.valid && is.valid => {
-                    self.note(format!("constraint {name}, which was not valid, is now"));
+                    self.note(format!("constraint {name} is valid, and was NOT VALID before"));
                 }
                 _ => {}
             }
@@ -252,7 +260,7 @@ impl Found {
         for (name, _) in
             new.constraints.iter().filter(|(name, is)| is.kind == 'c' && !old.constraints.contains_key(*name))
         {
-            self.at(Rank::Objects, format!("constraint {name} is there, and was not before"));
+            self.at(Rank::Objects, format!("constraint {name} exists, and did not before"));
         }
         told
     }
@@ -318,14 +326,11 @@ mod tests {
         let table = |new: &mut Database, count, hash: &str| {
             new.tables.insert("public.t".into(), Rows { count, hash: Some(hash.into()) });
         };
-        only(&|new| table(new, 2, "4"), "table public.t has 2 rows, and had 3");
-        only(
-            &|new| table(new, 3, "4"),
-            "table public.t has as many rows as before, and not the same values in them",
-        );
+        only(&|new| table(new, 2, "4"), "table public.t has 2 rows, and had 3 before");
+        only(&|new| table(new, 3, "4"), "table public.t has as many rows as before, but other values");
         only(
             &|new| drop(new.sequences.insert("public.s".into(), ("1".into(), false))),
-            "sequence public.s is at 1, not used, and was at 5",
+            "sequence public.s is at 1, not used, and was at 5 before",
         );
         only(&|new| new.constraints.clear(), "constraint c of public.t is missing");
         only(
@@ -339,7 +344,7 @@ mod tests {
         only(&|new| new.startup_problems.push("it would not start".into()), "it would not start");
         only(
             &|new| new.indexes.values_mut().for_each(|index| index.valid = false),
-            "index public.i is not valid, and was",
+            "index public.i is invalid, and was valid before",
         );
     }
 
@@ -369,8 +374,8 @@ mod tests {
         columns.reverse();
         let found = differences(&old, &new);
         assert!(found.len() == 2 && found.iter().all(|difference| !difference.serious), "{found:?}");
-        assert!(found.iter().any(|note| note.message.contains("another order: those that it inherits")));
-        assert!(found.iter().any(|note| note.message.contains("there are 0 comments, and were 1")));
+        assert!(found.iter().any(|note| note.message.contains("another order: inherited columns")));
+        assert!(found.iter().any(|note| note.message.contains("comments: 0, before: 1")));
     }
 
     #[test]
@@ -384,6 +389,9 @@ mod tests {
             .for_each(|index| index.valid = false);
         let found = differences(&old, &new);
         assert_eq!(found.len(), 1);
-        assert!(!found[0].serious && found[0].message.ends_with("which was not valid, is now"), "{found:?}");
+        assert!(
+            !found[0].serious && found[0].message.ends_with("is valid, and was invalid before"),
+            "{found:?}"
+        );
     }
 }

@@ -36,6 +36,7 @@ use crate::error::{Error, Kind, Result};
 use crate::postgres::{self, Session, pg_dump};
 use crate::report::{Progress, Silent};
 use crate::runtime::output;
+use crate::upgrade::records::Compared;
 use catalog::Catalog;
 use rows::{Answer, Item, Portion};
 
@@ -129,7 +130,7 @@ pub fn require_equal(old: &Snapshot, new: &Snapshot) -> Result<()> {
     }
     let first: Vec<_> = serious.iter().take(5).map(ToString::to_string).collect();
     let message = format!(
-        "the new cluster is not what the old one is ({} differences): {}",
+        "the new cluster differs from the old one ({} differences): {}",
         serious.len(),
         first.join("; ")
     );
@@ -199,6 +200,12 @@ impl Snapshot {
             snapshot.add(part)?;
         }
         Ok(snapshot)
+    }
+
+    /// How much it is, for who asks how much was compared.
+    pub fn size(&self) -> Compared {
+        let rows = (self.depth != Depth::Files).then(|| self.rows());
+        Compared { tables: self.tables() as u64, rows }
     }
 
     /// Rows of all tables.
@@ -335,6 +342,7 @@ fn dumped<T>(
 ) -> Result<T> {
     let text = output(session.runtime.command(session.major, call)?, name, &[])?;
     // A database in SQL_ASCII may hold anything; both dumps do.
-    parse(&String::from_utf8_lossy(&text))
-        .map_err(|reason| Error::new(Kind::Program, format!("what {name} wrote cannot be read: {reason}")))
+    parse(&String::from_utf8_lossy(&text)).map_err(|reason| {
+        Error::new(Kind::Program, format!("could not parse the output of {name}: {reason}"))
+    })
 }

@@ -20,21 +20,21 @@ const OTHERS: [Default; 3] = [
         name: "jit",
         was: "on",
         is: "off",
-        so: "long queries of statistics may take longer, and short ones are planned faster",
+        so: "long analytical queries may take longer, and short queries are planned faster",
     },
     Default {
         since: Major(19),
         name: "default_toast_compression",
         was: "pglz",
         is: "lz4",
-        so: "long values that are written from now on are packed faster; those that are there stay as they are",
+        so: "new TOAST values are compressed faster; existing ones stay as they are",
     },
     Default {
         since: Major(19),
         name: "log_lock_waits",
         was: "off",
         is: "on",
-        so: "whoever waits for a lock longer than deadlock_timeout is in the log",
+        so: "sessions that wait for a lock longer than deadlock_timeout are logged",
     },
 ];
 
@@ -46,12 +46,12 @@ pub(super) fn changed(tree: &Tree, from: Major, to: Major) -> Vec<String> {
     let crossed = |since: Major| from < since && to >= since;
     let others =
         OTHERS.iter().filter(|other| crossed(other.since) && tree.effective(other.name).is_none()).map(
-            |Default { name, was, is, so, .. }| format!("the default of {name} is {is}, and was {was}: {so}"),
+            |Default { name, was, is, so, .. }| format!("default of {name} changed from {was} to {is}: {so}"),
         );
     let (since, name) = LOCKS;
     let locks = tree.effective(name).filter(|_| crossed(since)).map(|value| {
         format!(
-            "{name} = {value} is carried, and gives room for about half as many locks as before: the default is 128 now, \
+            "{name} = {value} is kept, and allows about half as many locks as before: the default is 128 now, \
              and was 64"
         )
     });
@@ -69,7 +69,7 @@ mod tests {
         let told = |tree: &Tree, from, to| changed(tree, Major(from), Major(to));
         assert_eq!(told(&tree, 13, 18).len() + told(&tree, 19, 20).len(), 0);
         let all = told(&tree, 15, 19);
-        assert!(all.len() == 3 && all[0].starts_with("the default of jit is off, and was on: "), "{all:?}");
+        assert!(all.len() == 3 && all[0].starts_with("default of jit changed from on to off: "), "{all:?}");
         for (name, value) in [("JIT", "on"), ("max_locks_per_transaction", "64")] {
             tree.settings.push(Found {
                 file: "postgresql.conf".into(),
@@ -80,6 +80,6 @@ mod tests {
         }
         let all = told(&tree, 18, 19);
         assert!(all.len() == 3 && all.iter().all(|told| !told.contains("jit")), "{all:?}");
-        assert!(all[2].starts_with("max_locks_per_transaction = 64 is carried, and gives room"), "{all:?}");
+        assert!(all[2].starts_with("max_locks_per_transaction = 64 is kept, and allows"), "{all:?}");
     }
 }

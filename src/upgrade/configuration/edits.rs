@@ -32,8 +32,8 @@ impl Edits {
         for found in tree.settings.iter().filter(|found| !found.file.is_absolute()) {
             let Found { file, line, name, value } = found;
             if name.eq_ignore_ascii_case("data_directory") {
-                edits.comment(tree, found, "the server is told where its data is");
-                edits.notes.push(format!("{}: data_directory becomes a comment", place(tree, file, *line)));
+                edits.comment(tree, found, "set on the server's command line");
+                edits.notes.push(format!("{}: data_directory is commented out", place(tree, file, *line)));
             } else if let Some((new, text)) = translated(name, value, from, to, tree.wal_segment) {
                 let old = original(tree, found);
                 edits.lines.insert(
@@ -76,11 +76,11 @@ impl Edits {
             Some(found)
                 if self.comment(tree, found, &format!("PostgreSQL {to} does not know this setting")) =>
             {
-                self.notes.push(format!("{message}: the line becomes a comment"));
+                self.notes.push(format!("{message}: the line is commented out"));
             }
             _ => self.problem(
-                format!("{message}, and that file is outside of the data directory and not changed"),
-                &format!("turn the line into a comment: {}", file.display()),
+                format!("{message}; the file is outside of the data directory and is not changed"),
+                &format!("comment out the line: {}", file.display()),
             ),
         }
     }
@@ -88,7 +88,7 @@ impl Edits {
     /// The server does not say which line it was. Of several with one name, it looks at the last one only; when
     /// that is a comment, at the one before it.
     fn value(&mut self, tree: &Tree, said: &str, quoted: &[String], to: Major) {
-        let message = format!("PostgreSQL {to} refuses a value: {said}");
+        let message = format!("PostgreSQL {to} rejects a value: {said}");
         let is = |found: &Found, name: &String| found.name.eq_ignore_ascii_case(name);
         let name = quoted.iter().find(|name| tree.settings.iter().any(|found| is(found, name)));
         let unchanged = |found: &&Found| !self.lines.contains_key(&(found.file.clone(), found.line));
@@ -98,14 +98,12 @@ impl Edits {
         let place = place(tree, &found.file, found.line);
         if found.file.is_absolute() {
             return self.problem(
-                format!(
-                    "{message} ({place}), and that file is outside of the data directory and not changed"
-                ),
+                format!("{message} ({place}); the file is outside of the data directory and is not changed"),
                 &format!("correct the line: {}", found.file.display()),
             );
         }
-        self.comment(tree, found, &format!("PostgreSQL {to} refuses this value"));
-        self.notes.push(format!("{message} ({place}): the line becomes a comment"));
+        self.comment(tree, found, &format!("PostgreSQL {to} rejects this value"));
+        self.notes.push(format!("{message} ({place}): the line is commented out"));
     }
 
     fn problem(&mut self, message: String, hint: &str) {
@@ -199,13 +197,13 @@ mod tests {
              wal_keep_size = '80MB' # was, before PostgreSQL 17: wal_keep_segments = 5\n\
              # PostgreSQL 17 does not know this setting: foo = 1 # x\n\
              lc_time = 'C'\n\
-             # PostgreSQL 17 refuses this value: lc_time 'xx'\nport = 1\n"
+             # PostgreSQL 17 rejects this value: lc_time 'xx'\nport = 1\n"
         );
         assert_eq!(edits.notes.len(), 3, "{:?}", edits.notes);
         assert_eq!(
             edits.notes[1],
-            "PostgreSQL 17 does not know the setting foo (/d/data/postgresql.conf, line 3): the line becomes a \
-             comment"
+            "PostgreSQL 17 does not know the setting foo (/d/data/postgresql.conf, line 3): the line is commented \
+             out"
         );
         // The same name once more is the line before, and then there is none.
         assert!(edits.answer(&tree, &refusals[1..], Path::new("/new"), to) && edits.problems.is_empty());

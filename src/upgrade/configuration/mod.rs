@@ -272,12 +272,12 @@ fn missing_libraries(runtime: &dyn Runtime, tree: &Tree, from: Major, to: Major)
             let of_the_old = [format!("/postgresql/{from}/"), format!("/pgsql-{from}/")];
             if of_the_old.iter().any(|directory| library.contains(directory)) {
                 missing.push((
-                    format!("{setting} names {library}, which is of PostgreSQL {from} and not for {to}"),
-                    format!("name the library without its directory in {setting}"),
+                    format!("{setting} names {library}, which is a library of PostgreSQL {from}"),
+                    format!("write the library without its directory in {setting}"),
                 ));
             } else if runtime.has_library(to, &library) == Some(false) {
                 missing.push((
-                    format!("library {library}, which {setting} names, is not there for PostgreSQL {to}"),
+                    format!("library {library}, named in {setting}, is not installed for PostgreSQL {to}"),
                     format!("install the package of {library} for PostgreSQL {to}"),
                 ));
             }
@@ -293,7 +293,7 @@ fn rules_gone(tree: &Tree, to: Major) -> Vec<(String, String)> {
         rules::refused(text, to).into_iter().map(move |(line, what)| {
             let message =
                 format!("PostgreSQL {to} would not start: it does not know {what} ({path}, line {line})");
-            (message, format!("say in that line how else they log in: {path}"))
+            (message, format!("change that line to another authentication method: {path}"))
         })
     };
     tree.rules.iter().flat_map(of).collect()
@@ -305,11 +305,14 @@ fn remarks(tree: &Tree, from: Major, to: Major) -> Vec<String> {
     let mut remarks = defaults::changed(tree, from, to);
     let unnamed: Vec<_> = tree.unnamed.iter().map(|path| path.display().to_string()).collect();
     if !unnamed.is_empty() {
-        remarks.push(format!("files that no setting names are carried, too: {}", list(unnamed)));
+        remarks.push(format!(
+            "files in the data directory that no setting refers to are copied: {}",
+            list(unnamed)
+        ));
     }
     for (path, what) in &tree.left {
         remarks.push(format!(
-            "{} is {what} and not PostgreSQL's: it will be only in the old data directory that is kept",
+            "not copied, stays in the old data directory: {} ({what})",
             tree.path(path).display()
         ));
     }

@@ -136,7 +136,7 @@ fn the_new_directory_has_what_the_target_takes_of_the_old_one() {
     assert_eq!(
         read("conf.d/10.conf"),
         "# PostgreSQL 17 does not know this setting: gone_b = 1\n\
-         # PostgreSQL 17 refuses this value: lc_time = bad\nport = 5\n"
+         # PostgreSQL 17 rejects this value: lc_time = bad\nport = 5\n"
     );
     assert_eq!(read("postgresql.auto.conf"), "# PostgreSQL 17 does not know this setting: gone_a = '2'\n");
     assert_eq!((read("pg_hba.conf"), read("admins")), ("local all @admins peer\n".into(), "ada\n".into()));
@@ -165,7 +165,7 @@ fn more_refusals_than_one_message_holds_are_all_found() {
 #[test]
 fn what_cannot_be_carried_is_known_beforehand() {
     let directories = directories(&[("postgresql.conf", "session_preload_libraries = 'there, absent'\n")]);
-    let expected = "library absent, which session_preload_libraries names, is not there for PostgreSQL 17";
+    let expected = "library absent, named in session_preload_libraries, is not installed for PostgreSQL 17";
     assert!(matches!(&foreseen(&directories)[..],
         [Foreseen::Blocker { message, .. }] if message == expected));
     let error = carried(&directories).unwrap_err();
@@ -180,7 +180,7 @@ fn what_cannot_be_carried_is_known_beforehand() {
     assert_eq!(carried(&directories).unwrap_err().hint_text(), Some(hint.as_str()));
     std::fs::remove_file(directories.old.join("postgresql.conf")).unwrap();
     assert!(matches!(&foreseen(&directories)[..], [Foreseen::Blocker { message, .. }]
-        if message.ends_with("the cluster's configuration is elsewhere")));
+        if message.ends_with("configuration files outside of the data directory are not supported")));
 }
 
 #[test]
@@ -197,8 +197,8 @@ fn a_value_that_is_refused_without_a_name_is_found() {
     let notes = carried(&directories).unwrap().notes;
     assert_eq!(
         std::fs::read_to_string(directories.new.join("postgresql.conf")).unwrap(),
-        "silenta = yes\n# PostgreSQL 17 refuses this value: silentb = no\nport = 5\n\
-         # PostgreSQL 17 refuses this value: silentb = 'not'\n# PostgreSQL 17 refuses this value: silentc = no\n"
+        "silenta = yes\n# PostgreSQL 17 rejects this value: silentb = no\nport = 5\n\
+         # PostgreSQL 17 rejects this value: silentb = 'not'\n# PostgreSQL 17 rejects this value: silentc = no\n"
     );
     assert!(notes.iter().any(|note| note.contains("silentb = not: it is not supported")), "{notes:?}");
 }

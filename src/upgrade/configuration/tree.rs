@@ -88,9 +88,14 @@ impl Tree {
         if !root.join(MAIN).exists() {
             return Err(Error::new(
                 Kind::DataDirectory,
-                format!("{} has no {MAIN}: the cluster's configuration is elsewhere", root.display()),
+                format!(
+                    "{} has no {MAIN}: configuration files outside of the data directory are not supported",
+                    root.display()
+                ),
             )
-            .hint(format!("copy {MAIN}, pg_hba.conf and pg_ident.conf of the cluster into it")));
+            .hint(format!(
+                "copy {MAIN}, pg_hba.conf and pg_ident.conf of the cluster into the data directory"
+            )));
         }
         for file in [MAIN, AUTO] {
             tree.follow(Path::new(file), account, 0)?;
@@ -140,7 +145,7 @@ impl Tree {
             return Ok(bytes);
         }
         let message = format!(
-            "the configuration in {} is longer than {LONGEST} bytes with all that it includes",
+            "the configuration in {}, with all included files, is longer than {LONGEST} bytes",
             self.root.display()
         );
         Err(Error::new(Kind::File, message).hint(format!("ls -l {}", self.path(file).display())))
@@ -270,10 +275,10 @@ impl Tree {
                     self.unnamed.insert(relative.clone());
                     self.copied.insert(relative);
                 }
-                kind if kind.is_file() => self.left.push((relative, "a file of more than 1 MiB")),
+                kind if kind.is_file() => self.left.push((relative, "a file larger than 1 MiB")),
                 kind if kind.is_dir() && is_way => self.look_around(&relative)?,
                 kind if kind.is_dir() => self.left.push((relative, "a directory")),
-                _ => self.left.push((relative, "not a file")),
+                _ => self.left.push((relative, "a special file")),
             }
         }
         Ok(())
@@ -290,7 +295,7 @@ impl Tree {
         for path in unreadable {
             self.copied.remove(&path);
             self.unnamed.remove(&path);
-            self.left.push((path, "a file that its owner may not read"));
+            self.left.push((path, "not readable by its owner"));
         }
     }
 
@@ -353,7 +358,7 @@ fn read(path: &Path, account: &Account) -> Result<Option<Vec<u8>>> {
         Ok(bytes) => Ok(Some(bytes)),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
         Err(error) => {
-            let message = format!("{} is no file that {} may read", path.display(), account.name);
+            let message = format!("{} is not a file that {} may read", path.display(), account.name);
             Err(Error::new(Kind::File, message).because(error).hint(format!("ls -l {}", path.display())))
         }
     }
@@ -480,7 +485,7 @@ mod tests {
         );
         assert_eq!(names(&tree.unnamed), ["certs/x.pem", "link", "notes.txt"]);
         let left: Vec<_> = tree.left.iter().map(|(path, why)| (path.to_str().unwrap(), *why)).collect();
-        assert_eq!(left, [("core", "a file of more than 1 MiB"), ("mine", "a directory")]);
+        assert_eq!(left, [("core", "a file larger than 1 MiB"), ("mine", "a directory")]);
         assert_eq!(tree.wal_segment, 1 << 20);
     }
 
@@ -500,17 +505,17 @@ mod tests {
         // Whoever is not root cannot be another.
         if nix::unistd::geteuid().is_root() {
             let error = Tree::read(directory.path(), &Account::of(54_321, 54_321)).unwrap_err();
-            assert!(error.to_string().contains("is no file that 54321 may read"), "{error}");
+            assert!(error.to_string().contains("is not a file that 54321 may read"), "{error}");
             std::fs::remove_file(directory.path().join(MAIN)).unwrap();
             write(directory.path(), MAIN, "");
             open(&directory.path().join(MAIN));
             let tree = Tree::read(directory.path(), &Account::of(54_321, 54_321)).unwrap();
-            assert_eq!(tree.left, [(PathBuf::from("secret"), "a file that its owner may not read")]);
+            assert_eq!(tree.left, [(PathBuf::from("secret"), "not readable by its owner")]);
             std::fs::remove_file(directory.path().join(MAIN)).unwrap();
         }
         let _ = std::fs::remove_file(directory.path().join(MAIN));
         nix::unistd::mkfifo(&directory.path().join(MAIN), nix::sys::stat::Mode::S_IRWXU).unwrap();
-        assert!(Tree::read(directory.path(), &us()).unwrap_err().to_string().contains("is no file that"));
+        assert!(Tree::read(directory.path(), &us()).unwrap_err().to_string().contains("is not a file that"));
     }
 
     #[test]

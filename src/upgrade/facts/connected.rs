@@ -28,7 +28,7 @@ pub(in crate::upgrade) fn connected(
 ) -> Result<Vec<Connected>> {
     let mut local = sessions.iter().filter(|session| session.is_local()).peekable();
     if local.peek().is_some() && local.all(|session| clients.processes(session).is_empty()) {
-        let message = "of all that are connected, none is in the list of the machine's connections";
+        let message = "none of the server's sessions was found by ss";
         return Err(Error::new(Kind::Program, message));
     }
     let mut counts: BTreeMap<(String, Option<String>), usize> = BTreeMap::new();

@@ -52,7 +52,7 @@ pub fn require_whole(
     kept: &Path,
 ) -> Result<Control> {
     look(runtime, account, entry, kept).map_err(|error| {
-        let context = format!("PostgreSQL {} cannot be gone back to", entry.upgrade.from);
+        let context = format!("could not revert to PostgreSQL {}", entry.upgrade.from);
         error.context(context).state("nothing was stopped, and nothing was changed")
     })
 }
@@ -67,12 +67,12 @@ fn look(runtime: &dyn Runtime, account: &Account, entry: &Entry, kept: &Path) ->
             .hint(format!("apt-get install postgresql-{}", entry.upgrade.from)));
     }
     if let Some(missing) = DIRECTORIES.iter().find(|name| !kept.join(name).is_dir()) {
-        return refuse(format!("is not whole: it has no directory {missing}"));
+        return refuse(format!("is incomplete: directory {missing} is missing"));
     }
     require_old(entry, kept)?;
     let found = DataDirectory::read(kept, Path::new("/proc"))?;
     if found.contents != Contents::Cluster(entry.upgrade.from) {
-        return refuse(format!("is no cluster of PostgreSQL {}", entry.upgrade.from));
+        return refuse(format!("is not a cluster of PostgreSQL {}", entry.upgrade.from));
     }
     if found.owner.as_ref().map(|owner| owner.uid) != Some(account.uid) {
         return refuse(format!("does not belong to {}", account.name));
@@ -83,15 +83,15 @@ fn look(runtime: &dyn Runtime, account: &Account, entry: &Entry, kept: &Path) ->
     let user = AsUser { runtime, account };
     let control = pg_controldata::read(&user, entry.upgrade.from, kept)?;
     if !control.is_shut_down() {
-        return refuse(format!("was not shut down: it is {:?}", control.state));
+        return refuse(format!("was not shut down cleanly: its state is {:?}", control.state));
     }
     if !exists(&kept.join("pg_wal").join(&control.redo_file)) {
-        return refuse(format!("is not whole: it has no pg_wal/{}", control.redo_file));
+        return refuse(format!("is incomplete: pg_wal/{} is missing", control.redo_file));
     }
     let bytes = size_of(kept)?;
     if let Some(before) = entry.kept_bytes.filter(|before| bytes < *before) {
         return refuse(format!(
-            "is not whole: it holds {bytes} bytes ({}), and held {before} when it was put there",
+            "is incomplete: its size is {bytes} bytes ({}), and was {before} when it was moved there",
             DecimalBytes(bytes)
         ));
     }
@@ -99,7 +99,7 @@ fn look(runtime: &dyn Runtime, account: &Account, entry: &Entry, kept: &Path) ->
     if is_far(entry, kept)? {
         if exists(&entry.upgrade.beside) {
             return refuse(format!(
-                "cannot be copied back: {} is in the way",
+                "cannot be copied back: {} already exists",
                 entry.upgrade.beside.display()
             ));
         }
@@ -107,14 +107,14 @@ fn look(runtime: &dyn Runtime, account: &Account, entry: &Entry, kept: &Path) ->
         let free = files::free_space(place)?;
         if free < bytes + RESERVE {
             let message = format!(
-                "{} must be copied back to the file system of {}, where {} are free of the {} that it takes",
+                "{} must be copied back to the file system of {}: free {}, needed {}",
                 kept.display(),
                 place.display(),
                 DecimalBytes(free),
                 DecimalBytes(bytes + RESERVE)
             );
             return Err(Error::new(Kind::NoSpace, message)
-                .hint(format!("make room there: df -h {}", place.display())));
+                .hint(format!("free space there: df -h {}", place.display())));
         }
     }
     if control.has_checksums && entry.upgrade.from >= CHECKSUMS {
@@ -123,7 +123,7 @@ fn look(runtime: &dyn Runtime, account: &Account, entry: &Entry, kept: &Path) ->
     Ok(control)
 }
 
-const RESTORE: &str = "matrix-postgres-backup list shows what can be restored instead";
+const RESTORE: &str = "matrix-postgres-backup list shows the backups that can be restored instead";
 
 /// Whether it lies on another file system than the data directory.
 ///
@@ -142,7 +142,7 @@ fn tablespaces(kept: &Path, major: Major) -> Result<()> {
         let ours = format!("PG_{major}_");
         let mut inside = std::fs::read_dir(&link).at("read the tablespace", &link)?.flatten();
         if !inside.any(|entry| entry.file_name().to_string_lossy().starts_with(&ours)) {
-            let message = format!("the tablespace {} holds nothing of PostgreSQL {major}", link.display());
+            let message = format!("the tablespace {} has no files of PostgreSQL {major}", link.display());
             return Err(Error::new(Kind::DataDirectory, message).hint(RESTORE));
         }
     }
@@ -153,12 +153,12 @@ fn sample(user: &AsUser<'_>, major: Major, kept: &Path) -> Result<()> {
     let command = user.command(major, &pg_checksums::check(kept))?;
     match output_within(command, pg_checksums::NAME, Vec::new(), SAMPLE) {
         Err(error) if error.to_string().contains("took longer than") => {
-            log::info!("the checksums of {} were looked at in part", kept.display());
+            log::info!("the checksums of {} were verified in part", kept.display());
             Ok(())
         }
         Err(error) => Err(error
             .with_kind(Kind::Damaged)
-            .context(format!("pages of {} are damaged", kept.display()))
+            .context(format!("{} has damaged pages", kept.display()))
             .hint(RESTORE)),
         Ok(_) => Ok(()),
     }

@@ -13,21 +13,20 @@ pub fn require_nothing_left_behind(old: &Session<'_>) -> Result<()> {
     let (prepared, tablespaces): (Vec<String>, Vec<String>) = old.query(HOME, LEFT_BEHIND)?;
     if !prepared.is_empty() {
         return refuse(
-            format!("prepared transactions are not ended: {}", prepared.join(", ")),
+            format!("prepared transactions exist: {}", prepared.join(", ")),
             "matrix-postgres-cli -c 'SELECT * FROM pg_catalog.pg_prepared_xacts', then COMMIT or ROLLBACK PREPARED",
         );
     }
     if !tablespaces.is_empty() {
         return refuse(
-            format!("tablespaces were made meanwhile: {}", tablespaces.join(", ")),
-            "move their tables back: ALTER TABLE … SET TABLESPACE pg_default",
+            format!("tablespaces were created meanwhile: {}", tablespaces.join(", ")),
+            "move their tables: ALTER TABLE … SET TABLESPACE pg_default; then DROP TABLESPACE",
         );
     }
     match postgres::closed_databases(old)?.into_iter().next() {
-        Some((name, reason)) => refuse(
-            format!("database {name:?} cannot be carried over: {reason}"),
-            "matrix-postgres-upgrade check",
-        ),
+        Some((name, reason)) => {
+            refuse(format!("database {name:?} cannot be migrated: {reason}"), "matrix-postgres-upgrade check")
+        }
         None => Ok(()),
     }
 }

@@ -103,10 +103,10 @@ pub fn gather(settings: &Settings, runtime: &dyn Runtime, to: Option<Major>) -> 
     let Contents::Cluster(current) = data_directory.contents else {
         return Err(Error::new(
             Kind::DataDirectory,
-            format!("there is nothing to upgrade: {} holds no cluster", path.display()),
+            format!("there is nothing to upgrade: {} is not a cluster", path.display()),
         )
         .state("nothing was changed")
-        .hint("name the data directory: data_directory in /etc/matrix-postgres/config.toml"));
+        .hint("set data_directory in /etc/matrix-postgres/config.toml"));
     };
     let installed = runtime.majors();
     let target = to.or(settings.upgrade.to).or(installed.last().copied());

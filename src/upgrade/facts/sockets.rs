@@ -25,11 +25,12 @@ pub const VERB: &str = "connections";
 /// # Errors
 /// [`Kind::Program`], [`Kind::NotInstalled`]: nothing is known then.
 pub(in crate::upgrade) fn ask() -> Result<Clients> {
-    let program = std::env::current_exe()
-        .map_err(|error| Error::new(Kind::Program, "it is not known which program this is").because(error))?;
+    let program = std::env::current_exe().map_err(|error| {
+        Error::new(Kind::Program, "could not find the path of this program").because(error)
+    })?;
     let mut command = bare(&tool("systemd-run", "systemd")?);
     command.args(arguments(&program));
-    let text = output_within(command, "the look at the machine's connections", Vec::new(), PATIENCE)?;
+    let text = output_within(command, "ss in a transient unit", Vec::new(), PATIENCE)?;
     Ok(Clients::parse(&String::from_utf8_lossy(&text)))
 }
 

@@ -88,9 +88,9 @@ impl Space {
             if needed > room.free {
                 let places: Vec<_> = same.iter().map(|(room, _)| room.path.display().to_string()).collect();
                 return Err(format!(
-                    "about {} are needed for {}, and {} are free",
-                    DecimalBytes(needed),
+                    "not enough disk space for {}: needed about {}, free {}",
                     places.join(" and "),
+                    DecimalBytes(needed),
                     DecimalBytes(room.free)
                 ));
             }
@@ -110,7 +110,7 @@ pub fn check_private(directory: &Path, account: &Account) -> Result<()> {
     files::require_private("dump directory", directory, account, 0o077).map_err(|error| {
         error
             .state("nothing was changed")
-            .hint("name another one, which need not be there yet: --dump-dir, or upgrade.dump_directory")
+            .hint("use another directory, which need not exist yet: --dump-dir, or upgrade.dump_directory")
     })
 }
 
@@ -132,13 +132,13 @@ pub(in crate::upgrade) mod tests {
         assert_eq!(space([6 * GB; 3], [1, 1, 1]).transfer_mode(3 * GB), Ok(TransferMode::Stream));
         assert_eq!(space([5 * GB; 3], [1, 2, 1]).transfer_mode(3 * GB), Ok(TransferMode::Files));
         let message = space([4 * GB; 3], [1, 1, 1]).transfer_mode(3 * GB).unwrap_err();
-        assert_eq!(message, "about 4.37 GB are needed for /d/data.upgrade, and 4.00 GB are free");
+        assert_eq!(message, "not enough disk space for /d/data.upgrade: needed about 4.37 GB, free 4.00 GB");
     }
 
     #[test]
     fn a_kept_directory_on_another_file_system_needs_room_there() {
         let message = space([50 * GB, 50 * GB, GB], [1, 1, 2]).transfer_mode(3 * GB).unwrap_err();
-        assert!(message.contains("3.00 GB are needed for /kept, and 1.00 GB are free"), "{message}");
+        assert!(message.contains("/kept: needed about 3.00 GB, free 1.00 GB"), "{message}");
         assert_eq!(space([50 * GB, 50 * GB, GB], [1, 1, 1]).transfer_mode(3 * GB), Ok(TransferMode::Files));
     }
 }

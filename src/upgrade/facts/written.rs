@@ -39,7 +39,7 @@ impl Census {
             let census = scope.spawn(|| Self::take(session));
             let done = work();
             let taken = census.join().unwrap_or_else(|_| Err(Error::new(Kind::Bug, "the census panicked")));
-            let taken = taken.inspect_err(|error| log::warn!("nothing was counted: {error}"));
+            let taken = taken.inspect_err(|error| log::warn!("rows could not be counted: {error}"));
             (done, taken.ok())
         })
     }
@@ -92,7 +92,7 @@ pub fn loss(settings: &Settings, runtime: &dyn Runtime, entry: &Entry) -> Loss {
         sequences: Vec::new(),
     };
     let Some(position) = opened.and_then(|opened| opened.position.as_ref()) else {
-        loss.unknown = Some("it was not noted down where it stood then".to_owned());
+        loss.unknown = Some("the position was not recorded".to_owned());
         return loss;
     };
     if let Err(error) = look(&session, position, entry.census.as_ref(), &mut loss) {
@@ -257,16 +257,16 @@ impl fmt::Display for Loss {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let since = self.since;
         if self.nothing {
-            return write!(f, "nothing has been written since {since:.0}: nothing is lost");
+            return write!(f, "nothing has been written since {since:.0}: nothing will be lost");
         }
-        let missed = "is not in the old data directory, and users would miss it";
+        let missed = "will be lost";
         if let Some(reason) = &self.unknown {
             return write!(
                 f,
-                "what was written since {since:.0} {missed}; how much that is, is not known: {reason}"
+                "everything written since {since:.0} {missed}; its amount is unknown: {reason}"
             );
         }
-        write!(f, "what was written since {since:.0} {missed}")?;
+        write!(f, "everything written since {since:.0} {missed}")?;
         let (missed, own): (Vec<_>, Vec<_>) =
             self.tables.iter().partition(|table| !BOOKKEEPING.contains(&table.name.as_str()));
         write!(f, " ({} tables", missed.len())?;
@@ -277,7 +277,7 @@ impl fmt::Display for Loss {
             write!(f, ", and others")?;
         }
         if !own.is_empty() {
-            write!(f, "; {} in which a homeserver keeps its books", own.len())?;
+            write!(f, "; internal tables of the homeserver: {}", own.len())?;
         }
         for other in &self.others {
             write!(f, "; {other}")?;
@@ -298,7 +298,7 @@ impl fmt::Display for Table {
             None => write!(f, " (not counted)")?,
         }
         if self.removed > 0 {
-            write!(f, " {} removed", self.removed)?;
+            write!(f, " {} deleted", self.removed)?;
         }
         Ok(())
     }
@@ -358,8 +358,8 @@ mod tests {
         assert!(!lost.is_only_bookkeeping());
         assert!(
             lost.to_string().ends_with(
-                "users would miss it (2 tables, homeserver: public.events 3 rows 1 removed, \
-                 homeserver: public.users (not counted); 1 in which a homeserver keeps its books)"
+                "will be lost (2 tables, homeserver: public.events 3 rows 1 deleted, \
+                 homeserver: public.users (not counted); internal tables of the homeserver: 1)"
             ),
             "{lost}"
         );
@@ -368,7 +368,10 @@ mod tests {
     #[test]
     fn what_is_not_known_is_not_nothing() {
         let unknown = Loss { unknown: Some("no server".into()), ..loss(vec![]) };
-        assert!(!unknown.is_only_bookkeeping() && unknown.to_string().contains("is not known: no server"));
+        assert!(
+            !unknown.is_only_bookkeeping()
+                && unknown.to_string().contains("its amount is unknown: no server")
+        );
         assert!(!Loss { others: vec!["roles".into()], ..loss(vec![]) }.is_only_bookkeeping());
         assert!(Loss { nothing: true, ..loss(vec![]) }.is_only_bookkeeping());
     }
@@ -388,7 +391,7 @@ mod tests {
         assert_eq!(before.moved(&census(4, 11, "2")), ["hs"]);
         assert_eq!(
             before.removed(&census(2, 9, "1")),
-            ["roles that were removed", "tables that were removed from database \"hs\""]
+            ["deleted roles", "deleted tables of database \"hs\""]
         );
         let moved = Loss { sequences: vec!["hs".into()], ..loss(vec![]) };
         assert!(

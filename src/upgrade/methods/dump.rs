@@ -3,12 +3,12 @@
 use super::stage::Stage;
 use crate::config::Depth;
 use crate::error::{Error, Kind, Result};
-use crate::report::{HumanCount, Progress, Silent};
+use crate::report::{Progress, Silent};
 use crate::runtime::jobs;
 use crate::upgrade::compare::{Snapshot, require_equal};
 use crate::upgrade::facts::left_behind::require_nothing_left_behind;
 use crate::upgrade::facts::space::TransferMode;
-use crate::upgrade::records::{Census, Step};
+use crate::upgrade::records::{Census, Compared, Step};
 use crate::upgrade::steps::cluster;
 use crate::upgrade::steps::dump_directory::DumpDirectory;
 use crate::upgrade::steps::servers::{Private, Side, Sockets};
@@ -38,21 +38,27 @@ pub(super) fn build(stage: &mut dyn Stage, site: &Site<'_>) -> Result<()> {
     stage.step(Step::Comparing)?;
     let session = new.session();
     let depth = settings.upgrade.compare;
-    let (rows, census) = Census::beside(&session, || compare(&old, &new, depth, stage.progress()));
-    let rows = rows?;
+    let (compared, census) = Census::beside(&session, || compare(&old, &new, depth, stage.progress()));
+    let compared = compared?;
     stage.counted(census);
-    log::info!("old and new are equal: {} rows", HumanCount(rows));
+    stage.compared(compared);
+    log::info!("compared, and equal: {compared}");
     old.stop()?;
     new.stop()?;
     stage.step(Step::Syncing)?;
     cluster::sync(runtime, account, plan)
 }
 
-/// Old and new at the same time; what differs ends the upgrade. Returns the rows of all tables.
+/// Old and new at the same time; what differs ends the upgrade. Returns how much that is.
 ///
 /// # Errors
 /// [`Kind::Damaged`] naming what differs.
-fn compare(old: &Private<'_>, new: &Private<'_>, depth: Depth, progress: &mut dyn Progress) -> Result<u64> {
+fn compare(
+    old: &Private<'_>,
+    new: &Private<'_>,
+    depth: Depth,
+    progress: &mut dyn Progress,
+) -> Result<Compared> {
     let (old, new) = (old.session(), new.session());
     let (old, new) = std::thread::scope(|scope| {
         let old = scope.spawn(|| Snapshot::take(&old, depth, jobs(), &mut Silent));
@@ -62,5 +68,5 @@ fn compare(old: &Private<'_>, new: &Private<'_>, depth: Depth, progress: &mut dy
     });
     let (old, new) = (old?, new?);
     require_equal(&old, &new)?;
-    Ok(new.rows())
+    Ok(new.size())
 }

@@ -3,7 +3,7 @@
 use crate::error::Result;
 use crate::postgres::Session;
 use crate::report::Progress;
-use crate::upgrade::records::{Census, Step};
+use crate::upgrade::records::{Census, Compared, Step};
 use crate::upgrade::steps::copy::{self, Follower, Source};
 use crate::upgrade::steps::cut::Cut;
 use crate::upgrade::steps::servers::{Private, Sockets};
@@ -52,6 +52,9 @@ pub trait Stage {
 
     /// What was counted in the new cluster.
     fn counted(&mut self, census: Option<Census>);
+
+    /// How much of both clusters was compared, and is equal.
+    fn compared(&mut self, compared: Compared);
 
     /// Looks closer at the old cluster, where nobody waits for it.
     ///

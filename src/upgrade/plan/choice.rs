@@ -45,13 +45,13 @@ pub fn dump_obstacles(facts: &Facts) -> Vec<Obstacle> {
 fn guarded_obstacles(facts: &Facts) -> Vec<Obstacle> {
     let of = facts.cluster.iter().flat_map(|cluster| &cluster.foreseen).filter(|_| !facts.trust_owners);
     let hint = (!obstacles(facts).is_empty()).then(|| {
-        "--trust-owners, or upgrade.trust_owners, if these functions may do whatever the superuser may; or method online, \
-         once what is in its way is gone"
+        "--trust-owners, or upgrade.trust_owners, if these functions may run with superuser privileges; or method online, \
+         once its blockers are removed"
             .to_owned()
     });
     of.flat_map(|(database, foreseen)| foreseen.obstacles.iter().map(move |obstacle| (database, obstacle)))
         .map(|(database, obstacle)| Obstacle {
-            message: format!("database {database:?} cannot be dumped and loaded safely: {obstacle}"),
+            message: format!("database {database:?} cannot be dumped and restored safely: {obstacle}"),
             hint: hint.clone(),
         })
         .collect()
@@ -72,17 +72,17 @@ pub(in crate::upgrade) fn standing_obstacles(facts: &Facts) -> Vec<Obstacle> {
     if let Contents::Cluster(from) = facts.data_directory.contents
         && from < OLDEST
     {
-        add(format!("PostgreSQL {from} cannot be followed; {OLDEST} can"), None);
+        add(format!("PostgreSQL {from} is too old; {OLDEST} is the oldest version that is supported"), None);
     }
     if !facts.programs_together {
-        add("the programs of both versions are not in one place".to_owned(), None);
+        add("the programs of both versions are not on the same host".to_owned(), None);
     }
     if let Err(shortage) = facts.space.copy(facts.data_bytes) {
-        add(format!("a copy has no room: {shortage}"), None);
+        add(shortage, None);
     }
     for path in [&facts.socket_directory, &facts.data_directory.path] {
         if !pg_upgrade::needs_no_quotes(&path.to_string_lossy()) {
-            add(format!("pg_upgrade cannot be told a path such as {}", path.display()), None);
+            add(format!("pg_upgrade does not support a path such as {}", path.display()), None);
         }
     }
     if let Some(cluster) = &facts.cluster {
@@ -97,8 +97,8 @@ fn unspeakable(cluster: &Cluster) -> Vec<Obstacle> {
     let is_so = |name: &&String| name.contains(['\n', '\r']);
     let names = cluster.databases.iter().map(|database| &database.name).filter(is_so);
     let obstacle = |name: &String| Obstacle {
-        message: format!("pg_upgrade takes no line end in a name, and there is a database {name:?}"),
-        hint: Some("ALTER DATABASE … RENAME TO … gives it another one".to_owned()),
+        message: format!("pg_upgrade does not support newlines in names: database {name:?}"),
+        hint: Some("rename it: ALTER DATABASE … RENAME TO …".to_owned()),
     };
     names.map(obstacle).collect()
 }
@@ -112,31 +112,33 @@ pub(in crate::upgrade) fn server_obstacles(cluster: &Cluster, refused: Option<&s
     let shared = &cluster.shared;
     if shared.wal_level == "minimal" {
         add(
-            "wal_level is minimal, so that no copy can follow the server".to_owned(),
+            "wal_level is minimal, needed: replica".to_owned(),
             Some(
-                "ALTER SYSTEM SET wal_level = replica, and restart the server; it then writes some more log",
+                "ALTER SYSTEM SET wal_level = replica, then restart the server; it will write somewhat more WAL",
             ),
         );
     } else if shared.free_wal_senders <= SENDERS {
         add(
-            format!("{} more may be sent the log, and {} are needed", shared.free_wal_senders, SENDERS + 1),
-            Some("ALTER SYSTEM SET max_wal_senders = 10, and restart the server; that costs next to nothing"),
+            format!(
+                "free WAL sender slots (max_wal_senders): {}, needed: {}",
+                shared.free_wal_senders,
+                SENDERS + 1
+            ),
+            Some("ALTER SYSTEM SET max_wal_senders = 10, then restart the server"),
         );
     } else if shared.free_replication_slots < SENDERS {
         add(
             format!(
-                "there is room for {} replication slots, and {SENDERS} are needed",
+                "free replication slots (max_replication_slots): {}, needed: {SENDERS}",
                 shared.free_replication_slots
             ),
-            Some(
-                "ALTER SYSTEM SET max_replication_slots = 10, and restart the server; that costs next to nothing",
-            ),
+            Some("ALTER SYSTEM SET max_replication_slots = 10, then restart the server"),
         );
     } else if let Some(said) = refused {
         add(
-            format!("the server lets no copy follow it: {}", said.trim()),
+            format!("the server refuses a replication connection: {}", said.trim()),
             Some(
-                "pg_hba.conf: a line for the database \"replication\" like that of the superuser, then reload the server",
+                "add a line for the database \"replication\" to pg_hba.conf, like that of the superuser, then reload the server",
             ),
         );
     }
@@ -144,7 +146,7 @@ pub(in crate::upgrade) fn server_obstacles(cluster: &Cluster, refused: Option<&s
         if contained.unlogged_bytes > MUCH {
             add(
                 format!(
-                    "unlogged tables of database {database:?} hold {}: no copy gets these rows, and users would wait for them",
+                    "unlogged tables of database {database:?} have {}: they are not replicated, and copying them would add to the downtime",
                     DecimalBytes(contained.unlogged_bytes)
                 ),
                 Some("ALTER TABLE … SET LOGGED, for those that are meant to last"),
@@ -152,7 +154,7 @@ pub(in crate::upgrade) fn server_obstacles(cluster: &Cluster, refused: Option<&s
         }
     }
     for database in &cluster.initialisation.missing {
-        add(format!("pg_upgrade needs a database {database:?}, and there is none"), None);
+        add(format!("pg_upgrade needs a database {database:?}, which does not exist"), None);
     }
     found
 }

@@ -57,7 +57,7 @@ pub fn plan(
     now: Timestamp,
 ) -> Result<Plan> {
     let Contents::Cluster(from) = facts.data_directory.contents else {
-        let message = format!("{} holds no cluster", facts.data_directory.path.display());
+        let message = format!("{} is not a cluster", facts.data_directory.path.display());
         return Err(Error::new(Kind::DataDirectory, message));
     };
     let Some(to) = facts.target else {
@@ -107,67 +107,81 @@ pub fn plan(
 
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Upgrade { from, to, data_directory, beside, method, keep_path, copy, .. } = &self.upgrade;
-        let size = DecimalBytes(self.bytes);
-        writeln!(
-            f,
-            "upgrade {} from PostgreSQL {from} to {to}, method {}:",
-            data_directory.display(),
-            method
-        )?;
+        let Upgrade { from, to, data_directory, method, .. } = &self.upgrade;
+        write!(f, "upgrade {} from PostgreSQL {from} to {to}, method {method}:", data_directory.display())?;
+        [self.beforehand(), self.in_the_downtime(), self.afterwards()]
+            .concat()
+            .iter()
+            .try_for_each(|line| write!(f, "\n  {line}"))
+    }
+}
+
+/// The plan in words, a line for each step.
+impl Plan {
+    fn beforehand(&self) -> Vec<String> {
+        let mut lines = Vec::new();
         if self.backup {
-            writeln!(f, "  make a backup and read it back")?;
+            lines.push("make a backup and verify it".to_owned());
         }
-        writeln!(f, "  make a new cluster in {}, while the homeserver runs", beside.display())?;
-        if let Some(copy) = copy {
-            let copy = copy.display();
-            writeln!(f, "  copy {size} to {copy} and let the copy follow, while the homeserver runs")?;
-            writeln!(f, "  ask pg_upgrade whether it would go")?;
+        let beside = self.upgrade.beside.display();
+        lines.push(format!("create a new cluster in {beside} (initdb), while the homeserver runs"));
+        if let Some(copy) = &self.upgrade.copy {
+            let (size, copy) = (DecimalBytes(self.bytes), copy.display());
+            lines.push(format!(
+                "copy {size} to {copy} (pg_basebackup) and run the copy as a standby, while the homeserver runs"
+            ));
+            lines.push("run pg_upgrade --check".to_owned());
         }
-        match self.clients.as_slice() {
-            [] => writeln!(f, "  no client's unit runs: nothing to stop")?,
-            clients => writeln!(f, "  stop {}", clients.join(", "))?,
-        }
-        writeln!(f, "  stop {}", self.upgrade.server_unit)?;
-        match (*method, &self.transfer) {
-            (Method::Online, _) => {
-                writeln!(
-                    f,
-                    "  make sure that the copy has everything, and let pg_upgrade make the new cluster of it"
-                )?;
-                writeln!(f, "  compare roles, every database's relations, sequences and files")?;
+        lines
+    }
+
+    fn in_the_downtime(&self) -> Vec<String> {
+        let mut lines = vec![match self.clients.as_slice() {
+            [] => "no service to stop: none of clients.units is running".to_owned(),
+            clients => format!("stop {}", clients.join(", ")),
+        }];
+        lines.push(format!("stop {}", self.upgrade.server_unit));
+        lines.extend(match self.upgrade.method {
+            Method::Online => vec![
+                "verify that the copy has replayed all WAL, promote it, and run pg_upgrade on it".to_owned(),
+                "compare roles and, in every database, relations, sequences and sizes of files".to_owned(),
+            ],
+            Method::Dump => self.transferring(),
+        });
+        lines.push("exchange the two data directories".to_owned());
+        lines.push("start the server and the services".to_owned());
+        lines
+    }
+
+    fn transferring(&self) -> Vec<String> {
+        let (size, directory) = (DecimalBytes(self.bytes), self.upgrade.dump_directory.display());
+        let mut lines = vec![match self.transfer {
+            TransferMode::Files => format!("dump and restore {size} by way of {directory}"),
+            TransferMode::Stream => {
+                format!("pipe {size} from pg_dump to pg_restore: not enough disk space for a dump")
             }
-            (Method::Dump, way) => {
-                match way {
-                    TransferMode::Files => {
-                        writeln!(
-                            f,
-                            "  carry {size} over by way of {}",
-                            self.upgrade.dump_directory.display()
-                        )?;
-                    }
-                    TransferMode::Stream => {
-                        writeln!(f, "  carry {size} over from server to server: there is no room for files")?;
-                    }
-                }
-                if self.authority == Authority::Superuser {
-                    writeln!(
-                        f,
-                        "  as the superuser, so that functions in constraints of tables may do whatever he may"
-                    )?;
-                }
-                writeln!(f, "  compare roles, settings, every database's objects and every table's rows")?;
-            }
+        }];
+        if self.authority == Authority::Superuser {
+            lines.push(
+                "as superuser: functions in table constraints run with superuser privileges".to_owned(),
+            );
         }
-        writeln!(f, "  exchange the two data directories")?;
-        writeln!(f, "  start the server and the clients")?;
-        if *method == Method::Online {
+        lines.push(
+            "compare roles, settings, the objects of every database and the rows of every table".to_owned(),
+        );
+        lines
+    }
+
+    fn afterwards(&self) -> Vec<String> {
+        let mut lines = Vec::new();
+        if self.upgrade.method == Method::Online {
             let indexes: usize = self.upgrade.stale_indexes.values().map(Vec::len).sum();
-            writeln!(f, "  gather statistics, while the homeserver runs")?;
+            lines.push("gather statistics, while the homeserver runs".to_owned());
             if indexes > 0 {
-                writeln!(f, "  build {indexes} indexes anew whose collation has another version now")?;
+                lines.push(format!("rebuild {indexes} indexes whose collation version has changed"));
             }
         }
-        write!(f, "  keep the old data directory in {}", keep_path.display())
+        lines.push(format!("keep the old data directory in {}", self.upgrade.keep_path.display()));
+        lines
     }
 }

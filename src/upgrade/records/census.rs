@@ -33,15 +33,12 @@ impl Census {
             let fewer = |(kind, count): &(&String, &u64)| now.get(*kind).is_some_and(|now| now < count);
             before.iter().filter(fewer).map(|(kind, _)| kind.clone()).collect()
         };
-        let mut removed: Vec<_> = less(&self.shared, &now.shared)
-            .into_iter()
-            .map(|kind| format!("{kind} that were removed"))
-            .collect();
+        let mut removed: Vec<_> =
+            less(&self.shared, &now.shared).into_iter().map(|kind| format!("deleted {kind}")).collect();
         for (name, before) in &self.databases {
             let Some(now) = now.databases.get(name) else { continue };
             let kinds = less(&before.objects, &now.objects);
-            removed
-                .extend(kinds.iter().map(|kind| format!("{kind} that were removed from database {name:?}")));
+            removed.extend(kinds.iter().map(|kind| format!("deleted {kind} of database {name:?}")));
         }
         removed
     }

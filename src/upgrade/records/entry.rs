@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::upgrade::records::{Census, Counters, Step, Upgrade, named_after};
+use crate::upgrade::records::{Census, Compared, Counters, Step, Upgrade, named_after};
 
 /// The version of the form that a journal has.
 pub(in crate::upgrade) const FORMAT: u32 = 1;
@@ -60,6 +60,9 @@ pub struct Entry {
     pub written_before: Option<Counters>,
     /// When the clients were started on the new cluster.
     pub clients_started: Option<Timestamp>,
+    /// How much of both clusters was compared; nothing in journals of earlier versions.
+    #[serde(default)]
+    pub compared: Option<Compared>,
     /// Seconds that the steps took.
     pub durations: Vec<(Step, f64)>,
     /// Where the old data directory is now, once it is kept.
@@ -117,6 +120,7 @@ impl Entry {
             not_started: Vec::new(),
             written_before: None,
             clients_started: None,
+            compared: None,
             durations: Vec::new(),
             kept: None,
             kept_bytes: None,
@@ -137,7 +141,7 @@ impl Entry {
             _ => byte.is_ascii_digit(),
         };
         if self.upgrade.id.len() != 16 || !self.upgrade.id.bytes().enumerate().all(is_digit) {
-            return Err("its name is not that of an upgrade".to_owned());
+            return Err("its id is not that of an upgrade".to_owned());
         }
         let own = |suffix: &str| {
             named_after(&self.upgrade.data_directory, &format!("upgrade-{}{suffix}", self.upgrade.id))
@@ -160,7 +164,7 @@ impl Entry {
             && absolute.into_iter().all(plain);
         match well {
             true => Ok(()),
-            false => Err("it names directories that are not those of an upgrade".to_owned()),
+            false => Err("it names directories that do not belong to an upgrade".to_owned()),
         }
     }
 
@@ -171,8 +175,7 @@ impl Entry {
 
     /// Seconds from the stop of the clients until they were started again.
     pub fn downtime(&self) -> f64 {
-        let down = Step::StoppingClients..=Step::StartingClients;
-        self.durations.iter().filter(|(step, _)| down.contains(step)).map(|(_, seconds)| seconds).sum()
+        Step::downtime(&self.durations)
     }
 }
 
@@ -217,7 +220,8 @@ pub(in crate::upgrade) mod tests {
         // The first versions wrote neither of these, nor most of the others.
         let mut first = json.as_object().unwrap().clone();
         first.retain(|key, _| {
-            !["method", "copy", "stale_indexes", "subscriptions", "census"].contains(&key.as_str())
+            !["method", "copy", "stale_indexes", "subscriptions", "census", "compared"]
+                .contains(&key.as_str())
         });
         assert_eq!(serde_json::from_value::<Entry>(first.into()).unwrap(), entry());
     }

@@ -47,7 +47,7 @@ impl Journal {
         if let Some(before) = Self::usable(state_directory)? {
             if before.entry.is_open() {
                 let message =
-                    format!("the upgrade {} has not ended: {}", before.entry.upgrade.id, before.entry.step);
+                    format!("the upgrade {} is unfinished: {}", before.entry.upgrade.id, before.entry.step);
                 return Err(Error::new(Kind::Locked, message)
                     .state("nothing was changed")
                     .hint("matrix-postgres-upgrade recover"));
@@ -68,7 +68,7 @@ impl Journal {
         match Self::read(state_directory)?.filter(|journal| journal.entry.is_open()) {
             None => Ok(()),
             Some(Self { entry, .. }) => {
-                let message = format!("the upgrade {} has not ended: {}", entry.upgrade.id, entry.step);
+                let message = format!("the upgrade {} is unfinished: {}", entry.upgrade.id, entry.step);
                 Err(Error::new(Kind::Locked, message).hint("matrix-postgres-upgrade recover"))
             }
         }
@@ -88,7 +88,7 @@ impl Journal {
         found.map(Some).map_err(|reason| {
             Error::new(Kind::Damaged, format!("{}: {reason}", file.display()))
                 .state("nothing was changed")
-                .hint("matrix-postgres-upgrade recover sets it aside")
+                .hint("matrix-postgres-upgrade recover renames the file")
         })
     }
 
@@ -101,7 +101,7 @@ impl Journal {
         match Self::read(state_directory) {
             Err(error) if error.kind() == Kind::Damaged => {
                 let aside = slots::set_aside(&file(state_directory), Timestamp::now())?;
-                log::error!("{error}; it is no journal of an upgrade, and is now {}", aside.display());
+                log::error!("{error}; the unusable journal was renamed to {}", aside.display());
                 Ok(None)
             }
             read => read,
@@ -194,7 +194,7 @@ fn parse(text: &str) -> Result<Entry, String> {
             let entry: Entry = serde_json::from_str(text).map_err(|error| error.to_string())?;
             entry.names_only_its_own().map(|()| entry)
         }
-        newer => Err(format!("it has the form {newer}, and this version knows {FORMAT}")),
+        newer => Err(format!("its format is {newer}, and this version supports {FORMAT}")),
     }
 }
 
@@ -268,6 +268,6 @@ mod tests {
     #[test]
     fn a_newer_form_is_named() {
         let text = serde_json::to_string(&Entry { format: 2, ..entry() }).unwrap();
-        assert!(parse(&text).unwrap_err().contains("form 2"));
+        assert!(parse(&text).unwrap_err().contains("its format is 2"));
     }
 }

@@ -3,10 +3,12 @@
 //! - [`upgrade`]: which one, as its plan decides
 //! - [`journal`]: what is about to be done, before it is; [`entry`] and [`step`] are what it says
 //! - [`census`]: what was counted in the new cluster
+//! - [`compared`]: how much was compared
 //! - [`rehearsal`]: what the latest one has shown
 //! - [`names`]: of the directories of an upgrade
 
 pub mod census;
+pub mod compared;
 pub mod entry;
 pub mod journal;
 pub mod names;
@@ -15,6 +17,7 @@ pub mod step;
 pub mod upgrade;
 
 pub use census::{Census, Counters};
+pub use compared::Compared;
 pub use entry::{Ended, Entry, Opened, Outcome, Position};
 pub use journal::Journal;
 pub(in crate::upgrade) use names::{moved, named_after};

@@ -11,7 +11,7 @@ use crate::error::{IoContext as _, Result};
 use crate::files;
 use crate::postgres::Major;
 use crate::report::DecimalBytes;
-use crate::upgrade::records::Step;
+use crate::upgrade::records::{Compared, Step};
 
 /// What a rehearsal has shown.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -31,7 +31,10 @@ pub struct Rehearsal {
     /// Bytes of the data directory then; nothing of versions that did not write it down.
     #[serde(default)]
     pub data_bytes: Option<u64>,
-    /// Why it did not go, if so.
+    /// How much was compared; nothing in records of earlier versions.
+    #[serde(default)]
+    pub compared: Option<Compared>,
+    /// Why it failed, if so.
     pub problem: Option<String>,
 }
 
@@ -64,10 +67,10 @@ impl Rehearsal {
     pub fn outdated(&self, aim: &Aim, now: Timestamp) -> Option<String> {
         let Self { from, to, method, .. } = self;
         if let Some(aim) = aim.from.filter(|aim| aim != from) {
-            return Some(format!("it was of a cluster of version {from}, and this one is of {aim}"));
+            return Some(format!("it was from version {from}, and the cluster has version {aim}"));
         }
         if let Some(aim) = aim.to.filter(|aim| aim != to) {
-            return Some(format!("it went to version {to}, and the upgrade goes to {aim}"));
+            return Some(format!("it was to version {to}, and the upgrade is to {aim}"));
         }
         if let Some(aim) = aim.method.filter(|aim| aim != method) {
             return Some(format!("it was by method {method}, and the upgrade is by method {aim}"));
@@ -75,18 +78,18 @@ impl Rehearsal {
         let age = now.duration_since(self.at);
         if age > OLDEST {
             return Some(format!(
-                "it is {} days old, and {} are allowed",
+                "it is {} days old (limit: {} days)",
                 age.as_hours() / 24,
                 OLDEST.as_hours() / 24
             ));
         }
         if age < -CLOCKS_DIFFER {
-            return Some("it is of the future".to_owned());
+            return Some("its time is in the future".to_owned());
         }
         match (self.data_bytes, aim.data_bytes) {
             (Some(then), Some(now)) if now > then.saturating_add(then / 2) => {
                 let (then, now) = (DecimalBytes(then), DecimalBytes(now));
-                Some(format!("the data directory had {then}, and has grown to {now}"))
+                Some(format!("the data directory has grown from {then} to {now}"))
             }
             _ => None,
         }
@@ -97,10 +100,14 @@ impl Rehearsal {
         self.problem.is_none()
     }
 
-    /// Seconds that users would wait, beside the stop and the start of the server and its clients.
+    /// Seconds of downtime that an upgrade would have, without stopping and starting the server and the services.
     pub fn downtime(&self) -> f64 {
-        let parts = self.durations.iter().filter(|(step, _)| !step.is_before_the_cut());
-        parts.map(|(_, seconds)| seconds).sum()
+        Step::downtime(&self.durations)
+    }
+
+    /// The same in words.
+    pub fn expected_downtime(&self) -> String {
+        format!("{:.1} s expected, plus stopping and starting the server and the services", self.downtime())
     }
 }
 
@@ -125,22 +132,12 @@ const CLOCKS_DIFFER: SignedDuration = SignedDuration::from_mins(5);
 
 impl fmt::Display for Rehearsal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { at, from, to, method, bytes, .. } = self;
-        write!(f, "rehearsed at {at:.0}, from PostgreSQL {from} to {to} by method {method}: ")?;
-        if let Some(problem) = &self.problem {
-            return write!(f, "it did not go: {problem}");
+        let Self { at, from, to, method, .. } = self;
+        write!(f, "rehearsal from PostgreSQL {from} to {to} by method {method}, at {at:.0}: ")?;
+        match &self.problem {
+            Some(problem) => write!(f, "failed: {problem}"),
+            None => write!(f, "succeeded; downtime {}", self.expected_downtime()),
         }
-        write!(
-            f,
-            "it goes; users wait {:.1} s beside the stop and the start of server and clients; {} of disk (",
-            self.downtime(),
-            DecimalBytes(*bytes)
-        )?;
-        for (number, (step, seconds)) in self.durations.iter().enumerate() {
-            let comma = if number > 0 { ", " } else { "" };
-            write!(f, "{comma}{step} {seconds:.1} s")?;
-        }
-        write!(f, ")")
     }
 }
 
@@ -161,6 +158,7 @@ pub(in crate::upgrade) mod tests {
             durations: vec![(Step::Copying, 60.0), (Step::Promoting, 0.5), (Step::Upgrading, 3.0)],
             bytes: 3_000_000_000,
             data_bytes: Some(1_000_000_000),
+            compared: Some(Compared { tables: 12, rows: None }),
             problem: None,
         }
     }
@@ -169,10 +167,13 @@ pub(in crate::upgrade) mod tests {
     fn what_users_wait_for_is_what_comes_after_the_cut() {
         assert!((rehearsal().downtime() - 3.5).abs() < 1e-9);
         let text = rehearsal().to_string();
-        assert!(
-            text.contains("it goes; users wait 3.5 s beside") && text.contains("3.00 GB of disk"),
-            "{text}"
+        assert_eq!(
+            text,
+            "rehearsal from PostgreSQL 15 to 17 by method online, at 1970-01-01T00:00:00Z: succeeded; downtime 3.5 s \
+             expected, plus stopping and starting the server and the services"
         );
+        let failed = Rehearsal { problem: Some("no space".into()), ..rehearsal() };
+        assert!(failed.to_string().ends_with(": failed: no space"), "{failed}");
     }
 
     #[test]
@@ -189,16 +190,16 @@ pub(in crate::upgrade) mod tests {
         assert_eq!(outdated(aim, 30), "");
         assert_eq!(outdated(Aim::default(), 0), "");
         for (aim, days, expected) in [
-            (Aim { from: Some(Major(17)), ..aim }, 0, "of version 15, and this one is of 17"),
-            (Aim { to: Some(Major(18)), ..aim }, 0, "went to version 17, and the upgrade goes to 18"),
+            (Aim { from: Some(Major(17)), ..aim }, 0, "from version 15, and the cluster has version 17"),
+            (Aim { to: Some(Major(18)), ..aim }, 0, "to version 17, and the upgrade is to 18"),
             (
                 Aim { method: Some(Method::Dump), ..aim },
                 0,
                 "by method online, and the upgrade is by method dump",
             ),
-            (aim, 31, "31 days old, and 30 are allowed"),
-            (aim, -1, "of the future"),
-            (Aim { data_bytes: Some(1_500_000_001), ..aim }, 0, "had 1.00 GB, and has grown to 1.50 GB"),
+            (aim, 31, "31 days old (limit: 30 days)"),
+            (aim, -1, "in the future"),
+            (Aim { data_bytes: Some(1_500_000_001), ..aim }, 0, "has grown from 1.00 GB to 1.50 GB"),
         ] {
             assert!(outdated(aim, days).contains(expected), "{expected}: {}", outdated(aim, days));
         }

@@ -52,6 +52,17 @@ impl Step {
         self < Self::StoppingClients
     }
 
+    /// Whether the services are down meanwhile, of an upgrade that is not undone.
+    pub fn is_downtime(self) -> bool {
+        (Self::StoppingClients..=Self::StartingClients).contains(&self)
+    }
+
+    /// Seconds of those steps during which the services are down.
+    pub fn downtime(durations: &[(Self, f64)]) -> f64 {
+        let down = durations.iter().filter(|(step, _)| step.is_downtime());
+        down.fold(0.0, |sum, (_, seconds)| sum + seconds)
+    }
+
     /// Makes sure that it may come after `before`. Each may be taken once more, after a death.
     ///
     /// # Errors
@@ -81,22 +92,22 @@ impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Preparing => "preparing the new cluster",
-            Self::StoppingClients => "stopping the clients",
+            Self::StoppingClients => "stopping the services",
             Self::StoppingServer => "stopping the server",
             Self::Copying => "copying the cluster",
-            Self::Following => "following the homeserver",
+            Self::Following => "catching up by streaming replication",
             Self::Promoting => "promoting the copy",
             Self::Upgrading => "running pg_upgrade on the copy",
-            Self::Transferring => "carrying the databases over",
-            Self::Comparing => "comparing old and new",
-            Self::Syncing => "writing the new cluster to the disk",
+            Self::Transferring => "dumping and restoring databases",
+            Self::Comparing => "comparing old and new cluster",
+            Self::Syncing => "syncing the new cluster to disk",
             Self::Exchanging => "exchanging the data directories",
             Self::StartingServer => "starting the new server",
-            Self::StartingClients => "starting the clients",
+            Self::StartingClients => "starting the services",
             Self::Tending => "gathering statistics",
-            Self::Keeping => "keeping the old data directory",
-            Self::Returning => "returning to the old data directory",
-            Self::Restarting => "starting the server and its clients on the old one",
+            Self::Keeping => "moving the old data directory",
+            Self::Returning => "reverting to the old data directory",
+            Self::Restarting => "starting the server and the services on the old cluster",
         })
     }
 }

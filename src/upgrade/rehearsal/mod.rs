@@ -63,6 +63,7 @@ pub fn rehearse(
         durations: Vec::new(),
         bytes: 0,
         data_bytes: Some(plan.bytes),
+        compared: None,
         problem: None,
     };
     let mut stage = OnCopy::new(&mut rehearsal, progress, settings.upgrade.compare);
@@ -73,7 +74,7 @@ pub fn rehearse(
     drop(clusters);
     let tried = tried.map(|bytes| rehearsal.bytes = bytes);
     if let Err(error) = tried {
-        let error = error.state("the homeserver has not noticed anything; the copy was thrown away");
+        let error = error.state("the homeserver was not affected; the copy was removed");
         if error.kind() != Kind::Interrupted {
             rehearsal.problem = Some(error.one_line());
             rehearsal.write(&settings.state_directory)?;
@@ -88,7 +89,7 @@ pub fn rehearse(
 pub fn describe(plan: &Plan) -> String {
     format!(
         "rehearse the upgrade from PostgreSQL {} to {} by method {}: copy {} to {}, upgrade the copy, compare every row, \
-         and throw it away; nothing is stopped",
+         and remove it; nothing is stopped",
         plan.upgrade.from,
         plan.upgrade.to,
         plan.upgrade.method,
@@ -123,7 +124,7 @@ fn require_copy(facts: &Facts, method: Method) -> Result<()> {
         return Ok(());
     }
     let refuse = |message: String, hint: String| {
-        let message = format!("a rehearsal works on a copy: {message}");
+        let message = format!("the rehearsal needs a physical copy: {message}");
         Err(Error::new(Kind::NotWell, message).state("nothing was changed").hint(hint))
     };
     if let Some(cluster) = &facts.cluster

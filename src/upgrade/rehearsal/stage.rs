@@ -9,7 +9,7 @@ use crate::runtime::{interrupt, jobs};
 use crate::upgrade::compare::{Snapshot, require_equal};
 use crate::upgrade::methods::Stage;
 use crate::upgrade::methods::online::unlogged::Unlogged;
-use crate::upgrade::records::{Census, Rehearsal, Step};
+use crate::upgrade::records::{Census, Compared, Rehearsal, Step};
 use crate::upgrade::steps::clock::Clock;
 use crate::upgrade::steps::cluster;
 use crate::upgrade::steps::copy::Source;
@@ -73,6 +73,10 @@ impl Stage for OnCopy<'_> {
 
     fn counted(&mut self, _census: Option<Census>) {}
 
+    fn compared(&mut self, compared: Compared) {
+        self.rehearsal.compared = Some(compared);
+    }
+
     fn examine_old(&mut self, old: &Session<'_>) -> Result<()> {
         let step = self.end();
         structure::check(old, self.rehearsal.from)?;
@@ -84,7 +88,9 @@ impl Stage for OnCopy<'_> {
         let Some(old) = self.old.take() else { return Ok(()) };
         let step = self.end();
         Unlogged::empty(new)?;
-        require_equal(&old, &Snapshot::take(new, self.depth, jobs(), self.progress)?)?;
+        let new = Snapshot::take(new, self.depth, jobs(), self.progress)?;
+        require_equal(&old, &new)?;
+        self.compared(new.size());
         step.map_or(Ok(()), |step| self.step(step))
     }
 }

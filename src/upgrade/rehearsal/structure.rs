@@ -13,9 +13,7 @@ const STRUCTURE_CHECKED: Major = Major(14);
 /// [`Kind::Damaged`].
 pub(super) fn check(copy: &Session<'_>, from: Major) -> Result<()> {
     if from < STRUCTURE_CHECKED || !copy.runtime.extensions(from)?.contains("amcheck") {
-        log::warn!(
-            "the structure of tables and indexes is not checked: PostgreSQL {from} has no amcheck for that"
-        );
+        log::warn!("tables and indexes are not checked by pg_amcheck: not available for PostgreSQL {from}");
         return Ok(());
     }
     let mut without = Vec::new();
@@ -37,8 +35,8 @@ pub(super) fn check(copy: &Session<'_>, from: Major) -> Result<()> {
         }
         error
             .with_kind(Kind::Damaged)
-            .context("a table or an index of the cluster is damaged")
-            .hint("REINDEX INDEX for an index that it names, in matrix-postgres-cli; for a table, a restore of the newest backup")
+            .context("pg_amcheck found a damaged table or index")
+            .hint("for an index: REINDEX INDEX in matrix-postgres-cli; for a table: restore it from a backup")
     })?;
     without.iter().try_for_each(|database| copy.execute(database, "DROP EXTENSION IF EXISTS amcheck;"))?;
     forbidding

@@ -41,7 +41,7 @@ pub fn bring(from: &Path, to: &Path, id: &str) -> Result<Brought> {
     if move_to(from, to)? {
         return Ok(Brought::Renamed);
     }
-    log::info!("{} is on another file system than {}: copying", to.display(), from.display());
+    log::info!("{} and {} are on different file systems: copying", to.display(), from.display());
     remove_partial(to, id)?;
     let partial = partial(to, id);
     copy(from, &partial)?;
@@ -103,7 +103,7 @@ fn compare(from: &Path, to: &Path) -> Result<()> {
     run("diff", "diffutils", &["--recursive", "--brief", "--no-dereference"], [from, to]).map_err(|error| {
         let kind = error.kind();
         error.with_kind(if kind == Kind::Program { Kind::Damaged } else { kind }).context(format!(
-            "{} is not a copy of {}",
+            "the copy {} differs from {}",
             to.display(),
             from.display()
         ))

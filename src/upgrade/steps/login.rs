@@ -137,15 +137,17 @@ fn stand_in(directory: &Path, data_directory: &Path, file: &Path, includes: bool
     let shown = file.display();
     if includes {
         return Ok(format!(
-            "# By matrix-postgres-upgrade: read until the server's next start.\ninclude \"{shown}\"\n"
+            "# Written by matrix-postgres-upgrade, used until the next start of the server.\ninclude \"{shown}\"\n"
         ));
     }
     // The cluster is not in its place yet.
     let now = moved(file, &[data_directory], directory);
     let (text, _) = now.canonicalize().at("read", &now).and_then(|now| read(&now))?;
-    log::warn!("until its next start the new server reads a copy of {shown}, and does not see changes to it");
+    log::warn!(
+        "until its next start the new server uses a copy of {shown}; changes to the file have no effect until then"
+    );
     Ok(format!(
-        "# By matrix-postgres-upgrade: a copy of {shown}, read until the server's next start.\n{}\n",
+        "# Written by matrix-postgres-upgrade, used until the next start of the server: a copy of {shown}.\n{}\n",
         String::from_utf8_lossy(&text)
     ))
 }
@@ -203,7 +205,7 @@ fn read(path: &Path) -> Result<(Vec<u8>, std::fs::Metadata)> {
     let file = beneath::open(path).at("read", path)?;
     let meta = file.metadata().at("read", path)?;
     if meta.nlink() != 1 {
-        return Err(Error::new(Kind::File, format!("{} is no file of rules", path.display())));
+        return Err(Error::new(Kind::File, format!("{} is not a regular file", path.display())));
     }
     Ok((beneath::read_all(file, MODEST).at("read", path)?, meta))
 }
@@ -211,8 +213,8 @@ fn read(path: &Path) -> Result<(Vec<u8>, std::fs::Metadata)> {
 fn own_rules(superuser: &str) -> String {
     let aside = format!("{}{ASIDE}", USUAL[0]);
     format!(
-        "# By matrix-postgres-upgrade, for as long as an upgrade is not finished: nobody else comes in. What was here is\n\
-         # below, and in {aside}, which matrix-postgres-upgrade recover puts back.\n\
+        "# Written by matrix-postgres-upgrade during an unfinished upgrade: all other logins are rejected. The original is\n\
+         # below and in {aside}; matrix-postgres-upgrade recover restores it.\n\
          local all {} peer map={MAP}\n\
          local all all reject\n\
          local replication all reject\n\

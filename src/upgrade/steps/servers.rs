@@ -208,14 +208,14 @@ pub fn stop_abandoned(data_directory: &Path) -> Result<()> {
     loop {
         let Some(pid) = find()? else { return Ok(()) };
         if asked != Some(pid) {
-            log::warn!("stopping the server (process {}) that was left on {}", pid, data_directory.display());
+            log::warn!("stopping a leftover server (process {}) on {}", pid, data_directory.display());
             let process = owner(data_directory).and_then(|owner| Process::of(pid, owner));
             if find()? == Some(pid) {
                 asked = process.is_some_and(|process| process.signal(Signal::SIGINT)).then_some(pid);
             }
         }
         if std::time::Instant::now() > deadline {
-            let message = format!("process {} on {} does not end", pid, data_directory.display());
+            let message = format!("process {} on {} did not end", pid, data_directory.display());
             return Err(Error::new(Kind::Server, message));
         }
         std::thread::sleep(Duration::from_millis(50));

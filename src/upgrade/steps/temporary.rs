@@ -79,7 +79,7 @@ pub(in crate::upgrade) fn clear_abandoned(settings: &Settings) -> Result<()> {
         false => Sockets::remove_abandoned(&settings.socket_directory),
     };
     let removed = left.iter().map(|path| {
-        log::info!("removing what a rehearsal or a check has left: {}", path.display());
+        log::info!("removing a leftover of a rehearsal or a check: {}", path.display());
         take_down(path)
     });
     let mut failed: Vec<_> = removed.chain([sockets]).filter_map(Result::err).collect();
@@ -96,7 +96,7 @@ pub(in crate::upgrade) fn clear_abandoned(settings: &Settings) -> Result<()> {
     Err(match still.is_empty() {
         true => first,
         false => first
-            .context(format!("what a rehearsal or a check has left is still there: {}", still.join(", "))),
+            .context(format!("could not remove leftovers of a rehearsal or a check: {}", still.join(", "))),
     })
 }
 
@@ -181,7 +181,11 @@ mod tests {
         std::os::unix::fs::symlink("/etc/passwd", pid_file).unwrap();
         let error = clear_abandoned(&settings).unwrap_err();
         assert!(
-            error.to_string().ends_with(&format!("is still there: {}/{}", parent.path().display(), names[0])),
+            error.to_string().ends_with(&format!(
+                "leftovers of a rehearsal or a check: {}/{}",
+                parent.path().display(),
+                names[0]
+            )),
             "{error}"
         );
         assert!(has_left(&settings) && left(&settings.data_directory).unwrap().len() == 1);

@@ -82,11 +82,12 @@ pub fn transfer(
 pub(in crate::upgrade) fn globals(old: &Session<'_>, new: &Session<'_>) -> Result<()> {
     let command = old.runtime.command(old.major, &pg_dump::globals(old.connection, LOCK_TIMEOUT))?;
     let text = output(command, "pg_dumpall", &[])?;
-    let text = String::from_utf8(text)
-        .map_err(|error| Error::new(Kind::Damaged, "a role's name or setting is not UTF-8").because(error))?;
+    let text = String::from_utf8(text).map_err(|error| {
+        Error::new(Kind::Damaged, "the name or a setting of a role is not valid UTF-8").because(error)
+    })?;
     let sql = Globals::parse(&text)?.for_server(&postgres::roles(new)?);
     let sql = sql + &postgres::set_for_all(&postgres::settings_of_all(old)?);
-    new.execute_foreign(HOME, &sql).map_err(|error| error.context("the roles could not be carried over"))
+    new.execute_foreign(HOME, &sql).map_err(|error| error.context("the roles could not be restored"))
 }
 
 /// The old server with the pg_dump that the new one takes the databases from: its own, but where that is too old to
@@ -101,8 +102,9 @@ pub(in crate::upgrade) fn dumped_by<'a>(
         if stamps::are_in(old, &database.name)? && !stamps::are_known(new)? {
             session.major = postgres::server_facts(old)?.major()?;
             log::warn!(
-                "this minor version of PostgreSQL {new} is older than that of {old}, and does not know of its stamps \
-                 of columns: pg_dump {old} leaves them out; install the newest minor version of PostgreSQL {new}",
+                "this minor version of PostgreSQL {new} is older than that of {old}, and does not know its column option {option}: \
+                 pg_dump {old} omits it; install the newest minor version of PostgreSQL {new}",
+                option = stamps::OPTION,
                 new = new.major,
                 old = session.major
             );
@@ -182,7 +184,7 @@ fn run(session: &Session<'_>, call: &Call, name: String) -> Result<()> {
 }
 
 fn does_not_take(database: &str) -> String {
-    format!("the new server does not take what database {database:?} holds")
+    format!("the new server rejects the content of database {database:?}")
 }
 
 /// Whose fault it is: the machine's, or that of the old cluster, such as an index whose rows are not unique.

@@ -71,7 +71,7 @@ impl<'a> Work<'a> {
         self.journal.step(step, Timestamp::now())?;
         self.clock.begin(step);
         if self.pause == Some(step) {
-            log::warn!("standing still: {step}");
+            log::warn!("pausing: {step}");
             loop {
                 std::thread::park();
             }
@@ -97,13 +97,13 @@ impl<'a> Work<'a> {
         started.into_iter().try_for_each(|result| result.map(drop))?;
         let expected = postgres::system_identifier(&entry.upgrade.data_directory)?;
         let found = postgres::server_facts(&self.live_session(&self.live_connection()))
-            .map_err(|error| error.context("the server was started, and does not let us in"))?;
+            .map_err(|error| error.context("the server was started, but the login failed"))?;
         match found.system_identifier == expected {
             true => Ok(()),
             false => Err(Error::new(
                 Kind::DataDirectory,
                 format!(
-                    "the server on {} is not that of {}",
+                    "the server on {} uses another data directory than {}",
                     self.settings.socket_directory.display(),
                     entry.upgrade.data_directory.display()
                 ),
@@ -126,7 +126,7 @@ impl<'a> Work<'a> {
         self.journal.entry.not_started.clone_from(&names);
         let hint = names.first().map(|unit| format!("journalctl --unit={unit}"));
         let Some((_, first)) = failed.into_iter().next() else { return Ok(()) };
-        Err(Error::new(Kind::UnitJob, format!("not started: {}", names.join(", ")))
+        Err(Error::new(Kind::UnitJob, format!("services that did not start: {}", names.join(", ")))
             .because(first)
             .hint(hint.unwrap_or_default()))
     }
@@ -164,7 +164,7 @@ impl<'a> Work<'a> {
             match self.live_session(&connection).query::<String>(HOME, sql) {
                 Ok(now) if now != read => return Ok(()),
                 Ok(_) if Instant::now() < deadline => {}
-                Ok(_) => log::warn!("the server has not read its login rules again yet"),
+                Ok(_) => log::warn!("the server has not reloaded pg_hba.conf yet"),
                 // There is no way back any more; what works now is seen soon enough.
                 Err(error) => log::warn!("{}", error.report()),
             }

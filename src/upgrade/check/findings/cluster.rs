@@ -14,31 +14,43 @@ const MD5_IS_WARNED_OF: Major = Major(19);
 
 impl Findings {
     pub(in crate::upgrade::check) fn cluster(&mut self, cluster: &Cluster, facts: &Facts) {
+        self.server(cluster, facts);
+        self.contents(cluster, facts);
+        self.not_migrated(&cluster.shared);
+        self.standbys(&cluster.shared);
+        self.passwords(&cluster.shared, facts.target);
+        self.databases(cluster);
+    }
+
+    /// Whether the server that runs is the one that is meant.
+    fn server(&mut self, cluster: &Cluster, facts: &Facts) {
         if facts.system_identifier.as_ref() != Some(&cluster.server.system_identifier) {
             self.add(
                 Weight::Blocker,
-                format!("the server that answers is not that of {}", facts.data_directory.path.display()),
-                Some("data_directory and socket_directory in /etc/matrix-postgres/config.toml must be of one server"),
+                format!("the running server uses another data directory than {}", facts.data_directory.path.display()),
+                Some("set data_directory and socket_directory in /etc/matrix-postgres/config.toml to those of the same server"),
             );
         } else if let Some(postmaster) = &facts.data_directory.postmaster
             && postmaster.unit.as_ref() != Some(&facts.server_unit)
         {
-            let whose = postmaster.unit.as_deref().unwrap_or("no unit at all");
+            let whose = postmaster.unit.as_deref().unwrap_or("no unit");
             self.add(
                 Weight::Blocker,
-                format!("the server is run by {whose}, and not by {}", facts.server_unit),
-                Some("server.unit in /etc/matrix-postgres/config.toml names the unit that runs it"),
+                format!("the server is run by {whose}, not by {}", facts.server_unit),
+                Some("set server.unit in /etc/matrix-postgres/config.toml to the unit that runs the server"),
             );
         }
-        let shared = &cluster.shared;
+    }
+
+    fn contents(&mut self, cluster: &Cluster, facts: &Facts) {
         let target_is_there = facts.target.is_some_and(|target| facts.installed.contains(&target));
         for (database, contained) in &cluster.contents {
             for extension in &contained.extensions {
                 if target_is_there && !facts.target_extensions.contains(extension) {
                     self.add(
                         Weight::Blocker,
-                        format!("extension {extension} of database {database:?} is not there for the target"),
-                        Some("install the target's package of it"),
+                        format!("extension {extension} of database {database:?} is not installed for the target version"),
+                        Some("install the package of the extension for the target version"),
                     );
                 }
             }
@@ -47,33 +59,37 @@ impl Findings {
                 self.add(Weight::Fact, message, None);
             }
         }
+    }
+
+    /// What neither method migrates.
+    fn not_migrated(&mut self, shared: &Shared) {
         if shared.prepared_transactions > 0 {
             self.add(
                 Weight::Blocker,
-                format!("{} prepared transactions are not ended", shared.prepared_transactions),
+                format!("prepared transactions: {}; none is allowed", shared.prepared_transactions),
                 Some("matrix-postgres-cli -c 'SELECT * FROM pg_catalog.pg_prepared_xacts', then COMMIT or ROLLBACK PREPARED"),
             );
         }
         for database in &shared.closed_databases {
             self.add(
                 Weight::Blocker,
-                format!("database {database:?} accepts no connections, and would be left behind"),
+                format!("database {database:?} does not allow connections and cannot be migrated"),
                 Some(&format!("ALTER DATABASE \"{database}\" ALLOW_CONNECTIONS true")),
             );
         }
         if shared.template0_open {
             self.add(
                 Weight::Blocker,
-                "database \"template0\" accepts connections: every new cluster has one of its own, and what is in this one would be lost",
+                "database \"template0\" allows connections: initdb creates a new template0, and the content of this one would be lost",
                 Some("ALTER DATABASE template0 ALLOW_CONNECTIONS false"),
             );
         }
         for database in &shared.invalid_databases {
             self.add(
                 Weight::Blocker,
-                format!("a DROP DATABASE of {database:?} was interrupted: nobody can read it any more"),
+                format!("database {database:?} is invalid: a DROP DATABASE was interrupted"),
                 Some(&format!(
-                    "matrix-postgres-cli -c {} ends it",
+                    "finish it: matrix-postgres-cli -c {}",
                     quoted(&format!("DROP DATABASE {}", identifier(database)))
                 )),
             );
@@ -81,20 +97,22 @@ impl Findings {
         for tablespace in &shared.tablespaces {
             self.add(
                 Weight::Blocker,
-                format!("tablespace {tablespace}: data outside of the data directory is not carried over"),
-                Some("move its tables back: ALTER TABLE … SET TABLESPACE pg_default"),
+                format!("tablespace {tablespace}: tablespaces are not supported"),
+                Some("move its tables: ALTER TABLE … SET TABLESPACE pg_default; then DROP TABLESPACE"),
             );
         }
-        self.standbys(shared);
-        self.passwords(shared, facts.target);
+    }
+
+    fn databases(&mut self, cluster: &Cluster) {
         for database in &cluster.initialisation.differing {
             let message = format!(
-                "database {database:?} has another encoding or locale than template0, and will be made anew"
+                "database {database:?} has another encoding or locale than template0; it will be recreated"
             );
             self.add(Weight::Warning, message, None);
         }
         for database in &cluster.initialisation.missing {
-            let message = format!("there is no database {database:?}; a new cluster will have one");
+            let message =
+                format!("database {database:?} does not exist; initdb will create it in the new cluster");
             self.add(Weight::Warning, message, None);
         }
         for database in &cluster.databases {
@@ -118,14 +136,15 @@ impl Findings {
             return;
         }
         let roles = shared.md5_roles.join(", ");
-        let anew = "set the passwords of these roles again: \\password ROLE in matrix-postgres-cli";
+        let anew = "set the password of each role again: \\password ROLE in matrix-postgres-cli";
         if shared.scram_only {
-            let message = format!("pg_hba.conf takes scram only, and has md5: {roles}");
+            let message =
+                format!("pg_hba.conf allows scram-sha-256 only, and these roles have md5 passwords: {roles}");
             self.add(Weight::Warning, message, Some(anew));
         }
         if target.is_some_and(|target| target >= MD5_IS_WARNED_OF) {
             let message = format!(
-                "the target warns whoever logs in with an md5 password, and a later version will refuse it: {roles}"
+                "md5 passwords are deprecated in the target version, which warns at each login: {roles}"
             );
             self.add(Weight::Warning, message, Some(anew));
         }
@@ -134,7 +153,7 @@ impl Findings {
     fn standbys(&mut self, shared: &Shared) {
         if !shared.synchronous_standbys.is_empty() {
             let message = format!(
-                "synchronous_standby_names is {:?}: no standby can follow to another version, and every commit would \
+                "synchronous_standby_names is {:?}: a standby cannot replicate from another major version, and every commit would \
                  wait for it forever",
                 shared.synchronous_standbys
             );
@@ -145,7 +164,7 @@ impl Findings {
             );
         }
         for slot in &shared.replication_slots {
-            let message = format!("replication slot {slot} will be gone; its standby must be made anew");
+            let message = format!("replication slot {slot} is not migrated; its standby must be recreated");
             self.add(Weight::Warning, message, None);
         }
     }
@@ -157,10 +176,10 @@ impl Findings {
                 self.add(
                     Weight::Blocker,
                     format!(
-                        "database {database:?}, in SQL_ASCII, has {} names that are no UTF-8: it could not be compared",
+                        "database {database:?} (SQL_ASCII) cannot be compared: names of objects that are not valid UTF-8: {}",
                         contained.unreadable_names
                     ),
-                    Some("rename what they are of, such as ALTER TABLE … RENAME TO …"),
+                    Some("rename these objects, such as: ALTER TABLE … RENAME TO …"),
                 );
             }
         }
@@ -176,7 +195,7 @@ impl Findings {
         for (database, names) in switched_off(cluster, method, from) {
             for name in names {
                 let message = format!(
-                    "subscription {name:?} of database {database:?} will be switched off in the new cluster"
+                    "subscription {name:?} of database {database:?} will be disabled in the new cluster"
                 );
                 let hint = format!("after the upgrade: {}", command(&database, &name));
                 self.add(Weight::Warning, message, Some(&hint));
@@ -187,10 +206,8 @@ impl Findings {
     pub(in crate::upgrade::check) fn pages(&mut self, cluster: &Cluster, method: Method) {
         if !cluster.server.data_checksums {
             let message = match method {
-                Method::Dump => "pages carry no checksums yet; those of the new cluster will",
-                Method::Online => {
-                    "pages carry no checksums, and will not; method dump would make new ones, which do"
-                }
+                Method::Dump => "data checksums: off in the old cluster, on in the new one",
+                Method::Online => "data checksums: off, and stay off; method dump would turn them on",
             };
             self.add(Weight::Fact, message, None);
         }
@@ -199,8 +216,8 @@ impl Findings {
             self.add(
                 Weight::Fact,
                 format!(
-                    "{stale} indexes depend on a collation that has, or may have, another version than when they were \
-                     built: they are built anew once the homeserver runs"
+                    "{stale} indexes depend on a collation whose version has changed, or may have, since they were \
+                     built: they are rebuilt after the upgrade, while the homeserver runs"
                 ),
                 None,
             );

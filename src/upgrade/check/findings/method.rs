@@ -29,7 +29,7 @@ impl Findings {
         match method {
             Method::Online if obstacles.is_empty() => self.add(
                 Weight::Fact,
-                "method online: a copy follows the homeserver while that runs; the downtime does not grow with the size",
+                "method online: pg_upgrade on a physical copy that is kept in sync by streaming replication; the downtime does not depend on the size",
                 None,
             ),
             // It was asked for, or neither goes.
@@ -43,7 +43,7 @@ impl Findings {
                 for Obstacle { message, hint } in obstacles {
                     self.add(
                         Weight::Warning,
-                        format!("method dump, whose downtime grows with the size, for: {message}"),
+                        format!("method dump, whose downtime grows with the size, because method online is not possible: {message}"),
                         hint.as_deref(),
                     );
                 }
@@ -72,7 +72,7 @@ impl Findings {
                 }
             }
             Method::Dump => {
-                let hint = "matrix-postgres-upgrade rehearse --method dump loads all rows";
+                let hint = "matrix-postgres-upgrade rehearse --method dump restores all rows";
                 tried.unknown.iter().for_each(|what| self.add(Weight::Warning, what, Some(hint)));
             }
         }
@@ -85,8 +85,8 @@ impl Findings {
             foreseen.filter(|(_, foreseen)| !foreseen.tables.is_empty())
         {
             let message = format!(
-                "of database {database:?}, functions of their owners are in {}: loaded with the rights of their owners, \
-                 one after the other",
+                "database {database:?}: these tables call functions of their owners, and are restored with the privileges of their owners, \
+                 one after the other: {}",
                 tables.join(", ")
             );
             self.add(Weight::Fact, message, None);
@@ -106,19 +106,19 @@ impl Findings {
                 let weight = if rehearsal.went_well() { Weight::Fact } else { Weight::Warning };
                 return self.add(weight, rehearsal.to_string(), None);
             };
-            let message = format!("the rehearsal at {:.0} does not count: {reason}", rehearsal.at);
+            let message = format!("the rehearsal at {:.0} is outdated: {reason}", rehearsal.at);
             self.add(Weight::Fact, message, None);
         }
         if let (Some((at, seconds)), Method::Dump) = (facts.trial, method) {
             let message = format!(
-                "the newest trial restore, at {at:.0}, took {seconds} s: users will wait for about as long, and for a dump"
+                "expected downtime: about {seconds} s (the latest trial restore, at {at:.0}), plus the dump"
             );
             self.add(Weight::Fact, message, None);
         }
         self.add(
             Weight::Fact,
-            "it has not been rehearsed: how long users will wait is not known",
-            Some("matrix-postgres-upgrade rehearse tries it on a copy, while the homeserver runs"),
+            "not rehearsed: the downtime is unknown",
+            Some("matrix-postgres-upgrade rehearse tests the upgrade on a copy, while the homeserver runs"),
         );
     }
 
@@ -128,7 +128,7 @@ impl Findings {
             let free = DecimalBytes(facts.space.beside.free);
             self.add(
                 Weight::Fact,
-                format!("the data directory has {data}, and {free} are free beside it"),
+                format!("data directory: {data}; free space on its file system: {free}"),
                 None,
             );
             return;
@@ -136,25 +136,25 @@ impl Findings {
         match facts.space.transfer_mode(facts.data_bytes) {
             Err(shortage) => self.add(
                 Weight::Blocker,
-                format!("the data directory has {data}; {shortage}"),
-                Some("free some space there, or name other places: --keep-path, --dump-dir"),
+                format!("data directory: {data}; {shortage}"),
+                Some("free some space there, or use other directories: --keep-path, --dump-dir"),
             ),
             Ok(TransferMode::Stream) => self.add(
                 Weight::Warning,
                 format!(
-                    "the data directory has {data}, and {} has no room for its rows: they go from server to server, \
+                    "data directory: {data}; not enough space for a dump in {}: pg_dump is piped into pg_restore, \
                      which takes longer",
                     facts.space.dump.path.display()
                 ),
-                Some("free some space, or name another place: --dump-dir"),
+                Some("free some space, or use another directory: --dump-dir"),
             ),
             Ok(TransferMode::Files) => {
                 let free = DecimalBytes(facts.space.beside.free);
-                self.add(Weight::Fact, format!("the data directory has {data}, and {free} are free beside it"), None);
+                self.add(Weight::Fact, format!("data directory: {data}; free space on its file system: {free}"), None);
             }
         }
         if let Some(problem) = &facts.dump_directory_problem {
-            let hint = "name another one, which need not be there yet: --dump-dir";
+            let hint = "use another directory, which need not exist yet: --dump-dir";
             self.add(Weight::Blocker, problem.clone(), Some(hint));
         }
     }

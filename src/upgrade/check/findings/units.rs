@@ -6,7 +6,7 @@ use crate::upgrade::facts::Facts;
 use crate::upgrade::facts::connected::Connected;
 use crate::upgrade::facts::units::Units;
 
-const WHO: &str = "matrix-postgres-cli -c 'SELECT * FROM pg_catalog.pg_stat_activity' shows the sessions; iproute2 brings ss";
+const WHO: &str = "matrix-postgres-cli -c 'SELECT * FROM pg_catalog.pg_stat_activity' shows the sessions; ss is in the package iproute2";
 
 impl Findings {
     pub(in crate::upgrade::check) fn units(&mut self, facts: &Facts) {
@@ -15,7 +15,7 @@ impl Findings {
             Err(reason) => {
                 return self.add(
                     Weight::Blocker,
-                    format!("systemd cannot be asked which units there are, and which of them run: {reason}"),
+                    format!("could not ask systemd for its units: {reason}"),
                     Some("systemctl status dbus.service"),
                 );
             }
@@ -24,27 +24,27 @@ impl Findings {
         for unit in &units.missing {
             self.add(
                 Weight::Blocker,
-                format!("there is no unit {unit}"),
-                Some("clients and server.unit in /etc/matrix-postgres/config.toml name units"),
+                format!("unit {unit} not found"),
+                Some("check clients.units and server.unit in /etc/matrix-postgres/config.toml"),
             );
         }
         for (unit, file) in &units.shadowed {
             self.add(
                 Weight::Blocker,
-                format!("{unit} is shadowed by {}, which is not ours", file.display()),
-                Some(&format!("systemctl cat {unit} shows it; disable what installed it")),
+                format!("{unit} is overridden by {}, which is not part of matrix-postgres", file.display()),
+                Some(&format!("systemctl cat {unit} shows it; disable or remove what installed it")),
             );
         }
         match units.clients.is_empty() {
             true => self.add(
                 Weight::Warning,
-                "no unit of a client runs; those that are started by other means must be stopped by hand",
-                Some("clients in /etc/matrix-postgres/config.toml names their units"),
+                "no service of clients.units is running; programs that were started by other means must be stopped by hand",
+                Some("list the services in clients.units in /etc/matrix-postgres/config.toml"),
             ),
             false => {
                 self.add(
                     Weight::Fact,
-                    format!("to be stopped and started: {}", units.clients.join(", ")),
+                    format!("services to be stopped and started: {}", units.clients.join(", ")),
                     None,
                 );
             }
@@ -58,7 +58,7 @@ impl Findings {
             Err(reason) => {
                 return self.add(
                     Weight::Warning,
-                    format!("it is not known which units are connected to the server: {reason}"),
+                    format!("could not determine which units are connected to the server: {reason}"),
                     Some(WHO),
                 );
             }
@@ -67,11 +67,11 @@ impl Findings {
             match unit {
                 Some(unit) if !units.clients.contains(unit) && unit != server => self.add(
                     Weight::Warning,
-                    format!("connected: {who}, {count} times, of {unit}, which nobody stops: it will be cut off"),
-                    Some("clients.units in /etc/matrix-postgres/config.toml names what is stopped and started again"),
+                    format!("connected: {who}, sessions: {count}, from {unit}, not in clients.units: will be disconnected"),
+                    Some("add it to clients.units in /etc/matrix-postgres/config.toml to have it stopped and started"),
                 ),
-                Some(unit) => self.add(Weight::Fact, format!("connected: {who}, {count} times, of {unit}"), None),
-                None => self.add(Weight::Fact, format!("connected: {who}, {count} times"), None),
+                Some(unit) => self.add(Weight::Fact, format!("connected: {who}, sessions: {count}, from {unit}"), None),
+                None => self.add(Weight::Fact, format!("connected: {who}, sessions: {count}"), None),
             }
         }
     }

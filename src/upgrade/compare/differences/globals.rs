@@ -14,7 +14,7 @@ impl Found {
             }
         }
         for name in new.roles.keys().filter(|name| !old.roles.contains_key(*name)) {
-            self.at(Rank::Roles, format!("role {name:?} is there, and was not before"));
+            self.at(Rank::Roles, format!("role {name:?} exists, and did not before"));
         }
         for was in &old.memberships - &new.memberships {
             let same = |is: &&Membership| is.role == was.role && is.member == was.member;
@@ -23,8 +23,8 @@ impl Found {
             self.at(
                 Rank::Roles,
                 match is.is_empty() {
-                    true => format!("role {:?} is no member of {:?}, and was", was.member, was.role),
-                    false => format!("{who} with {}, and was with {}", is.join("; "), was.options()),
+                    true => format!("role {:?} is no member of {:?}, and was before", was.member, was.role),
+                    false => format!("{who} with {}, and was with {} before", is.join("; "), was.options()),
                 },
             );
         }
@@ -33,7 +33,7 @@ impl Found {
             if !old.memberships.iter().any(known) {
                 self.at(
                     Rank::Roles,
-                    format!("role {:?} is a member of {:?}, and was not", is.member, is.role),
+                    format!("role {:?} is a member of {:?}, and was not before", is.member, is.role),
                 );
             }
         }
@@ -47,11 +47,18 @@ impl Found {
         };
         if was.attributes != is.attributes {
             let (gone, come) = (&was.attributes - &is.attributes, &is.attributes - &was.attributes);
-            self.at(Rank::Roles, format!("role {name:?} has {}, and had {}", words(come), words(gone)));
+            self.at(
+                Rank::Roles,
+                format!("role {name:?} has {}, and had {} before", words(come), words(gone)),
+            );
         }
         match (&was.password, &is.password) {
-            (Some(_), None) => self.at(Rank::Roles, format!("role {name:?} has no password, and had one")),
-            (None, Some(_)) => self.at(Rank::Roles, format!("role {name:?} has a password, and had none")),
+            (Some(_), None) => {
+                self.at(Rank::Roles, format!("role {name:?} has no password, and had one before"));
+            }
+            (None, Some(_)) => {
+                self.at(Rank::Roles, format!("role {name:?} has a password, and had none before"));
+            }
             (was, is) if was != is => self.at(Rank::Roles, format!("role {name:?} has another password")),
             _ => {}
         }

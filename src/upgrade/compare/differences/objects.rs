@@ -31,7 +31,7 @@ impl Found {
             for new in is.iter().skip(before).filter(|object| !told(object)) {
                 let name = words(new);
                 if new.statements.is_empty() {
-                    self.at(Rank::Objects, format!("{name} is there, and was not before"));
+                    self.at(Rank::Objects, format!("{name} exists, and did not before"));
                 }
                 self.statements(&format!("{name}: "), Rank::Objects, &[], &new.statements);
             }
@@ -42,7 +42,9 @@ impl Found {
         let name = words(object);
         let rows = old.tables.get(&shown(&object.schema, &object.name)).filter(|_| object.kind == "TABLE");
         match rows {
-            Some(rows) => self.at(Rank::Rows, format!("{name} is missing, and had {} rows", rows.count)),
+            Some(rows) => {
+                self.at(Rank::Rows, format!("{name} is missing, and had {} rows before", rows.count));
+            }
             None if object.statements.is_empty() => self.at(Rank::Objects, format!("{name} is missing")),
             None => self.statements(&format!("{name}: "), Rank::Objects, &object.statements, &[]),
         }
@@ -53,22 +55,22 @@ impl Found {
             let name = words(was);
             self.at(
                 Rank::Objects,
-                format!("{name} belongs to {:?}, and belonged to {:?}", is.owner, was.owner),
+                format!("{name} belongs to {:?}, and to {:?} before", is.owner, was.owner),
             );
         }
         if was.exact != is.exact && !told {
             let name = words(was);
             if is_more_by_maintain(&was.statements, &is.statements) {
                 return self.note(format!(
-                    "{name}: whoever owns it may maintain it as well, a privilege that the old version does not have"
+                    "{name}: its owner has the privilege MAINTAIN, which the old version does not have"
                 ));
             }
             if was.statements.is_empty() && is.statements.is_empty() {
-                self.at(Rank::Objects, format!("{name} is not what it was"));
+                self.at(Rank::Objects, format!("{name} differs"));
             }
             self.statements(&format!("{name}: "), Rank::Objects, &was.statements, &is.statements);
         } else if was.rendered != is.rendered && !told {
-            self.note(format!("{} reads differently; look whether it means the same", words(was)));
+            self.note(format!("{} is written differently; check that it means the same", words(was)));
         }
     }
 
@@ -88,10 +90,10 @@ impl Found {
             self.at(rank, format!("{place}missing: {text}"));
         }
         for text in &come - &gone {
-            self.at(rank, format!("{place}not there before: {text}"));
+            self.at(rank, format!("{place}added: {text}"));
         }
         for text in &gone & &come {
-            self.at(rank, format!("{place}another value: {text}"));
+            self.at(rank, format!("{place}changed: {text}"));
         }
     }
 }

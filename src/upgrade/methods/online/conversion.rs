@@ -37,8 +37,8 @@ impl Conversion<'_> {
         self.call(Mode::Check, old, self.sockets.directory_of_owner(), &[]).map_err(|error| {
             let error = if error.kind() == Kind::Program { error.with_kind(Kind::NotWell) } else { error };
             error
-                .context("pg_upgrade would not take this cluster")
-                .hint("matrix-postgres-upgrade check says which method takes it")
+                .context("pg_upgrade --check failed")
+                .hint("matrix-postgres-upgrade check shows which method is possible")
         })
     }
 
@@ -133,7 +133,7 @@ impl Conversion<'_> {
         self.runtime.programs(major).ok_or_else(|| {
             Error::new(
                 Kind::NotInstalled,
-                format!("the programs of PostgreSQL {major} cannot be called by pg_upgrade"),
+                format!("pg_upgrade cannot use the programs of PostgreSQL {major}"),
             )
         })
     }

@@ -72,10 +72,12 @@ pub(super) fn build(stage: &mut dyn Stage, site: &Site<'_>) -> Result<()> {
         Census::beside(&session, || Snapshot::take(&session, Depth::Files, jobs(), &mut Silent));
     require_equal(&old, &found?)?;
     stage.counted(census);
+    let compared = old.size();
+    stage.compared(compared);
     unlogged.settle(&session)?;
     stage.examine_new(&session)?;
     new.stop()?;
-    log::info!("old and new are equal: {} tables", old.tables());
+    log::info!("compared, and equal: {compared}");
     stage.step(Step::Syncing)?;
     cluster::sync_file_system(beside)
 }
@@ -90,7 +92,7 @@ pub fn set_for_all(new: &Session<'_>, settings: &[Setting]) -> Result<()> {
         return Ok(());
     }
     new.execute_foreign(HOME, &sql)
-        .map_err(|error| error.context("what is set for all roles could not be carried over"))
+        .map_err(|error| error.context("could not restore the settings of ALTER ROLE ALL"))
 }
 
 /// Removes from the copy what the new version does not know: see [`Conversion::stamped`].

@@ -67,13 +67,13 @@ fn statistics_of(session: &Session<'_>, to: Major, database: &str) -> Result<()>
     let mut done = analyze();
     for _ in 1..TRIES {
         let Err(error) = &done else { break };
-        log::info!("gathering statistics of database {database:?} once more: {error}");
+        log::info!("gathering statistics of database {database:?} again: {error}");
         done = analyze();
     }
     vacuumdb::only_warn(done.map_err(|error| {
         error
             .context(format!("queries of database {database:?} may be slow"))
-            .hint(format!("{} gathers what can be", by_hand(database, "ANALYZE")))
+            .hint(format!("to gather the rest: {}", by_hand(database, "ANALYZE")))
     }))
 }
 
@@ -92,7 +92,7 @@ fn reindex(session: &Session<'_>, to: Major, database: &str, indexes: &[String])
             continue;
         }
         remove_unfinished(session, database, index)?;
-        log::info!("database {database:?}: building index {index} anew");
+        log::info!("database {database:?}: rebuilding index {index}");
         let sql = format!("{PATIENCE}\nREINDEX INDEX CONCURRENTLY {index};");
         if let Err(error) = session.execute(database, &sql) {
             if let Err(error) = remove_unfinished(session, database, index) {
@@ -139,7 +139,7 @@ fn remove_unfinished(session: &Session<'_>, database: &str, index: &str) -> Resu
         ),
     )?;
     for unfinished in left {
-        log::info!("database {database:?}: removing {unfinished}, which was left unfinished");
+        log::info!("database {database:?}: dropping the unfinished index {unfinished}");
         session.execute(database, &format!("DROP INDEX CONCURRENTLY IF EXISTS {unfinished};"))?;
     }
     Ok(())
@@ -164,7 +164,7 @@ fn extensions_of(session: &Session<'_>, database: &Database) -> Result<(), Vec<E
         )
         .map_err(|error| vec![error])?;
     for extension in outdated {
-        log::info!("database {:?}: bringing extension {extension} up to date", database.name);
+        log::info!("database {:?}: updating extension {extension}", database.name);
         let name = identifier(&extension);
         let updated = session
             .execute(&database.name, &format!("{LOCK_TIMEOUT} ALTER EXTENSION {name} UPDATE;"))
@@ -172,7 +172,7 @@ fn extensions_of(session: &Session<'_>, database: &Database) -> Result<(), Vec<E
                 error
                     .with_kind(Kind::Server)
                     .context(format!(
-                        "extension {extension} of database {} stays as it was",
+                        "extension {extension} of database {} was not updated",
                         literal(&database.name)
                     ))
                     .hint(by_hand(&database.name, &format!("ALTER EXTENSION {name} UPDATE")))

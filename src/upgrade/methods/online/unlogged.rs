@@ -48,11 +48,11 @@ pub(in crate::upgrade) fn require_few(session: &Session<'_>) -> Result<()> {
         let bytes: u64 = session.query(&database, BYTES).map_err(|error| locked(error, &database))?;
         if bytes > MUCH {
             let message = format!(
-                "unlogged tables of database {database:?} hold {} by now: users would wait for their rows",
+                "unlogged tables of database {database:?} now have {}: copying their rows would add to the downtime",
                 DecimalBytes(bytes)
             );
             return Err(Error::new(Kind::NotWell, message)
-                .hint("ALTER TABLE … SET LOGGED, for those that are meant to last"));
+                .hint("ALTER TABLE … SET LOGGED, for tables whose rows must be kept"));
         }
     }
     Ok(())
@@ -75,7 +75,7 @@ impl Unlogged {
                 if let Err(error) = copied {
                     log::warn!(
                         "{}",
-                        error.context("unlogged tables are changed while they are copied").report()
+                        error.context("unlogged tables were changed while they were copied").report()
                     );
                 }
                 Ok(Self { bytes: 0 })
@@ -149,12 +149,12 @@ impl Unlogged {
         }
         if found != self.bytes {
             let message = format!(
-                "unlogged tables hold {} in the new cluster, and held {} in the old one",
+                "unlogged tables have {} in the new cluster, and {} in the old one",
                 DecimalBytes(found),
                 DecimalBytes(self.bytes)
             );
             return Err(Error::new(Kind::Damaged, message)
-                .hint("matrix-postgres-upgrade run --method dump, which reads their rows"));
+                .hint("matrix-postgres-upgrade run --method dump, which dumps their rows"));
         }
         for (database, indexes) in stale {
             for index in indexes {
@@ -203,10 +203,8 @@ fn locked(error: Error, database: &str) -> Error {
     let text = error.report();
     match text.contains("lock timeout") {
         true => error
-            .context(format!(
-                "somebody who is not stopped has locked an unlogged table of database {database:?}"
-            ))
-            .hint("matrix-postgres-upgrade check says who is connected"),
+            .context(format!("another session has locked an unlogged table of database {database:?}"))
+            .hint("matrix-postgres-upgrade check shows the sessions"),
         false => error,
     }
 }

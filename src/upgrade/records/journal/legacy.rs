@@ -62,18 +62,21 @@ fn take_over_from(place: &Path, settings: &Settings) -> Result<()> {
             Ok(entry) => {
                 adopt(entry, name == "journal.json", settings)?;
                 directory.remove_file(&name).at("remove", &shown)?;
-                log::info!("took over {}", shown.display());
+                log::info!("imported {}", shown.display());
             }
-            Err(reason) => log::warn!("{} is not taken over: {reason}", shown.display()),
+            Err(reason) => log::warn!("{} was not imported: {reason}", shown.display()),
         }
     }
     Ok(())
 }
 
 fn under_way() -> Error {
-    Error::new(Kind::Locked, "a backup or an upgrade of the version before is still under way")
-        .state("nothing was changed")
-        .hint("wait for it to end, then: matrix-postgres-upgrade recover")
+    Error::new(
+        Kind::Locked,
+        "a backup or an upgrade of the previous version of matrix-postgres is still running",
+    )
+    .state("nothing was changed")
+    .hint("wait for it to end, then: matrix-postgres-upgrade recover")
 }
 
 fn entry(directory: &Directory, name: &OsStr, settings: &Settings) -> Result<Entry, String> {
@@ -90,11 +93,9 @@ fn entry(directory: &Directory, name: &OsStr, settings: &Settings) -> Result<Ent
             Err("it is of another data directory".into())
         }
         () if entry.upgrade.server_unit != settings.server.unit => Err("it is of another server".into()),
-        () if !keeps(&entry.upgrade.keep_path) => {
-            Err("it names another place to keep data directories".into())
-        }
+        () if !keeps(&entry.upgrade.keep_path) => Err("it has another keep_path".into()),
         () if entry.upgrade.dump_directory.parent() != Some(&settings.upgrade.dump_directory) => {
-            Err("it names another dump directory".into())
+            Err("it has another dump directory".into())
         }
         () => Ok(entry),
     }

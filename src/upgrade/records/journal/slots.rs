@@ -84,7 +84,7 @@ impl Slots {
         };
         let meta = open.metadata().at("read", file)?;
         if !files::is_private(&meta, geteuid(), 0o022) {
-            return Ok(Found::Unusable("it was not written by us".to_owned()));
+            return Ok(Found::Unusable("it does not belong to this user".to_owned()));
         }
         match beneath::read_all(open, LONGEST) {
             Err(error) if error.kind() == ErrorKind::InvalidData => Ok(Found::Unusable(error.to_string())),
@@ -110,7 +110,7 @@ impl Slots {
         };
         match text.map(|(slots, text)| (slots, String::from_utf8(text.to_vec()))) {
             Some((slots, Ok(text))) => Found::Text(slots, text),
-            _ => unusable("neither of its two texts is whole"),
+            _ => unusable("neither of its two copies is intact"),
         }
     }
 
@@ -174,7 +174,7 @@ pub(in crate::upgrade) fn set_aside(file: &Path, now: jiff::Timestamp) -> Result
     name.push(format!(".unusable-{}", now.strftime("%Y%m%dT%H%M%SZ")));
     let aside = PathBuf::from(name);
     if aside.symlink_metadata().is_ok() {
-        return Err(Error::new(Kind::File, format!("{} is there already", aside.display())));
+        return Err(Error::new(Kind::File, format!("{} already exists", aside.display())));
     }
     std::fs::rename(file, &aside).at("rename", file)?;
     files::sync_directory(files::parent(file))?;

@@ -25,7 +25,7 @@ impl HeldSession {
         let sql = format!(
             "SELECT '{DONE}' FROM pg_catalog.pg_create_physical_replication_slot({slot}, true, true);\n"
         );
-        Self::open(source, &sql).map_err(|error| error.context("the server does not keep its log for a copy"))
+        Self::open(source, &sql).map_err(|error| error.context("could not create a replication slot"))
     }
 
     /// The tablespaces as they are: a new one would be in the same place for the copy, which would write in it what the
@@ -35,7 +35,7 @@ impl HeldSession {
             "SET lock_timeout = '30s'; BEGIN;\n\
              LOCK TABLE pg_catalog.pg_tablespace IN SHARE MODE; SELECT '{DONE}';\n"
         );
-        Self::open(source, &sql).map_err(|error| error.context("a tablespace is being made"))
+        Self::open(source, &sql).map_err(|error| error.context("another session is creating a tablespace"))
     }
 
     fn open(source: &Source<'_>, sql: &str) -> Result<Self> {
@@ -44,9 +44,9 @@ impl HeldSession {
         command.stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut session = Child::spawn(command, "psql")?;
         let not_asked =
-            |error: std::io::Error| Error::new(Kind::Server, "psql takes no question").because(error);
+            |error: std::io::Error| Error::new(Kind::Server, "could not write to psql").because(error);
         let Some(mut input) = session.stdin() else {
-            return Err(Error::new(Kind::Bug, "psql has no input"));
+            return Err(Error::new(Kind::Bug, "psql was started without standard input"));
         };
         input.write_all(sql.as_bytes()).map_err(not_asked)?;
         let mut answer = String::new();
@@ -58,6 +58,6 @@ impl HeldSession {
         }
         drop(input);
         let failed = session.wait().err().map(|error| error.with_kind(Kind::Server));
-        Err(failed.unwrap_or_else(|| Error::new(Kind::Server, "psql has ended early")))
+        Err(failed.unwrap_or_else(|| Error::new(Kind::Server, "psql ended unexpectedly")))
     }
 }

@@ -77,7 +77,7 @@ pub fn take(
             std::thread::sleep(TICK);
         }
         child.wait().map_err(|error| {
-            let error = error.context(format!("{} is not what the server has sent", directory.display()));
+            let error = error.context(format!("the base backup in {} is damaged", directory.display()));
             if error.kind() == Kind::Program { error.with_kind(Kind::Damaged) } else { error }
         })?;
     }
@@ -116,12 +116,12 @@ fn require_room(directory: &Path) -> Result<()> {
         return Ok(());
     }
     let message = format!(
-        "only {} are free on the file system of {}, which the server needs for itself",
+        "only {} are free on the file system of {}; the rest is reserved for the server",
         DecimalBytes(free),
         directory.display()
     );
     Err(Error::new(Kind::NoSpace, message)
-        .hint(format!("make room there: df -h {}", files::parent(directory).display())))
+        .hint(format!("free space there: df -h {}", files::parent(directory).display())))
 }
 
 /// Idle priority where the disk's scheduler knows such (ionice(1)); without it, the copy is as good. Of another user's
@@ -142,7 +142,7 @@ fn leave_the_disk_to_others(child: &Child, source: &Source<'_>) {
 fn full_disk(error: Error, directory: &Path) -> Error {
     let error = error.or_no_space();
     match error.kind() {
-        Kind::NoSpace => error.context(format!("no room for {}", directory.display())),
+        Kind::NoSpace => error.context(format!("not enough disk space for {}", directory.display())),
         _ => error,
     }
 }
@@ -220,13 +220,13 @@ impl<'a> Follower<'a> {
             if let Some(bytes) = behind {
                 connected = Instant::now();
                 if told.elapsed() > MINUTE {
-                    log::info!("the copy is {} behind", DecimalBytes(bytes.unsigned_abs()));
+                    log::info!("replication lag of the copy: {}", DecimalBytes(bytes.unsigned_abs()));
                     told = Instant::now();
                 }
             }
             if self.server.has_ended() || connected.elapsed() > DISCONNECTED {
-                return Err(Error::new(Kind::Server, "the copy does not follow the server any more")
-                    .hint("try again: the server may have removed log that the copy had not received yet"));
+                return Err(Error::new(Kind::Server, "the copy lost its replication connection")
+                    .hint("try again: the server may have removed WAL that the copy had not received yet"));
             }
             std::thread::sleep(TICK);
         }
@@ -248,7 +248,7 @@ impl<'a> Follower<'a> {
         };
         if !old.is_shut_down() {
             let message = format!(
-                "the server was not stopped cleanly: {} is {:?}",
+                "the server was not shut down cleanly: the state of {} is {:?}",
                 plan.upgrade.data_directory.display(),
                 old.state
             );
@@ -263,7 +263,7 @@ impl<'a> Follower<'a> {
             false => Err(Error::new(
                 Kind::DataDirectory,
                 format!(
-                    "the copy stands at the checkpoint {}, and the old cluster at {}: it has not everything",
+                    "the copy is incomplete: its latest checkpoint is {}, that of the old cluster {}",
                     copy.checkpoint, old.checkpoint
                 ),
             )),
@@ -273,9 +273,7 @@ impl<'a> Follower<'a> {
     fn require_replayed(&self, place: &str) -> Result<()> {
         match self.has_replayed(place)? {
             true => self.checkpoint(),
-            false => {
-                Err(Error::new(Kind::DataDirectory, "the copy has not replayed all of the server's log"))
-            }
+            false => Err(Error::new(Kind::DataDirectory, "the copy has not replayed all WAL of the server")),
         }
     }
 

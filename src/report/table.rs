@@ -1,7 +1,7 @@
 //! Columns of text.
 
 /// A table: each column as wide as its widest cell, two spaces between, no space at a line's end.
-pub(super) fn columns(rows: &[Vec<String>]) -> String {
+pub fn columns(rows: &[Vec<String>]) -> String {
     let count = rows.iter().map(Vec::len).max().unwrap_or(0);
     let width = |column: usize| {
         rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max().unwrap_or(0)
