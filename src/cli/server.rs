@@ -38,11 +38,12 @@ const HANDED_ON: [&str; 6] = [
 /// Runs the server; returns only if that fails, or when asked for the plan.
 ///
 /// # Errors
-/// See [`server::start`] and [`server::wait_for_recovery`].
+/// See [`server::start`] and [`server::stop`].
 pub fn run(arguments: Arguments) -> Result<ExitCode> {
     let settings = config::load(arguments.config.as_deref())?;
     if arguments.before_stop {
-        server::wait_for_recovery(&settings, &super::host(&settings))?;
+        let main = std::env::var("MAINPID").ok().and_then(|main| main.parse().ok());
+        server::stop(&settings, &super::host(&settings), main)?;
         return Ok(ExitCode::SUCCESS);
     }
     let environment = HANDED_ON

@@ -4,7 +4,7 @@
 //! - [`plan`]: what was found → what is done
 //! - [`initialise`]: a new cluster, which appears whole or not at all
 //! - [`start`]: gives up root, becomes `postgres`
-//! - `stop`: what is waited for before it is stopped
+//! - `stop`: ends it
 
 pub mod initialise;
 pub mod plan;
@@ -13,4 +13,4 @@ mod stop;
 
 pub use plan::Plan;
 pub use start::start;
-pub use stop::wait_for_recovery;
+pub use stop::stop;
