@@ -5,6 +5,7 @@ use crate::backup::guarded::Foreseen as Guarded;
 use crate::config::Method;
 use crate::postgres::initdb::Initialisation;
 use crate::postgres::{Contents, DataDirectory, Libraries, Major, ServerFacts};
+use crate::systemd::Shadowed;
 use crate::upgrade::configuration::Foreseen;
 use crate::upgrade::facts::connected::Connected;
 use crate::upgrade::facts::space::tests::space;
@@ -177,7 +178,10 @@ fn everything_that_would_stop_it_half_way_is_found_beforehand() {
             "the target refuses standard_conforming_strings = off, which ALTER ROLE \"old\" SET has set: it is not",
         ),
         (
-            |facts| units(facts).shadowed = vec![("matrix-postgres.service".into(), "/etc/x".into())],
+            |facts| {
+                units(facts).shadowed =
+                    vec![Shadowed { unit: "matrix-postgres.service".into(), file: "/etc/x".into() }];
+            },
             "shadowed by /etc/x",
         ),
     ];

@@ -28,12 +28,8 @@ impl Findings {
                 Some("clients and server.unit in /etc/matrix-postgres/config.toml name units"),
             );
         }
-        for (unit, file) in &units.shadowed {
-            self.add(
-                Weight::Blocker,
-                format!("{unit} is shadowed by {}, which is not ours", file.display()),
-                Some(&format!("systemctl cat {unit} shows it; disable what installed it")),
-            );
+        for shadowed in &units.shadowed {
+            self.add(Weight::Blocker, shadowed.to_string(), Some(&shadowed.hint()));
         }
         match units.clients.is_empty() {
             true => self.add(
