@@ -20,15 +20,6 @@ impl Findings {
                 format!("the server that answers is not that of {}", facts.data_directory.path.display()),
                 Some("data_directory and socket_directory in /etc/matrix-postgres/config.toml must be of one server"),
             );
-        } else if let Some(postmaster) = &facts.data_directory.postmaster
-            && postmaster.unit.as_ref() != Some(&facts.server_unit)
-        {
-            let whose = postmaster.unit.as_deref().unwrap_or("no unit at all");
-            self.add(
-                Weight::Blocker,
-                format!("the server is run by {whose}, and not by {}", facts.server_unit),
-                Some("server.unit in /etc/matrix-postgres/config.toml names the unit that runs it"),
-            );
         }
         let shared = &cluster.shared;
         let target_is_there = facts.target.is_some_and(|target| facts.installed.contains(&target));
