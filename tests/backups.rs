@@ -330,7 +330,7 @@ fn left_out_is_told(machine: &Machine, journal: &str) {
 
 /// It is started by the unit, which has no privileges, and stopped again.
 fn a_server_that_is_off(machine: &Machine) {
-    machine.ok("systemctl stop matrix-postgres.service");
+    machine.ok("systemctl stop matrix-postgres.service && systemctl enable --quiet matrix-postgres.service");
     let (status, journal) = unit(machine);
     assert_eq!(status, 0, "{journal}");
     assert!(journal.contains("starting matrix-postgres.service for the backup"), "{journal}");
@@ -471,7 +471,8 @@ fn whatever_happens_in_the_middle_nothing_is_lost_and_nothing_is_left() {
 fn a_unit_that_is_stopped(machine: &Machine, older: &BTreeSet<String>) {
     configure(machine, SLOW);
     machine.ok(&format!(
-        "systemctl stop matrix-postgres.service && systemctl start --no-block matrix-postgres-backup.service
+        "systemctl enable --quiet matrix-postgres.service && systemctl stop matrix-postgres.service
+         systemctl start --no-block matrix-postgres-backup.service
          for try in $(seq 300); do
              [ -n \"$(find {BACKUPS}/.*.partial -name 'large.dump.*' -size +0 2>/dev/null)\" ] && break; sleep 0.05
          done

@@ -52,6 +52,37 @@ fn a_failed_job_names_its_result_and_the_journal() {
 }
 
 #[test]
+fn a_failed_job_comes_with_what_the_unit_has_said() {
+    let Some(bus) = Bus::start() else { return };
+    bus.unit("a.service", "inactive", |unit| {
+        unit.start = Manner::Ends("failed");
+        unit.said = "/d is in use by the container x".into();
+    });
+    let error = Started::ensure(&bus.manager(), "a.service", LONG).unwrap_err();
+    assert!(error.report().contains("\n -> /d is in use by the container x\n"), "{}", error.report());
+}
+
+#[test]
+fn a_unit_of_ours_that_is_shadowed_is_not_touched_unless_it_is_named() {
+    let Some(bus) = Bus::start() else { return };
+    let manager = bus.manager();
+    bus.unit("matrix-postgres.service", "active", |_| {});
+    assert!(manager.shadowed().unwrap().is_empty());
+    manager.require_ours("matrix-postgres.service", false).unwrap();
+    bus.change("matrix-postgres.service", |unit| unit.directory = Some("/etc/systemd/system"));
+    let shadowed = manager.shadowed().unwrap();
+    assert_eq!(shadowed.len(), 1);
+    assert_eq!(
+        shadowed[0].to_string(),
+        "matrix-postgres.service is shadowed by /etc/systemd/system/matrix-postgres.service, which is not ours"
+    );
+    let error = manager.require_ours("matrix-postgres.service", false).unwrap_err();
+    assert_eq!(error.kind(), Kind::UnitRefused);
+    assert!(error.to_string().contains("it is neither started nor stopped"), "{error}");
+    manager.require_ours("matrix-postgres.service", true).unwrap();
+}
+
+#[test]
 fn a_job_that_is_done_is_not_believed_without_a_look_at_the_unit() {
     let Some(bus) = Bus::start() else { return };
     let manager = bus.manager();

@@ -2,6 +2,7 @@
 //!
 //! - [`plan`]: facts → what a run will write
 //! - [`run`]: from the first check to the report
+//! - [`start`]: whether a server that does not run is started for it
 //! - [`engine`]: what makes backups, reads them back and restores them
 //! - [`create`]: the dumping itself
 //! - [`encryption`]: whom to encrypt to
@@ -77,6 +78,7 @@ pub mod scratch;
 mod section;
 pub mod source;
 mod stages;
+pub mod start;
 pub mod status;
 pub mod store;
 pub mod target;

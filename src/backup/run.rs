@@ -10,7 +10,7 @@ use super::engine::{Dumps, Engine};
 use super::manifest::{Manifest, Omission, Omitted};
 use super::plan::{Facts, Plan, plan};
 use super::store::Store;
-use super::{catalogue, create, encryption, leftovers, prune};
+use super::{catalogue, create, encryption, leftovers, prune, start};
 use crate::archive::Encryption;
 use crate::config::Settings;
 use crate::error::{Error, Kind, Result};
@@ -18,7 +18,7 @@ use crate::lock::Lock;
 use crate::postgres::{self, Connection, Contents, DataDirectory, HOME, Session};
 use crate::report::{DecimalBytes, HumanCount, Progress, event};
 use crate::runtime::Runtime;
-use crate::systemd::{Manager, Started};
+use crate::systemd::{self, Manager, Started};
 
 /// A finished run.
 #[derive(Debug)]
@@ -48,6 +48,9 @@ pub fn run(
     store.check()?;
     let encryption = encryption::prepare(&settings.backup)?;
     let _lock = Lock::take(settings, "backup")?;
+    for shadowed in systemd::shadowed() {
+        log::warn!("{shadowed}: {}", shadowed.hint());
+    }
     for name in create::remove_partial(store)? {
         log::warn!("removed an unfinished backup of {name}, which was interrupted");
     }
@@ -200,8 +203,10 @@ impl<'a> Server<'a> {
         }
         check_cluster(&settings.data_directory)?;
         let unit = &settings.server.unit;
-        log::info!("the server is not running: starting {unit} for the backup");
         let manager = Manager::connect()?;
+        let nothing = "nothing was started, and no backup was made";
+        start::require_allowed(settings, &manager).map_err(|error| error.state(nothing))?;
+        log::info!("the server is not running: starting {unit} for the backup");
         server.started = Some(Started::ensure(&manager, unit, settings.server.start_timeout)?);
         Ok(server)
     }

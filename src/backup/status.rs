@@ -8,8 +8,10 @@ use super::leftovers::Leftover;
 use super::manifest::{Manifest, Omission, Omitted, Trial};
 use super::name::BackupName;
 use crate::config::{Backup, Settings};
+use crate::error::Error;
 use crate::postgres::{Major, support};
 use crate::report::DecimalBytes;
+use crate::systemd::Shadowed;
 
 /// What systemd says of the timer that starts the backup.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -104,6 +106,25 @@ impl Status {
             Ok(leftovers) => Self { leftovers, ..self },
             Err(reason) => Self { leftovers_unknown: Some(reason), ..self },
         }
+    }
+
+    /// The same, with the units of ours that are shadowed. Backups may be as good as any: it is well.
+    #[must_use]
+    pub fn with_shadowed(mut self, shadowed: &[Shadowed]) -> Self {
+        self.warnings.extend(shadowed.iter().map(ToString::to_string));
+        self.hint = self.hint.or_else(|| shadowed.first().map(Shadowed::hint));
+        self
+    }
+
+    /// The same, with why there would be no backup now, if so.
+    #[must_use]
+    pub fn with_obstacle(mut self, obstacle: Option<&Error>) -> Self {
+        if let Some(obstacle) = obstacle {
+            self.problems.push(obstacle.to_string());
+            self.well = false;
+            self.hint = self.hint.or_else(|| obstacle.hint_text().map(str::to_owned));
+        }
+        self
     }
 
     /// The same, with what is to be said of a server of this version. Backups of it are as good as any: it is well.

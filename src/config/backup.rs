@@ -33,6 +33,7 @@ pub struct BackupFragment {
     pub timer: Option<String>,
     pub shrink_alarm: Option<f64>,
     pub metrics_file: Option<String>,
+    pub start_server: Option<StartFragment>,
     pub keep: KeepFragment,
     pub scratch_directory: Option<PathBuf>,
 }
@@ -45,6 +46,7 @@ impl BackupFragment {
             self, other;
             directory, format, compression, level, threads, rsyncable, encrypt_to, recipients_file, gnupg_home,
             exclude_table_data, exclude_databases, lock_timeout, max_age, timer, shrink_alarm, metrics_file,
+            start_server,
             scratch_directory;
             keep
         )
@@ -86,11 +88,33 @@ pub struct Backup {
     pub shrink_alarm: f64,
     /// `metrics_file`: for the textfile collector of Prometheus' node_exporter. Default: none.
     pub metrics_file: Option<PathBuf>,
+    /// `start_server`: whether a server that does not run is started for a backup, and stopped again. Default `auto`.
+    pub start_server: StartServer,
     /// `[backup.keep]`
     pub keep: Keep,
     /// `scratch_directory`: where dumps are unpacked and trial servers are made. Default
     /// `/var/tmp/matrix-postgres`; not /tmp, which is memory on many systems.
     pub scratch_directory: PathBuf,
+}
+
+/// `start_server`, as written.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(untagged)]
+#[allow(missing_docs)]
+pub enum StartFragment {
+    Always(bool),
+    Text(String),
+}
+
+/// Whether a server that does not run is started for a backup.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StartServer {
+    /// If it is our own unit, and starts at boot: who has stopped one for good has disabled it.
+    Auto,
+    /// Whenever it does not run.
+    Always,
+    /// Never.
+    Never,
 }
 
 /// How the bytes are packed.
@@ -131,6 +155,7 @@ impl Backup {
             timer: input.timer.unwrap_or_else(|| "matrix-postgres-backup.timer".into()),
             shrink_alarm: share("backup.shrink_alarm", input.shrink_alarm.unwrap_or(0.3))?,
             metrics_file: optional_path("backup.metrics_file", input.metrics_file)?,
+            start_server: start_server(input.start_server)?,
             keep: Keep::from_fragment(&input.keep)?,
             scratch_directory: absolute(
                 "backup.scratch_directory",
@@ -178,6 +203,18 @@ fn format(text: Option<&str>) -> Result<BackupFormat> {
         None | Some("custom") => Ok(BackupFormat::Custom),
         Some("plain") => Ok(BackupFormat::Plain),
         Some(other) => Err(refused("backup.format", other, "custom or plain")),
+    }
+}
+
+fn start_server(asked: Option<StartFragment>) -> Result<StartServer> {
+    match asked {
+        None => Ok(StartServer::Auto),
+        Some(StartFragment::Always(true)) => Ok(StartServer::Always),
+        Some(StartFragment::Always(false)) => Ok(StartServer::Never),
+        Some(StartFragment::Text(text)) if text == "auto" => Ok(StartServer::Auto),
+        Some(StartFragment::Text(other)) => {
+            Err(refused("backup.start_server", &other, "\"auto\", true or false"))
+        }
     }
 }
 

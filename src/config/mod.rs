@@ -28,7 +28,7 @@ mod value;
 
 use std::path::{Path, PathBuf};
 
-pub use backup::{Backup, Compression};
+pub use backup::{Backup, Compression, StartServer};
 pub use clients::Clients;
 pub use encryption::EncryptTo;
 pub(crate) use encryption::{holds_secret, is_age_recipient};
@@ -165,11 +165,12 @@ mod tests {
             .fold(String::new(), |text, line| text + line + "\n");
         let shown = Fragment::parse(&text, Path::new("example")).unwrap();
         let keys = text.lines().filter(|line| line.contains(" = ") && !line.starts_with('#')).count();
-        assert_eq!(keys, 52, "a key is missing in the example, or this count is to be raised");
+        assert_eq!(keys, 53, "a key is missing in the example, or this count is to be raised");
         let mut settings = Settings::from_fragment(shown).unwrap();
         assert_eq!(settings.server.version.take(), Some(crate::postgres::Major(17)));
         assert_eq!(settings.upgrade.to.take(), Some(crate::postgres::Major(17)));
         assert_eq!(settings.notify.matrix.take().unwrap().room, "!room:example.org");
+        assert!(std::mem::take(&mut settings.server.is_unit_named));
         assert_eq!(settings, load_default(tree(&[]).path()).unwrap());
     }
 

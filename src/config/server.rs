@@ -44,6 +44,8 @@ pub struct Server {
     pub role: String,
     /// `unit`: the server's unit. Default `matrix-postgres.service`.
     pub unit: String,
+    /// Whether the configuration names it: then it is touched whatever file it is defined by.
+    pub is_unit_named: bool,
     /// `start_timeout`: how long the unit may take to start or stop. Default 10 minutes.
     pub start_timeout: Duration,
 }
@@ -66,6 +68,7 @@ impl Server {
             superuser: name("server.superuser", input.superuser, "postgres")?,
             database: name("server.database", input.database, "homeserver")?,
             role: name("server.role", input.role, "synapse")?,
+            is_unit_named: input.unit.is_some(),
             unit: name("server.unit", input.unit, "matrix-postgres.service")?,
             start_timeout: duration("server.start_timeout", input.start_timeout.as_deref(), "10m")?,
         })

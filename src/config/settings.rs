@@ -87,6 +87,7 @@ mod tests {
             ("data_directory = \"/\"", "an absolute path"),
             ("backup.compression = \"lz4\"", "zstd, gzip or none"),
             ("backup.format = \"tar\"", "custom or plain"),
+            ("backup.start_server = \"yes\"", "\"auto\", true or false"),
             ("upgrade.compare = \"all\"", "rows or content"),
             ("backup.level = 20", "1 to 19"),
             ("backup = { compression = \"gzip\", level = 10 }", "1 to 9"),

@@ -5,6 +5,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use super::Major;
+use super::control_group::ControlGroup;
 use crate::account::Account;
 use crate::error::{Error, IoContext as _, Kind, Result};
 use crate::files::beneath::Directory;
@@ -98,7 +99,9 @@ impl Postmaster {
         if !name.starts_with("postgres") || is_of_another(&process, directory) {
             return Ok(None);
         }
-        let unit = std::fs::read_to_string(process.join("cgroup")).ok().and_then(|text| unit_of(&text));
+        let unit = std::fs::read_to_string(process.join("cgroup"))
+            .ok()
+            .and_then(|text| ControlGroup::parse(&text).unit());
         Ok(Some(Postmaster { pid, unit }))
     }
 }
@@ -225,13 +228,6 @@ fn is_of_another(process: &Path, directory: &Directory) -> bool {
     // Only its own user, and root with all capabilities, are told where it works.
     let works_in = directory.as_owner(|| Ok(process.join("cwd").metadata().ok()));
     works_in.ok().flatten().is_some_and(|cwd| (cwd.dev(), cwd.ino()) != directory.identity())
-}
-
-/// The unit in a line such as `0::/system.slice/system-postgresql.slice/postgresql@17-main.service`. Kernels
-/// that mount the old hierarchies, too, have a line for each of those before it.
-fn unit_of(cgroup: &str) -> Option<String> {
-    let path = cgroup.lines().find_map(|line| line.strip_prefix("0::"))?;
-    path.rsplit('/').find(|part| part.ends_with(".service")).map(str::to_owned)
 }
 
 #[cfg(test)]

@@ -5,9 +5,11 @@
 
 mod catalog;
 mod connection;
+mod control_group;
 mod data_directory;
 pub mod initdb;
 mod libraries;
+pub mod occupant;
 mod of_all;
 pub mod pg_amcheck;
 pub mod pg_basebackup;
@@ -36,6 +38,7 @@ pub use catalog::{
 pub use connection::{Connection, HELPERS, HOME, STANDBY};
 pub use data_directory::{Contents, DataDirectory, Postmaster, account_of, is_whole, system_identifier};
 pub use libraries::{Apart, Libraries};
+pub use occupant::Occupant;
 pub use of_all::{FOR_ALL, elements, set_for_all, settings_of_all};
 pub use pg_dump::BackupFormat;
 pub use postmaster::{PrivateServer, arguments as postgres_call};

@@ -7,13 +7,15 @@ use nix::unistd::Uid;
 use crate::account::Account;
 use crate::config::Settings;
 use crate::error::{Error, Kind, Result};
-use crate::postgres::{Contents, DataDirectory, Major};
+use crate::postgres::{Contents, DataDirectory, Major, Occupant};
 
 /// What was found.
 #[derive(Debug, Clone)]
 pub struct Facts {
     /// At the data directory's path.
     pub data_directory: DataDirectory,
+    /// Who has it.
+    pub occupant: Option<Occupant>,
     /// The system user that `server.user` names, if it exists.
     pub service_user: Option<Account>,
     /// Who we are.
@@ -61,14 +63,10 @@ pub fn plan(facts: &Facts, settings: &Settings) -> Result<Plan> {
     let refuse = |message: String| {
         Error::new(Kind::DataDirectory, message).state("the server was not started, and nothing was changed")
     };
-    if let Some(postmaster) = &facts.data_directory.postmaster {
-        let pid = postmaster.pid;
-        return Err(match &postmaster.unit {
-            Some(unit) => refuse(format!("{shown} is in use by {unit} (process {pid})"))
-                .hint(format!("systemctl stop {unit}")),
-            None => refuse(format!("{shown} is in use by another server (process {pid})"))
-                .hint(format!("ps -f {pid} shows the process; stop it the way it was started")),
-        });
+    if let Some(occupant) = &facts.occupant {
+        return Err(occupant
+            .refusal(&facts.data_directory.path)
+            .state("the server was not started, and nothing was changed"));
     }
     let account = account(facts, settings)?;
     match facts.data_directory.contents {
@@ -141,7 +139,6 @@ fn account(facts: &Facts, settings: &Settings) -> Result<Account> {
 mod tests {
     use super::*;
     use crate::config::Fragment;
-    use crate::postgres::Postmaster;
 
     fn account_of(name: &str, id: u32) -> Account {
         Account { name: name.into(), uid: Uid::from_raw(id), gid: id.into() }
@@ -156,6 +153,7 @@ mod tests {
                 is_mount_point: false,
                 postmaster: None,
             },
+            occupant: None,
             service_user: Some(account_of("matrix-postgres", 500)),
             effective: Uid::from_raw(0),
             installed: vec![Major(15), Major(17)],
@@ -190,8 +188,12 @@ mod tests {
         assert!(hint(&facts(Contents::Foreign, Some(991))).contains("data_directory"));
 
         let mut used = facts(Contents::Cluster(Major(15)), Some(991));
-        used.data_directory.postmaster =
-            Some(Postmaster { pid: 4711, unit: Some("postgresql@15-main.service".into()) });
+        used.occupant = Some(Occupant {
+            pid: Some(4711),
+            unit: Some("postgresql@15-main.service".into()),
+            container: None,
+            program: None,
+        });
         assert_eq!(hint(&used), "systemctl stop postgresql@15-main.service");
 
         let mut mount = facts(Contents::Empty, Some(991));

@@ -15,7 +15,8 @@ use crate::config::Settings;
 use crate::error::{Error, IoContext as _, Kind, Result};
 use crate::files::beneath::Directory;
 use crate::lock::Lock;
-use crate::postgres::{Connection, DataDirectory, is_whole, postgres_call};
+use crate::postgres::occupant::Claim;
+use crate::postgres::{Connection, DataDirectory, Occupant, is_whole, postgres_call};
 use crate::runtime::Runtime;
 use crate::systemd::notify;
 use crate::terminal;
@@ -57,6 +58,7 @@ pub fn start(
             block.display()
         );
     }
+    let (directory, claim) = claim(&settings.data_directory)?;
     let connection =
         Connection::new(&settings.socket_directory, settings.server.port, &settings.server.superuser);
     let call = postgres_call(&settings.data_directory, &connection, &settings.server.listen);
@@ -64,6 +66,7 @@ pub fn start(
     command.envs(environment);
     // With its supplementary groups: `ssl-cert` lets PostgreSQL read a certificate's key.
     account.assume()?;
+    claim.hand_on(&directory)?;
     let error = command.exec();
     Err(Error::new(Kind::Program, format!("could not start {}", terminal::program(&command).display()))
         .because(error))
@@ -72,10 +75,24 @@ pub fn start(
 fn facts(settings: &Settings, runtime: &dyn Runtime) -> Result<Facts> {
     Ok(Facts {
         data_directory: DataDirectory::read(&settings.data_directory, Path::new("/proc"))?,
+        occupant: Occupant::find(&settings.data_directory)?,
         service_user: Account::named(&settings.server.user)?,
         effective: geteuid(),
         installed: runtime.majors(),
     })
+}
+
+/// From here on no other server of ours begins on it, wherever it runs.
+fn claim(data_directory: &Path) -> Result<(Directory, Claim)> {
+    let directory = Directory::open(data_directory).at("open", data_directory)?;
+    match Claim::take(&directory)? {
+        Some(claim) => Ok((directory, claim)),
+        None => Err(Error::new(
+            Kind::DataDirectory,
+            format!("{} is in use by another server that has begun meanwhile", data_directory.display()),
+        )
+        .state("the server was not started, and nothing was changed")),
+    }
 }
 
 /// While a cluster is carried over nobody may write to it, and for an instant there may be none in its place, which

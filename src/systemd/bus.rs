@@ -44,6 +44,8 @@ pub(super) trait Unit {
     #[zbus(property(emits_changed_signal = "false"))]
     fn fragment_path(&self) -> zbus::Result<String>;
     #[zbus(property(emits_changed_signal = "false"))]
+    fn unit_file_state(&self) -> zbus::Result<String>;
+    #[zbus(property(emits_changed_signal = "false"))]
     fn condition_result(&self) -> zbus::Result<bool>;
     #[zbus(property(emits_changed_signal = "false"))]
     fn condition_timestamp(&self) -> zbus::Result<u64>;
@@ -63,6 +65,8 @@ pub(super) trait Unit {
 pub(super) trait Service {
     #[zbus(property(emits_changed_signal = "false"))]
     fn result(&self) -> zbus::Result<String>;
+    #[zbus(property(emits_changed_signal = "false"))]
+    fn status_text(&self) -> zbus::Result<String>;
     #[zbus(property(emits_changed_signal = "false"), name = "MainPID")]
     fn main_pid(&self) -> zbus::Result<u32>;
     #[zbus(property(emits_changed_signal = "false"))]

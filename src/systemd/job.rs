@@ -212,7 +212,11 @@ impl Manager {
             (_, result) => format!("systemd's job for it ended with \"{result}\""),
         };
         let message = format!("could not {} {name}: {problem}; it is {}", verb.name(), unit.describe());
-        Err(Error::new(Kind::UnitJob, message).hint(journal(name)))
+        let error = Error::new(Kind::UnitJob, message).hint(journal(name));
+        Err(match unit.said.filter(|_| unit.active_state == "failed") {
+            Some(said) => error.because(said),
+            None => error,
+        })
     }
 }
 

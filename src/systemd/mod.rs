@@ -12,6 +12,7 @@ mod inhibit;
 mod job;
 mod manager;
 pub mod notify;
+mod own;
 mod started;
 mod stopped;
 mod timer;
@@ -20,6 +21,7 @@ mod verb;
 
 pub use inhibit::Inhibitor;
 pub use manager::Manager;
+pub use own::{Shadowed, shadowed};
 pub use started::Started;
 pub use stopped::Stopped;
 pub use timer::TimerState;

@@ -17,10 +17,14 @@ pub struct Unit {
     pub sub_state: String,
     /// The file that defines it.
     pub fragment_path: Option<PathBuf>,
+    /// Whether it is started at boot: `enabled`, `disabled`, `static` and so on.
+    pub file_state: String,
     /// False if a `Condition…=` did not hold when it was last started. systemd forgets it with the unit.
     pub condition_met: bool,
     /// How its last run ended, such as `success` or `exit-code`; services only.
     pub result: Option<String>,
+    /// The last that it has said of itself, sd_notify(3); services only, until their next start.
+    pub said: Option<String>,
     /// The process that systemd takes for the main one; services only, while they run.
     pub main_pid: Option<u32>,
     /// Its control group below /sys/fs/cgroup; services only, while they run.
@@ -43,6 +47,11 @@ impl Unit {
         is_wanted(&self.active_state)
     }
 
+    /// Whether it is started at boot.
+    pub fn is_enabled(&self) -> bool {
+        matches!(self.file_state.as_str(), "enabled" | "enabled-runtime")
+    }
+
     /// The states in a few words, for a message.
     pub fn describe(&self) -> String {
         let Self { active_state, sub_state, .. } = self;
@@ -62,7 +71,9 @@ impl Unit {
                 .filter(|path| !path.is_empty())
                 .map(PathBuf::from),
             condition_met: unit.condition_result().await? || unit.condition_timestamp().await? == 0,
+            file_state: unit.unit_file_state().await?,
             result: None,
+            said: None,
             main_pid: None,
             control_group: None,
             id,
@@ -71,6 +82,7 @@ impl Unit {
             let proxy = unit.inner();
             let service = ServiceProxy::new(proxy.connection(), proxy.path().to_owned()).await?;
             read.result = Some(service.result().await?);
+            read.said = Some(service.status_text().await?).filter(|text| !text.is_empty());
             read.main_pid = Some(service.main_pid().await?).filter(|&pid| pid != 0);
             read.control_group = Some(service.control_group().await?).filter(|group| !group.is_empty());
         }

@@ -17,8 +17,8 @@ use crate::upgrade::finish;
 use crate::upgrade::records::journal::legacy;
 use crate::upgrade::records::{Entry, Journal, Opened, Step};
 use crate::upgrade::revert::again;
-use crate::upgrade::steps::temporary;
 use crate::upgrade::steps::work::{Pause, Work, owner};
+use crate::upgrade::steps::{hold, temporary};
 
 /// What there was to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -111,6 +111,7 @@ pub(super) fn go_on(
 ) -> Result<Recovered> {
     let entry = &journal.entry;
     require_same(entry, settings)?;
+    hold::require(settings, manager)?;
     log::warn!("the upgrade {} was interrupted: {}", entry.upgrade.id, entry.step);
     let in_place = revert::in_place(entry)?;
     let account = owner(&DataDirectory::read(&entry.upgrade.data_directory, Path::new("/proc"))?)?;

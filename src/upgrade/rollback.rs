@@ -18,14 +18,15 @@ use crate::upgrade::records::{Ended, Entry, Journal, Outcome, Step, Upgrade};
 use crate::upgrade::revert::again;
 use crate::upgrade::steps::cut::{end_server, note_clients};
 use crate::upgrade::steps::exchange::{exchange, move_to};
-use crate::upgrade::steps::keep;
 use crate::upgrade::steps::work::{Pause, Work, owner};
+use crate::upgrade::steps::{hold, keep};
 
 /// Makes sure that [`roll_back`] can be gone through with, as far as that can be seen while everything runs.
 ///
 /// # Errors
 /// What stands in the way.
-pub fn check(runtime: &dyn Runtime, journal: &Journal) -> Result<()> {
+pub fn check(settings: &Settings, runtime: &dyn Runtime, journal: &Journal) -> Result<()> {
+    hold::require(settings, &Manager::connect()?)?;
     look(runtime, journal).map(drop)
 }
 

@@ -65,6 +65,7 @@ pub fn run(
 }
 
 fn back_up(manager: &Manager, settings: &Settings) -> Result<()> {
+    manager.require_ours(BACKUP, false)?;
     log::info!("starting matrix-postgres-backup.service first");
     manager.start(BACKUP, settings.server.start_timeout * 6 * 24).map(drop).map_err(|error| {
         error

@@ -13,6 +13,7 @@ use crate::files::{exists, size_of};
 use crate::postgres::{DataDirectory, Major, support};
 use crate::report::DecimalBytes;
 use crate::runtime::Runtime;
+use crate::systemd::{self, Shadowed};
 use crate::upgrade::records::{Aim, Entry, Journal, Outcome, Rehearsal, Upgrade};
 use crate::upgrade::summary::Summary;
 
@@ -23,6 +24,8 @@ pub struct Status {
     pub sentence: String,
     /// That the present version gets no corrections any more, if so.
     pub support_ended: Option<String>,
+    /// The units of ours that other files of the same name shadow.
+    pub shadowed: Vec<Shadowed>,
     /// What to do next, if anything.
     pub hint: Option<String>,
     /// Whether an upgrade was begun and is not finished.
@@ -72,7 +75,12 @@ pub fn status(settings: &Settings, runtime: &dyn Runtime, now: Timestamp) -> Res
     let rehearsal_outdated = rehearsal.as_ref().and_then(|rehearsal| rehearsal.outdated(&aim, now));
     let leftovers = leftovers::find(settings, now)?;
     let judged = judge(all.into_iter().next(), kept).with_version(aim.from, now);
-    Ok(Status { rehearsal, rehearsal_outdated, unusable, leftovers, ..judged })
+    let shadowed = systemd::shadowed();
+    let hint = match (judged.open, shadowed.first()) {
+        (false, Some(shadowed)) => Some(shadowed.hint()),
+        _ => judged.hint.clone(),
+    };
+    Ok(Status { shadowed, hint, rehearsal, rehearsal_outdated, unusable, leftovers, ..judged })
 }
 
 impl Status {
@@ -135,6 +143,7 @@ fn judge(latest: Option<Entry>, kept: Vec<Kept>) -> Status {
     Status {
         sentence,
         support_ended: None,
+        shadowed: Vec::new(),
         hint: hint.map(str::to_owned),
         open: latest.as_ref().is_some_and(Entry::is_open),
         downtime: latest.as_ref().filter(|entry| entry.clients_started.is_some()).map(Entry::downtime),
@@ -177,6 +186,9 @@ impl fmt::Display for Status {
                 None => {}
             }
             f.write_str("\n")?;
+        }
+        for shadowed in &self.shadowed {
+            write!(f, "\nwarning: {shadowed}")?;
         }
         if let Some(warning) = &self.support_ended {
             write!(f, "\nwarning: {warning}")?;

@@ -169,7 +169,7 @@ def left():
 
 
 # Not ours, and changed by others all the time.
-OTHERS = ('/var/log', '/var/cache', '/var/tmp', '/var/lib/apt', '/var/lib/dpkg', '/var/lib/systemd', '/var/lib/docker',
+OTHERS = ('/var/log', '/var/cache', '/var/tmp', '/var/lib/apt', '/var/lib/dpkg', '/var/lib/systemd', '/var/lib/docker', '/var/lib/containers',
           '/var/backups/matrix-postgres/', '/var/lib/matrix-postgres/', '/matrix/postgres/data', '/matrix/postgres-auto')
 
 

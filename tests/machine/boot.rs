@@ -22,7 +22,7 @@ use super::image::{self, Image};
 
 /// Directories that are on a real file system and not on the overlay, as they would be on a server:
 /// overlays lack `renameat2(RENAME_EXCHANGE)`, and Docker refuses them.
-const REAL: [&str; 3] = ["/matrix", "/var/backups", "/var/lib/docker"];
+const REAL: [&str; 4] = ["/matrix", "/var/backups", "/var/lib/docker", "/var/lib/containers"];
 
 /// How long a boot, and an orderly end, may take.
 const PATIENCE: Duration = Duration::from_secs(90);

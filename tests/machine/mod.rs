@@ -4,6 +4,7 @@
 //! - [`image`]: what they start from, built once by `recipe.sh`
 //! - [`boot`]: [`Machine`]: an overlay on it, booted; commands, power cuts
 //! - [`package`]: the .deb of this tree, installed in a machine
+//! - [`containers`]: servers in docker or podman, as the Ansible playbook for Matrix has them
 //! - [`probe`]: a client from outside, which measures a downtime
 //! - [`synapse`]: a homeserver on the packaged database, and people who talk on it
 //! - [`upgrade`]: what upgrades start from, and what must be the case afterwards
@@ -13,6 +14,7 @@
 #![allow(unreachable_pub, clippy::doc_markdown, clippy::missing_panics_doc)]
 
 pub mod boot;
+pub mod containers;
 pub mod image;
 pub mod package;
 pub mod probe;

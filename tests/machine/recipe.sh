@@ -16,7 +16,8 @@ packages=(
     zstd pigz age gnupg
     # what tests use
     ca-certificates curl less man-db python3-venv python3-psycopg2
-    # docker.io docker-cli
+    # what others have their servers in, and their backups by
+    docker.io docker-cli podman crun netavark aardvark-dns rclone pgbackrest
 )
 synapse=matrix-synapse==1.163.2
 # In the layer, from forky, with what they need of it: the C library, and little else; 19 is in experimental only.
@@ -95,6 +96,11 @@ python3 -m venv --system-site-packages /opt/synapse
 /opt/synapse/bin/python -m compileall -q /opt/synapse/lib || true
 useradd --system --home-dir /var/lib/matrix-synapse synapse
 echo machine >/etc/hostname
+# Who wants these starts them.
+for unit in docker.service docker.socket containerd.service podman.socket podman.service podman-restart.service \
+    podman-auto-update.timer podman-clean-transient.service; do
+    systemctl disable --quiet \$unit 2>/dev/null || true
+done
 systemctl mask --quiet systemd-modules-load.service apt-daily.timer apt-daily-upgrade.timer man-db.timer
 END
 chmod 0755 "$work/finish"

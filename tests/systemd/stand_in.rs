@@ -53,6 +53,10 @@ pub(crate) struct Fake {
     pub(crate) forgotten: bool,
     pub(crate) next_realtime: u64,
     pub(crate) missing: bool,
+    /// What it says of itself.
+    pub(crate) said: String,
+    /// Where its file is, if that is not the package's.
+    pub(crate) directory: Option<&'static str>,
 }
 
 #[derive(Debug, Default)]
@@ -286,7 +290,12 @@ impl UnitObject {
     }
     #[zbus(property)]
     fn fragment_path(&self) -> String {
-        format!("/usr/lib/systemd/system/{}", self.0.name)
+        let directory = self.0.get(|unit| unit.directory).unwrap_or("/usr/lib/systemd/system");
+        format!("{directory}/{}", self.0.name)
+    }
+    #[zbus(property)]
+    fn unit_file_state(&self) -> String {
+        "enabled".into()
     }
     #[zbus(property)]
     fn condition_result(&self) -> bool {
@@ -321,6 +330,10 @@ impl ServiceObject {
     #[zbus(property)]
     fn result(&self) -> String {
         self.0.get(|unit| if unit.active == "failed" { "exit-code" } else { "success" }.to_owned())
+    }
+    #[zbus(property)]
+    fn status_text(&self) -> String {
+        self.0.get(|unit| unit.said.clone())
     }
     #[zbus(property, name = "MainPID")]
     fn main_pid(&self) -> u32 {

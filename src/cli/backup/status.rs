@@ -11,13 +11,13 @@ use crate::backup::catalogue::{self, Entry};
 use crate::backup::leftovers::{self, CLEAN};
 use crate::backup::manifest::Omitted;
 use crate::backup::status::{self, Status, Timer};
-use crate::backup::{metrics, store_of};
+use crate::backup::{metrics, start, store_of};
 use crate::config::Settings;
-use crate::error::{Kind, Result};
+use crate::error::{Error, Kind, Result};
 use crate::files;
 use crate::postgres::{DataDirectory, Major};
 use crate::report::{DecimalBytes, HumanCount, columns};
-use crate::systemd::Manager;
+use crate::systemd::{self, Manager};
 
 pub(super) fn status(settings: &Settings, json: bool) -> Result<ExitCode> {
     let status = now(settings)?;
@@ -41,7 +41,19 @@ pub(super) fn now(settings: &Settings) -> Result<Status> {
     let found =
         leftovers::find(settings, &crate::cli::host(settings), now).map_err(|error| error.to_string());
     let status = status::judge(&entries, settings, &timer, free, now).with_leftovers(found);
+    let obstacle = obstacle(settings);
+    let status = status.with_obstacle(obstacle.as_ref()).with_shadowed(&systemd::shadowed());
     Ok(status.with_version(version(settings, &entries), now))
+}
+
+/// Why there would be no backup now: the server does not run, and is not to be started.
+fn obstacle(settings: &Settings) -> Option<Error> {
+    if settings.backup.timer.is_empty() || settings.connection().socket().exists() {
+        return None;
+    }
+    // That systemd cannot be asked is told with its timer.
+    let manager = Manager::connect().ok()?;
+    start::require_allowed(settings, &manager).err().filter(|error| error.kind() != Kind::NoBus)
 }
 
 /// That of the data directory, or, where there is none to be read, of the server that the newest backup is of.

@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use crate::config::{self, Method, Settings};
 use crate::error::{Error, Kind, Result};
 use crate::lock::Lock;
-use crate::postgres::Major;
+use crate::postgres::{Major, Occupant};
 use crate::report::{self, event};
 use crate::runtime::{Guard, interrupt};
 use crate::systemd::{Manager, notify};
@@ -35,6 +35,9 @@ pub struct Arguments {
     /// Configuration file [default: /etc/matrix-postgres/config.toml, then config.d/*.toml beside it]
     #[arg(long, value_name = "FILE", global = true)]
     config: Option<PathBuf>,
+    /// For units that do not see it: print who has this data directory
+    #[arg(long, hide = true, value_name = "DIRECTORY")]
+    who_has: Option<PathBuf>,
     #[command(subcommand)]
     verb: Option<Verb>,
 }
@@ -178,6 +181,10 @@ impl Target {
 /// # Errors
 /// See [`run`](mod@run), [`recover`](mod@recover) and [`status`](mod@status).
 pub fn run(arguments: Arguments) -> Result<ExitCode> {
+    if let Some(directory) = &arguments.who_has {
+        return crate::cli::print_json(&Occupant::here(directory, Path::new("/proc"))?)
+            .map(|()| ExitCode::SUCCESS);
+    }
     // Whoever asks has another configuration, maybe.
     if let Some(Verb::Connections) = arguments.verb {
         return crate::cli::print(&sockets::look()?).map(|()| ExitCode::SUCCESS);
@@ -346,7 +353,7 @@ fn roll_back(settings: &Settings, yes: bool, dry_run: bool, pause: Option<Step>)
     legacy::take_over(settings)?;
     let journal = Journal::read(&settings.state_directory)?.ok_or_else(none)?;
     recover::require_same(&journal.entry, settings)?;
-    rollback::check(&host, &journal)?;
+    rollback::check(settings, &host, &journal)?;
     crate::cli::print(&format!("{}\n", rollback::describe(&journal.entry)))?;
     let loss = written::loss(settings, &host, &journal.entry);
     crate::cli::print(&format!("{loss}\n"))?;
@@ -361,7 +368,7 @@ fn roll_back(settings: &Settings, yes: bool, dry_run: bool, pause: Option<Step>)
     let _lock = Lock::take_cluster(settings, "upgrade")?;
     // Who held the lock may have gone on, or back.
     let journal = Journal::read(&settings.state_directory)?.ok_or_else(none)?;
-    rollback::check(&host, &journal)?;
+    rollback::check(settings, &host, &journal)?;
     let manager = Manager::connect()?;
     log::info!("{}", rollback::roll_back(settings, &host, &manager, journal, progress.as_mut(), pause)?);
     Ok(())

@@ -94,6 +94,29 @@ impl Findings {
         }
     }
 
+    /// Only the server of the unit can be stopped, and started on the new cluster.
+    pub(super) fn occupant(&mut self, facts: &Facts) {
+        let path = facts.data_directory.path.display();
+        match &facts.occupant {
+            Some(occupant) if !occupant.is_of(&facts.server_unit) => self.add(
+                Weight::Blocker,
+                format!("{path} is in use by {occupant}, and not by {}", facts.server_unit),
+                Some("data_directory and server.unit in /etc/matrix-postgres/config.toml: name a server that is not in a container, and its unit"),
+            ),
+            None if facts.cluster.is_none() => self.add(
+                Weight::Blocker,
+                "the server is not running, so that its databases cannot be looked at",
+                Some(&format!("systemctl start {}", facts.server_unit)),
+            ),
+            Some(occupant) if facts.cluster.is_none() => self.add(
+                Weight::Blocker,
+                format!("{occupant} runs, and has no socket in {}", facts.socket_directory.display()),
+                Some("socket_directory and server.port in /etc/matrix-postgres/config.toml say where it is"),
+            ),
+            _ => {}
+        }
+    }
+
     /// Whether nothing stands in the way so far.
     pub(super) fn are_clear(&self) -> bool {
         self.0.iter().all(|finding| finding.weight != Weight::Blocker)

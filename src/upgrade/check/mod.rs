@@ -45,19 +45,14 @@ fn leaves_room_to_try(standing: &Findings, facts: &Facts) -> bool {
 /// What can be seen without trying anything, and has nothing to do with the method.
 fn standing(facts: &Facts) -> Findings {
     let mut findings = Findings::default();
+    // Nothing else is worth a look where it is another's.
+    findings.occupant(facts);
     findings.versions(facts, facts.data_directory.contents.major());
     findings.directory(facts);
     findings.configuration(facts);
-    match &facts.cluster {
-        Some(cluster) => {
-            findings.cluster(cluster, facts);
-            findings.names(cluster);
-        }
-        None => findings.add(
-            Weight::Blocker,
-            "the server is not running, so its databases cannot be checked",
-            Some("systemctl start matrix-postgres.service"),
-        ),
+    if let Some(cluster) = &facts.cluster {
+        findings.cluster(cluster, facts);
+        findings.names(cluster);
     }
     findings.units(facts);
     findings

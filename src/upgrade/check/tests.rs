@@ -4,7 +4,9 @@ use super::*;
 use crate::backup::guarded::Foreseen as Guarded;
 use crate::config::Method;
 use crate::postgres::initdb::Initialisation;
+use crate::postgres::occupant::{Container, Occupant};
 use crate::postgres::{Contents, DataDirectory, Libraries, Major, ServerFacts};
+use crate::systemd::Shadowed;
 use crate::upgrade::configuration::Foreseen;
 use crate::upgrade::facts::connected::Connected;
 use crate::upgrade::facts::space::tests::space;
@@ -21,6 +23,7 @@ fn facts() -> Facts {
             is_mount_point: false,
             postmaster: None,
         },
+        occupant: None,
         is_symlink: false,
         data_bytes: 3_000_000_000,
         installed: vec![Major(15), Major(17)],
@@ -77,6 +80,12 @@ fn shared() -> Shared {
     }
 }
 
+fn occupant(unit: &str, is_in_container: bool) -> Occupant {
+    let container = Container { name: Some("pg".into()), program: Some("docker".into()) };
+    let container = is_in_container.then_some(container);
+    Occupant { pid: Some(7), unit: Some(unit.to_owned()), container, program: None }
+}
+
 fn units(facts: &mut Facts) -> &mut Units {
     facts.units.as_mut().unwrap()
 }
@@ -101,6 +110,41 @@ fn a_homeserver_as_it_should_be_can_be_upgraded() {
          fact     roles, settings, pg_hba.conf and the schema of every database were tested on an \
          empty cluster of the target version"
     );
+}
+
+#[test]
+fn only_the_server_of_the_unit_can_be_upgraded() {
+    for (unit, is_in_container, is_reached, expected) in [
+        (
+            "matrix-postgres.service",
+            true,
+            false,
+            "/d/data is in use by the container pg of docker, which matrix-postgres.service runs (process 7), and not by \
+             matrix-postgres.service",
+        ),
+        (
+            "postgresql@15-main.service",
+            false,
+            true,
+            "in use by postgresql@15-main.service (process 7), and not by matrix-postgres.service",
+        ),
+        (
+            "matrix-postgres.service",
+            false,
+            false,
+            "matrix-postgres.service (process 7) runs, and has no socket in /run/matrix-postgres",
+        ),
+    ] {
+        let mut facts = facts();
+        facts.cluster = facts.cluster.filter(|_| is_reached);
+        facts.occupant = Some(occupant(unit, is_in_container));
+        let report = check(&facts);
+        assert!(report.blockers().any(|finding| finding.message.contains(expected)), "{expected}: {report}");
+        assert!(!report.to_string().contains("is not running"), "{report}");
+    }
+    let mut facts = facts();
+    facts.occupant = Some(occupant("matrix-postgres.service", false));
+    assert!(check(&facts).is_possible());
 }
 
 #[test]
@@ -174,7 +218,10 @@ fn everything_that_would_stop_it_half_way_is_found_beforehand() {
             "the target version rejects standard_conforming_strings = off (ALTER ROLE \"old\" SET): it is not",
         ),
         (
-            |facts| units(facts).shadowed = vec![("matrix-postgres.service".into(), "/etc/x".into())],
+            |facts| {
+                units(facts).shadowed =
+                    vec![Shadowed { unit: "matrix-postgres.service".into(), file: "/etc/x".into() }];
+            },
             "overridden by /etc/x",
         ),
     ];

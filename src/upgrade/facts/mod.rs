@@ -33,7 +33,7 @@ use crate::backup::{catalogue, store_of};
 use crate::config::{Method, Settings};
 use crate::error::{Error, Kind, Result};
 use crate::files;
-use crate::postgres::{self, Contents, DataDirectory, Major};
+use crate::postgres::{self, Contents, DataDirectory, Major, Occupant};
 use crate::runtime::{AsUser, Runtime, output};
 use crate::upgrade::configuration::{self, Foreseen};
 use crate::upgrade::facts::space::{Room, Space};
@@ -45,6 +45,8 @@ use crate::upgrade::records::Rehearsal;
 pub struct Facts {
     /// The data directory, and whether its path is a symbolic link.
     pub data_directory: DataDirectory,
+    /// Who has it.
+    pub occupant: Option<Occupant>,
     /// Whether the data directory's path is a symbolic link.
     pub is_symlink: bool,
     /// Bytes of the data directory, tablespaces left out.
@@ -151,6 +153,7 @@ pub fn gather(settings: &Settings, runtime: &dyn Runtime, to: Option<Major>) -> 
         units: units::ask(settings, cluster.as_ref().map_or(&[], |cluster| &cluster.shared.sessions)),
         trial: trial(settings),
         tried: None,
+        occupant: Occupant::find(path)?,
         data_directory,
         installed,
         target,

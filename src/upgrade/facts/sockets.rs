@@ -6,14 +6,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::path::Path;
-use std::time::Duration;
 
-use crate::error::{Error, IoContext as _, Kind, Result};
-use crate::runtime::{bare, output_in_silence, output_within, tool};
+use crate::error::{IoContext as _, Result};
+use crate::runtime::{bare, from_outside, output_in_silence, tool};
 use crate::upgrade::facts::sessions::Session;
-
-/// What looks must not take longer; a machine under load takes its time to start it.
-const PATIENCE: Duration = Duration::from_secs(60);
 
 const SS: [&str; 3] = ["--processes", "--numeric", "--no-header"];
 
@@ -23,32 +19,18 @@ pub const VERB: &str = "connections";
 /// The sockets of all processes of this machine, whoever asks.
 ///
 /// # Errors
-/// [`Kind::Program`], [`Kind::NotInstalled`]: nothing is known then.
+/// [`crate::Kind::Program`], [`crate::Kind::NotInstalled`]: nothing is known then.
 pub(in crate::upgrade) fn ask() -> Result<Clients> {
-    let program = std::env::current_exe().map_err(|error| {
-        Error::new(Kind::Program, "could not find the path of this program").because(error)
-    })?;
-    let mut command = bare(&tool("systemd-run", "systemd")?);
-    command.args(arguments(&program));
-    let text = output_within(command, "ss in a transient unit", Vec::new(), PATIENCE)?;
+    let text = from_outside(vec![VERB.into()], &RIGHTS, "the look at the machine's connections")?;
     Ok(Clients::parse(&String::from_utf8_lossy(&text)))
 }
 
-fn arguments(program: &Path) -> Vec<std::ffi::OsString> {
-    let properties = [
-        "RuntimeMaxSec=30",
-        "CapabilityBoundingSet=CAP_SYS_PTRACE CAP_DAC_READ_SEARCH CAP_SYS_ADMIN",
-        "NoNewPrivileges=yes",
-        "ProtectSystem=strict",
-    ];
-    let properties = properties.map(|property| format!("--property={property}").into());
-    ["--quiet", "--pipe", "--wait", "--collect"]
-        .map(Into::into)
-        .into_iter()
-        .chain(properties)
-        .chain(["--".into(), program.into(), VERB.into()])
-        .collect()
-}
+/// No rights but those to look.
+const RIGHTS: [&str; 3] = [
+    "CapabilityBoundingSet=CAP_SYS_PTRACE CAP_DAC_READ_SEARCH CAP_SYS_ADMIN",
+    "NoNewPrivileges=yes",
+    "ProtectSystem=strict",
+];
 
 /// What there is to see from here, as text: what ss prints of this machine's network, and of Unix sockets in all others.
 ///
@@ -56,7 +38,7 @@ fn arguments(program: &Path) -> Vec<std::ffi::OsString> {
 /// `PrivateNetwork=`.
 ///
 /// # Errors
-/// [`Kind::Program`], [`Kind::NotInstalled`], [`Kind::File`].
+/// [`crate::Kind::Program`], [`crate::Kind::NotInstalled`], [`crate::Kind::File`].
 pub fn look() -> Result<String> {
     let ss = tool("ss", "iproute2")?;
     let mut command = bare(&ss);
@@ -208,13 +190,5 @@ u_str ESTAB 0      0                                  * 20880 * 20881 users:((\"
         std::fs::create_dir(proc.path().join("9")).unwrap();
         let found = networks(proc.path()).unwrap();
         assert!(found == [7] || found == [8], "{found:?}");
-    }
-
-    #[test]
-    fn the_look_is_that_of_a_unit_with_a_time_and_rights_of_its_own() {
-        let arguments: Vec<_> = arguments(Path::new("/usr/bin/matrix-postgres-upgrade"));
-        let text = arguments.join(std::ffi::OsStr::new(" ")).into_string().unwrap();
-        assert!(text.starts_with("--quiet --pipe --wait --collect --property=RuntimeMaxSec=30 "), "{text}");
-        assert!(text.ends_with(" -- /usr/bin/matrix-postgres-upgrade connections"), "{text}");
     }
 }

@@ -1,30 +1,26 @@
 //! What systemd says before an upgrade: all of it or, if it cannot be asked, why not.
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
 
 use super::connected::{self, Connected};
 use super::sessions::Session;
 use super::sockets;
 use crate::config::Settings;
 use crate::error::{Error, Kind, Result};
-use crate::systemd::{Manager, Unit};
+use crate::systemd::{Manager, Shadowed, Unit};
 
 /// The units that an upgrade has to do with.
 #[derive(Debug, Clone)]
 pub struct Units {
     /// Units that the settings name and that do not exist.
     pub missing: Vec<String>,
-    /// Units of ours that another file of the same name shadows, with that file.
-    pub shadowed: Vec<(String, PathBuf)>,
+    /// Units of ours that another file of the same name shadows.
+    pub shadowed: Vec<Shadowed>,
     /// Client units that run now.
     pub clients: Vec<String>,
     /// Who is connected, and which unit that belongs to; or why that is not known.
     pub connected: Result<Vec<Connected>, String>,
 }
-
-const OURS: [&str; 3] =
-    ["matrix-postgres.service", "matrix-postgres-backup.service", "matrix-postgres-upgrade.service"];
 
 /// Asks systemd about them. An error is kept as the sentence that a finding tells.
 pub(in crate::upgrade) fn ask(settings: &Settings, sessions: &[Session]) -> Result<Units, String> {
@@ -36,7 +32,7 @@ pub(in crate::upgrade) fn ask(settings: &Settings, sessions: &[Session]) -> Resu
 fn read(manager: &Manager, settings: &Settings, sessions: &[Session]) -> Result<Units> {
     Ok(Units {
         missing: missing(manager, settings)?,
-        shadowed: shadowed(manager)?,
+        shadowed: manager.shadowed()?,
         clients: clients(manager, &settings.clients.units)?,
         connected: connected(manager, sessions).map_err(|error| sentence(&error)),
     })
@@ -54,17 +50,6 @@ fn missing(manager: &Manager, settings: &Settings) -> Result<Vec<String>> {
         }
     }
     Ok(missing)
-}
-
-/// A unit in /etc of the same name wins over the packaged one: the Ansible playbook installs such.
-fn shadowed(manager: &Manager) -> Result<Vec<(String, PathBuf)>> {
-    let ours = |file: &PathBuf| file.starts_with("/usr/lib/systemd") || file.starts_with("/lib/systemd");
-    let mut shadowed = Vec::new();
-    for name in OURS {
-        let file = unit(manager, name)?.and_then(|unit| unit.fragment_path);
-        shadowed.extend(file.filter(|file| !ours(file)).map(|file| (name.to_owned(), file)));
-    }
-    Ok(shadowed)
 }
 
 /// What no unit can be called is none.

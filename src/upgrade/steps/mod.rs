@@ -1,5 +1,6 @@
 //! What an upgrade does, without an order.
 //!
+//! - `hold`: whether the data directory is ours to work on
 //! - [`site`]: where it works, and with what
 //! - [`work`]: what every step works with, its journal first of all
 //! - [`clock`]: how long a step takes
@@ -19,6 +20,7 @@ pub mod copy;
 pub mod cut;
 pub mod dump_directory;
 pub mod exchange;
+pub(in crate::upgrade) mod hold;
 pub mod keep;
 pub mod login;
 pub mod servers;

@@ -30,15 +30,6 @@ impl Findings {
                 format!("the running server uses another data directory than {}", facts.data_directory.path.display()),
                 Some("set data_directory and socket_directory in /etc/matrix-postgres/config.toml to those of the same server"),
             );
-        } else if let Some(postmaster) = &facts.data_directory.postmaster
-            && postmaster.unit.as_ref() != Some(&facts.server_unit)
-        {
-            let whose = postmaster.unit.as_deref().unwrap_or("no unit");
-            self.add(
-                Weight::Blocker,
-                format!("the server is run by {whose}, not by {}", facts.server_unit),
-                Some("set server.unit in /etc/matrix-postgres/config.toml to the unit that runs the server"),
-            );
         }
     }
 

@@ -28,12 +28,8 @@ impl Findings {
                 Some("check clients.units and server.unit in /etc/matrix-postgres/config.toml"),
             );
         }
-        for (unit, file) in &units.shadowed {
-            self.add(
-                Weight::Blocker,
-                format!("{unit} is overridden by {}, which is not part of matrix-postgres", file.display()),
-                Some(&format!("systemctl cat {unit} shows it; disable or remove what installed it")),
-            );
+        for shadowed in &units.shadowed {
+            self.add(Weight::Blocker, shadowed.to_string(), Some(&shadowed.hint()));
         }
         match units.clients.is_empty() {
             true => self.add(

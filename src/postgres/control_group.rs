@@ -1,0 +1,68 @@
+//! The control group of a process: which unit or container it belongs to.
+
+/// What the names of a container's groups end in.
+const ID: usize = 64;
+
+/// A path below the control groups' file system.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct ControlGroup(String);
+
+impl ControlGroup {
+    /// From `/proc/PID/cgroup`: a line such as `0::/system.slice/x.service`. Kernels that mount the old hierarchies, too, have
+    /// a line for each of those before it.
+    pub(super) fn parse(text: &str) -> Self {
+        Self(text.lines().find_map(|line| line.strip_prefix("0::")).unwrap_or_default().to_owned())
+    }
+
+    /// The innermost unit, such as that of `/system.slice/system-postgresql.slice/postgresql@17-main.service`. Of what is in
+    /// a container it is the unit that has the container, and none within.
+    pub(super) fn unit(&self) -> Option<String> {
+        let outside =
+            self.container().map_or(self.0.as_str(), |(_, id)| self.0.split(id).next().unwrap_or_default());
+        outside.rsplit('/').find(|part| part.ends_with(".service")).map(str::to_owned)
+    }
+
+    /// The program that runs its container, and the container's id: docker has `docker-ID.scope` or `docker/ID`, podman
+    /// `libpod-ID.scope` or `libpod-payload-ID`.
+    pub(super) fn container(&self) -> Option<(&str, &str)> {
+        let mut parent = "";
+        for part in self.0.split('/') {
+            let name = part.strip_suffix(".scope").unwrap_or(part);
+            let (before, id) = name.split_at_checked(name.len().saturating_sub(ID)).unwrap_or_default();
+            if id.len() == ID && id.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+                let program = if before.is_empty() { parent } else { before.trim_end_matches('-') };
+                return Some((if program.starts_with("libpod") { "podman" } else { program }, id));
+            }
+            parent = part;
+        }
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn unit_and_container_are_told_by_the_path() {
+        let id = "0123456789abcdef".repeat(4);
+        let of = |path: &str| {
+            let group = ControlGroup::parse(&format!("4:memory:/\n0::{path}\n"));
+            let container = group.container().map(|(program, id)| format!("{program} {}", id.len()));
+            (group.unit().unwrap_or_default(), container.unwrap_or_default())
+        };
+        for (path, unit, container) in [
+            ("/system.slice/postgresql@15-main.service".to_owned(), "postgresql@15-main.service", ""),
+            ("/user.slice/user-0.slice/session-3.scope".to_owned(), "", ""),
+            (format!("/system.slice/docker-{id}.scope"), "", "docker 64"),
+            (format!("/docker/{id}"), "", "docker 64"),
+            (format!("/docker/{id}/system.slice/postgresql@17-main.service"), "", "docker 64"),
+            (format!("/machine.slice/libpod-{id}.scope/container"), "", "podman 64"),
+            (format!("/system.slice/db.service/libpod-payload-{id}"), "db.service", "podman 64"),
+            (format!("/kubepods.slice/cri-containerd-{id}.scope"), "", "cri-containerd 64"),
+            ("/é".to_owned(), "", ""),
+        ] {
+            assert_eq!(of(&path), (unit.to_owned(), container.to_owned()), "{path}");
+        }
+    }
+}
