@@ -35,6 +35,8 @@ pub struct Arguments {
 pub fn run(arguments: Arguments) -> Result<ExitCode> {
     let (config, arguments) = split_config(arguments.arguments);
     let settings = config::load(config.as_deref())?;
+    let place = super::place(&settings)?;
+    let settings = place.settle(settings)?;
     let host = super::host(&settings);
     let server = &settings.server;
     let socket = Connection::new(&settings.socket_directory, server.port, &server.superuser).socket();

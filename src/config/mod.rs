@@ -35,7 +35,7 @@ pub(crate) use encryption::{holds_secret, is_age_recipient};
 pub use fragment::Fragment;
 pub use keep::Keep;
 pub use notify::{Matrix, Notify};
-pub use server::Server;
+pub use server::{Server, ServerKind};
 pub use settings::Settings;
 pub use upgrade::{Depth, Method, Upgrade};
 
@@ -165,9 +165,11 @@ mod tests {
             .fold(String::new(), |text, line| text + line + "\n");
         let shown = Fragment::parse(&text, Path::new("example")).unwrap();
         let keys = text.lines().filter(|line| line.contains(" = ") && !line.starts_with('#')).count();
-        assert_eq!(keys, 52, "a key is missing in the example, or this count is to be raised");
+        assert_eq!(keys, 54, "a key is missing in the example, or this count is to be raised");
         let mut settings = Settings::from_fragment(shown).unwrap();
         assert_eq!(settings.server.version.take(), Some(crate::postgres::Major(17)));
+        assert_eq!(settings.server.kind.take(), Some((ServerKind::Own, "server.kind")));
+        assert!(std::mem::take(&mut settings.server.is_database_named));
         assert_eq!(settings.upgrade.to.take(), Some(crate::postgres::Major(17)));
         assert_eq!(settings.notify.matrix.take().unwrap().room, "!room:example.org");
         assert_eq!(settings, load_default(tree(&[]).path()).unwrap());
