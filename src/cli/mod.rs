@@ -4,6 +4,7 @@
 pub mod backup;
 pub mod psql;
 pub mod server;
+pub mod setup;
 mod table;
 pub mod upgrade;
 

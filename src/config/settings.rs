@@ -41,7 +41,9 @@ impl Settings {
     /// How to reach the server, as its superuser.
     pub fn connection(&self) -> Connection {
         let Self { socket_directory, server, .. } = self;
-        Connection::new(socket_directory, server.port, &server.superuser).with_database(&server.database)
+        Connection::new(socket_directory, server.port, &server.superuser)
+            .of_unit(&server.unit)
+            .with_database(&server.database)
     }
 
     /// Validates what was written and fills in the rest.

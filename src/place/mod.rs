@@ -7,6 +7,7 @@ mod cluster;
 mod decision;
 mod facts;
 mod homeserver;
+pub mod setup;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
