@@ -97,6 +97,10 @@ fn listens(text: &str) -> Option<(u16, PathBuf)> {
 /// # Errors
 /// Those of `pg_lsclusters`.
 pub(super) fn clusters(root: &Path) -> Result<Vec<Cluster>> {
+    debians(root).map(|debians| debians.into_iter().chain(red_hats(root)).collect())
+}
+
+fn debians(root: &Path) -> Result<Vec<Cluster>> {
     let lister = root.join("usr/bin/pg_lsclusters");
     let mut clusters = Vec::new();
     if lister.exists() {
@@ -104,7 +108,6 @@ pub(super) fn clusters(root: &Path) -> Result<Vec<Cluster>> {
         command.arg("--no-header");
         clusters = parse(&String::from_utf8_lossy(&output(command, "pg_lsclusters", &[])?));
     }
-    clusters.extend(red_hats(root));
     Ok(clusters.into_iter().map(Cluster::with_lock_file).collect())
 }
 
@@ -136,14 +139,17 @@ fn line(line: &str) -> Option<Cluster> {
 
 /// `/var/lib/pgsql/data` of `postgresql.service`, and PGDG's `/var/lib/pgsql/N/data` of `postgresql-N.service`, as far as we
 /// may look.
-fn red_hats(root: &Path) -> Vec<Cluster> {
+pub(super) fn red_hats(root: &Path) -> Vec<Cluster> {
     let parent = root.join("var/lib/pgsql");
     let mut names = Directory::open(&parent).and_then(|parent| parent.names()).unwrap_or_default();
     names.sort();
     let versions = names.iter().filter_map(|name| name.to_str()?.parse::<u16>().ok());
     let pgdgs = versions.map(|version| (format!("{version}/data"), format!("postgresql-{version}.service")));
     let places = pgdgs.chain([("data".to_owned(), "postgresql.service".to_owned())]);
-    places.filter_map(|(name, unit)| red_hat(&parent.join(name), unit, root)).collect()
+    places
+        .filter_map(|(name, unit)| red_hat(&parent.join(name), unit, root))
+        .map(Cluster::with_lock_file)
+        .collect()
 }
 
 fn red_hat(directory: &Path, unit: String, root: &Path) -> Option<Cluster> {

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use nix::unistd::geteuid;
 
-use super::cluster::{Cluster, clusters};
+use super::cluster::{Cluster, clusters, red_hats};
 use super::homeserver::Database;
 use crate::config::{ServerKind, Settings};
 use crate::error::Result;
@@ -81,7 +81,14 @@ impl Facts {
         if !matches!(kind, None | Some(ServerKind::Debian)) {
             return Ok(facts);
         }
-        let found = clusters(root)?;
+        let found = match kind {
+            // Debian's data directories have no configuration in them. Nothing of Debian's keeps a server of our own waiting.
+            None if !facts.is_vacant() => match settings.data_directory.join("postgresql.conf").exists() {
+                true => red_hats(root),
+                false => clusters(root).unwrap_or_else(|_| red_hats(root)),
+            },
+            _ => clusters(root)?,
+        };
         let is_there = |cluster: &Cluster| cluster.data_directory == settings.data_directory;
         // Where it is written, or our own server has its data, nobody else is asked.
         let is_open = match kind {
@@ -141,6 +148,28 @@ fn databases(cluster: &Cluster, programs: &Host) -> Result<Vec<String>, Unasked>
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_server_of_our_own_does_without_debians_programs() {
+        use std::os::unix::fs::PermissionsExt as _;
+
+        let root = tempfile::tempdir().unwrap();
+        let mut settings = Settings::from_fragment(crate::config::Fragment::default()).unwrap();
+        settings.data_directory = root.path().join("data");
+        let gathered = || Facts::gather(root.path(), &settings, &Host::new(root.path(), None));
+        let lister = root.path().join("usr/bin/pg_lsclusters");
+        std::fs::create_dir_all(lister.parent().unwrap()).unwrap();
+        std::fs::write(&lister, "#!/bin/sh\nexit 1\n").unwrap();
+        std::fs::set_permissions(&lister, std::fs::Permissions::from_mode(0o755)).unwrap();
+        assert!(gathered().is_err());
+        std::fs::create_dir(&settings.data_directory).unwrap();
+        std::fs::write(settings.data_directory.join("PG_VERSION"), "15\n").unwrap();
+        assert_eq!(gathered().unwrap().contents, Some(Contents::Cluster(Major(15))));
+        std::fs::write(settings.data_directory.join("postgresql.conf"), "").unwrap();
+        std::fs::write(&lister, format!("#!/bin/sh\ntouch {}/asked\n", root.path().display())).unwrap();
+        assert_eq!(gathered().unwrap().candidates, []);
+        assert!(!root.path().join("asked").exists());
+    }
 
     #[test]
     fn a_playbooks_unit_runs_a_container() {
