@@ -3,7 +3,7 @@ CARGO ?= cargo
 DESTDIR ?=
 PREFIX ?= /usr
 DIST := target/dist
-BINARIES := matrix-postgres-backup matrix-postgres-cli matrix-postgres-upgrade
+BINARIES := matrix-postgres matrix-postgres-backup matrix-postgres-cli matrix-postgres-upgrade
 
 .PHONY: all build check test soak corpus regression demo bench deb docs install setup clean
 

@@ -14,6 +14,7 @@ fn main() -> Result<()> {
     std::fs::create_dir_all(&man)?;
     std::fs::create_dir_all(&completions)?;
     for (mut command, section) in [
+        (cli::setup::Arguments::command(), "1"),
         (cli::backup::Arguments::command(), "1"),
         (cli::psql::Arguments::command(), "1"),
         (cli::upgrade::Arguments::command(), "1"),

@@ -16,6 +16,7 @@
 //! - [`systemd`]: units over D-Bus, notification, inhibition
 //! - [`archive`]: the byte pipeline of a dump
 //! - [`lock`]: one of backup, restore and upgrade at a time
+//! - [`place`]: where the server is, ours or one that was there before
 //! - [`report`]: progress, log, notices
 //! - [`backup`]: create, list, read back, prune
 //! - [`upgrade`]: to the next major version
@@ -31,6 +32,7 @@ pub mod config;
 pub mod error;
 pub mod files;
 pub mod lock;
+pub mod place;
 pub mod postgres;
 pub mod report;
 pub mod runtime;

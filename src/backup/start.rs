@@ -5,6 +5,9 @@ use crate::config::{Settings, StartServer};
 use crate::error::{Error, Kind, Result};
 use crate::systemd::{Manager, Unit};
 
+/// The package's own unit.
+const OWN: &str = "matrix-postgres.service";
+
 /// Makes sure that the server's unit may be started.
 ///
 /// # Errors
@@ -13,7 +16,7 @@ use crate::systemd::{Manager, Unit};
 pub fn require_allowed(settings: &Settings, manager: &Manager) -> Result<()> {
     let server = &settings.server;
     let unit = manager.require_ours(&server.unit, server.is_unit_named)?;
-    match reason(settings.backup.start_server, server.is_unit_named, &unit) {
+    match reason(settings.backup.start_server, &unit) {
         None => Ok(()),
         Some(reason) => Err(Error::new(
             Kind::Server,
@@ -24,13 +27,13 @@ pub fn require_allowed(settings: &Settings, manager: &Manager) -> Result<()> {
 }
 
 /// Why it is not started, if it is not.
-fn reason(asked: StartServer, is_named: bool, unit: &Unit) -> Option<String> {
+fn reason(asked: StartServer, unit: &Unit) -> Option<String> {
     let name = &unit.id;
     match asked {
         StartServer::Never => Some("backup.start_server is false".to_owned()),
         // What is not there is told by who starts it.
         StartServer::Auto if !unit.exists() => None,
-        StartServer::Auto if is_named && !unit.is_packaged() => {
+        StartServer::Auto if name != OWN || !unit.is_packaged() => {
             Some(format!("{name} is not the package's own, and backup.start_server is not true"))
         }
         StartServer::Auto if !unit.is_enabled() => {
@@ -44,9 +47,9 @@ fn reason(asked: StartServer, is_named: bool, unit: &Unit) -> Option<String> {
 mod tests {
     use super::*;
 
-    fn unit(file: &str, file_state: &str) -> Unit {
+    fn unit(id: &str, file: &str, file_state: &str) -> Unit {
         Unit {
-            id: "x.service".into(),
+            id: id.into(),
             load_state: "loaded".into(),
             active_state: "inactive".into(),
             sub_state: "dead".into(),
@@ -62,23 +65,32 @@ mod tests {
 
     #[test]
     fn by_itself_only_the_packages_own_is_started_if_it_is_enabled() {
-        let ours = "/usr/lib/systemd/system/x.service";
+        let ours = "/usr/lib/systemd/system/matrix-postgres.service";
         let others = "/etc/systemd/system/x.service";
-        for (asked, named, file, state, expected) in [
-            (StartServer::Auto, false, ours, "enabled", None),
-            (StartServer::Auto, false, ours, "disabled", Some("x.service is disabled")),
-            (StartServer::Auto, true, ours, "enabled", None),
-            (StartServer::Auto, true, others, "enabled", Some("not the package's own")),
-            (StartServer::Always, true, others, "disabled", None),
-            (StartServer::Always, false, ours, "disabled", None),
-            (StartServer::Never, false, ours, "enabled", Some("backup.start_server is false")),
+        let debian = "/usr/lib/systemd/system/postgresql@.service";
+        for (asked, id, file, state, expected) in [
+            (StartServer::Auto, OWN, ours, "enabled", None),
+            (StartServer::Auto, OWN, ours, "disabled", Some("matrix-postgres.service is disabled")),
+            (StartServer::Auto, "x.service", others, "enabled", Some("not the package's own")),
+            (StartServer::Auto, OWN, others, "enabled", Some("not the package's own")),
+            (
+                StartServer::Auto,
+                "postgresql@15-main.service",
+                debian,
+                "enabled",
+                Some("not the package's own"),
+            ),
+            (StartServer::Always, "postgresql@15-main.service", debian, "enabled", None),
+            (StartServer::Always, "x.service", others, "disabled", None),
+            (StartServer::Always, OWN, ours, "disabled", None),
+            (StartServer::Never, OWN, ours, "enabled", Some("backup.start_server is false")),
         ] {
-            let found = reason(asked, named, &unit(file, state));
+            let found = reason(asked, &unit(id, file, state));
             let is_expected = match (&found, expected) {
                 (Some(found), Some(expected)) => found.contains(expected),
                 (found, expected) => found.is_none() && expected.is_none(),
             };
-            assert!(is_expected, "{asked:?} {named} {file} {state}: {found:?}");
+            assert!(is_expected, "{asked:?} {id} {file} {state}: {found:?}");
         }
     }
 }

@@ -4,6 +4,7 @@
 pub mod backup;
 pub mod psql;
 pub mod server;
+pub mod setup;
 pub mod upgrade;
 
 use std::io::{IsTerminal as _, Write as _};
@@ -15,6 +16,7 @@ use nix::sys::stat::{Mode, umask};
 
 use crate::config::Settings;
 use crate::error::{Error, Kind, Result};
+use crate::place::Place;
 use crate::postgres;
 use crate::report::{self, event};
 use crate::runtime::Host;
@@ -50,6 +52,19 @@ pub fn failure_of(error: &Error, id: &str) -> ExitCode {
         "{}", error.told()
     );
     ExitCode::from(status)
+}
+
+/// Where the server is.
+fn place(settings: &Settings) -> Result<Place> {
+    Place::find(settings, &Host::new(Path::new("/"), std::env::var_os("PATH")))
+}
+
+/// What was found, and what is said of the server there.
+#[derive(serde::Serialize)]
+struct At<'a, T> {
+    server: &'a Place,
+    #[serde(flatten)]
+    said: T,
 }
 
 /// PostgreSQL's programs on this machine; for root, they run as the owner of the cluster.

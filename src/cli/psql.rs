@@ -1,16 +1,21 @@
 //! `matrix-postgres-cli`: a psql that is logged in.
 
 use std::ffi::OsString;
+use std::io::IsTerminal as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
 use clap::Parser;
+use nix::unistd::{User, geteuid};
 
+use crate::account::Account;
 use crate::config::{self, Settings};
 use crate::error::{Error, Kind, Result};
+use crate::place::Cluster;
 use crate::postgres::{Connection, DataDirectory, Major};
 use crate::runtime::{Host, Runtime as _};
+use crate::terminal;
 
 /// psql, logged in to the homeserver's database as the superuser.
 ///
@@ -35,6 +40,8 @@ pub struct Arguments {
 pub fn run(arguments: Arguments) -> Result<ExitCode> {
     let (config, arguments) = split_config(arguments.arguments);
     let settings = config::load(config.as_deref())?;
+    let place = super::place(&settings)?;
+    let settings = place.settle(settings)?;
     let host = super::host(&settings);
     let server = &settings.server;
     let socket = Connection::new(&settings.socket_directory, server.port, &server.superuser).socket();
@@ -44,7 +51,7 @@ pub fn run(arguments: Arguments) -> Result<ExitCode> {
     }
     // The user's own environment stays: pager, editor, history and start-up file are theirs. Where to log in
     // is ours to say, and by variables, so that psql's own arguments can still name another database.
-    let error = Command::new(psql(&settings, &host)?)
+    let error = command(&psql(&settings, &host)?, place.cluster().and_then(Cluster::account))
         .args(arguments)
         .env("PGHOST", &settings.socket_directory)
         .env("PGPORT", server.port.to_string())
@@ -54,6 +61,26 @@ pub fn run(arguments: Arguments) -> Result<ExitCode> {
         .env_remove("PGPASSWORD")
         .exec();
     Err(Error::new(Kind::Program, "could not start psql").because(error))
+}
+
+/// psql as the only user whom the server lets in. He gets neither our terminal nor our home directory.
+fn command(psql: &Path, owner: Option<Account>) -> Command {
+    let Some(owner) = owner.filter(|owner| geteuid().is_root() && !owner.is_root()) else {
+        return Command::new(psql);
+    };
+    let mut command;
+    if std::io::stdin().is_terminal() && std::io::stdout().is_terminal() {
+        command = Command::new("runuser");
+        command.args(["--pty", "--user", &owner.name, "--"]).arg(psql);
+    } else {
+        command = Command::new(terminal::SETSID);
+        command.args(["--wait", terminal::SETPRIV, "--clear-groups"]);
+        command.args([format!("--reuid={}", owner.uid), format!("--regid={}", owner.gid)]).arg(psql);
+    }
+    if let Ok(Some(user)) = User::from_uid(owner.uid) {
+        command.env("HOME", user.dir);
+    }
+    command
 }
 
 /// The server's own psql; when we may not look into the data directory, the newest one.

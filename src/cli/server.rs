@@ -55,6 +55,9 @@ pub fn run(arguments: Arguments) -> Result<ExitCode> {
         server::stop(&settings, &super::host(&settings), main)?;
         return Ok(ExitCode::SUCCESS);
     }
+    super::place(&settings)?.require_own("is the homeserver's, and has a server and a unit of its own").map_err(|error| {
+        error.hint("systemctl start postgresql; for a new server of our own: server.kind = \"own\" in /etc/matrix-postgres/config.toml")
+    })?;
     let environment = HANDED_ON
         .iter()
         .filter_map(|name| std::env::var_os(name).map(|value| (name.into(), value)))

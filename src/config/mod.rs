@@ -35,7 +35,7 @@ pub(crate) use encryption::{holds_secret, is_age_recipient};
 pub use fragment::Fragment;
 pub use keep::Keep;
 pub use notify::{Matrix, Notify};
-pub use server::Server;
+pub use server::{Server, ServerKind};
 pub use settings::Settings;
 pub use upgrade::{Depth, Method, Upgrade};
 
@@ -53,20 +53,28 @@ pub const DEFAULT_DIRECTORY: &str = "/etc/matrix-postgres/config.d";
 pub fn load(file: Option<&Path>) -> Result<Settings> {
     match file {
         Some(file) => Settings::from_fragment(read_fragment(file)?),
-        None => load_default(Path::new("/")),
+        None => load_default(Path::new("/"), None),
     }
 }
 
-/// The default file and directory below `root`.
-fn load_default(root: &Path) -> Result<Settings> {
+/// The default ones, without the file `left_out`.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_without(left_out: &Path) -> Result<Settings> {
+    load_default(Path::new("/"), Some(left_out))
+}
+
+/// The default file and directory below `root`, without the file `left_out`.
+fn load_default(root: &Path, left_out: Option<&Path>) -> Result<Settings> {
     let below = |path: &str| root.join(path.trim_start_matches('/'));
     let mut input = Fragment::default();
     let main = below(DEFAULT_FILE);
     if main.try_exists().at("read", &main).map_err(as_config)? {
         input = read_fragment(&main)?;
     }
-    for file in fragment_files(&below(DEFAULT_DIRECTORY))? {
-        input = input.overlaid_by(read_fragment(&file)?);
+    for file in fragment_files(&below(DEFAULT_DIRECTORY))?.iter().filter(|file| left_out != Some(file)) {
+        input = input.overlaid_by(read_fragment(file)?);
     }
     Settings::from_fragment(input)
 }
@@ -116,7 +124,7 @@ mod tests {
 
     #[test]
     fn no_file_at_all_is_a_whole_configuration() {
-        let settings = load_default(tree(&[]).path()).unwrap();
+        let settings = load_default(tree(&[]).path(), None).unwrap();
         assert_eq!(settings.data_directory, Path::new("/matrix/postgres/data"));
         assert_eq!(settings.backup.directory, Path::new("/var/backups/matrix-postgres"));
         assert!(settings.server.listen.is_empty());
@@ -130,7 +138,7 @@ mod tests {
             ("etc/matrix-postgres/config.d/10-a.toml", "[backup]\ncompression = \"zstd\""),
             ("etc/matrix-postgres/config.d/30-c.toml.bak", "nonsense"),
         ]);
-        let settings = load_default(root.path()).unwrap();
+        let settings = load_default(root.path(), None).unwrap();
         assert_eq!(settings.backup.compression, Compression::None);
         assert_eq!(settings.backup.format, BackupFormat::Plain);
     }
@@ -139,7 +147,7 @@ mod tests {
     fn a_misspelt_key_is_named_with_file_line_and_the_key_meant() {
         let root =
             tree(&[("etc/matrix-postgres/config.d/a.toml", "[backup]\n# faster\ncompresion = \"zstd\"\n")]);
-        let error = load_default(root.path()).unwrap_err();
+        let error = load_default(root.path(), None).unwrap_err();
         assert_eq!(error.kind(), Kind::Config);
         let report = error.report();
         assert!(report.contains("config.d/a.toml, line 3"), "{report}");
@@ -165,13 +173,15 @@ mod tests {
             .fold(String::new(), |text, line| text + line + "\n");
         let shown = Fragment::parse(&text, Path::new("example")).unwrap();
         let keys = text.lines().filter(|line| line.contains(" = ") && !line.starts_with('#')).count();
-        assert_eq!(keys, 53, "a key is missing in the example, or this count is to be raised");
+        assert_eq!(keys, 55, "a key is missing in the example, or this count is to be raised");
         let mut settings = Settings::from_fragment(shown).unwrap();
         assert_eq!(settings.server.version.take(), Some(crate::postgres::Major(17)));
+        assert_eq!(settings.server.kind.take(), Some((ServerKind::Own, "server.kind")));
+        assert!(std::mem::take(&mut settings.server.is_database_named));
         assert_eq!(settings.upgrade.to.take(), Some(crate::postgres::Major(17)));
         assert_eq!(settings.notify.matrix.take().unwrap().room, "!room:example.org");
         assert!(std::mem::take(&mut settings.server.is_unit_named));
-        assert_eq!(settings, load_default(tree(&[]).path()).unwrap());
+        assert_eq!(settings, load_default(tree(&[]).path(), None).unwrap());
     }
 
     #[test]

@@ -41,7 +41,9 @@ impl Settings {
     /// How to reach the server, as its superuser.
     pub fn connection(&self) -> Connection {
         let Self { socket_directory, server, .. } = self;
-        Connection::new(socket_directory, server.port, &server.superuser).with_database(&server.database)
+        Connection::new(socket_directory, server.port, &server.superuser)
+            .of_unit(&server.unit)
+            .with_database(&server.database)
     }
 
     /// Validates what was written and fills in the rest.
@@ -49,6 +51,10 @@ impl Settings {
     /// # Errors
     /// [`crate::Kind::Config`] naming key, value and what is allowed.
     pub fn from_fragment(input: Fragment) -> Result<Self> {
+        let places = [
+            ("data_directory", input.data_directory.is_some()),
+            ("socket_directory", input.socket_directory.is_some()),
+        ];
         Ok(Self {
             data_directory: absolute("data_directory", input.data_directory, "/matrix/postgres/data")?,
             state_directory: absolute(
@@ -61,7 +67,7 @@ impl Settings {
                 Some("0" | "0s") => Duration::ZERO,
                 wait => duration("wait", wait, "6h")?,
             },
-            server: Server::from_fragment(input.server)?,
+            server: Server::from_fragment(input.server, places)?,
             backup: Backup::from_fragment(input.backup)?,
             clients: Clients::from_fragment(input.clients)?,
             upgrade: Upgrade::from_fragment(input.upgrade)?,
@@ -73,7 +79,7 @@ impl Settings {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::EncryptTo;
+    use crate::config::{EncryptTo, ServerKind};
     use std::path::Path;
 
     fn settings(text: &str) -> Result<Settings> {
@@ -94,6 +100,12 @@ mod tests {
             ("backup.max_age = \"soon\"", "a time span"),
             ("backup.max_age = \"-1h\"", "a time span"),
             ("server.role = \"\"", "a name"),
+            ("server.kind = \"debain\"", "expected one of `own`, `debian`, `container`, `external`"),
+            ("server.cluster = \"main\"", "such as 15/main"),
+            ("server.cluster = \"15/../x\"", "such as 15/main"),
+            ("server = { kind = \"own\", cluster = \"15/main\" }", "remove server.cluster"),
+            ("server = { kind = \"debian\", port = 5433 }", "remove server.port"),
+            ("data_directory = \"/d\"\nserver.cluster = \"15/main\"", "remove data_directory"),
             ("backup.exclude_databases = [\"\"]", "names of databases"),
             ("backup.exclude_databases = [\"scratch[\"]", "names of databases"),
             ("backup.encrypt_to = [\"ada\"]", "age recipients"),
@@ -113,6 +125,17 @@ mod tests {
             let report = settings(text).unwrap_err().report();
             assert!(report.contains(expected), "{text}: {report}");
         }
+    }
+
+    #[test]
+    fn whose_the_server_is_may_be_said_by_another_key() {
+        let kind = |text| settings(text).unwrap().server.kind;
+        assert_eq!(kind(""), None);
+        assert_eq!(kind("data_directory = \"/d\""), None);
+        assert_eq!(kind("server.kind = \"debian\""), Some((ServerKind::Debian, "server.kind")));
+        assert_eq!(kind("server.cluster = \"15/main\""), Some((ServerKind::Debian, "server.cluster")));
+        assert_eq!(kind("socket_directory = \"/s\""), Some((ServerKind::Own, "socket_directory")));
+        assert_eq!(kind("server.unit = \"x.service\""), Some((ServerKind::Own, "server.unit")));
     }
 
     #[test]

@@ -29,6 +29,8 @@ pub struct Connection {
     /// The server's version. Until it is known, what only newer ones know is left as it is, and nobody looks into
     /// others' databases.
     pub server: Option<Major>,
+    /// The unit that runs the server, if one does that is known.
+    unit: Option<String>,
     /// A database that is there in any case, as far as is known.
     also: Option<String>,
     /// What stands in for [`HOME`], once that has not let us in. It can be dropped (chapter "Template Databases").
@@ -43,6 +45,7 @@ impl Connection {
             port,
             user: user.to_owned(),
             server: None,
+            unit: None,
             also: None,
             home: Arc::default(),
         }
@@ -52,6 +55,17 @@ impl Connection {
     #[must_use]
     pub fn with_database(self, name: &str) -> Self {
         Self { also: Some(name.to_owned()), ..self }
+    }
+
+    /// The same to a server that this unit runs.
+    #[must_use]
+    pub fn of_unit(self, name: &str) -> Self {
+        Self { unit: Some(name.to_owned()), ..self }
+    }
+
+    /// The unit that runs the server.
+    pub fn unit(&self) -> &str {
+        self.unit.as_deref().unwrap_or("matrix-postgres.service")
     }
 
     /// The databases in which a server can be asked about itself, the one that is meant for it first.

@@ -267,7 +267,11 @@ impl Session<'_> {
         let gone = matches!(socket.symlink_metadata(), Err(e) if e.kind() == ErrorKind::NotFound);
         match gone {
             true => Error::new(Kind::Server, format!("no server is listening on {}", socket.display()))
-                .hint("systemctl start matrix-postgres.service"),
+                .hint(format!("systemctl start {}", self.connection.unit())),
+            // As whom backups are made is a matter of where the server is.
+            false if error.report().contains("Peer authentication failed") => {
+                error.with_kind(Kind::Server).hint("matrix-postgres setup")
+            }
             false => error.with_kind(Kind::Server),
         }
     }

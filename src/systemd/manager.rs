@@ -56,6 +56,15 @@ impl Manager {
             .map_err(|error| asked(name, &error))
     }
 
+    /// Lets systemd read all files of units again.
+    ///
+    /// # Errors
+    /// [`Kind::UnitRefused`], [`Kind::NoBus`].
+    pub fn reload(&self) -> Result<()> {
+        zbus::block_on(self.systemd.reload())
+            .map_err(|error| bus::failed("let systemd read its units again", "systemd", &error))
+    }
+
     /// The names of the units in memory that match the pattern (glob(7)) and run, or are about to.
     ///
     /// # Errors

@@ -8,8 +8,8 @@ use super::Machine;
 const UNIT: &str = "\
 [Unit]
 Description=Synapse Matrix homeserver
-Wants=matrix-postgres.service
-After=matrix-postgres.service
+Wants=SERVER
+After=SERVER
 
 [Service]
 Type=notify
@@ -43,7 +43,7 @@ install -d -o synapse -g synapse /etc/matrix-synapse /var/lib/matrix-synapse
 cd /var/lib/matrix-synapse
 runuser -u synapse -- /opt/synapse/bin/python -m synapse.app.homeserver --generate-config --report-stats=no \
     --server-name test.local --config-path /etc/matrix-synapse/homeserver.yaml
-install -o synapse -m 0600 /matrix/postgres/synapse-database.yaml /etc/matrix-synapse/database.yaml
+install -o synapse -m 0600 BLOCK /etc/matrix-synapse/database.yaml
 ";
 
 /// A script that fills Synapse's tables.
@@ -66,9 +66,15 @@ impl<'a> Synapse<'a> {
     /// Configures the homeserver on a database that `matrix-postgres.service` has initialised, and starts it.
     #[track_caller]
     pub fn set_up(machine: &'a Machine) -> Self {
-        machine.ok(SET_UP);
+        Self::set_up_on(machine, "matrix-postgres.service", "/matrix/postgres/synapse-database.yaml")
+    }
+
+    /// The same on another server, with the file that has the `database:` block for it.
+    #[track_caller]
+    pub fn set_up_on(machine: &'a Machine, server: &str, block: &str) -> Self {
+        machine.ok(&SET_UP.replace("BLOCK", block));
         machine.write("/etc/matrix-synapse/test.yaml", SETTINGS);
-        machine.write("/etc/systemd/system/matrix-synapse.service", UNIT);
+        machine.write("/etc/systemd/system/matrix-synapse.service", &UNIT.replace("SERVER", server));
         machine.ok("systemctl daemon-reload && systemctl start matrix-synapse.service");
         Self { machine }
     }

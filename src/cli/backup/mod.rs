@@ -27,6 +27,7 @@ use crate::config::{self, Settings};
 use crate::error::{Error, IoContext as _, Kind, Result};
 use crate::files::beneath::Directory;
 use crate::lock::Lock;
+use crate::place::Place;
 use crate::report::{self, DecimalBytes, HumanCount, Progress, event};
 use crate::runtime::interrupt;
 use crate::terminal;
@@ -118,25 +119,56 @@ enum Verb {
     },
 }
 
+impl Verb {
+    /// Whether it does nothing without a server; nothing if it has nothing to do with one.
+    fn needs_server(&self) -> Option<bool> {
+        match self {
+            Self::Run { .. } | Self::Restore(_) | Self::Clean { .. } => Some(true),
+            Self::Status { .. } | Self::Describe { .. } => Some(false),
+            Self::List { .. } | Self::Verify { .. } | Self::Prune { .. } | Self::Notify { .. } => None,
+        }
+    }
+}
+
 /// Carries out the verb.
 ///
 /// # Errors
 /// See the verbs.
 pub fn run(arguments: Arguments) -> Result<ExitCode> {
-    let settings = config::load(arguments.config.as_deref())?;
+    let mut settings = config::load(arguments.config.as_deref())?;
+    let verb = arguments.verb.unwrap_or(Verb::Run { dry_run: false });
     // Whoever has the private key can read it; the backups' owner cannot, and is become when it has been used.
     // A restore stops and starts units, and a notice is the notify unit's: both stay who they are.
-    let stays = matches!(
-        arguments.verb,
-        Some(Verb::Verify { identity: Some(_), .. } | Verb::Restore(_) | Verb::Notify { .. })
-    );
-    if !stays {
-        if geteuid().is_root() && terminal::is_ours() {
-            return without_terminal();
+    let stays =
+        matches!(verb, Verb::Verify { identity: Some(_), .. } | Verb::Restore(_) | Verb::Notify { .. });
+    if !stays && geteuid().is_root() && terminal::is_ours() {
+        return without_terminal();
+    }
+    // As who we are: servers and files tell root more.
+    let place = match verb.needs_server() {
+        Some(needs) => {
+            let place = crate::cli::place(&settings)?;
+            match place.settle(settings.clone()) {
+                Err(error) if matches!(verb, Verb::Run { .. }) => {
+                    return Ok(crate::cli::failure_of(
+                        &error.context("there is nothing to back up"),
+                        event::FAILED,
+                    ));
+                }
+                Err(error) if needs => return Err(error),
+                settled => settings = settled.unwrap_or(settings),
+            }
+            Some(place)
         }
+        None => None,
+    };
+    if !stays {
         become_owner(&settings)?;
     }
-    match arguments.verb.unwrap_or(Verb::Run { dry_run: false }) {
+    if matches!(verb, Verb::Run { .. } | Verb::Clean { .. }) {
+        place.as_ref().map_or(Ok(()), Place::require_user)?;
+    }
+    match verb {
         Verb::Run { dry_run: true } => run::dry_run(&settings)?,
         Verb::Run { dry_run: false } => {
             if let Err(error) = run::run(&settings) {
@@ -147,7 +179,7 @@ pub fn run(arguments: Arguments) -> Result<ExitCode> {
         Verb::List { json } => list::list(&settings, json)?,
         Verb::Restore(arguments) => restore::restore(&settings, &arguments)?,
         Verb::Notify { unit, described } => notify::notify(&settings, &unit, described.as_deref())?,
-        Verb::Describe { unit } => notify::describe(&settings, &unit)?,
+        Verb::Describe { unit } => notify::describe(&settings, place.as_ref(), &unit)?,
         Verb::Prune { dry_run } => prune::prune(&settings, dry_run)?,
         Verb::Verify { name, trial: true, dry_run, identity } => {
             trial::trial(&settings, name.as_deref(), dry_run, identity.as_deref())?;
@@ -155,7 +187,7 @@ pub fn run(arguments: Arguments) -> Result<ExitCode> {
         Verb::Verify { name, trial: false, dry_run, identity } => {
             verify(&settings, name.as_deref(), dry_run, identity.as_deref())?;
         }
-        Verb::Status { json } => return status::status(&settings, json),
+        Verb::Status { json } => return status::status(&settings, place.as_ref(), json),
     }
     Ok(ExitCode::SUCCESS)
 }

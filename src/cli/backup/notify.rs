@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::status;
 use crate::config::Settings;
 use crate::error::{Error, IoContext as _, Kind, Result};
+use crate::place::Place;
 use crate::report::event;
 use crate::report::notice::{self, Event, Notice};
 use crate::runtime::output_within;
@@ -38,7 +39,7 @@ struct Backups {
 }
 
 /// Prints how the backups are, for [`notify`], and brings the metrics up to date.
-pub(super) fn describe(settings: &Settings, instance: &str) -> Result<()> {
+pub(super) fn describe(settings: &Settings, server: Option<&Place>, instance: &str) -> Result<()> {
     if instance.starts_with(START) {
         return Ok(());
     }
@@ -47,7 +48,7 @@ pub(super) fn describe(settings: &Settings, instance: &str) -> Result<()> {
         status::publish(settings, status);
     }
     let lines = match &status {
-        Ok(status) => status::in_words(status),
+        Ok(status) => status::in_words(status, server),
         Err(error) => error.report(),
     };
     crate::cli::print_json(&Backups {

@@ -12,18 +12,21 @@ use crate::backup::leftovers::{self, CLEAN};
 use crate::backup::manifest::Omitted;
 use crate::backup::status::{self, Status, Timer};
 use crate::backup::{metrics, start, store_of};
+use crate::cli::At;
 use crate::config::Settings;
 use crate::error::{Error, Kind, Result};
 use crate::files;
+use crate::place::Place;
 use crate::postgres::{DataDirectory, Major};
 use crate::report::{DecimalBytes, HumanCount, columns};
 use crate::systemd::{self, Manager};
 
-pub(super) fn status(settings: &Settings, json: bool) -> Result<ExitCode> {
+pub(super) fn status(settings: &Settings, server: Option<&Place>, json: bool) -> Result<ExitCode> {
     let status = now(settings)?;
-    match json {
-        true => crate::cli::print_json(&status)?,
-        false => crate::cli::print(&in_words(&status))?,
+    match (json, server) {
+        (true, Some(server)) => crate::cli::print_json(&At { server, said: &status })?,
+        (true, None) => crate::cli::print_json(&status)?,
+        (false, _) => crate::cli::print(&in_words(&status, server))?,
     }
     Ok(match status.well {
         true => ExitCode::SUCCESS,
@@ -65,8 +68,8 @@ fn version(settings: &Settings, entries: &[Entry]) -> Option<Major> {
 }
 
 /// For people, in the local time zone.
-pub(super) fn in_words(status: &Status) -> String {
-    describe(status, &TimeZone::system())
+pub(super) fn in_words(status: &Status, server: Option<&Place>) -> String {
+    describe(status, server, &TimeZone::system())
 }
 
 /// Writes the metrics, if they are wanted; that they cannot be is said, and fails nothing else.
@@ -94,11 +97,14 @@ fn timer(unit: &str) -> Timer {
     }
 }
 
-fn describe(status: &Status, zone: &TimeZone) -> String {
+fn describe(status: &Status, server: Option<&Place>, zone: &TimeZone) -> String {
     let local =
         |time: Timestamp| time.to_zoned_datetime(zone.clone()).strftime("%a %Y-%m-%d %H:%M %Z").to_string();
     let mut rows = Vec::new();
     let mut line = |name: &str, value: String| rows.push(vec![format!("{name}:"), value]);
+    if let Some(server) = server {
+        line("server", server.to_string());
+    }
     line("state", if status.well { "ok".into() } else { "PROBLEM".into() });
     if let Some(newest) = &status.newest {
         let hours = newest.age_seconds / 3600;

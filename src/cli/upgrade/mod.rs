@@ -1,5 +1,6 @@
 //! `matrix-postgres-upgrade`
 
+mod check;
 mod compare;
 
 use std::ffi::OsString;
@@ -16,7 +17,6 @@ use crate::postgres::{Major, Occupant};
 use crate::report::{self, event};
 use crate::runtime::{Guard, interrupt};
 use crate::systemd::{Manager, notify};
-use crate::upgrade::check::{check, trial};
 use crate::upgrade::facts::{sockets, written};
 use crate::upgrade::plan::Plan;
 use crate::upgrade::records::journal::legacy;
@@ -192,13 +192,28 @@ pub fn run(arguments: Arguments) -> Result<ExitCode> {
     let config = arguments.config.as_deref();
     let mut settings = config::load(config)?;
     let bare = Verb::Run { target: Target::default(), dry_run: false, pause: None };
-    match arguments.verb.unwrap_or(bare) {
+    let verb = arguments.verb.unwrap_or(bare);
+    let place = match &verb {
+        Verb::Check { .. } | Verb::Run { .. } | Verb::Rehearse { .. } => {
+            let place = crate::cli::place(&settings)?;
+            settings = place.settle(settings)?;
+            Some(place)
+        }
+        // What was begun names its data directory itself.
+        _ => None,
+    };
+    let possible = place.as_ref().map_or(Ok(()), check::require_own);
+    if let (Verb::Run { .. } | Verb::Rehearse { .. }, Err(error)) = (&verb, &possible) {
+        return Ok(crate::cli::failure_of(error, event::NOT_UPGRADED));
+    }
+    match verb {
         Verb::Check { target, json } => {
             let to = target.apply(&mut settings)?;
+            let look = || check::check(&settings, to, place.as_ref(), &possible, json);
             // Without systemd nothing is tried that might be left.
             return match Manager::connect() {
-                Ok(_) => guarded(config, || look(&settings, to, json)),
-                Err(_) => look(&settings, to, json),
+                Ok(_) => guarded(config, look),
+                Err(_) => look(),
             };
         }
         Verb::Run { target, dry_run, pause } => {
@@ -289,18 +304,6 @@ fn guarded<T>(config: Option<&Path>, work: impl FnOnce() -> Result<T>) -> Result
         guard.dismiss();
     }
     done
-}
-
-fn look(settings: &Settings, to: Option<Major>, json: bool) -> Result<ExitCode> {
-    interrupt::listen()?;
-    let lock = Lock::cluster_only(settings, "check")?;
-    let report = check(&trial::gather(settings, &crate::cli::host(settings), to, &lock)?);
-    drop(lock);
-    match json {
-        true => crate::cli::print_json(&report)?,
-        false => crate::cli::print(&format!("{report}\n"))?,
-    }
-    Ok(crate::cli::well(report.is_possible()))
 }
 
 /// Without the lock afterwards: the upgrade takes it with that of the backups.

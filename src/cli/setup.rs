@@ -1,0 +1,107 @@
+//! `matrix-postgres`
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use nix::unistd::geteuid;
+
+use crate::config::{self, Settings};
+use crate::error::{Error, Kind, Result};
+use crate::place::{Facts, Place, decide, setup};
+use crate::postgres::{self, Session};
+use crate::runtime::{Host, Runtime as _};
+use crate::upgrade::records::Journal;
+use crate::version::Major;
+
+/// Set up the maintenance of the homeserver's PostgreSQL server, wherever that is.
+///
+/// Backups: matrix-postgres-backup(1). Upgrades: matrix-postgres-upgrade(1). A psql that is logged in:
+/// matrix-postgres-cli(1).
+#[derive(Debug, Parser)]
+#[command(name = "matrix-postgres", version, arg_required_else_help = true)]
+pub struct Arguments {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Find the server, write the lines of configuration that say where it is, and let backups be made by the user that it
+    /// lets in; done again, it follows what has changed
+    Setup {
+        /// Find out where the server is (what happens anyway)
+        #[arg(long)]
+        detect: bool,
+        /// Do not ask
+        #[arg(long)]
+        yes: bool,
+        /// Say what was found and what would be written, and write nothing
+        #[arg(long)]
+        dry_run: bool,
+    },
+}
+
+/// Carries out the verb.
+///
+/// # Errors
+/// [`Kind::DataDirectory`] if it cannot be told where the server is; those of the verb.
+pub fn run(arguments: Arguments) -> Result<ExitCode> {
+    let Verb::Setup { detect: _, yes, dry_run } = arguments.verb;
+    if !geteuid().is_root() {
+        return Err(Error::new(
+            Kind::UnitRefused,
+            "only root can find the server and set up its maintenance",
+        )
+        .state("nothing was changed")
+        .hint("sudo matrix-postgres setup"));
+    }
+    // What an earlier run has found is looked for anew.
+    let written = config::load_without(Path::new(setup::FILE))?;
+    let programs = Host::new(Path::new("/"), std::env::var_os("PATH"));
+    let facts = Facts::gather(Path::new("/"), &written, &programs)?;
+    let place = decide(&written, &facts);
+    super::print(&format!("server: {place}\n"))?;
+    let settings = place.settle(written.clone())?;
+    let is_only = match place.cluster() {
+        Some(_) => facts.candidates.len() == 1,
+        None => facts.candidates.is_empty() || !facts.is_vacant(),
+    };
+    let plan = setup::plan(Path::new("/"), &place, &settings, written.server.kind.is_some(), is_only)?;
+    super::print(&plan.to_string())?;
+    if dry_run {
+        return Ok(ExitCode::SUCCESS);
+    }
+    if plan.is_empty() {
+        super::print("all is set up\n")?;
+    } else {
+        Journal::require_ended(&settings.state_directory)?;
+        if !yes {
+            super::confirm("do it?")?;
+        }
+        plan.carry_out(&settings)?;
+    }
+    let next = log_in(&settings, &place)?;
+    super::print(&format!("next: {next}\n"))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Tries it; returns the next command.
+fn log_in(settings: &Settings, place: &Place) -> Result<String> {
+    let connection = settings.connection();
+    if !connection.socket().exists() {
+        super::print(&format!("no server listens on {}\n", connection.socket().display()))?;
+        return Ok(format!("systemctl start {}", settings.server.unit));
+    }
+    let host = super::host(settings);
+    let major = host.majors().last().copied().unwrap_or(Major(0));
+    let session = Session { runtime: &host, major, connection: &connection };
+    let facts = postgres::server_facts(&session).map_err(|error| {
+        error
+            .context(format!("could not log in to the server, {place}"))
+            .state("the configuration is written")
+    })?;
+    let role = &settings.server.superuser;
+    super::print(&format!("logged in to PostgreSQL {} as {role}\n", facts.version))?;
+    Ok("systemctl start matrix-postgres-backup.service".to_owned())
+}

@@ -1,0 +1,318 @@
+//! Facts → place. Pure.
+
+use super::Place;
+use super::cluster::{Cluster, Packaging};
+use super::facts::{Candidate, Facts, Unasked};
+use super::homeserver::Database;
+use crate::config::{ServerKind, Settings};
+use crate::postgres::Contents;
+
+/// Where the lines go that settle what cannot be told.
+const FILE: &str = "/etc/matrix-postgres/config.toml";
+
+/// Where the server is: what is written counts first, then where the homeserver's data certainly are. That a package has
+/// made a cluster means nothing: Debian's do so on every machine.
+pub fn decide(settings: &Settings, facts: &Facts) -> Place {
+    match settings.server.kind {
+        Some((ServerKind::Own, key)) => Place::Own { why: says(key) },
+        Some((ServerKind::Debian, key)) => written(settings, facts, key),
+        Some((kind, _)) => Place::Unknown {
+            why: format!("server.kind is {:?}, with which this version does not work", kind.to_string()),
+            hint: format!("server.kind = \"own\" or \"debian\" in {FILE}"),
+        },
+        None => found(settings, facts),
+    }
+}
+
+fn says(key: &str) -> String {
+    match key {
+        "server.kind" => "server.kind says so".to_owned(),
+        key => format!("{key} is configured"),
+    }
+}
+
+/// The cluster of Debian's that is meant.
+fn written(settings: &Settings, facts: &Facts, key: &str) -> Place {
+    let debians: Vec<_> = facts
+        .candidates
+        .iter()
+        .filter(|candidate| candidate.cluster.packaging == Packaging::Debian)
+        .collect();
+    let names = listed(&debians);
+    if let Some(name) = &settings.server.cluster {
+        return match debians.iter().find(|candidate| candidate.cluster.name == *name) {
+            Some(candidate) => debian(candidate, facts, says("server.cluster")),
+            None => Place::Unknown {
+                why: format!("server.cluster is {name:?}, and pg_lsclusters shows {}", or_none(&names)),
+                hint: one_of(&debians),
+            },
+        };
+    }
+    match debians.as_slice() {
+        [] => Place::Unknown {
+            why: format!("{key} is set for one of Debian's clusters, and pg_lsclusters shows none"),
+            hint: format!(
+                "pg_createcluster makes one; for a server of our own: server.kind = \"own\" in {FILE}"
+            ),
+        },
+        [only] => debian(only, facts, format!("{}, and it is the only one", says(key))),
+        several => {
+            let (database, of) = database(settings, facts);
+            match of_homeserver(several, facts, &database).as_slice() {
+                [one] => debian(one, facts, format!("{}, and it has {of}", says(key))),
+                _ => Place::Unknown {
+                    why: format!("pg_lsclusters shows {names}, and which of them has {of} is not certain"),
+                    hint: one_of(&debians),
+                },
+            }
+        }
+    }
+}
+
+/// Nothing is written.
+fn found(settings: &Settings, facts: &Facts) -> Place {
+    let data = settings.data_directory.display();
+    let candidates: Vec<_> = facts.candidates.iter().collect();
+    if let Some(there) =
+        candidates.iter().find(|there| there.cluster.data_directory == settings.data_directory)
+    {
+        return debian(there, facts, "data_directory is its directory".to_owned());
+    }
+    if let Some(playbook) = &facts.playbook {
+        let unit_file = playbook.unit_file.clone();
+        return Place::Container { why: format!("{} runs one", unit_file.display()), unit_file };
+    }
+    match facts.contents {
+        None => return Place::Own { why: format!("{data} is there, and cannot be looked into") },
+        Some(Contents::Cluster(major)) => {
+            return Place::Own { why: format!("a cluster of PostgreSQL {major} is in {data}") };
+        }
+        Some(Contents::Foreign) => return Place::Own { why: format!("there is something in {data}") },
+        Some(Contents::Missing | Contents::Empty) => {}
+    }
+    let (database, of) = database(settings, facts);
+    match of_homeserver(&candidates, facts, &database).as_slice() {
+        [one] => return debian(one, facts, format!("it has {of}, and {data} holds no cluster")),
+        [] => {}
+        several => {
+            return Place::Unknown {
+                why: format!("{} all have {of}, and {data} holds no cluster", listed(several)),
+                hint: one_of(several),
+            };
+        }
+    }
+    match candidates
+        .iter()
+        .find_map(|candidate| Some((&candidate.cluster, candidate.databases.as_ref().err()?)))
+    {
+        Some((cluster, unasked)) => Place::Unknown {
+            why: format!("{data} holds no cluster, and {}", why_unasked(cluster, unasked)),
+            hint: hint(cluster, unasked),
+        },
+        None => Place::Own { why: format!("nothing else is found, and {data} holds no cluster yet") },
+    }
+}
+
+fn debian(candidate: &Candidate, facts: &Facts, why: String) -> Place {
+    let cluster = candidate.cluster.clone();
+    let homeserver = facts.homeserver.as_ref().filter(|database| database.is_on(&cluster));
+    let homeserver = homeserver.map(|database| (database.name.clone(), database.role.clone()));
+    Place::Debian { cluster, homeserver, why }
+}
+
+/// The homeserver's database, and what it is called in a sentence.
+fn database(settings: &Settings, facts: &Facts) -> (String, String) {
+    let configured = &settings.server.database;
+    match facts.homeserver.as_ref().filter(|_| !settings.server.is_database_named) {
+        Some(Database { name, file, .. }) => {
+            (name.clone(), format!("the homeserver's database {name:?}, as {} names it", file.display()))
+        }
+        None => (configured.clone(), format!("the homeserver's database {configured:?}")),
+    }
+}
+
+/// The clusters that have the homeserver's database; of several, the one that homeserver.yaml names.
+fn of_homeserver<'a>(candidates: &[&'a Candidate], facts: &Facts, database: &String) -> Vec<&'a Candidate> {
+    let has = |candidate: &Candidate| {
+        candidate.databases.as_ref().is_ok_and(|databases| databases.contains(database))
+    };
+    let is_named = |candidate: &Candidate| {
+        facts.homeserver.as_ref().is_some_and(|homeserver| homeserver.is_on(&candidate.cluster))
+    };
+    let having: Vec<_> = candidates.iter().copied().filter(|candidate| has(candidate)).collect();
+    let named: Vec<_> = having.iter().copied().filter(|candidate| is_named(candidate)).collect();
+    if named.is_empty() { having } else { named }
+}
+
+fn why_unasked(cluster: &Cluster, unasked: &Unasked) -> String {
+    match unasked {
+        Unasked::Needless | Unasked::Owner => {
+            format!("the server of {cluster} tells only {}, its owner, which databases it has", cluster.owner)
+        }
+        Unasked::Down => {
+            format!("the server of {cluster}, which may have the homeserver's database, does not run")
+        }
+        Unasked::Refused(reason) => {
+            format!("the server of {cluster} does not tell which databases it has: {reason}")
+        }
+    }
+}
+
+fn hint(cluster: &Cluster, unasked: &Unasked) -> String {
+    match unasked {
+        Unasked::Needless | Unasked::Owner => super::SETUP.to_owned(),
+        Unasked::Down | Unasked::Refused(_) => format!(
+            "systemctl start {}; or, if the homeserver's data are elsewhere: server.kind = \"own\" in {FILE}",
+            cluster.unit
+        ),
+    }
+}
+
+fn listed(candidates: &[&Candidate]) -> String {
+    let names: Vec<_> = candidates.iter().map(|candidate| candidate.cluster.name.as_str()).collect();
+    match names.split_last() {
+        Some((last, [])) => (*last).to_owned(),
+        Some((last, others)) => format!("{} and {last}", others.join(", ")),
+        None => String::new(),
+    }
+}
+
+fn or_none(names: &str) -> &str {
+    if names.is_empty() { "none" } else { names }
+}
+
+/// The line to write.
+fn one_of(candidates: &[&Candidate]) -> String {
+    let names: Vec<_> =
+        candidates.iter().map(|candidate| format!("server.cluster = {:?}", candidate.cluster.name)).collect();
+    match names.is_empty() {
+        true => format!("server.kind = \"own\" in {FILE}"),
+        false => format!("{} in {FILE}", names.join(" or ")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Fragment;
+    use crate::version::Major;
+    use std::path::Path;
+
+    fn settings(text: &str) -> Settings {
+        Settings::from_fragment(Fragment::parse(text, Path::new("c.toml")).unwrap()).unwrap()
+    }
+
+    fn candidate(name: &str, port: u16, databases: Result<&[&str], Unasked>) -> Candidate {
+        let (version, _) = name.split_once('/').unwrap();
+        Candidate {
+            cluster: Cluster {
+                packaging: Packaging::Debian,
+                name: name.into(),
+                major: Major(version.parse().unwrap()),
+                data_directory: format!("/var/lib/postgresql/{name}").into(),
+                socket_directory: "/var/run/postgresql".into(),
+                port,
+                unit: format!("postgresql@{}.service", name.replace('/', "-")),
+                owner: "postgres".into(),
+                is_online: databases != Err(Unasked::Down),
+            },
+            databases: databases.map(|names| names.iter().map(|name| (*name).to_owned()).collect()),
+        }
+    }
+
+    fn facts(candidates: Vec<Candidate>) -> Facts {
+        Facts { contents: Some(Contents::Missing), candidates, homeserver: None, playbook: None }
+    }
+
+    fn homeserver(name: &str, port: u16) -> Database {
+        let file = "/etc/matrix-synapse/homeserver.yaml".into();
+        Database { file, name: name.into(), role: Some("synapse_user".into()), host: None, port }
+    }
+
+    /// In short: which one, or the hint.
+    fn decided(text: &str, facts: &Facts) -> String {
+        match decide(&settings(text), facts) {
+            Place::Own { .. } => "own".into(),
+            Place::Debian { cluster, .. } => cluster.name,
+            Place::Container { .. } => "container".into(),
+            Place::Unknown { hint, .. } => hint,
+        }
+    }
+
+    #[test]
+    fn that_debian_has_made_a_cluster_means_nothing() {
+        let empty = facts(vec![candidate("17/main", 5432, Ok(&["postgres", "template1"]))]);
+        assert_eq!(decided("", &empty), "own");
+        let with = facts(vec![candidate("17/main", 5432, Ok(&["homeserver", "postgres"]))]);
+        assert_eq!(decided("", &with), "17/main");
+        assert_eq!(decided("server.database = \"other\"", &with), "own");
+        assert_eq!(decided("server.kind = \"own\"", &with), "own");
+        assert_eq!(decided("socket_directory = \"/s\"", &with), "own");
+    }
+
+    #[test]
+    fn data_of_our_own_stay_where_they_are() {
+        let mut both = facts(vec![candidate("17/main", 5432, Err(Unasked::Needless))]);
+        for contents in [Some(Contents::Cluster(Major(15))), Some(Contents::Foreign), None] {
+            both.contents = contents;
+            assert_eq!(decided("", &both), "own");
+        }
+        assert_eq!(decided("data_directory = \"/var/lib/postgresql/17/main\"", &both), "17/main");
+        assert_eq!(decided("server.kind = \"debian\"", &both), "17/main");
+    }
+
+    #[test]
+    fn homeserver_yaml_says_which_database_it_is_and_where() {
+        let both = |databases: [&[&str]; 2]| {
+            let [one, other] = databases;
+            facts(vec![candidate("15/main", 5432, Ok(one)), candidate("17/main", 5433, Ok(other))])
+        };
+        let mut found = both([&["homeserver"], &["synapse"]]);
+        assert_eq!(decided("", &found), "15/main");
+        found.homeserver = Some(homeserver("synapse", 5433));
+        assert_eq!(decided("", &found), "17/main");
+        let place = decide(&settings(""), &found).settle(settings("")).unwrap();
+        assert_eq!((place.server.database.as_str(), place.server.role.as_str()), ("synapse", "synapse_user"));
+        assert_eq!((place.server.port, place.server.user.as_str()), (5433, "postgres"));
+        found = both([&["synapse"], &["synapse"]]);
+        assert!(
+            decided("server.database = \"synapse\"", &found).starts_with("server.cluster = \"15/main\" or ")
+        );
+        found.homeserver = Some(homeserver("synapse", 5433));
+        assert_eq!(decided("", &found), "17/main");
+    }
+
+    #[test]
+    fn what_cannot_be_told_names_the_line_to_write() {
+        let two = facts(vec![candidate("15/main", 5432, Ok(&[])), candidate("17/main", 5433, Ok(&[]))]);
+        let line = "server.cluster = \"15/main\" or server.cluster = \"17/main\" in /etc/matrix-postgres/config.toml";
+        assert_eq!(decided("server.kind = \"debian\"", &two), line);
+        assert_eq!(decided("server.cluster = \"16/main\"", &two), line);
+        assert_eq!(decided("server.cluster = \"17/main\"", &two), "17/main");
+        assert!(decided("server.kind = \"debian\"", &facts(vec![])).contains("server.kind = \"own\""));
+        let error = decide(&settings("server.cluster = \"16/main\""), &two).settle(settings("")).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "it is not known where the server is: server.cluster is \"16/main\", and pg_lsclusters shows 15/main and 17/main"
+        );
+        for kind in ["container", "external"] {
+            assert!(decided(&format!("server.kind = {kind:?}"), &two).contains("\"own\" or \"debian\""));
+        }
+    }
+
+    #[test]
+    fn who_may_not_ask_is_told_who_may() {
+        let owners = facts(vec![candidate("17/main", 5432, Err(Unasked::Owner))]);
+        assert_eq!(decided("", &owners), "matrix-postgres setup");
+        let down = facts(vec![candidate("17/main", 5432, Err(Unasked::Down))]);
+        assert!(decided("", &down).starts_with("systemctl start postgresql@17-main.service"));
+    }
+
+    #[test]
+    fn a_playbooks_container_is_seen() {
+        let mut facts = facts(vec![]);
+        facts.contents = Some(Contents::Cluster(Major(15)));
+        facts.playbook = Some(super::super::Playbook { unit_file: "/u".into(), environment: None });
+        assert_eq!(decided("", &facts), "container");
+    }
+}

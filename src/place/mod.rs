@@ -1,0 +1,162 @@
+//! Where the server is that everything else works on: our own, one of Debian's clusters, a container's, or one that others run.
+//!
+//! [`Facts`] are gathered, [`decide`] makes a [`Place`] of them and of what is configured, and [`Place::settle`] makes it the
+//! settings that the rest works with: a data directory, a socket, a unit, a user.
+
+mod cluster;
+mod decision;
+mod facts;
+mod homeserver;
+pub mod setup;
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use nix::unistd::geteuid;
+use serde::Serialize;
+
+pub use self::cluster::{Cluster, Packaging};
+pub use self::decision::decide;
+pub use self::facts::{Candidate, Facts, Playbook, Unasked};
+pub use self::homeserver::Database;
+use crate::account::Account;
+use crate::config::{ServerKind, Settings};
+use crate::error::{Error, Kind, Result};
+use crate::runtime::Host;
+
+/// What puts right whom backups are made by.
+pub const SETUP: &str = "matrix-postgres setup";
+
+/// Where the server is, and why it is thought to be there.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(tag = "kind", rename_all = "lowercase")]
+pub enum Place {
+    /// The one of `matrix-postgres.service`, or one whose directory, socket and unit are configured.
+    Own {
+        /// Why.
+        why: String,
+    },
+    /// A cluster that a package of the distribution has made, and whose server it runs.
+    Debian {
+        /// Which.
+        cluster: Cluster,
+        /// The homeserver's database and role, if it is known that they have other names than ours.
+        #[serde(skip)]
+        homeserver: Option<(String, Option<String>)>,
+        /// Why.
+        why: String,
+    },
+    /// A container's, of a playbook.
+    Container {
+        /// The unit that runs it.
+        unit_file: PathBuf,
+        /// Why.
+        why: String,
+    },
+    /// It cannot be told.
+    Unknown {
+        /// Why not.
+        why: String,
+        /// The line to write, or the command to run.
+        hint: String,
+    },
+}
+
+impl Place {
+    /// Looks for it on this machine; `programs` are PostgreSQL's.
+    ///
+    /// # Errors
+    /// Those of `pg_lsclusters`.
+    pub fn find(settings: &Settings, programs: &Host) -> Result<Self> {
+        Ok(decide(settings, &Facts::gather(Path::new("/"), settings, programs)?))
+    }
+
+    /// The settings for it. Of a cluster of a package, the package says where everything is.
+    ///
+    /// # Errors
+    /// [`Kind::DataDirectory`] if it cannot be told.
+    pub fn settle(&self, mut settings: Settings) -> Result<Settings> {
+        match self {
+            Self::Own { .. } | Self::Container { .. } => {}
+            Self::Debian { cluster, homeserver, .. } => {
+                settings.data_directory.clone_from(&cluster.data_directory);
+                settings.socket_directory.clone_from(&cluster.socket_directory);
+                let server = &mut settings.server;
+                server.kind = server.kind.or(Some((ServerKind::Debian, "what was found")));
+                server.port = cluster.port;
+                server.unit.clone_from(&cluster.unit);
+                // It is the package's that has the cluster, and no unit of ours.
+                server.is_unit_named = true;
+                server.user.clone_from(&cluster.owner);
+                server.superuser.clone_from(&cluster.owner);
+                if let Some((database, role)) = homeserver.as_ref().filter(|_| !server.is_database_named) {
+                    server.database.clone_from(database);
+                    if let Some(role) = role {
+                        server.role.clone_from(role);
+                    }
+                }
+            }
+            Self::Unknown { why, hint } => {
+                return Err(Error::new(
+                    Kind::DataDirectory,
+                    format!("it is not known where the server is: {why}"),
+                )
+                .state("nothing was started, and nothing was changed")
+                .hint(hint));
+            }
+        }
+        Ok(settings)
+    }
+
+    /// The cluster of a package, if it is one.
+    pub fn cluster(&self) -> Option<&Cluster> {
+        match self {
+            Self::Debian { cluster, .. } => Some(cluster),
+            Self::Own { .. } | Self::Container { .. } | Self::Unknown { .. } => None,
+        }
+    }
+
+    /// Fails unless the server lets us in as who we are: that of a package's cluster knows its owner only.
+    ///
+    /// # Errors
+    /// [`Kind::Config`].
+    pub fn require_user(&self) -> Result<()> {
+        let Some(cluster) = self.cluster().filter(|_| !geteuid().is_root()) else { return Ok(()) };
+        let user = Account::current();
+        match user.name == cluster.owner {
+            true => Ok(()),
+            false => Err(Error::new(
+                Kind::Config,
+                format!(
+                    "the server of {cluster} lets in {}, its owner, and this runs as {}",
+                    cluster.owner, user.name
+                ),
+            )
+            .state("nothing was started, and nothing was changed")
+            .hint(SETUP)),
+        }
+    }
+
+    /// Fails for a server whose cluster cannot be exchanged by us: `verb` is what would have been done.
+    ///
+    /// # Errors
+    /// [`Kind::Config`].
+    pub fn require_own(&self, verb: &str) -> Result<()> {
+        match self.cluster() {
+            None => Ok(()),
+            Some(cluster) => Err(Error::new(Kind::Config, format!("{cluster} {verb}"))
+                .state("nothing was stopped, and nothing was changed")),
+        }
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Own { why } => write!(f, "our own: {why}"),
+            Self::Debian { cluster, why, .. } => write!(f, "{cluster}, {}: {why}", cluster.unit),
+            Self::Container { why, .. } => write!(f, "in a container: {why}"),
+            Self::Unknown { why, hint } => write!(f, "not known: {why} (HINT: {hint})"),
+        }
+    }
+}

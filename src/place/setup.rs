@@ -1,0 +1,332 @@
+//! What a place needs once: the lines of configuration, and, where the server lets in its cluster's owner only, that backups are
+//! made by that user.
+//!
+//! systemd is told by drop-ins, and the backups are handed over. [`plan`] says what is missing, and [`Plan::carry_out`] does it;
+//! done again, it finds nothing to do. For the server of our own it takes all of that back.
+
+use std::fmt::{self, Write as _};
+use std::fs::{self, DirBuilder, Permissions};
+use std::io::ErrorKind;
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _, fchown};
+use std::path::{Path, PathBuf};
+
+use super::{Packaging, Place};
+use crate::account::Account;
+use crate::config::Settings;
+use crate::error::{Error, IoContext as _, Kind, Result};
+use crate::files::{self, beneath::Directory};
+use crate::lock::Lock;
+use crate::systemd::Manager;
+
+/// The file with what was found. It is written anew each time.
+pub const FILE: &str = "/etc/matrix-postgres/config.d/10-server.toml";
+
+/// Who makes backups, unless a drop-in says otherwise.
+const USER: &str = "matrix-postgres";
+
+/// The units that run as the backups' user, and whether one tries backups out, which must not reach the server.
+const UNITS: [(&str, bool); 2] =
+    [("matrix-postgres-backup.service", false), ("matrix-postgres-backup-verify.service", true)];
+
+/// The drop-in's name, the same for each.
+const DROP_IN: &str = "10-server.conf";
+
+/// What is to be done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Plan {
+    /// Files that are to have this text; without one they are to go.
+    files: Vec<(PathBuf, Option<String>)>,
+    /// The directories that are to be given to another user, and whose they are now.
+    handed: Vec<(PathBuf, Account)>,
+    /// Who is to make backups.
+    user: Account,
+}
+
+/// What is missing for the server in `place`, with these settings, on a machine whose root is `root`; `is_written` says whether
+/// the administrator has written himself where the server is, and `is_only` whether no other cluster could be meant.
+///
+/// # Errors
+/// [`Kind::Config`] without the user.
+pub fn plan(
+    root: &Path,
+    place: &Place,
+    settings: &Settings,
+    is_written: bool,
+    is_only: bool,
+) -> Result<Plan> {
+    let name = &settings.server.user;
+    let user = Account::named(name)?.ok_or_else(|| {
+        Error::new(Kind::Config, format!("there is no system user {name:?}, by whom backups are to be made"))
+            .state("nothing was changed")
+            .hint("systemd-sysusers matrix-postgres.conf")
+    })?;
+    let below = |path: &str| root.join(path.trim_start_matches('/'));
+    let lines = (!is_written).then(|| lines(place, is_only)).flatten();
+    let mut wanted = vec![(below(FILE), lines)];
+    for (unit, is_trial) in UNITS {
+        let file = below(&format!("/etc/systemd/system/{unit}.d/{DROP_IN}"));
+        wanted.push((file, (user.name != USER).then(|| drop_in(settings, &user, is_trial))));
+    }
+    let mut files = Vec::new();
+    for (file, text) in wanted {
+        let now = match fs::read_to_string(&file) {
+            Err(error) if error.kind() == ErrorKind::NotFound => None,
+            read => Some(read.at("read", &file)?),
+        };
+        if now != text {
+            files.push((file, text));
+        }
+    }
+    let places = [&settings.backup.directory, &settings.backup.scratch_directory];
+    let handed = places.into_iter().filter_map(|path| {
+        let owner = Directory::open(path).ok()?.owner();
+        (owner.uid != user.uid && !owner.is_root()).then(|| (path.clone(), owner))
+    });
+    Ok(Plan { handed: handed.collect(), files, user })
+}
+
+/// The lines that say where the server is; none where it is found by everybody.
+fn lines(place: &Place, is_only: bool) -> Option<String> {
+    let mut text = "# Written by \"matrix-postgres setup\", which writes it anew each time. What is to stay belongs into\n\
+                    # /etc/matrix-postgres/config.toml.\n"
+        .to_owned();
+    let (cluster, homeserver) = match place {
+        Place::Debian { cluster, homeserver, .. } => (cluster, homeserver),
+        Place::Own { .. } if is_only => return None,
+        Place::Own { .. } => return Some(text + "[server]\nkind = \"own\"\n"),
+        Place::Container { .. } | Place::Unknown { .. } => return None,
+    };
+    let quoted = |text: &str| serde_json::Value::from(text).to_string();
+    if cluster.packaging == Packaging::RedHat {
+        let path = |path: &Path| quoted(&path.to_string_lossy());
+        let _ = writeln!(text, "data_directory = {}", path(&cluster.data_directory));
+        let _ = writeln!(text, "socket_directory = {}", path(&cluster.socket_directory));
+    }
+    text += "\n[server]\n";
+    let mut line = |key: &str, value: String| {
+        let _ = writeln!(text, "{key} = {value}");
+    };
+    match cluster.packaging {
+        Packaging::Debian => line("kind", quoted("debian")),
+        Packaging::RedHat => {
+            line("kind", quoted("own"));
+            line("port", cluster.port.to_string());
+            line("unit", quoted(&cluster.unit));
+            line("user", quoted(&cluster.owner));
+            line("superuser", quoted(&cluster.owner));
+        }
+    }
+    if cluster.packaging == Packaging::Debian && !is_only {
+        line("cluster", quoted(&cluster.name));
+    }
+    if let Some((database, role)) = homeserver {
+        line("database", quoted(database));
+        if let Some(role) = role {
+            line("role", quoted(role));
+        }
+    }
+    Some(text)
+}
+
+/// What is different in a unit of the package for another user than ours.
+fn drop_in(settings: &Settings, user: &Account, is_trial: bool) -> String {
+    let mut text = format!(
+        "# Written by \"matrix-postgres setup\": the server lets in the owner of its cluster only.\n\
+         [Unit]\nAfter={}\n\n[Service]\nUser={}\n# A configuration may be closed to others.\nSupplementaryGroups={USER}\n",
+        settings.server.unit, user.name
+    );
+    if is_trial {
+        // /var/run is a link, and systemd does without what is not there.
+        let sockets = settings.socket_directory.canonicalize().unwrap_or(settings.socket_directory.clone());
+        text += "# Who runs as this user may log in there as the superuser, and a dump in SQL may try.\n";
+        let _ = writeln!(text, "InaccessiblePaths=-{}", sockets.display());
+    }
+    text
+}
+
+impl Plan {
+    /// Whether all is as it should be.
+    pub fn is_empty(&self) -> bool {
+        self.files.is_empty() && self.handed.is_empty()
+    }
+
+    /// Does it, as root. A backup under way is waited for.
+    ///
+    /// # Errors
+    /// [`Kind::File`], [`Kind::Locked`]; those of systemd.
+    pub fn carry_out(&self, settings: &Settings) -> Result<()> {
+        let lock = Lock::take(settings, "setup")?;
+        for (file, text) in &self.files {
+            if let Some(text) = text {
+                make_public(files::parent(file))?;
+                files::publish(file, text)?;
+            } else {
+                fs::remove_file(file).at("remove", file)?;
+                // Others may have something in there.
+                let _ = fs::remove_dir(files::parent(file));
+            }
+        }
+        for (path, from) in &self.handed {
+            let directory = Directory::open(path).at("open", path)?;
+            hand_over(&directory, from, &self.user).at("hand over", path)?;
+        }
+        if self.files.iter().any(|(file, _)| file.ends_with(DROP_IN)) {
+            Manager::connect()?.reload()?;
+        }
+        drop(lock);
+        // Who takes it as root lets the backups' user lock it.
+        Lock::take(settings, "setup").map(drop)
+    }
+}
+
+impl fmt::Display for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (file, text) in &self.files {
+            let Some(text) = text else {
+                writeln!(f, "remove {}", file.display())?;
+                continue;
+            };
+            writeln!(f, "write {}:", file.display())?;
+            for line in text.lines().filter(|line| !line.is_empty() && !line.starts_with('#')) {
+                writeln!(f, "    {line}")?;
+            }
+        }
+        for (path, from) in &self.handed {
+            writeln!(f, "hand over {} from {} to {}", path.display(), from.name, self.user.name)?;
+        }
+        Ok(())
+    }
+}
+
+/// Readable for everybody, whatever our umask.
+fn make_public(directory: &Path) -> Result<()> {
+    let missing: Vec<_> = directory.ancestors().take_while(|path| !path.exists()).collect();
+    for path in missing.into_iter().rev() {
+        DirBuilder::new().mode(0o755).create(path).at("create", path)?;
+        fs::set_permissions(path, Permissions::from_mode(0o755)).at("change the mode of", path)?;
+    }
+    Ok(())
+}
+
+/// Gives what is in a directory, and then itself, from one user to another. No link is followed, and nothing is given away that
+/// bears another name, too: it may be somebody else's.
+fn hand_over(directory: &Directory, from: &Account, to: &Account) -> std::io::Result<()> {
+    for name in directory.names()? {
+        let Some(entry) = directory.look(&name)?.filter(|entry| entry.owner().uid == from.uid) else {
+            continue;
+        };
+        let name = Path::new(&name);
+        if entry.is_directory() {
+            hand_over(&directory.directory(name)?, from, to)?;
+            continue;
+        }
+        let file = match directory.file(name) {
+            Err(error) if error.kind() == ErrorKind::InvalidData => continue,
+            opened => opened?,
+        };
+        if file.metadata()?.nlink() == 1 && file.metadata()?.uid() == from.uid.as_raw() {
+            fchown(&file, Some(to.uid.as_raw()), Some(to.gid.as_raw()))?;
+        }
+    }
+    let itself = directory.readable()?;
+    match itself.metadata()?.uid() == from.uid.as_raw() {
+        true => fchown(&itself, Some(to.uid.as_raw()), Some(to.gid.as_raw())),
+        false => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Cluster;
+    use super::*;
+    use crate::config::Fragment;
+    use crate::version::Major;
+    use std::os::unix::fs::{chown, symlink};
+
+    fn place(packaging: Packaging) -> Place {
+        Place::Debian {
+            cluster: Cluster {
+                packaging,
+                name: "15/main".into(),
+                major: Major(15),
+                data_directory: "/var/lib/pgsql/data".into(),
+                socket_directory: "/var/run/postgresql".into(),
+                port: 5433,
+                unit: "postgresql@15-main.service".into(),
+                owner: "nobody".into(),
+                is_online: true,
+            },
+            homeserver: Some(("it\"s".into(), None)),
+            why: "x".into(),
+        }
+    }
+
+    #[test]
+    fn the_lines_lead_to_the_same_place_again() {
+        let settled = |place: &Place, is_only| {
+            let text = lines(place, is_only).unwrap();
+            Settings::from_fragment(Fragment::parse(&text, Path::new("c")).unwrap()).unwrap()
+        };
+        let debian = settled(&place(Packaging::Debian), false);
+        assert_eq!(debian.server.cluster.as_deref(), Some("15/main"));
+        assert_eq!(debian.server.database, "it\"s");
+        assert_eq!(settled(&place(Packaging::Debian), true).server.cluster, None);
+        let place = place(Packaging::RedHat);
+        let (red_hat, expected) = (settled(&place, false), place.settle(debian.clone()).unwrap());
+        assert_eq!(
+            (&red_hat.data_directory, &red_hat.socket_directory, red_hat.server.port, &red_hat.server.unit),
+            (&expected.data_directory, &expected.socket_directory, 5433, &expected.server.unit)
+        );
+        let own = Place::Own { why: "x".into() };
+        assert_eq!((lines(&own, true), settled(&own, false).server.cluster), (None, None));
+    }
+
+    #[test]
+    fn what_is_done_is_not_to_be_done_again_and_is_taken_back_for_our_own() {
+        let root = tempfile::tempdir().unwrap();
+        let mut settings = Settings::from_fragment(Fragment::default()).unwrap();
+        settings.backup.directory = root.path().join("backups");
+        settings.backup.scratch_directory = root.path().join("scratch");
+        let place = place(Packaging::Debian);
+        let settled = place.settle(settings.clone()).unwrap();
+        let found = plan(root.path(), &place, &settled, false, true).unwrap();
+        assert_eq!(found.files.len(), 3);
+        assert!(found.to_string().contains("    User=nobody\n"), "{found}");
+        for (file, text) in &found.files {
+            make_public(files::parent(file)).unwrap();
+            files::publish(file, text.as_ref().unwrap()).unwrap();
+        }
+        assert!(plan(root.path(), &place, &settled, false, true).unwrap().is_empty());
+        settings.server.user = Account::current().name;
+        let back = plan(root.path(), &Place::Own { why: "x".into() }, &settings, true, false).unwrap();
+        assert!(back.to_string().starts_with("remove "), "{back}");
+        settings.server.user = "no such user".into();
+        assert!(plan(root.path(), &place, &settings, false, true).is_err());
+    }
+
+    #[test]
+    fn nothing_of_others_is_handed_over() {
+        if !nix::unistd::geteuid().is_root() {
+            return;
+        }
+        let root = tempfile::tempdir().unwrap();
+        let directory = root.path().join("backups");
+        fs::create_dir_all(directory.join("a")).unwrap();
+        for name in ["a/theirs", "a/others", "outside"] {
+            fs::write(if name == "outside" { root.path().join(name) } else { directory.join(name) }, "")
+                .unwrap();
+        }
+        let (theirs, outside) = (Account::of(1234, 1234), root.path().join("outside"));
+        fs::hard_link(&outside, directory.join("hard")).unwrap();
+        symlink(&outside, directory.join("soft")).unwrap();
+        for path in [&directory, &directory.join("a"), &directory.join("a/theirs"), &outside] {
+            chown(path, Some(1234), Some(1234)).unwrap();
+        }
+        hand_over(&Directory::open(&directory).unwrap(), &theirs, &Account::of(4321, 4322)).unwrap();
+        let of = |path: &Path| (path.metadata().unwrap().uid(), path.metadata().unwrap().gid());
+        for path in ["", "a", "a/theirs"] {
+            assert_eq!(of(&directory.join(path)), (4321, 4322), "{path}");
+        }
+        assert_eq!((of(&directory.join("a/others")), of(&outside)), ((0, 0), (1234, 1234)));
+    }
+}
