@@ -26,7 +26,7 @@ fn objects(dump: &str, moving: &[String]) -> BTreeMap<String, Vec<String>> {
         objects.entry(header).or_default().push(lines.join("\n"));
     };
     let mut before = "";
-    for line in dump.lines() {
+    for line in without_stamps(dump).lines() {
         if before == "--" && (line.starts_with("-- Name: ") || line.starts_with("-- Data for Name: ")) {
             close(std::mem::replace(&mut header, line.to_owned()), std::mem::take(&mut lines));
         } else if !(line.is_empty()
@@ -71,6 +71,52 @@ fn order_columns(lines: &mut [String]) {
         }
     }
     *copy = format!("{table} ({}) FROM {rest}", ordered(&names, ", "));
+}
+
+/// Without the statements that set nothing but such a stamp, whatever the names of table and column.
+fn without_stamps(dump: &str) -> String {
+    const STAMP: &str = " SET (pg_attver=";
+    let mut text = dump.to_owned();
+    let mut from = 0;
+    while let Some(at) = text[from..].find(STAMP).map(|at| at + from) {
+        from = at + STAMP.len();
+        let digits =
+            text[from..].find(|c: char| !c.is_ascii_digit()).map_or(text.len(), |digits| digits + from);
+        let begin = text[..at].rfind("\nALTER ").filter(|begin| {
+            let rest = &text[*begin + 7..];
+            rest.starts_with("TABLE ONLY ") || rest.starts_with("FOREIGN TABLE ONLY ")
+        });
+        if let Some(begin) = begin.filter(|_| text[digits..].starts_with(");\n")) {
+            text.replace_range(begin + 1..digits + 3, "");
+            from = begin;
+        }
+    }
+    text
+}
+
+/// Without the names of NOT NULL, which there are from 18 on: `pg_dump` writes those that are not made of the table's and the
+/// column's in the usual way, and of a server before 18 none.
+pub fn without_names_of_not_null(dump: &str) -> String {
+    const CONSTRAINT: &str = " CONSTRAINT ";
+    let (mut text, mut rest) = (String::new(), dump);
+    while let Some(at) = rest.find(CONSTRAINT) {
+        let name = &rest[at + CONSTRAINT.len()..];
+        let mut is_quoted = false;
+        let end = name.find(|c: char| {
+            is_quoted ^= c == '"';
+            c.is_whitespace() && !is_quoted
+        });
+        let end = end.filter(|end| name[*end..].starts_with(" NOT NULL"));
+        text.push_str(&rest[..at]);
+        rest = match end {
+            Some(end) => &name[end..],
+            None => {
+                text.push_str(CONSTRAINT);
+                name
+            }
+        };
+    }
+    text + rest
 }
 
 /// Without the stamp that servers since November 2026 put on a column, which older versions of `pg_dump` write as an option.
@@ -138,4 +184,22 @@ fn unqualified(line: &str) -> String {
     let is_of_name = |letter: char| letter.is_alphanumeric() || "_\"".contains(letter);
     let words = line.split_inclusive(|letter| !is_of_name(letter));
     words.filter(|word| !word.ends_with('.')).collect()
+}
+
+#[test]
+fn stamps_and_names_that_a_major_gives_by_itself_are_no_differences() {
+    let dump = "CREATE TABLE public.t (\n    a integer NOT NULL\n);\n\
+        ALTER FOREIGN TABLE ONLY public.f ALTER COLUMN a SET (pg_attver=165892384);\n\
+        ALTER TABLE ONLY public.\"line\nend\" ALTER COLUMN \"a\nb\" SET (pg_attver=1);\n\
+        ALTER TABLE ONLY public.t ALTER COLUMN a SET (n_distinct=5);\n";
+    assert_eq!(
+        without_stamps(dump),
+        "CREATE TABLE public.t (\n    a integer NOT NULL\n);\n\
+         ALTER TABLE ONLY public.t ALTER COLUMN a SET (n_distinct=5);\n"
+    );
+    let named = "    a integer CONSTRAINT \"line\nend_a\" NOT NULL,\n    b integer CONSTRAINT x NOT NULL,\n    CONSTRAINT c CHECK (a > 0)\n";
+    assert_eq!(
+        without_names_of_not_null(named),
+        "    a integer NOT NULL,\n    b integer NOT NULL,\n    CONSTRAINT c CHECK (a > 0)\n"
+    );
 }

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::time::Instant;
 
-use super::dumps::differences;
+use super::dumps::{differences, without_names_of_not_null};
 use super::{Oddity, Restores};
 use crate::machine::synapse::quote;
 use crate::machine::{Machine, Output};
@@ -133,7 +133,10 @@ impl<'a> Everything<'a> {
     }
 
     fn compare(&mut self, stage: &str, before: &str, after: &str, oddity: &Oddity, ways: &[&str]) {
-        let (was, is) = (self.read(before, oddity), self.read(after, oddity));
+        let (mut was, mut is) = (self.read(before, oddity), self.read(after, oddity));
+        if ways.contains(&"majors") {
+            (was, is) = (without_names_of_not_null(&was), without_names_of_not_null(&is));
+        }
         if was.is_empty() || is.is_empty() {
             return self.failed(stage, &oddity.file, "there is nothing to compare");
         }
