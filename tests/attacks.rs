@@ -183,7 +183,7 @@ fn what_runs_in_a_private_server_runs_no_program_and_reaches_no_other_file() {
         let found = machine.ok("find / -xdev -name PWNED 2>/dev/null; find /matrix /var/backups -name PWNED");
         assert_eq!(found, "", "{verb}");
     }
-    machine.ok("! journalctl --no-pager | grep 'are not in a sandbox'");
+    machine.ok("! journalctl --no-pager | grep 'run without a sandbox'");
     assert_eq!(sql(&machine, "homeserver", "SELECT count(*) FROM public.trap"), "2");
 }
 

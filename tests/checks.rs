@@ -89,7 +89,7 @@ const FROM_15: [Case<'_>; 5] = [
     ),
     (
         "ALTER DATABASE template0 ALLOW_CONNECTIONS true",
-        &["\"template0\" accepts connections", "HINT: ALTER DATABASE template0 ALLOW_CONNECTIONS false"],
+        &["\"template0\" allows connections", "HINT: ALTER DATABASE template0 ALLOW_CONNECTIONS false"],
         "ALTER DATABASE template0 ALLOW_CONNECTIONS false",
     ),
 ];

@@ -341,8 +341,7 @@ fn what_majors_do_differently_is_no_more_than_a_note() {
         "{compared}"
     );
     servers.sql("new", "homeserver", "SELECT lo_put(4711, 1, 'x')");
-    let large =
-        "serious: database \"homeserver\": the contents of the large objects are not the same".to_owned();
+    let large = "serious: database \"homeserver\": the contents of the large objects differ".to_owned();
     assert_eq!(servers.compare("rows").status, 0);
     assert_said(&servers.compare("content"), &[large]);
     servers.sql("new", "postgres", "DROP DATABASE \"we ird\"");

@@ -118,7 +118,7 @@ fn the_package_stays_while_an_upgrade_is_not_ended() {
     start(&machine);
     machine.ok("echo 'upgrade.backup_within = \"never\"' >/etc/matrix-postgres/config.toml
          matrix-postgres-upgrade run --pause stopping-server >/root/said 2>&1 & echo $! >/root/pid");
-    machine.wait_for("grep 'standing still' /root/said", Duration::from_secs(60));
+    machine.wait_for("grep 'pausing: ' /root/said", Duration::from_secs(60));
     let removed = machine.run("dpkg --remove matrix-postgres");
     assert_ne!(removed.status, 0, "{removed}");
     assert!(removed.stderr.contains("HINT: matrix-postgres-upgrade recover"), "{removed}");

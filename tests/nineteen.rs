@@ -118,7 +118,7 @@ fn of_a_version_without_corrections_status_warns_and_is_well() {
     for name in ["backup", "upgrade"] {
         let status = machine.run(&format!("matrix-postgres-{name} status"));
         assert!(status.status == 0 && status.stdout.contains(warning), "{status}");
-        assert!(status.stdout.contains("HINT: matrix-postgres-upgrade check says"), "{status}");
+        assert!(status.stdout.contains("HINT: matrix-postgres-upgrade check shows"), "{status}");
         let json = machine.ok(&format!("matrix-postgres-{name} status --json"));
         assert!(json.contains(warning), "{json}");
     }

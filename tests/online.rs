@@ -427,7 +427,7 @@ fn what_is_left_to_do_afterwards_is_done_as_far_as_it_goes() {
     machine.wait_for("matrix-postgres-upgrade status | grep kept:", PATIENCE);
     let said = journal(&machine);
     assert!(
-        said.contains("extension pg_stat_statements of database 'mautrix-signal' stays as it was"),
+        said.contains("extension pg_stat_statements of database 'mautrix-signal' was not updated"),
         "{said}"
     );
     assert!(said.contains("ALTER EXTENSION \"pg_stat_statements\" UPDATE"), "{said}");

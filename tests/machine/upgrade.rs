@@ -204,7 +204,7 @@ pub fn pause_at(machine: &Machine, step: &str) {
         &format!("[Service]\nExecStart=\nExecStart=/usr/bin/matrix-postgres-upgrade run --pause {step}\n"),
     );
     machine.ok("systemctl daemon-reload && systemctl start --no-block matrix-postgres-upgrade.service");
-    let standing = "journalctl --no-pager --output=cat --boot --unit=matrix-postgres-upgrade.service | tail -n 1 | grep -q 'standing still'";
+    let standing = "journalctl --no-pager --output=cat --boot --unit=matrix-postgres-upgrade.service | tail -n 1 | grep -q 'pausing: '";
     machine.wait_for(standing, Duration::from_secs(120));
 }
 
