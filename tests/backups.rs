@@ -257,7 +257,7 @@ fn every_table_of_every_database_comes_back() {
     let (status, journal) = unit(&machine);
     assert_eq!(status, 0, "{journal}");
     for left_out in ["half_dropped", "closed"] {
-        assert!(journal.contains(&format!("database \"{left_out}\" is not part of the backup")), "{journal}");
+        assert!(journal.contains(&format!("database \"{left_out}\" is not backed up")), "{journal}");
     }
     // The user's last process has ended: the server must have kept its shared memory.
     assert_eq!(property(&machine, "matrix-postgres.service", "ActiveState"), "active");

@@ -61,7 +61,7 @@ const FROM_15: [Case<'_>; 5] = [
     (
         "CREATE TABLE p (a int, b int); CREATE TABLE c (a int, b int GENERATED ALWAYS AS (a * 2) STORED) INHERITS (p)",
         &[
-            "database \"odd\": PostgreSQL 17 does not take TABLE c: child column \"b\" specifies generation expression",
+            "database \"odd\": PostgreSQL 17 rejects TABLE c: child column \"b\" specifies generation expression",
             "HINT: ",
         ],
         "DROP TABLE p CASCADE",

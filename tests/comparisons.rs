@@ -38,18 +38,18 @@ const CHANGES: [(&str, &str, &[&str]); 37] = [
     (
         "homeserver",
         "SELECT setval('counter', 1)",
-        &["database \"homeserver\": sequence public.counter is at 1, and was at 6"],
+        &["database \"homeserver\": sequence public.counter is at 1, and was at 6 before"],
     ),
     (
         "homeserver",
         "SELECT lo_unlink(4712)",
-        &["database \"homeserver\": there are 1 large objects, and were 2"],
+        &["database \"homeserver\": large objects: 1, before: 2"],
     ),
     ("homeserver", "DROP INDEX edges_user", &["database \"homeserver\": index public.edges_user is missing"]),
     (
         "homeserver",
         "UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'events_lower'::regclass",
-        &["database \"homeserver\": index public.events_lower is not valid, and was"],
+        &["database \"homeserver\": index public.events_lower is invalid, and was valid before"],
     ),
     (
         "homeserver",
@@ -348,7 +348,7 @@ fn what_majors_do_differently_is_no_more_than_a_note() {
     servers.sql("new", "postgres", "CREATE DATABASE other");
     let expected = [
         "serious: database \"we ird\" is missing",
-        "serious: database \"other\" is there, and was not before",
+        "serious: database \"other\" exists, and did not before",
     ];
     let compared = servers.compare("rows");
     assert!(compared.stdout.starts_with(&expected.join("\n")), "{compared}");

@@ -268,7 +268,7 @@ fn a_way_back_that_cannot_be_gone_stops_nothing_and_one_that_can_says_what_would
     sql(&machine, "mautrix-signal", "SELECT nextval('s.portal_id_seq')");
     let asked = machine.run("matrix-postgres-upgrade rollback --dry-run");
     for gone in [
-        "; roles that were removed",
+        "; deleted roles",
         "; deleted tables, views and sequences of database \"mautrix-signal\"",
         "; sequences of database \"mautrix-signal\"",
     ] {

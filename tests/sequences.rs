@@ -104,7 +104,7 @@ fn a_journal_that_makes_no_sense_keeps_no_server_down() {
         ));
         assert!(machine.ok("matrix-postgres-upgrade status").contains(JOURNAL), "{text}");
         let recovered = machine.run("matrix-postgres-upgrade recover");
-        assert!(recovered.status == 0 && recovered.stderr.contains("is now"), "{text}: {recovered}");
+        assert!(recovered.status == 0 && recovered.stderr.contains("renamed to"), "{text}: {recovered}");
         machine.ok(&format!("! test -e {JOURNAL} && rm {STATE}/upgrade/*.unusable-*"));
     }
     // The kind of file does not matter, either.
