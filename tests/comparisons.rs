@@ -65,7 +65,7 @@ const CHANGES: [(&str, &str, &[&str]); 37] = [
         "homeserver",
         "ALTER TABLE edges DROP CONSTRAINT edges_event_fkey, ADD CONSTRAINT edges_event_fkey FOREIGN KEY (event) \
          REFERENCES events ON DELETE CASCADE DEFERRABLE NOT VALID",
-        &["database \"homeserver\": constraint edges_event_fkey of public.edges is not valid, and was"],
+        &["database \"homeserver\": constraint edges_event_fkey of public.edges is NOT VALID, and was valid before"],
     ),
     (
         "homeserver",

@@ -1,5 +1,5 @@
 -- until: 16
--- alone: dump 44
+-- alone: dump 40
 -- not taken: index public.bad
 -- differs: bad
 -- An index by a function that calls another one by the search_path only.

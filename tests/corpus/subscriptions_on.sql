@@ -1,5 +1,4 @@
 -- until: 16
--- in place
 -- check: subscription "follows" of database "subscriptions_on" will be disabled
 -- A subscription that is on: an upgrade from before 17 leaves it switched off, which is told, with the way back.
 CREATE TABLE t (a int PRIMARY KEY);
