@@ -687,7 +687,7 @@ fn directories_and_configurations(machine: &Machine) {
     assert_eq!(cli("matrix-postgres-cli -X -d nowhere -c 'SELECT 1'").status, 2);
     let output =
         cli("printf '[server]\\nport = 99\\n' >/root/c.toml; matrix-postgres-cli --config /root/c.toml -l");
-    assert_fails(&output, SERVER, &["no server listens on /run/matrix-postgres/.s.PGSQL.99", "HINT: "]);
+    assert_fails(&output, SERVER, &["no server is listening on /run/matrix-postgres/.s.PGSQL.99", "HINT: "]);
 }
 
 #[test]

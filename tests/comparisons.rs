@@ -40,11 +40,7 @@ const CHANGES: [(&str, &str, &[&str]); 37] = [
         "SELECT setval('counter', 1)",
         &["database \"homeserver\": sequence public.counter is at 1, and was at 6 before"],
     ),
-    (
-        "homeserver",
-        "SELECT lo_unlink(4712)",
-        &["database \"homeserver\": large objects: 1, before: 2"],
-    ),
+    ("homeserver", "SELECT lo_unlink(4712)", &["database \"homeserver\": large objects: 1, before: 2"]),
     ("homeserver", "DROP INDEX edges_user", &["database \"homeserver\": index public.edges_user is missing"]),
     (
         "homeserver",
@@ -65,7 +61,9 @@ const CHANGES: [(&str, &str, &[&str]); 37] = [
         "homeserver",
         "ALTER TABLE edges DROP CONSTRAINT edges_event_fkey, ADD CONSTRAINT edges_event_fkey FOREIGN KEY (event) \
          REFERENCES events ON DELETE CASCADE DEFERRABLE NOT VALID",
-        &["database \"homeserver\": constraint edges_event_fkey of public.edges is NOT VALID, and was valid before"],
+        &[
+            "database \"homeserver\": constraint edges_event_fkey of public.edges is NOT VALID, and was valid before",
+        ],
     ),
     (
         "homeserver",
@@ -346,10 +344,8 @@ fn what_majors_do_differently_is_no_more_than_a_note() {
     assert_said(&servers.compare("content"), &[large]);
     servers.sql("new", "postgres", "DROP DATABASE \"we ird\"");
     servers.sql("new", "postgres", "CREATE DATABASE other");
-    let expected = [
-        "serious: database \"we ird\" is missing",
-        "serious: database \"other\" exists, and did not before",
-    ];
+    let expected =
+        ["serious: database \"we ird\" is missing", "serious: database \"other\" exists, and did not before"];
     let compared = servers.compare("rows");
     assert!(compared.stdout.starts_with(&expected.join("\n")), "{compared}");
 }

@@ -347,7 +347,7 @@ fn what_is_not_restored_is_told_before_anything_is_done() {
         ("x.xz", 28, "xz -dc x.xz >readable.sql"),
         ("two.sql", 28, "more than one dump"),
         ("dump-and-all.sql", 28, "more than one dump"),
-        ("more.sql", 28, "behind the end of the dump"),
+        ("more.sql", 28, "after the end of the dump"),
         ("unended.sql", 26, "end marker is missing"),
         ("script.sql", 28, "not written by pg_dump"),
         ("role.sql", 28, "CREATE ROLE"),

@@ -117,7 +117,7 @@ fn what_is_left_over_is_told_with_size_and_age_and_goes_by_one_command() {
     assert_eq!(databases().lines().count(), 3);
     machine.ok("matrix-postgres-backup clean --yes");
     assert_eq!(databases(), "x_before_20261124T030000Z\nx_before_y");
-    assert!(!machine.ok("matrix-postgres-backup status").contains("left over"));
+    assert!(!machine.ok("matrix-postgres-backup status").contains("leftover"));
 
     // As a restore leaves it that is killed while it loads; the others are somebody's.
     let unfinished = "homeserver_restoring_20261124T030000Z";
@@ -138,7 +138,7 @@ fn what_is_left_over_is_told_with_size_and_age_and_goes_by_one_command() {
     machine.ok("systemctl start matrix-postgres-backup.service");
     machine.ok("systemctl start matrix-postgres-backup-verify.service");
     machine.ok("matrix-postgres-backup clean --yes");
-    assert!(!machine.ok("matrix-postgres-backup status").contains("left over"));
+    assert!(!machine.ok("matrix-postgres-backup status").contains("leftover"));
     assert!(!sql(&machine, "postgres", "TABLE pg_catalog.pg_database").contains("restoring"));
 
     let state = "/var/lib/matrix-postgres-upgrade/upgrade";
@@ -159,7 +159,7 @@ fn what_is_left_over_is_told_with_size_and_age_and_goes_by_one_command() {
     let cleaned = machine.run("matrix-postgres-upgrade clean --yes");
     assert_eq!(cleaned.status, 0, "{cleaned}");
     let said = machine.ok("matrix-postgres-upgrade status");
-    assert!(!said.contains("left over"), "{said}: {cleaned}");
+    assert!(!said.contains("leftover"), "{said}: {cleaned}");
     assert_eq!(machine.ok("cd /matrix/postgres && ls -d data?*"), "data.upgrade-mine");
     machine.ok("systemctl restart matrix-postgres.service");
 }

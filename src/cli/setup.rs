@@ -90,7 +90,7 @@ pub fn run(arguments: Arguments) -> Result<ExitCode> {
 fn log_in(settings: &Settings, place: &Place) -> Result<String> {
     let connection = settings.connection();
     if !connection.socket().exists() {
-        super::print(&format!("no server listens on {}\n", connection.socket().display()))?;
+        super::print(&format!("no server is listening on {}\n", connection.socket().display()))?;
         return Ok(format!("systemctl start {}", settings.server.unit));
     }
     let host = super::host(settings);
