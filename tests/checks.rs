@@ -69,7 +69,7 @@ const FROM_15: [Case<'_>; 5] = [
     (
         "CREATE TEXT SEARCH DICTIONARY own (TEMPLATE = simple, STOPWORDS = own15)",
         &[
-            "does not take TEXT SEARCH DICTIONARY own: could not open stop-word file",
+            "rejects TEXT SEARCH DICTIONARY own: could not open stop-word file",
             "HINT: copy that file from the installation of PostgreSQL",
         ],
         "DROP TEXT SEARCH DICTIONARY own",
@@ -310,7 +310,7 @@ fn from_13_what_the_target_does_not_take_is_told_beforehand() {
             ),
             (
                 "CREATE AGGREGATE own(anyelement) (sfunc = array_append, stype = anyarray, initcond = '{}')",
-                &["does not take AGGREGATE own(anyelement)", "HINT: "],
+                &["rejects AGGREGATE own(anyelement)", "HINT: "],
                 "DROP AGGREGATE own(anyelement)",
             ),
             (
