@@ -202,7 +202,7 @@ fn a_check_before_an_upgrade_names_what_stands_in_the_way_and_changes_nothing() 
     let state = "find /matrix/postgres/data -maxdepth 1 -printf '%f %i\\n' | sort";
     let before = machine.ok(state);
     let report = machine.ok("matrix-postgres-upgrade check");
-    assert!(report.starts_with("upgrade from PostgreSQL 15 to 17: possible"), "{report}");
+    assert!(report.contains("\nupgrade from PostgreSQL 15 to 17: possible"), "{report}");
     assert!(report.contains("to be stopped and started: matrix-synapse.service"), "{report}");
     assert!(report.contains("connected: synapse@homeserver"), "{report}");
     assert_eq!(machine.ok(state), before);

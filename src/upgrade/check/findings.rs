@@ -101,17 +101,17 @@ impl Findings {
             Some(occupant) if !occupant.is_of(&facts.server_unit) => self.add(
                 Weight::Blocker,
                 format!("{path} is in use by {occupant}, and not by {}", facts.server_unit),
-                Some("data_directory and server.unit in /etc/matrix-postgres/config.toml: name a server that is not in a container, and its unit"),
+                Some("set data_directory and server.unit in /etc/matrix-postgres/config.toml to a server that is not in a container, and its unit"),
             ),
             None if facts.cluster.is_none() => self.add(
                 Weight::Blocker,
-                "the server is not running, so that its databases cannot be looked at",
+                "the server is not running, so its databases cannot be checked",
                 Some(&format!("systemctl start {}", facts.server_unit)),
             ),
             Some(occupant) if facts.cluster.is_none() => self.add(
                 Weight::Blocker,
-                format!("{occupant} runs, and has no socket in {}", facts.socket_directory.display()),
-                Some("socket_directory and server.port in /etc/matrix-postgres/config.toml say where it is"),
+                format!("{occupant} is running, but has no socket in {}", facts.socket_directory.display()),
+                Some("set socket_directory and server.port in /etc/matrix-postgres/config.toml to those of the server"),
             ),
             _ => {}
         }
