@@ -132,7 +132,7 @@ fn only_the_server_of_the_unit_can_be_upgraded() {
             "matrix-postgres.service",
             false,
             false,
-            "matrix-postgres.service (process 7) runs, and has no socket in /run/matrix-postgres",
+            "matrix-postgres.service (process 7) is running, but has no socket in /run/matrix-postgres",
         ),
     ] {
         let mut facts = facts();
