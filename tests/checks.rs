@@ -355,7 +355,7 @@ fn a_superuser_that_initdb_has_not_made_goes_by_dump() {
         &[
             "pg_upgrade does not support newlines in names",
             "database name contains a newline",
-            "HINT: ALTER DATABASE … RENAME TO",
+            "HINT: rename it: ALTER DATABASE … RENAME TO",
         ],
     );
     machine.ok("printf 'ALTER DATABASE \"of two\\nlines\" RENAME TO two' | psql -h /run/matrix-postgres -U postgres -Xq postgres");
