@@ -145,7 +145,7 @@ fn a_playbooks_units_of_our_names_are_left_alone() {
         "DEBIAN_FRONTEND=noninteractive apt-get install --yes --quiet /root/matrix-postgres.deb 2>&1";
     let installed = machine.ok(install);
     let shadow = |unit: &str| {
-        format!("{unit} is shadowed by /etc/systemd/system/{unit}, which is not of matrix-postgres")
+        format!("{unit} is overridden by /etc/systemd/system/{unit}, which is not part of matrix-postgres")
     };
     for unit in ["matrix-postgres.service", "matrix-postgres-backup.service"] {
         assert!(installed.contains(&shadow(unit)), "{installed}");
@@ -155,11 +155,11 @@ fn a_playbooks_units_of_our_names_are_left_alone() {
     assert_eq!(property(&machine, "matrix-postgres-backup-verify.timer", "ActiveState"), "active");
     unharmed("installed");
 
-    let shadowed = "matrix-postgres.service is shadowed by /etc/systemd/system/matrix-postgres.service, which is not ours";
+    let shadowed = "matrix-postgres.service is overridden by /etc/systemd/system/matrix-postgres.service, which is not part of matrix-postgres";
     refuses(&machine.run("matrix-postgres-upgrade check"), NOT_WELL, &[&format!("BLOCKER  {shadowed}")]);
     let warning = format!("warning: {shadowed}");
     let status = machine.run("matrix-postgres-backup status");
-    let not_ours = "which is not ours: it is neither started nor stopped";
+    let not_ours = "which is not part of matrix-postgres: it is neither started nor stopped";
     refuses(&status, NOT_WELL, &[&warning, not_ours]);
     refuses(&machine.run("matrix-postgres-upgrade status"), 0, &[&warning, "HINT: systemctl cat"]);
     let refused = machine.run("matrix-postgres-backup run");
@@ -178,7 +178,7 @@ fn a_playbooks_units_of_our_names_are_left_alone() {
     unharmed("asked");
 
     let removed = machine.ok("apt-get remove --yes matrix-postgres 2>&1");
-    assert!(removed.contains("which is not of matrix-postgres: it is left as it is"), "{removed}");
+    assert!(removed.contains("which is not part of matrix-postgres; it is left alone"), "{removed}");
     unharmed("removed");
     machine.ok(
         "systemctl is-active matrix-postgres.service matrix-synapse.service matrix-postgres-backup.service",

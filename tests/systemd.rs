@@ -74,7 +74,7 @@ fn a_unit_of_ours_that_is_shadowed_is_not_touched_unless_it_is_named() {
     assert_eq!(shadowed.len(), 1);
     assert_eq!(
         shadowed[0].to_string(),
-        "matrix-postgres.service is shadowed by /etc/systemd/system/matrix-postgres.service, which is not ours"
+        "matrix-postgres.service is overridden by /etc/systemd/system/matrix-postgres.service, which is not part of matrix-postgres"
     );
     let error = manager.require_ours("matrix-postgres.service", false).unwrap_err();
     assert_eq!(error.kind(), Kind::UnitRefused);

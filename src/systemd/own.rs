@@ -94,7 +94,7 @@ impl Manager {
             None => Ok(unit),
             Some(file) => Err(Error::new(
                 Kind::UnitRefused,
-                format!("{name} is {}, which is not ours: it is neither started nor stopped", file.display()),
+                format!("{name} is {}, which is not part of matrix-postgres: it is neither started nor stopped", file.display()),
             )
             .hint(format!(
                 "systemctl cat {name} shows it; server.unit in /etc/matrix-postgres/config.toml names the server's unit"
