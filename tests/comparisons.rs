@@ -19,13 +19,13 @@ const CHANGES: [(&str, &str, &[&str]); 37] = [
     (
         "homeserver",
         "DELETE FROM events WHERE id = 7",
-        &["database \"homeserver\": table public.events has 999 rows, and had 1000"],
+        &["database \"homeserver\": table public.events has 999 rows, and had 1000 before"],
     ),
     (
         "homeserver",
         "DROP TABLE cache",
         &[
-            "database \"homeserver\": table public.cache is missing, and had 1 rows",
+            "database \"homeserver\": table public.cache is missing, and had 1 rows before",
             "database \"homeserver\": constraint public.cache cache_pkey is missing",
             "database \"homeserver\": privileges on table public.cache: missing: GRANT SELECT ON TABLE public.cache TO auditor",
         ],
@@ -69,18 +69,18 @@ const CHANGES: [(&str, &str, &[&str]); 37] = [
         "homeserver",
         "ALTER TABLE events ALTER COLUMN mood DROP DEFAULT",
         &[
-            "database \"homeserver\": column mood of public.events is public.mood, and was public.mood DEFAULT",
+            "database \"homeserver\": column mood of public.events is public.mood, and was public.mood DEFAULT before",
         ],
     ),
     (
         "homeserver",
         "ALTER TABLE ONLY parent ALTER COLUMN a DROP NOT NULL",
-        &["database \"homeserver\": column a of public.parent is integer, and was integer NOT NULL"],
+        &["database \"homeserver\": column a of public.parent is integer, and was integer NOT NULL before"],
     ),
     (
         "homeserver",
         "ALTER TABLE child ALTER COLUMN c TYPE bigint",
-        &["database \"homeserver\": column c of public.child is bigint, and was integer"],
+        &["database \"homeserver\": column c of public.child is bigint, and was integer before"],
     ),
     (
         "homeserver",
@@ -185,15 +185,25 @@ const CHANGES: [(&str, &str, &[&str]); 37] = [
         "COMMENT ON DATABASE homeserver IS 'x'",
         &["database \"homeserver\": the comment on database homeserver differs"],
     ),
-    ("postgres", "ALTER ROLE ada NOCREATEDB", &["role \"ada\" has NOCREATEDB, and had CREATEDB"]),
-    ("postgres", "ALTER ROLE auditor NOBYPASSRLS", &["role \"auditor\" has NOBYPASSRLS, and had BYPASSRLS"]),
+    ("postgres", "ALTER ROLE ada NOCREATEDB", &["role \"ada\" has NOCREATEDB, and had CREATEDB before"]),
+    (
+        "postgres",
+        "ALTER ROLE auditor NOBYPASSRLS",
+        &["role \"auditor\" has NOBYPASSRLS, and had BYPASSRLS before"],
+    ),
     ("postgres", "ALTER ROLE \"Grace H\" PASSWORD 'a third'", &["role \"Grace H\" has another password"]),
     (
         "postgres",
         "GRANT readers TO ada WITH ADMIN OPTION",
-        &["role \"ada\" is a member of \"readers\" with ADMIN, INHERIT, SET, and was with INHERIT, SET"],
+        &[
+            "role \"ada\" is a member of \"readers\" with ADMIN, INHERIT, SET, and was with INHERIT, SET before",
+        ],
     ),
-    ("postgres", "REVOKE readers FROM auditor", &["role \"auditor\" is no member of \"readers\", and was"]),
+    (
+        "postgres",
+        "REVOKE readers FROM auditor",
+        &["role \"auditor\" is no member of \"readers\", and was before"],
+    ),
     ("postgres", "ALTER ROLE ada RESET work_mem", &["missing: ALTER ROLE ada SET work_mem"]),
     ("postgres", "COMMENT ON ROLE readers IS 'x'", &["changed: COMMENT ON ROLE readers"]),
 ];
