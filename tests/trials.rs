@@ -55,7 +55,7 @@ fn a_good_backup_passes_its_trial_and_the_server_need_not_run() {
     unit(&machine, "matrix-postgres-backup-verify.service");
     nothing_is_left(&machine);
     let list = machine.ok("matrix-postgres-backup list");
-    assert!(list.lines().nth(1).is_some_and(|line| line.ends_with("trial")), "{list}");
+    assert!(list.lines().nth(1).is_some_and(|line| line.ends_with("trial restore")), "{list}");
     let status = machine.run("matrix-postgres-backup status").stdout;
     assert!(status.contains(" passed on "), "{status}");
     // By hand, as root, it is the same.
