@@ -302,7 +302,7 @@ fn a_dump_is_restored_however_it_was_made() {
         machine.ok(&format!(". /root/tools; {how} >/root/x.bin"));
         let done = restore(&machine, "x.bin", "new");
         assert_eq!(done.status, 0, "{how}: {done}");
-        assert!(done.stderr.contains(&format!("with {ONES_ROWS} rows:")), "{how}: {done}");
+        assert!(done.stderr.contains(&format!(", {ONES_ROWS} rows:")), "{how}: {done}");
         assert!(!done.stdout.contains("manifest"), "{how}: {done}");
         // Its programs log in as this role.
         let rows = in_new(
