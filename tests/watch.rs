@@ -109,7 +109,10 @@ fn what_is_left_over_is_told_with_size_and_age_and_goes_by_one_command() {
     assert_eq!(comment, "matrix-postgres: replaced by a restore\nof the administrator");
     let said = machine.ok("matrix-postgres-backup status");
     assert!(said.contains(&format!("database \"{kept}\", replaced by a restore, ")), "{said}");
-    assert!(said.contains("(0 days): matrix-postgres-backup clean") && !said.contains("x_before"), "{said}");
+    assert!(
+        said.contains("(0 days); to remove: matrix-postgres-backup clean") && !said.contains("x_before"),
+        "{said}"
+    );
     let json = machine.ok("matrix-postgres-backup status --json");
     assert!(json.contains(&format!("\"database\": \"{kept}\"")), "{json}");
     assert_ne!(machine.run("matrix-postgres-backup clean </dev/null").status, 0);
