@@ -108,12 +108,11 @@ pub fn without_names_of_not_null(dump: &str) -> String {
         });
         let end = end.filter(|end| name[*end..].starts_with(" NOT NULL"));
         text.push_str(&rest[..at]);
-        rest = match end {
-            Some(end) => &name[end..],
-            None => {
-                text.push_str(CONSTRAINT);
-                name
-            }
+        rest = if let Some(end) = end {
+            &name[end..]
+        } else {
+            text.push_str(CONSTRAINT);
+            name
         };
     }
     text + rest
