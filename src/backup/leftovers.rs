@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::name::BackupName;
 use crate::config::Settings;
 use crate::error::{Error, Kind, Result};
-use crate::postgres::{Connection, HOME, Major, Session, identifier, literal};
+use crate::postgres::{Connection, HOME, Session, identifier, literal};
 use crate::report::DecimalBytes;
 use crate::runtime::Runtime;
 
@@ -86,7 +86,7 @@ pub(super) fn mark(database: &str) -> String {
 /// [`Kind::Server`] if no server answers, and what it says.
 pub fn find(settings: &Settings, runtime: &dyn Runtime, now: Timestamp) -> Result<Vec<Leftover>> {
     let connection = connect(settings)?;
-    let session = session(runtime, &connection);
+    let session = Session::newest(runtime, &connection);
     let marked: Vec<Marked> = session.query(HOME, &format!(
         "SELECT coalesce(pg_catalog.json_agg(pg_catalog.json_build_object('database', datname, 'cause', cause,
             'bytes', pg_catalog.pg_database_size(oid))), '[]')
@@ -138,7 +138,7 @@ pub fn remove(settings: &Settings, runtime: &dyn Runtime, leftover: &Leftover) -
             .state("it was not removed"));
     }
     let connection = connect(settings)?;
-    let session = &session(runtime, &connection);
+    let session = &Session::newest(runtime, &connection);
     // Of a template there is a copy by now that is one.
     let not_template = format!("ALTER DATABASE {} IS_TEMPLATE false;", identifier(name));
     session
@@ -188,11 +188,6 @@ fn connect(settings: &Settings) -> Result<Connection> {
         false => Err(Error::new(Kind::Server, "the server is not running")
             .hint(format!("systemctl start {}", server.unit))),
     }
-}
-
-fn session<'a>(runtime: &'a dyn Runtime, connection: &'a Connection) -> Session<'a> {
-    // psql of any version talks to any server.
-    Session { runtime, major: runtime.majors().last().copied().unwrap_or(Major(0)), connection }
 }
 
 /// A database whose comment is ours.

@@ -13,7 +13,7 @@ use crate::account::Account;
 use crate::config::{self, Settings};
 use crate::error::{Error, Kind, Result};
 use crate::place::Cluster;
-use crate::postgres::{Connection, DataDirectory, Major};
+use crate::postgres::{DataDirectory, Major};
 use crate::runtime::{Host, Runtime as _};
 use crate::terminal;
 
@@ -44,7 +44,7 @@ pub fn run(arguments: Arguments) -> Result<ExitCode> {
     let settings = place.settle(settings)?;
     let host = super::host(&settings);
     let server = &settings.server;
-    let socket = Connection::new(&settings.socket_directory, server.port, &server.superuser).socket();
+    let socket = settings.connection().socket();
     if !socket.exists() {
         return Err(Error::new(Kind::Server, format!("no server is listening on {}", socket.display()))
             .hint(format!("systemctl start {}", server.unit)));

@@ -10,9 +10,8 @@ use crate::config::{self, Settings};
 use crate::error::{Error, Kind, Result};
 use crate::place::{Facts, Place, decide, setup};
 use crate::postgres::{self, Session};
-use crate::runtime::{Host, Runtime as _};
+use crate::runtime::Host;
 use crate::upgrade::records::Journal;
-use crate::version::Major;
 
 /// Set up the maintenance of the homeserver's PostgreSQL server, wherever that is.
 ///
@@ -94,8 +93,7 @@ fn log_in(settings: &Settings, place: &Place) -> Result<String> {
         return Ok(format!("systemctl start {}", settings.server.unit));
     }
     let host = super::host(settings);
-    let major = host.majors().last().copied().unwrap_or(Major(0));
-    let session = Session { runtime: &host, major, connection: &connection };
+    let session = Session::newest(&host, &connection);
     let facts = postgres::server_facts(&session).map_err(|error| {
         error
             .context(format!("could not log in to the server, {place}"))

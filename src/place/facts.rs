@@ -10,8 +10,7 @@ use crate::config::{ServerKind, Settings};
 use crate::error::Result;
 use crate::files::beneath;
 use crate::postgres::{Contents, DataDirectory, HOME, Session};
-use crate::runtime::{Host, Runtime as _};
-use crate::version::Major;
+use crate::runtime::Host;
 
 /// A playbook's own server: `matrix-docker-ansible-deploy` and its likes install it so.
 const PLAYBOOKS_UNIT: &str = "etc/systemd/system/matrix-postgres.service";
@@ -139,8 +138,8 @@ fn databases(cluster: &Cluster, programs: &Host) -> Result<Vec<String>, Unasked>
         return Err(Unasked::Owner);
     }
     let host = programs.clone().run_as(Some(account));
-    let major = host.majors().last().copied().unwrap_or(Major(0));
-    let session = Session { runtime: &host, major, connection: &cluster.connection() };
+    let connection = cluster.connection();
+    let session = Session::newest(&host, &connection);
     let names = "SELECT pg_catalog.json_agg(datname ORDER BY datname) FROM pg_catalog.pg_database;";
     session.query(HOME, names).map_err(|error| Unasked::Refused(error.to_string()))
 }
@@ -148,6 +147,7 @@ fn databases(cluster: &Cluster, programs: &Host) -> Result<Vec<String>, Unasked>
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::version::Major;
 
     #[test]
     fn a_server_of_our_own_does_without_debians_programs() {

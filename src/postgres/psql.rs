@@ -121,6 +121,13 @@ pub struct Session<'a> {
     pub connection: &'a Connection,
 }
 
+impl<'a> Session<'a> {
+    /// With the newest psql that is installed. Where there is none, the first question says so.
+    pub fn newest(runtime: &'a dyn Runtime, connection: &'a Connection) -> Self {
+        Self { runtime, major: runtime.majors().last().copied().unwrap_or(Major(0)), connection }
+    }
+}
+
 impl Session<'_> {
     /// Runs a script for its effect.
     ///

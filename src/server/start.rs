@@ -16,7 +16,7 @@ use crate::error::{Error, IoContext as _, Kind, Result};
 use crate::files::beneath::Directory;
 use crate::lock::Lock;
 use crate::postgres::occupant::Claim;
-use crate::postgres::{Connection, DataDirectory, Occupant, is_whole, postgres_call};
+use crate::postgres::{DataDirectory, Occupant, is_whole, postgres_call};
 use crate::runtime::Runtime;
 use crate::systemd::notify;
 use crate::terminal;
@@ -59,8 +59,7 @@ pub fn start(
         );
     }
     let (directory, claim) = claim(&settings.data_directory)?;
-    let connection =
-        Connection::new(&settings.socket_directory, settings.server.port, &settings.server.superuser);
+    let connection = settings.connection();
     let call = postgres_call(&settings.data_directory, &connection, &settings.server.listen);
     let mut command = runtime.command(*major, &call)?;
     command.envs(environment);

@@ -14,7 +14,7 @@ use nix::unistd::geteuid;
 
 use crate::config::Settings;
 use crate::error::{Error, Kind, Result};
-use crate::postgres::{self, Connection, pg_isready};
+use crate::postgres::{self, pg_isready};
 use crate::runtime::{Process, Runtime};
 
 /// How often it is asked.
@@ -37,8 +37,7 @@ pub fn stop(settings: &Settings, runtime: &dyn Runtime, main: Option<i32>) -> Re
     if let Some(account) = postgres::account_of(&settings.data_directory, &settings.server.user) {
         account.assume()?;
     }
-    let connection =
-        Connection::new(&settings.socket_directory, settings.server.port, &settings.server.superuser);
+    let connection = settings.connection();
     let newest = runtime.majors().last().copied();
     let newest = newest.ok_or_else(|| Error::new(Kind::NotInstalled, "no PostgreSQL is installed"))?;
     let process = main.and_then(|main| Some((main, Process::of(main, geteuid())?)));

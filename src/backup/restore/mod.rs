@@ -26,7 +26,7 @@ use super::scratch::Scratch;
 use super::source::{self, Source};
 use crate::config::Settings;
 use crate::error::Result;
-use crate::postgres::{self, HOME, Major, Session};
+use crate::postgres::{self, HOME, Session};
 use crate::report::{HumanCount, Progress};
 use crate::runtime::Runtime;
 
@@ -108,8 +108,7 @@ pub fn globals(
     let source = Source { files: &*entry.files, manifest: trusted(entry)?, identity };
     let globals = Globals::parse(&source::text(source, &source.manifest.globals)?)?;
     let connection = settings.connection();
-    let newest = runtime.majors().last().copied().unwrap_or(Major(0));
-    let session = Session { runtime, major: newest, connection: &connection };
+    let session = Session::newest(runtime, &connection);
     let (made, sql) = globals.missing(&postgres::roles(&session)?);
     let (set, for_all) = globals.missing_for_all(&postgres::settings_of_all(&session)?);
     session

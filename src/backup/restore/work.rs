@@ -44,8 +44,7 @@ pub(super) struct Work<'a> {
 impl<'a> Work<'a> {
     pub(super) fn new(settings: &'a Settings, runtime: &'a dyn Runtime, plan: &'a Plan) -> Result<Self> {
         let connection = settings.connection();
-        let newest = runtime.majors().last().copied().unwrap_or(Major(0));
-        let session = Session { runtime, major: newest, connection: &connection };
+        let session = Session::newest(runtime, &connection);
         let major = postgres::server_facts(&session)?.major()?;
         let owner = &plan.dump.database.owner;
         if !postgres::roles(&session)?.contains(owner) {

@@ -13,9 +13,9 @@ use crate::backup::{catalogue, classic, restore, store_of};
 use crate::config::Settings;
 use crate::error::{Error, Kind, Result};
 use crate::lock::Lock;
-use crate::postgres::{self, Apart, Major, Session};
+use crate::postgres::{self, Apart, Session};
 use crate::report;
-use crate::runtime::{Runtime as _, interrupt};
+use crate::runtime::interrupt;
 
 #[derive(Debug, Args)]
 #[allow(clippy::struct_excessive_bools, reason = "each is a flag")]
@@ -66,8 +66,7 @@ pub(super) fn restore(settings: &Settings, arguments: &Arguments) -> Result<()> 
     let host = crate::cli::host(settings);
     let server = &settings.server;
     let connection = settings.connection();
-    let major = host.majors().last().copied().unwrap_or(Major(0));
-    let session = Session { runtime: &host, major, connection: &connection };
+    let session = Session::newest(&host, &connection);
     let databases = postgres::databases(&session)?;
     let mut progress = report::progress(crate::cli::on_terminal());
     let entry = if is_file(&arguments.name) {
