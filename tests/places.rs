@@ -57,7 +57,7 @@ fn unit(machine: &Machine, unit: &str) {
 fn failed(machine: &Machine) -> (String, String) {
     assert_ne!(machine.run(&format!("systemctl start {BACKUP}")).status, 0);
     let status = machine.ok(&format!("systemctl show --value --property=ExecMainStatus {BACKUP}"));
-    (status, machine.ok(&format!("journalctl --no-pager --output=cat --unit={BACKUP} --invocation=0 2>/dev/null || journalctl --no-pager --output=cat --unit={BACKUP}")))
+    (status, machine.journal_of(BACKUP))
 }
 
 fn json(machine: &Machine, command: &str) -> Value {

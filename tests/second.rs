@@ -22,20 +22,12 @@ fn property(machine: &Machine, unit: &str, name: &str) -> String {
     machine.ok(&format!("systemctl show --value --property={name} {unit}"))
 }
 
-/// What a unit has said since its latest start.
-fn last_words(machine: &Machine, unit: &str) -> String {
-    machine.ok(&format!(
-        "journalctl --no-pager --output=cat --unit={unit} \
-         _SYSTEMD_INVOCATION_ID=$(systemctl show --value --property=InvocationID {unit})"
-    ))
-}
-
 /// Starts a unit, which must fail with this status; returns what it said.
 #[track_caller]
 fn fails(machine: &Machine, unit: &str, status: i32) -> String {
     let started = machine.run(&format!("systemctl start {unit}"));
     assert_ne!(started.status, 0, "{started}");
-    let said = last_words(machine, unit);
+    let said = machine.journal_of(unit);
     assert_eq!(property(machine, unit, "ExecMainStatus"), status.to_string(), "{said}");
     said
 }
@@ -198,7 +190,8 @@ fn a_server_that_was_stopped_by_hand_is_not_started_for_a_backup() {
     // Enabled, it is meant to run.
     machine.ok("systemctl stop matrix-postgres.service && systemctl start matrix-postgres-backup.service");
     assert!(
-        last_words(&machine, "matrix-postgres-backup.service")
+        machine
+            .journal_of("matrix-postgres-backup.service")
             .contains("starting matrix-postgres.service for the backup")
     );
     assert_eq!(state(), "inactive");

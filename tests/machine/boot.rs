@@ -224,6 +224,13 @@ impl Machine {
         command
     }
 
+    /// What a unit has said in its latest run: all of it, for the journal may lag behind.
+    #[track_caller]
+    pub fn journal_of(&self, unit: &str) -> String {
+        let read = format!("journalctl --no-pager --output=cat --unit={unit}");
+        self.ok(&format!("journalctl --sync; {read} --invocation=0 2>/dev/null || {read}"))
+    }
+
     /// Runs a script that must succeed; returns what it printed.
     #[track_caller]
     pub fn ok(&self, script: &str) -> String {

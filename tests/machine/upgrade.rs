@@ -135,8 +135,7 @@ pub fn is_well(machine: &Machine, major: &str, room: &str) {
 }
 
 pub fn journal(machine: &Machine) -> String {
-    machine.ok("journalctl --no-pager --output=cat --unit=matrix-postgres-upgrade.service \
-         --invocation=0 2>/dev/null || journalctl --no-pager --output=cat --unit=matrix-postgres-upgrade.service")
+    machine.journal_of("matrix-postgres-upgrade.service")
 }
 
 /// Starts the upgrade, which must fail with this status; returns what it said.
