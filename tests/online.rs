@@ -210,7 +210,7 @@ fn where_no_copy_can_follow_the_check_says_why_and_what_to_do() {
     configure(&machine, "");
     machine.ok("sed -i 's/^local *replication/# &/' /matrix/postgres/data/pg_hba.conf && systemctl reload matrix-postgres.service");
     let said = says("the server refuses a replication connection");
-    assert!(said.contains("HINT: pg_hba.conf"), "{said}");
+    assert!(said.contains("HINT: add a line for the database \"replication\" to pg_hba.conf"), "{said}");
     machine.ok("sed -i 's/^# local/local/' /matrix/postgres/data/pg_hba.conf && systemctl reload matrix-postgres.service");
     machine.wait_for("matrix-postgres-upgrade check | grep -q 'method online:'", Duration::from_secs(10));
 
@@ -320,7 +320,7 @@ fn whatever_fails_after_the_stop_leads_back_with_the_reason() {
     // The old server is not stopped cleanly: what it has not sent, nobody has.
     let dropin = "/etc/systemd/system/matrix-postgres.service.d/test.conf";
     machine.ok("mkdir -p /etc/systemd/system/matrix-postgres.service.d");
-    machine.write(dropin, "[Service]\nExecStop=-/bin/kill -9 $MAINPID\nRestart=no\n");
+    machine.write(dropin, "[Service]\nExecStop=\nExecStop=-/bin/kill -9 $MAINPID\nRestart=no\n");
     machine.ok("systemctl daemon-reload");
     back(31, "was not shut down cleanly");
     machine.ok(&format!("rm {dropin} && systemctl daemon-reload"));
@@ -420,7 +420,7 @@ fn what_is_left_to_do_afterwards_is_done_as_far_as_it_goes() {
     let building = "matrix-postgres-cli -d mautrix-signal -c '\\d names' | grep 'german_ccnew.*INVALID'";
     machine.wait_for(building, PATIENCE);
     machine.ok("systemctl kill --signal=KILL --kill-whom=main matrix-postgres-upgrade.service");
-    machine.wait_for("journalctl -u matrix-postgres-upgrade | grep 'removing public.german_ccnew'", PATIENCE);
+    machine.wait_for("journalctl -u matrix-postgres-upgrade | grep 'dropping the unfinished index public.german_ccnew'", PATIENCE);
     let end =
         "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE query LIKE 'SELECT pg_sleep%'";
     sql(&machine, "postgres", end);
