@@ -181,12 +181,11 @@ fn unsubscribed(subscription: &str) -> String {
 }
 
 fn connect(settings: &Settings) -> Result<Connection> {
-    let Settings { socket_directory, server, .. } = settings;
-    let connection = Connection::new(socket_directory, server.port, &server.superuser);
-    match connection.socket().exists() {
-        true => Ok(connection),
-        false => Err(Error::new(Kind::Server, "the server is not running")
-            .hint(format!("systemctl start {}", server.unit))),
+    let connection = settings.connection();
+    match connection.is_absent() {
+        false => Ok(connection),
+        true => Err(Error::new(Kind::Server, "the server is not running")
+            .hint(format!("systemctl start {}", connection.unit()))),
     }
 }
 

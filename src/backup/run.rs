@@ -198,7 +198,7 @@ impl<'a> Server<'a> {
     /// The server, started if it does not run.
     fn reach(settings: &'a Settings, runtime: &'a dyn Runtime) -> Result<Self> {
         let mut server = Self::new(settings, runtime);
-        if server.connection.socket().exists() {
+        if !server.connection.is_absent() {
             return Self::running(settings, runtime);
         }
         check_cluster(&settings.data_directory)?;

@@ -44,19 +44,16 @@ pub fn run(arguments: Arguments) -> Result<ExitCode> {
     let settings = place.settle(settings)?;
     let host = super::host(&settings);
     let server = &settings.server;
-    let socket = settings.connection().socket();
-    if !socket.exists() {
-        return Err(Error::new(Kind::Server, format!("no server is listening on {}", socket.display()))
+    let connection = settings.connection();
+    if connection.is_absent() {
+        return Err(Error::new(Kind::Server, format!("no server is listening on {}", connection.place()))
             .hint(format!("systemctl start {}", server.unit)));
     }
     // The user's own environment stays: pager, editor, history and start-up file are theirs. Where to log in
     // is ours to say, and by variables, so that psql's own arguments can still name another database.
     let error = command(&psql(&settings, &host)?, place.cluster().and_then(Cluster::account))
         .args(arguments)
-        .env("PGHOST", &settings.socket_directory)
-        .env("PGPORT", server.port.to_string())
-        .env("PGUSER", &server.superuser)
-        .env("PGDATABASE", &server.database)
+        .envs(connection.variables(&server.database))
         .env_remove("PGSERVICE")
         .env_remove("PGPASSWORD")
         .exec();

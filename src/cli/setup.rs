@@ -88,8 +88,8 @@ pub fn run(arguments: Arguments) -> Result<ExitCode> {
 /// Tries it; returns the next command.
 fn log_in(settings: &Settings, place: &Place) -> Result<String> {
     let connection = settings.connection();
-    if !connection.socket().exists() {
-        super::print(&format!("no server is listening on {}\n", connection.socket().display()))?;
+    if connection.is_absent() {
+        super::print(&format!("no server is listening on {}\n", connection.place()))?;
         return Ok(format!("systemctl start {}", settings.server.unit));
     }
     let host = super::host(settings);

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use super::cluster::Cluster;
 use crate::files::beneath;
+use crate::postgres::is_near;
 
 /// Debian's, whose later files win, and the playbook's.
 const FILES: [&str; 2] = ["etc/matrix-synapse/homeserver.yaml", "matrix/synapse/config/homeserver.yaml"];
@@ -44,6 +45,13 @@ impl Database {
             let text = beneath::read(&file, MODEST).ok()?;
             parse(&String::from_utf8_lossy(&text), &file)
         })
+    }
+
+    /// The host, if that is another machine than this, which calls itself `hostname`.
+    pub fn host_elsewhere(&self, hostname: &str) -> Option<&str> {
+        let host = self.host.as_deref().filter(|host| !host.is_empty())?;
+        let is_here = is_near(host) || host.eq_ignore_ascii_case(hostname);
+        (!is_here).then_some(host)
     }
 
     /// Whether this is where the server of a cluster listens.

@@ -21,6 +21,9 @@ use crate::systemd::Manager;
 /// The file with what was found. It is written anew each time.
 pub const FILE: &str = "/etc/matrix-postgres/config.d/10-server.toml";
 
+/// Where the password for a server on the network is looked for, unless the configuration says otherwise.
+const PASSFILE: &str = "/etc/matrix-postgres/passfile";
+
 /// Who makes backups, unless a drop-in says otherwise.
 const USER: &str = "matrix-postgres";
 
@@ -94,9 +97,11 @@ fn lines(place: &Place, is_only: bool) -> Option<String> {
         Place::Debian { cluster, homeserver, .. } => (cluster, homeserver),
         Place::Own { .. } if is_only => return None,
         Place::Own { .. } => return Some(text + "[server]\nkind = \"own\"\n"),
+        Place::External { host, port, homeserver, .. } => {
+            return Some(text + &external(host, *port, homeserver.as_ref()));
+        }
         Place::Container { .. } | Place::Unknown { .. } => return None,
     };
-    let quoted = |text: &str| serde_json::Value::from(text).to_string();
     if cluster.packaging == Packaging::RedHat {
         let path = |path: &Path| quoted(&path.to_string_lossy());
         let _ = writeln!(text, "data_directory = {}", path(&cluster.data_directory));
@@ -126,6 +131,24 @@ fn lines(place: &Place, is_only: bool) -> Option<String> {
         }
     }
     Some(text)
+}
+
+/// The lines for a server on the network, whose password is in a file of its own.
+fn external(host: &str, port: u16, homeserver: Option<&(String, Option<String>)>) -> String {
+    let mut text = format!("\n[server]\nkind = \"external\"\nhost = {}\nport = {port}\n", quoted(host));
+    if let Some((database, role)) = homeserver {
+        // Writing to a String cannot fail.
+        let _ = writeln!(text, "database = {}", quoted(database));
+        if let Some(role) = role.as_deref().map(quoted) {
+            let _ = writeln!(text, "role = {role}\nsuperuser = {role}");
+        }
+    }
+    let _ = writeln!(text, "passfile = {}", quoted(PASSFILE));
+    text
+}
+
+fn quoted(text: &str) -> String {
+    serde_json::Value::from(text).to_string()
 }
 
 /// What is different in a unit of the package for another user than ours.

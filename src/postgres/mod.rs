@@ -7,6 +7,7 @@ mod catalog;
 mod connection;
 mod control_group;
 mod data_directory;
+mod endpoint;
 pub mod initdb;
 mod libraries;
 pub mod occupant;
@@ -37,6 +38,7 @@ pub use catalog::{
 };
 pub use connection::{Connection, HELPERS, HOME, STANDBY};
 pub use data_directory::{Contents, DataDirectory, Postmaster, account_of, is_whole, system_identifier};
+pub use endpoint::{Endpoint, Remote, SslMode, is_near};
 pub use libraries::{Apart, Libraries};
 pub use occupant::Occupant;
 pub use of_all::{FOR_ALL, elements, set_for_all, settings_of_all};

@@ -1,6 +1,6 @@
 //! SQL goes through `psql`, as one more external program: every runtime then has the same one way in.
 
-use std::io::{ErrorKind, Read as _, Write as _};
+use std::io::{Read as _, Write as _};
 use std::path::Path;
 use std::process::Stdio;
 
@@ -253,7 +253,7 @@ impl Session<'_> {
 
     /// Looks for a database that lets us in where [`HOME`] does not.
     fn find_home(&self) -> Result<bool> {
-        if self.connection.resolve(HOME) != HOME || !self.connection.socket().exists() {
+        if self.connection.resolve(HOME) != HOME || self.connection.is_absent() {
             return Ok(false);
         }
         for database in self.connection.homes() {
@@ -270,11 +270,11 @@ impl Session<'_> {
     }
 
     fn explain(&self, error: Error) -> Error {
-        let socket = self.connection.socket();
-        let gone = matches!(socket.symlink_metadata(), Err(e) if e.kind() == ErrorKind::NotFound);
-        match gone {
-            true => Error::new(Kind::Server, format!("no server is listening on {}", socket.display()))
-                .hint(format!("systemctl start {}", self.connection.unit())),
+        match self.connection.is_absent() {
+            true => {
+                Error::new(Kind::Server, format!("no server is listening on {}", self.connection.place()))
+                    .hint(format!("systemctl start {}", self.connection.unit()))
+            }
             // As whom backups are made is a matter of where the server is.
             false if error.report().contains("Peer authentication failed") => {
                 error.with_kind(Kind::Server).hint("matrix-postgres setup")

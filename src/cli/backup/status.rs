@@ -51,7 +51,7 @@ pub(super) fn now(settings: &Settings) -> Result<Status> {
 
 /// Why there would be no backup now: the server does not run, and is not to be started.
 fn obstacle(settings: &Settings) -> Option<Error> {
-    if settings.backup.timer.is_empty() || settings.connection().socket().exists() {
+    if settings.backup.timer.is_empty() || !settings.connection().is_absent() {
         return None;
     }
     // That systemd cannot be asked is told with its timer.
