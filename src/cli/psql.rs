@@ -41,7 +41,7 @@ pub fn run(arguments: Arguments) -> Result<ExitCode> {
     let (config, arguments) = split_config(arguments.arguments);
     let settings = config::load(config.as_deref())?;
     let place = super::place(&settings)?;
-    let settings = place.settle(settings)?;
+    let (settings, _password) = super::settle(&place, settings)?;
     let host = super::host(&settings);
     let server = &settings.server;
     let connection = settings.connection();
@@ -82,8 +82,9 @@ fn command(psql: &Path, owner: Option<Account>) -> Command {
 
 /// The server's own psql; when we may not look into the data directory, the newest one.
 fn psql(settings: &Settings, host: &Host) -> Result<PathBuf> {
-    let found = DataDirectory::read(&settings.data_directory, Path::new("/proc"));
-    let major = found.ok().and_then(|found| found.contents.major());
+    let is_here = settings.server.remote.is_none();
+    let found = DataDirectory::read(&settings.data_directory, Path::new("/proc")).ok().filter(|_| is_here);
+    let major = found.and_then(|found| found.contents.major());
     let newest = host.majors().last().copied();
     match major.and_then(|major| host.program("psql", major).ok()) {
         Some(file) => Ok(file),

@@ -103,7 +103,8 @@ impl Server {
     /// `places` are the keys outside of this table that say where a server is, each with whether it is set.
     pub(super) fn from_fragment(input: ServerFragment, places: [(&'static str, bool); 2]) -> Result<Self> {
         let cluster = cluster(input.cluster.as_deref())?;
-        let remote = remote(&input)?;
+        let remote =
+            remote([&input.host, &input.sslmode, &input.sslrootcert, &input.passfile].map(Option::as_deref))?;
         Ok(Self {
             kind: kind(&input, cluster.is_some(), places)?,
             cluster,

@@ -134,7 +134,7 @@ fn elsewhere(settings: &Settings, facts: &Facts, having: &[&Candidate]) -> Optio
         settings.data_directory.display()
     );
     if having.is_empty() {
-        let homeserver = Some((named.name.clone(), named.role.clone()));
+        let homeserver = Some(named.clone());
         return Some(Place::External { host: host.to_owned(), port: named.port, homeserver, why });
     }
     Some(Place::Unknown {
@@ -267,7 +267,14 @@ mod tests {
 
     fn homeserver(name: &str, port: u16) -> Database {
         let file = "/etc/matrix-synapse/homeserver.yaml".into();
-        Database { file, name: name.into(), role: Some("synapse_user".into()), host: None, port }
+        Database {
+            file,
+            name: name.into(),
+            role: Some("synapse_user".into()),
+            host: None,
+            port,
+            sslrootcert: None,
+        }
     }
 
     /// In short: which one, or the hint.

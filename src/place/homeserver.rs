@@ -29,6 +29,8 @@ pub struct Database {
     pub host: Option<String>,
     /// The port, or the number in the socket's name.
     pub port: u16,
+    /// The certificates that it trusts.
+    pub sslrootcert: Option<PathBuf>,
 }
 
 impl Database {
@@ -86,6 +88,7 @@ fn parse(text: &str, file: &Path) -> Option<Database> {
         role: value(&["user"]),
         host: value(&["host"]),
         port: value(&["port"]).map_or(Some(5432), |port| port.parse().ok())?,
+        sslrootcert: value(&["sslrootcert"]).map(PathBuf::from).filter(|path| path.is_absolute()),
     })
 }
 
@@ -122,6 +125,7 @@ database: # where everything is
     password: \"a # b: c\"
     dbname: 'synapse'   # not homeserver
     host: localhost
+    sslrootcert: /ca.pem
     cp_min: 5
 
 log_config: /x
@@ -137,6 +141,7 @@ port: 1
             ("synapse", Some("synapse_user"), 5432)
         );
         assert_eq!(found.host.as_deref(), Some("localhost"));
+        assert_eq!(found.sslrootcert.as_deref(), Some(Path::new("/ca.pem")));
         assert_eq!(parse(&USUAL.replace("cp_min: 5", "port: 5433"), Path::new("/h")).unwrap().port, 5433);
         for otherwise in [
             "",

@@ -7,6 +7,7 @@ mod cluster;
 mod decision;
 mod facts;
 mod homeserver;
+mod login;
 pub mod setup;
 
 use std::fmt;
@@ -19,6 +20,7 @@ pub use self::cluster::{Cluster, Packaging};
 pub use self::decision::decide;
 pub use self::facts::{Candidate, Facts, Playbook, Unasked};
 pub use self::homeserver::Database;
+pub use self::login::{CREDENTIAL, Password, introduce, provide};
 use crate::account::Account;
 use crate::config::{ServerKind, Settings};
 use crate::error::{Error, Kind, Result};
@@ -53,9 +55,9 @@ pub enum Place {
         host: String,
         /// Its port.
         port: u16,
-        /// The homeserver's database and role, if homeserver.yaml is what names it.
+        /// The homeserver's database, if homeserver.yaml is what names the host.
         #[serde(skip)]
-        homeserver: Option<(String, Option<String>)>,
+        homeserver: Option<Database>,
         /// Why.
         why: String,
     },
@@ -114,10 +116,12 @@ impl Place {
                 server.kind = server.kind.or(Some((ServerKind::External, "what was found")));
                 server.port = *port;
                 let remote = server.remote.get_or_insert_with(|| Remote::to(host));
-                remote.sslrootcert = remote.sslrootcert.take().or_else(|| Some(trusted(Path::new("/"))));
-                if let Some((database, role)) = homeserver.as_ref().filter(|_| !server.is_database_named) {
-                    server.database.clone_from(database);
-                    if let Some(role) = role {
+                let its = homeserver.as_ref().and_then(|database| database.sslrootcert.clone());
+                let known = remote.sslrootcert.take().or(its);
+                remote.sslrootcert = known.or_else(|| Some(trusted(Path::new("/"))));
+                if let Some(database) = homeserver.as_ref().filter(|_| !server.is_database_named) {
+                    server.database.clone_from(&database.name);
+                    if let Some(role) = &database.role {
                         server.role.clone_from(role);
                         server.superuser.clone_from(role);
                     }

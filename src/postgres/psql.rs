@@ -6,6 +6,7 @@ use std::process::Stdio;
 
 use serde::de::DeserializeOwned;
 
+use super::away::{hint, is_away};
 use super::{Connection, HELPERS, HOME, Major};
 use crate::error::{Error, IoContext as _, Kind, Result};
 use crate::runtime::{Call, Child, Runtime, interrupt, output};
@@ -239,7 +240,11 @@ impl Session<'_> {
             output(command, &format!("psql on database {:?}", self.connection.resolve(database)), sql)
         };
         let done = match run() {
-            Err(error) if database == HOME && was_not_let_in(&error) && self.find_home()? => run(),
+            Err(error)
+                if database == HOME && was_not_let_in(&error) && !is_away(&error) && self.find_home()? =>
+            {
+                run()
+            }
             done => done,
         };
         done.map_err(|error| match error.kind() {
@@ -270,6 +275,16 @@ impl Session<'_> {
     }
 
     fn explain(&self, error: Error) -> Error {
+        if let Some(remote) = self.connection.endpoint().remote() {
+            let what = match (is_away(&error), was_not_let_in(&error)) {
+                (true, _) => "cannot be reached",
+                (false, true) => "refused the login",
+                (false, false) => return error.with_kind(Kind::Server),
+            };
+            let next = hint(&error.report(), &remote.host, self.connection.port);
+            let message = format!("the server {} {what}", self.connection.place());
+            return error.with_kind(Kind::Server).context(message).hint(next);
+        }
         match self.connection.is_absent() {
             true => {
                 Error::new(Kind::Server, format!("no server is listening on {}", self.connection.place()))

@@ -13,6 +13,7 @@ use crate::backup::{catalogue, classic, restore, store_of};
 use crate::config::Settings;
 use crate::error::{Error, Kind, Result};
 use crate::lock::Lock;
+use crate::place::introduce;
 use crate::postgres::{self, Apart, Session};
 use crate::report;
 use crate::runtime::interrupt;
@@ -60,10 +61,13 @@ pub(super) fn restore(settings: &Settings, arguments: &Arguments) -> Result<()> 
         .state("nothing was changed")
         .hint("sudo matrix-postgres-backup restore"));
     }
+    interrupt::listen()?;
+    let host = crate::cli::host(settings);
+    let settings = &introduce(settings, &host, settings.wait)
+        .map_err(|error| error.state("nothing was started, and nothing was changed"))?;
     if arguments.globals {
         return roles(settings, arguments);
     }
-    let host = crate::cli::host(settings);
     let server = &settings.server;
     let connection = settings.connection();
     let session = Session::newest(&host, &connection);
@@ -91,7 +95,8 @@ pub(super) fn restore(settings: &Settings, arguments: &Arguments) -> Result<()> 
         database: arguments.database.as_deref(),
         new_name: arguments.new_name.as_deref(),
         identity: arguments.identity.as_deref(),
-        authority: match arguments.trust_owners {
+        // Whoever has no privileges but a role's own lends nobody any.
+        authority: match arguments.trust_owners || !connection.is_superuser() {
             true => Authority::Superuser,
             false => Authority::Owner,
         },
@@ -107,7 +112,6 @@ pub(super) fn restore(settings: &Settings, arguments: &Arguments) -> Result<()> 
     if !arguments.yes {
         crate::cli::confirm("start the restore?")?;
     }
-    interrupt::listen()?;
     let _lock = Lock::take(settings, "restore")?;
     let outcome = Dumps::new(settings, &host).restore(&plan, &request, progress.as_mut())?;
     log::info!("{}", outcome.0);
