@@ -123,6 +123,12 @@ fn backups(machine: &Machine) -> Vec<String> {
         .collect()
 }
 
+/// Nobody is asked for a notice any more.
+fn settle(machine: &Machine) {
+    let running = "systemctl list-units --plain --no-legend --state=active,activating,deactivating 'matrix-postgres-notify@*'";
+    machine.wait_for(&format!("! {running} | grep -q ."), PATIENCE);
+}
+
 fn json(machine: &Machine, command: &str) -> Value {
     let output = machine.run(command);
     serde_json::from_str(&output.stdout).unwrap_or_else(|error| panic!("{error}: {output}"))
@@ -255,11 +261,11 @@ fn a_homeserver_whose_database_is_on_another_machine_is_backed_up_and_restored()
     }
 
     // An older pg_dump is none for it.
-    machine.ok("mv /usr/lib/postgresql/15/bin/pg_dump /root/");
+    machine.ok("mv /usr/lib/postgresql/15/bin /root/bin15");
     let run = machine.run("matrix-postgres-backup run");
     assert_eq!(run.status, NOT_INSTALLED, "{run}");
     assert!(run.stderr.contains("HINT: apt-get install postgresql-client-15"), "{run}");
-    machine.ok("mv /root/pg_dump /usr/lib/postgresql/15/bin/");
+    machine.ok("mv /root/bin15 /usr/lib/postgresql/15/bin");
 }
 
 #[test]
@@ -298,6 +304,7 @@ fn who_is_not_the_server_gets_nothing_and_who_is_away_is_waited_for() {
     let log_ins = || {
         machine.ok("journalctl --sync; journalctl --no-pager --output=cat -u db.service | grep -c 'connection authorized' || true")
     };
+    settle(&machine);
     let before = log_ins();
     for (what, back) in [
         (
@@ -324,6 +331,7 @@ fn who_is_not_the_server_gets_nothing_and_who_is_away_is_waited_for() {
         for command in ["matrix-postgres-backup run --dry-run", "matrix-postgres-cli -c 'SELECT 1'"] {
             assert_ne!(machine.run(command).status, 0, "{command}");
         }
+        settle(&machine);
         machine.ok(back);
     }
     assert_eq!(log_ins(), before);

@@ -30,11 +30,17 @@ pub fn is_away(error: &Error) -> bool {
     AWAY.iter().any(|words| said.contains(words))
 }
 
+/// Whether there was no network to reach it by: a unit's sandbox allows none (`RestrictAddressFamilies=`). Of an address whose kind
+/// the system does not know libpq says nothing (`PQconnectPoll` in fe-connect.c), and psql ends without a reason.
+pub(super) fn has_no_network(said: &str) -> bool {
+    said.contains("Address family not supported") || said.trim_end().ends_with("psql: error:")
+}
+
 /// What to do where a server on the network was not reached, or has refused the login.
 pub(super) fn hint(said: &str, host: &str, port: u16) -> String {
     let has = |words: &[&str]| words.iter().any(|word| said.contains(word));
-    if has(&["Address family not supported"]) {
-        // A unit's sandbox: the drop-in that opens it is missing.
+    if has_no_network(said) {
+        // The drop-in that opens the sandbox is missing.
         return "matrix-postgres setup".to_owned();
     }
     if has(&["certificate", "SSL"]) {
@@ -73,6 +79,7 @@ mod tests {
             ("FATAL:  password authentication failed for user \"x\"", "credential"),
             ("fe_sendauth: no password supplied", "credential"),
             ("could not translate host name \"x\" to address: Name or service not known", "pg_isready"),
+            ("psql: error: ", "matrix-postgres setup"),
             ("could not create socket: Address family not supported by protocol", "matrix-postgres setup"),
         ] {
             assert!(!is_away(&said(text)), "{text}");

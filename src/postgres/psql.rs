@@ -6,7 +6,7 @@ use std::process::Stdio;
 
 use serde::de::DeserializeOwned;
 
-use super::away::{hint, is_away};
+use super::away::{has_no_network, hint, is_away};
 use super::{Connection, HELPERS, HOME, Major};
 use crate::error::{Error, IoContext as _, Kind, Result};
 use crate::runtime::{Call, Child, Runtime, interrupt, output};
@@ -276,12 +276,13 @@ impl Session<'_> {
 
     fn explain(&self, error: Error) -> Error {
         if let Some(remote) = self.connection.endpoint().remote() {
-            let what = match (is_away(&error), was_not_let_in(&error)) {
+            let said = error.report();
+            let what = match (is_away(&error) || has_no_network(&said), was_not_let_in(&error)) {
                 (true, _) => "cannot be reached",
                 (false, true) => "refused the login",
                 (false, false) => return error.with_kind(Kind::Server),
             };
-            let next = hint(&error.report(), &remote.host, self.connection.port);
+            let next = hint(&said, &remote.host, self.connection.port);
             let message = format!("the server {} {what}", self.connection.place());
             return error.with_kind(Kind::Server).context(message).hint(next);
         }
