@@ -190,7 +190,7 @@ mod tests {
         assert_eq!((main.major, main.port, main.owner.as_str()), (Major(15), 5433, "postgres"));
         assert_eq!(main.data_directory, Path::new("/var/lib/postgresql/15/main"));
         assert_eq!(main.unit, "postgresql@15-main.service");
-        assert_eq!(main.connection().socket(), Path::new("/var/run/postgresql/.s.PGSQL.5433"));
+        assert_eq!(main.connection().place(), "/var/run/postgresql/.s.PGSQL.5433");
         assert_eq!(clusters[2].unit, "postgresql@17-my-syn.service");
     }
 

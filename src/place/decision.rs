@@ -16,9 +16,10 @@ pub fn decide(settings: &Settings, facts: &Facts) -> Place {
     match settings.server.kind {
         Some((ServerKind::Own, key)) => Place::Own { why: says(key) },
         Some((ServerKind::Debian, key)) => written(settings, facts, key),
-        Some((kind, _)) => Place::Unknown {
+        Some((ServerKind::External, key)) => external(settings, key),
+        Some((kind @ ServerKind::Container, _)) => Place::Unknown {
             why: format!("server.kind is {:?}, with which this version does not work", kind.to_string()),
-            hint: format!("server.kind = \"own\" or \"debian\" in {FILE}"),
+            hint: format!("server.kind = \"own\", \"debian\" or \"external\" in {FILE}"),
         },
         None => found(settings, facts),
     }
@@ -29,6 +30,12 @@ fn says(key: &str) -> String {
         "server.kind" => "server.kind says so".to_owned(),
         key => format!("{key} is configured"),
     }
+}
+
+/// The server that `server.host` names.
+fn external(settings: &Settings, key: &str) -> Place {
+    let host = settings.server.remote.as_ref().map(|remote| remote.host.clone()).unwrap_or_default();
+    Place::External { host, port: settings.server.port, homeserver: None, why: says(key) }
 }
 
 /// The cluster of Debian's that is meant.
@@ -91,7 +98,11 @@ fn found(settings: &Settings, facts: &Facts) -> Place {
         Some(Contents::Missing | Contents::Empty) => {}
     }
     let (database, of) = database(settings, facts);
-    match of_homeserver(&candidates, facts, &database).as_slice() {
+    let having = of_homeserver(&candidates, facts, &database);
+    if let Some(place) = elsewhere(settings, facts, &having) {
+        return place;
+    }
+    match having.as_slice() {
         [one] => return debian(one, facts, format!("it has {of}, and {data} holds no cluster")),
         [] => {}
         several => {
@@ -111,6 +122,30 @@ fn found(settings: &Settings, facts: &Facts) -> Place {
         },
         None => Place::Own { why: format!("nothing else is found, and {data} holds no cluster yet") },
     }
+}
+
+/// Where homeserver.yaml names another machine. A database of the same name in a cluster of this one may be what was left there.
+fn elsewhere(settings: &Settings, facts: &Facts, having: &[&Candidate]) -> Option<Place> {
+    let named = facts.homeserver.as_ref().filter(|_| !settings.server.is_database_named)?;
+    let host = named.host_elsewhere(&facts.hostname)?;
+    let why = format!(
+        "{} names it, and {} holds no cluster",
+        named.file.display(),
+        settings.data_directory.display()
+    );
+    if having.is_empty() {
+        let homeserver = Some(named.clone());
+        return Some(Place::External { host: host.to_owned(), port: named.port, homeserver, why });
+    }
+    Some(Place::Unknown {
+        why: format!(
+            "{} names the host {host:?}, and {} of this machine has a database {:?}, too",
+            named.file.display(),
+            listed(having),
+            named.name
+        ),
+        hint: format!("server.host = {host:?} or {}", one_of(having)),
+    })
 }
 
 fn debian(candidate: &Candidate, facts: &Facts, why: String) -> Place {
@@ -221,12 +256,25 @@ mod tests {
     }
 
     fn facts(candidates: Vec<Candidate>) -> Facts {
-        Facts { contents: Some(Contents::Missing), candidates, homeserver: None, playbook: None }
+        Facts {
+            contents: Some(Contents::Missing),
+            candidates,
+            homeserver: None,
+            hostname: "here".into(),
+            playbook: None,
+        }
     }
 
     fn homeserver(name: &str, port: u16) -> Database {
         let file = "/etc/matrix-synapse/homeserver.yaml".into();
-        Database { file, name: name.into(), role: Some("synapse_user".into()), host: None, port }
+        Database {
+            file,
+            name: name.into(),
+            role: Some("synapse_user".into()),
+            host: None,
+            port,
+            sslrootcert: None,
+        }
     }
 
     /// In short: which one, or the hint.
@@ -234,6 +282,7 @@ mod tests {
         match decide(&settings(text), facts) {
             Place::Own { .. } => "own".into(),
             Place::Debian { cluster, .. } => cluster.name,
+            Place::External { host, port, .. } => format!("{host} {port}"),
             Place::Container { .. } => "container".into(),
             Place::Unknown { hint, .. } => hint,
         }
@@ -295,9 +344,34 @@ mod tests {
             error.to_string(),
             "it is not known where the server is: server.cluster is \"16/main\", and pg_lsclusters shows 15/main and 17/main"
         );
-        for kind in ["container", "external"] {
-            assert!(decided(&format!("server.kind = {kind:?}"), &two).contains("\"own\" or \"debian\""));
+        assert!(decided("server.kind = \"container\"", &two).contains("\"own\", \"debian\" or \"external\""));
+    }
+
+    #[test]
+    fn a_host_that_is_not_this_machine_is_the_servers() {
+        let mut found = facts(vec![candidate("17/main", 5432, Ok(&["postgres"]))]);
+        assert_eq!(decided("server = { host = \"db\", port = 5433 }", &found), "db 5433");
+        let on = |host: &str| Some(Database { host: Some(host.into()), ..homeserver("synapse", 5444) });
+        found.homeserver = on("db.example.org");
+        assert_eq!(decided("", &found), "db.example.org 5444");
+        let settled = decide(&settings(""), &found).settle(settings("")).unwrap();
+        assert_eq!((settled.server.superuser.as_str(), settled.server.port), ("synapse_user", 5444));
+        assert_eq!(settled.server.remote.unwrap().sslmode.name(), "verify-full");
+        for here in ["localhost", "127.0.0.1", "/run/postgresql", "here"] {
+            found.homeserver = on(here);
+            assert_eq!(decided("", &found), "own", "{here}");
         }
+        // A copy of what has moved there, or what has not moved?
+        found.homeserver = on("db.example.org");
+        found.candidates = vec![candidate("17/main", 5432, Ok(&["synapse"]))];
+        let line = decided("", &found);
+        assert!(
+            line.starts_with("server.host = \"db.example.org\" or server.cluster = \"17/main\""),
+            "{line}"
+        );
+        assert_eq!(decided("server.cluster = \"17/main\"", &found), "17/main");
+        found.contents = Some(Contents::Cluster(Major(17)));
+        assert_eq!(decided("", &found), "own");
     }
 
     #[test]

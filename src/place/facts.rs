@@ -28,6 +28,8 @@ pub struct Facts {
     pub candidates: Vec<Candidate>,
     /// The homeserver's database.
     pub homeserver: Option<Database>,
+    /// What this machine calls itself.
+    pub hostname: String,
     /// The playbook's installation.
     pub playbook: Option<Playbook>,
 }
@@ -74,6 +76,10 @@ impl Facts {
             contents: read.ok().map(|found| found.contents),
             candidates: Vec::new(),
             homeserver: None,
+            hostname: nix::unistd::gethostname()
+                .ok()
+                .and_then(|name| name.into_string().ok())
+                .unwrap_or_default(),
             playbook: playbook(root),
         };
         let kind = settings.server.kind.map(|(kind, _)| kind);

@@ -43,6 +43,7 @@ fn look(settings: &Settings, to: Option<Major>) -> Result<Report> {
 /// The clusters of packages are not upgraded by us.
 pub(super) fn require_own(place: &Place) -> Result<()> {
     place.require_own("is not upgraded by this version").map_err(|error| match place.cluster() {
+        None => error.hint("make a backup, matrix-postgres-backup run; the server is upgraded where it runs"),
         Some(Cluster { packaging: Packaging::Debian, name, .. }) => error.hint(format!(
             "make a backup, matrix-postgres-backup run, and then: pg_upgradecluster --method=upgrade {}",
             name.replace('/', " ")
