@@ -3,7 +3,15 @@ CARGO ?= cargo
 DESTDIR ?=
 PREFIX ?= /usr
 DIST := target/dist
-BINARIES := matrix-postgres matrix-postgres-backup matrix-postgres-cli matrix-postgres-upgrade
+# Whom a package names as the one who made it, with an address that can be reached.
+MAINTAINER ?= The matrix-postgres developers <matrix-postgres@packages.example.org>
+# One file, and its other names.
+PROGRAM := matrix-postgres
+NAMES := matrix-postgres-backup matrix-postgres-cli matrix-postgres-upgrade
+# Debian's: vendor-completions.
+ZSH ?= site-functions
+# What is built before it is installed.
+BUILT := build docs
 
 .PHONY: all build check test soak corpus regression demo bench deb docs install setup clean
 
@@ -48,25 +56,37 @@ bench: setup deb
 docs:
 	$(CARGO) run --quiet --example docs -- target/docs
 
-deb: setup docs
-	$(CARGO) build --release --bins
-	mkdir -p $(DIST)
-	$(CARGO) deb --no-build --quiet --output $(DIST)/
+# By debhelper, from a copy of packaging/deb, which is what a source package has as debian/.
+deb: setup build docs
+	rm -rf $(DIST)/deb
+	mkdir -p $(DIST)/deb
+	cp -R packaging/deb $(DIST)/deb/debian
+	sed -i 's/@MAINTAINER@/$(MAINTAINER)/' $(DIST)/deb/debian/control $(DIST)/deb/debian/changelog
+	cd $(DIST)/deb && TREE=$(CURDIR) dpkg-buildpackage --build=binary --no-sign --no-check-builddeps >../deb.log 2>&1 || \
+		{ cat ../deb.log >&2; false; }
 
 # What a build and a throw-away machine need on a fresh Debian.
 setup:
 	packaging/setup
 
-install: build docs
-	install -D -m 0755 -t $(DESTDIR)$(PREFIX)/bin $(addprefix target/release/,$(BINARIES))
-	install -D -m 0755 -t $(DESTDIR)$(PREFIX)/libexec/matrix-postgres target/release/matrix-postgres-server
+install: $(BUILT)
+	install -D -m 0755 -t $(DESTDIR)$(PREFIX)/bin target/release/$(PROGRAM)
+	for name in $(NAMES); do ln -f $(DESTDIR)$(PREFIX)/bin/$(PROGRAM) $(DESTDIR)$(PREFIX)/bin/$$name; done
+	install -d $(DESTDIR)$(PREFIX)/libexec/matrix-postgres
+	ln -sf ../../bin/$(PROGRAM) $(DESTDIR)$(PREFIX)/libexec/matrix-postgres/matrix-postgres-server
 	install -D -m 0644 -t $(DESTDIR)$(PREFIX)/lib/systemd/system units/*
 	install -D -m 0644 packaging/common/sysusers.conf $(DESTDIR)$(PREFIX)/lib/sysusers.d/matrix-postgres.conf
 	install -D -m 0644 packaging/common/tmpfiles.conf $(DESTDIR)$(PREFIX)/lib/tmpfiles.d/matrix-postgres.conf
 	install -D -m 0644 packaging/common/polkit.rules $(DESTDIR)$(PREFIX)/share/polkit-1/rules.d/50-matrix-postgres.rules
 	install -D -m 0644 -t $(DESTDIR)$(PREFIX)/lib/systemd/catalog packaging/common/matrix-postgres.catalog
+	test -e $(DESTDIR)/etc/matrix-postgres/config.toml || \
+		install -D -m 0644 docs/config.toml.example $(DESTDIR)/etc/matrix-postgres/config.toml
 	install -D -m 0644 -t $(DESTDIR)$(PREFIX)/share/doc/matrix-postgres docs/config.toml.example docs/exit-statuses.md
 	for section in 1 8; do install -D -m 0644 -t $(DESTDIR)$(PREFIX)/share/man/man$$section target/docs/man/*.$$section; done
+	for name in $(PROGRAM) $(NAMES); do install -D -m 0644 target/docs/completions/$$name.bash \
+		$(DESTDIR)$(PREFIX)/share/bash-completion/completions/$$name; done
+	install -D -m 0644 -t $(DESTDIR)$(PREFIX)/share/zsh/$(ZSH) target/docs/completions/_*
+	install -D -m 0644 -t $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d target/docs/completions/*.fish
 
 clean:
 	$(CARGO) clean

@@ -5,7 +5,16 @@ use std::time::SystemTime;
 
 use super::Machine;
 
-const SOURCES: [&str; 6] = ["Cargo.toml", "Cargo.lock", "src", "units", "packaging/common", "packaging/deb"];
+const SOURCES: [&str; 8] = [
+    "Cargo.toml",
+    "Cargo.lock",
+    "Makefile",
+    "src",
+    "units",
+    "docs/config.toml.example",
+    "packaging/common",
+    "packaging/deb",
+];
 
 /// The newest package.
 ///
