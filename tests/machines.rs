@@ -159,11 +159,12 @@ fn an_update_of_the_package_interrupts_neither_server_nor_backup() {
     let updated = machine.ok("dpkg --install /root/matrix-postgres.deb 2>&1");
     assert!(updated.contains("over (0.0.1-1)"), "{updated}");
     assert_eq!(pids(), before);
-    sql(&machine, "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE mode = 'AccessExclusiveLock' AND granted");
-    machine.wait_for(
-        "matrix-postgres-backup status --json | grep '\"well\": true'",
-        Duration::from_secs(300),
+    sql(
+        &machine,
+        "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE mode = 'AccessExclusiveLock' AND granted",
     );
+    machine
+        .wait_for("matrix-postgres-backup status --json | grep '\"well\": true'", Duration::from_secs(300));
     assert_eq!(property(&machine, "matrix-postgres-backup.service", "Result"), "success");
     assert_eq!(property(&machine, "matrix-postgres.service", "MainPID"), before[0]);
     for timer in ["matrix-postgres-backup.timer", "matrix-postgres-backup-verify.timer"] {
