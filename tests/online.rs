@@ -420,7 +420,10 @@ fn what_is_left_to_do_afterwards_is_done_as_far_as_it_goes() {
     let building = "matrix-postgres-cli -d mautrix-signal -c '\\d names' | grep 'german_ccnew.*INVALID'";
     machine.wait_for(building, PATIENCE);
     machine.ok("systemctl kill --signal=KILL --kill-whom=main matrix-postgres-upgrade.service");
-    machine.wait_for("journalctl -u matrix-postgres-upgrade | grep 'dropping the unfinished index public.german_ccnew'", PATIENCE);
+    machine.wait_for(
+        "journalctl -u matrix-postgres-upgrade | grep 'dropping the unfinished index public.german_ccnew'",
+        PATIENCE,
+    );
     let end =
         "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE query LIKE 'SELECT pg_sleep%'";
     sql(&machine, "postgres", end);

@@ -88,7 +88,10 @@ fn what_stands_in_the_way_is_refused_before_anything_stops() {
     refuse("keep_path = \"/matrix/postgres/data/old\"\n", "upgrade.keep_path is inside the data directory");
     refuse("[clients]\nunits = [\"no-such.service\"]\n", "unit no-such.service not found");
     machine.ok("install -d -m 0755 /var/tmp/open");
-    refuse("dump_directory = \"/var/tmp/open\"\n", "is not a directory of matrix-postgres, or its permissions are too open");
+    refuse(
+        "dump_directory = \"/var/tmp/open\"\n",
+        "is not a directory of matrix-postgres, or its permissions are too open",
+    );
     machine.ok("mv /usr/share/postgresql/17/extension/pg_trgm.control /root/");
     refuse("", "extension pg_trgm of database \"mautrix-signal\"");
     machine.ok("mv /root/pg_trgm.control /usr/share/postgresql/17/extension/");

@@ -13,9 +13,8 @@ use std::fmt::Write as _;
 use std::path::Path;
 use std::time::Instant;
 
-pub use plan::{Plan, RestoreRequest, plan};
+pub use plan::{Plan, RestoreRequest, plan, trusted};
 
-use self::plan::trusted;
 use self::work::Work;
 use super::catalogue::Entry;
 use super::globals::Globals;

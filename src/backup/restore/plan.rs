@@ -189,7 +189,11 @@ impl fmt::Display for Plan {
     }
 }
 
-pub(super) fn trusted(entry: &Entry) -> Result<&Manifest> {
+/// What the backup says of itself.
+///
+/// # Errors
+/// [`Kind::Damaged`] if that cannot be read.
+pub fn trusted(entry: &Entry) -> Result<&Manifest> {
     entry.manifest.as_ref().map_err(|error| {
         Error::new(Kind::Damaged, format!("backup {} is not usable: {error}", entry.name))
             .state("nothing was changed")
