@@ -3,14 +3,26 @@ CARGO ?= cargo
 DESTDIR ?=
 PREFIX ?= /usr
 DIST := target/dist
-BINARIES := matrix-postgres matrix-postgres-backup matrix-postgres-cli matrix-postgres-upgrade
+# Whom a package names as the one who made it, with an address that can be reached.
+MAINTAINER ?= The matrix-postgres developers <matrix-postgres@packages.example.org>
+# One file, and its other names.
+PROGRAM := matrix-postgres
+NAMES := matrix-postgres-backup matrix-postgres-cli matrix-postgres-upgrade
+# Debian's: vendor-completions.
+ZSH ?= site-functions
+# What is built before it is installed.
+BUILT := build docs
 
-.PHONY: all build check test soak corpus regression demo bench deb docs install setup clean
+.PHONY: all build check test soak corpus regression demo bench deb rpm reproducible docs install setup clean
 
 all: build
 
+# No path of this machine gets into the program.
+REMAP = --remap-path-prefix=$(CURDIR)=/usr/src/matrix-postgres \
+	--remap-path-prefix=$(or $(CARGO_HOME),$(HOME)/.cargo)=/usr/src/cargo
+
 build:
-	$(CARGO) build --release --bins
+	RUSTFLAGS="$(strip $(RUSTFLAGS) $(REMAP))" $(CARGO) build --release --bins
 
 # Formatting, lints and the tests that need no system: for every commit.
 check:
@@ -48,25 +60,52 @@ bench: setup deb
 docs:
 	$(CARGO) run --quiet --example docs -- target/docs
 
-deb: setup docs
-	$(CARGO) build --release --bins
-	mkdir -p $(DIST)
-	$(CARGO) deb --no-build --quiet --output $(DIST)/
+# By debhelper, from a copy of packaging/deb, which is what a source package has as debian/.
+deb: setup build docs
+	rm -rf $(DIST)/deb
+	mkdir -p $(DIST)/deb
+	cp -R packaging/deb $(DIST)/deb/debian
+	sed -i 's/@MAINTAINER@/$(MAINTAINER)/' $(DIST)/deb/debian/control $(DIST)/deb/debian/changelog
+	cd $(DIST)/deb && TREE=$(CURDIR) dpkg-buildpackage --build=binary --no-sign --no-check-builddeps >../deb.log 2>&1 || \
+		{ cat ../deb.log >&2; false; }
+
+# By rpmbuild, which Debian has, too.
+rpm: setup build docs
+	rm -rf $(DIST)/rpm
+	mkdir -p $(DIST)/rpm
+	rpmbuild -bb --quiet --define '_topdir $(abspath $(DIST))/rpm' --define '_rpmdir $(abspath $(DIST))' \
+		--define 'source_date_epoch_from_changelog 1' --define 'use_source_date_epoch_as_buildtime 1' \
+		--define 'clamp_mtime_to_source_date_epoch 1' --define '_buildhost localhost' \
+		--define '_rpmfilename %{name}-%{version}-%{release}.%{_arch}.rpm' --define 'tree $(CURDIR)' --define '__os_install_post %{nil}' \
+		--define 'maintainer $(MAINTAINER)' packaging/rpm/matrix-postgres.spec >$(DIST)/rpm.log 2>&1 || \
+		{ cat $(DIST)/rpm.log >&2; false; }
+
+# Both packages twice, from trees with different names: the same bytes, and no more than 5 MB when installed.
+reproducible: setup
+	packaging/reproducible
 
 # What a build and a throw-away machine need on a fresh Debian.
 setup:
 	packaging/setup
 
-install: build docs
-	install -D -m 0755 -t $(DESTDIR)$(PREFIX)/bin $(addprefix target/release/,$(BINARIES))
-	install -D -m 0755 -t $(DESTDIR)$(PREFIX)/libexec/matrix-postgres target/release/matrix-postgres-server
+install: $(BUILT)
+	install -D -m 0755 -t $(DESTDIR)$(PREFIX)/bin target/release/$(PROGRAM)
+	for name in $(NAMES); do ln -f $(DESTDIR)$(PREFIX)/bin/$(PROGRAM) $(DESTDIR)$(PREFIX)/bin/$$name; done
+	install -d $(DESTDIR)$(PREFIX)/libexec/matrix-postgres
+	ln -sf ../../bin/$(PROGRAM) $(DESTDIR)$(PREFIX)/libexec/matrix-postgres/matrix-postgres-server
 	install -D -m 0644 -t $(DESTDIR)$(PREFIX)/lib/systemd/system units/*
 	install -D -m 0644 packaging/common/sysusers.conf $(DESTDIR)$(PREFIX)/lib/sysusers.d/matrix-postgres.conf
 	install -D -m 0644 packaging/common/tmpfiles.conf $(DESTDIR)$(PREFIX)/lib/tmpfiles.d/matrix-postgres.conf
 	install -D -m 0644 packaging/common/polkit.rules $(DESTDIR)$(PREFIX)/share/polkit-1/rules.d/50-matrix-postgres.rules
 	install -D -m 0644 -t $(DESTDIR)$(PREFIX)/lib/systemd/catalog packaging/common/matrix-postgres.catalog
+	test -e $(DESTDIR)/etc/matrix-postgres/config.toml || \
+		install -D -m 0644 docs/config.toml.example $(DESTDIR)/etc/matrix-postgres/config.toml
 	install -D -m 0644 -t $(DESTDIR)$(PREFIX)/share/doc/matrix-postgres docs/config.toml.example docs/exit-statuses.md
 	for section in 1 8; do install -D -m 0644 -t $(DESTDIR)$(PREFIX)/share/man/man$$section target/docs/man/*.$$section; done
+	for name in $(PROGRAM) $(NAMES); do install -D -m 0644 target/docs/completions/$$name.bash \
+		$(DESTDIR)$(PREFIX)/share/bash-completion/completions/$$name; done
+	install -D -m 0644 -t $(DESTDIR)$(PREFIX)/share/zsh/$(ZSH) target/docs/completions/_*
+	install -D -m 0644 -t $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d target/docs/completions/*.fish
 
 clean:
 	$(CARGO) clean

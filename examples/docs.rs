@@ -1,6 +1,7 @@
 //! Writes man pages and shell completions, from the arguments that the programs themselves parse, into the
 //! directory that is its argument.
 
+use std::fs;
 use std::io::Result;
 use std::path::PathBuf;
 
@@ -11,8 +12,8 @@ use matrix_postgres::cli;
 fn main() -> Result<()> {
     let target = PathBuf::from(std::env::args_os().nth(1).expect("usage: docs DIRECTORY"));
     let (man, completions) = (target.join("man"), target.join("completions"));
-    std::fs::create_dir_all(&man)?;
-    std::fs::create_dir_all(&completions)?;
+    fs::create_dir_all(&man)?;
+    fs::create_dir_all(&completions)?;
     for (mut command, section) in [
         (cli::setup::Arguments::command(), "1"),
         (cli::backup::Arguments::command(), "1"),
@@ -23,11 +24,15 @@ fn main() -> Result<()> {
         let name = command.get_name().to_owned();
         let mut page = Vec::new();
         clap_mangen::Man::new(command.clone()).section(section).render(&mut page)?;
-        std::fs::write(man.join(format!("{name}.{section}")), page)?;
+        fs::write(man.join(format!("{name}.{section}")), page)?;
         if section == "1" {
             generate_to(Bash, &mut command, &name, &completions)?;
             generate_to(Zsh, &mut command, &name, &completions)?;
-            generate_to(Fish, &mut command, &name, &completions)?;
+            let fish = generate_to(Fish, &mut command, &name, &completions)?;
+            // That of a program without options.
+            if fs::metadata(&fish)?.len() == 0 {
+                fs::remove_file(fish)?;
+            }
         }
     }
     Ok(())

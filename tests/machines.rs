@@ -100,14 +100,123 @@ fn the_units_expose_little() {
 fn removing_and_purging_the_package_keeps_the_data() {
     let Some(machine) = machine::for_test("purge") else { return };
     start(&machine);
-    machine.ok("touch /var/backups/matrix-postgres/kept && dpkg --remove matrix-postgres 2>&1");
+    let removed = machine.ok("touch /var/backups/matrix-postgres/kept && dpkg --remove matrix-postgres 2>&1");
+    for kept in ["/matrix/postgres is kept", "/var/backups/matrix-postgres is kept"] {
+        assert!(removed.contains(kept), "{removed}");
+    }
     machine.ok("! pgrep -u matrix-postgres && ! systemctl --quiet is-active matrix-postgres-backup.timer");
     machine.ok("dpkg --purge matrix-postgres 2>&1");
     machine.ok("test -f /matrix/postgres/data/PG_VERSION -a -f /var/backups/matrix-postgres/kept");
+    machine.ok("! test -e /etc/matrix-postgres && ! ls /etc/systemd/system/*.wants | grep matrix-postgres");
     // Installed once more, it goes on where it was.
     machine::package::install(&machine);
     start(&machine);
     assert_eq!(property(&machine, "matrix-postgres-backup.timer", "ActiveState"), "active");
+}
+
+#[test]
+fn the_programs_are_one_file_and_each_is_what_it_is_called() {
+    let Some(machine) = machine::for_test("names") else { return };
+    let files = machine.ok("stat -L -c '%i %n' /usr/bin/matrix-postgres* /usr/libexec/matrix-postgres/*");
+    let inodes: Vec<_> = files.lines().map(|line| line.split(' ').next()).collect();
+    assert!(inodes.len() == 5 && inodes.iter().all(|inode| *inode == inodes[0]), "{files}");
+    for name in ["matrix-postgres", "matrix-postgres-backup", "matrix-postgres-upgrade"] {
+        let version = machine.ok(&format!("{name} --version"));
+        assert!(version.starts_with(&format!("{name} ")), "{version}");
+    }
+    let server = "/usr/libexec/matrix-postgres/matrix-postgres-server";
+    assert!(machine.ok(&format!("{server} --version")).starts_with("matrix-postgres-server "));
+    // A copy by another name tells which the others are.
+    machine.ok("cp /usr/bin/matrix-postgres /root/mp");
+    let said = machine.run("/root/mp --help");
+    assert!(said.stdout.contains("matrix-postgres-backup(1)"), "{said}");
+}
+
+/// The package, with another version.
+const OLDER: &str = "cd /root && rm -rf older && dpkg-deb -R matrix-postgres.deb older
+    sed -i 's/^Version: .*/Version: 0.0.1-1/' older/DEBIAN/control && dpkg-deb -Zgzip -b older older.deb";
+
+#[test]
+fn an_update_of_the_package_interrupts_neither_server_nor_backup() {
+    let Some(machine) = machine::for_test("update") else { return };
+    machine.ok(&format!("{OLDER} && dpkg --install older.deb 2>&1"));
+    start(&machine);
+    sql(&machine, "CREATE TABLE t AS SELECT generate_series(1, 5) n");
+    // pg_dump waits for the table.
+    machine.ok("systemd-run --quiet --unit=holder matrix-postgres-cli -XAtc \
+        'BEGIN; LOCK TABLE t IN ACCESS EXCLUSIVE MODE; SELECT pg_sleep(3600)'");
+    machine.wait_for(
+        "matrix-postgres-cli -XAtc \"SELECT 1 FROM pg_locks WHERE mode = 'AccessExclusiveLock' AND granted\" | grep 1",
+        Duration::from_secs(300),
+    );
+    machine.ok("systemctl start --no-block matrix-postgres-backup.service");
+    machine.wait_for("pgrep -x pg_dump", Duration::from_secs(300));
+    let pids = || {
+        ["matrix-postgres.service", "matrix-postgres-backup.service"]
+            .map(|unit| property(&machine, unit, "MainPID"))
+    };
+    let before = pids();
+    let updated = machine.ok("dpkg --install /root/matrix-postgres.deb 2>&1");
+    assert!(updated.contains("over (0.0.1-1)"), "{updated}");
+    assert_eq!(pids(), before);
+    sql(
+        &machine,
+        "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE mode = 'AccessExclusiveLock' AND granted",
+    );
+    machine
+        .wait_for("matrix-postgres-backup status --json | grep '\"well\": true'", Duration::from_secs(300));
+    assert_eq!(property(&machine, "matrix-postgres-backup.service", "Result"), "success");
+    assert_eq!(property(&machine, "matrix-postgres.service", "MainPID"), before[0]);
+    for timer in ["matrix-postgres-backup.timer", "matrix-postgres-backup-verify.timer"] {
+        assert_eq!(property(&machine, timer, "ActiveState"), "active");
+    }
+}
+
+#[test]
+fn a_configuration_that_was_there_before_the_package_stays() {
+    let Some(machine) = machine::bare_for_test("config-before") else { return };
+    let file = "/etc/matrix-postgres/config.toml";
+    machine.ok("mkdir -p /etc/matrix-postgres");
+    machine.write(file, "server.version = 15\n");
+    machine.ok(&format!("chmod 0640 {file}"));
+    // Nobody is there who could be asked.
+    machine::package::install(&machine);
+    let theirs = format!("cat {file} && stat -c %a {file} && ls -A /etc/matrix-postgres");
+    assert_eq!(machine.ok(&theirs), "server.version = 15\n640\nconfig.toml");
+    machine.ok("apt-get install --reinstall --yes /root/matrix-postgres.deb 2>&1 </dev/null");
+    assert_eq!(machine.ok(&theirs), "server.version = 15\n640\nconfig.toml");
+    start(&machine);
+    assert_eq!(machine.ok("cat /matrix/postgres/data/PG_VERSION"), "15");
+    machine.ok("dpkg --purge matrix-postgres 2>&1 && ! test -e /etc/matrix-postgres");
+    // Without one, there is the package's, in which everything is commented out.
+    machine::package::install(&machine);
+    assert_eq!(machine.ok(&format!("grep -v -e '^#' -e '^$' -e '^\\[' {file} || true")), "");
+    machine.ok(&format!("grep '^#data_directory' {file} && matrix-postgres-backup status || true"));
+}
+
+#[test]
+fn the_package_can_be_installed_in_an_image_that_is_being_built() {
+    let Some(machine) = machine::bare_for_test("image") else { return };
+    machine.copy_in(&machine::package::current().unwrap(), "/root/matrix-postgres.deb");
+    // Neither /proc nor /run nor a running systemd.
+    machine.ok("mkdir /mnt/root && mount --bind / /mnt/root && test ! -e /mnt/root/proc/self
+        test -c /mnt/root/dev/null || mknod -m 666 /mnt/root/dev/null c 1 3
+        chroot /mnt/root dpkg --install /root/matrix-postgres.deb 2>&1 && umount /mnt/root");
+    machine.ok("dpkg-query --show --showformat='${Status}' matrix-postgres | grep 'install ok installed'");
+    machine.ok("getent passwd matrix-postgres matrix-postgres-notify");
+    machine.power_off();
+    machine.boot_again().unwrap();
+    assert_eq!(property(&machine, "matrix-postgres-backup.timer", "ActiveState"), "active");
+    start(&machine);
+    machine.ok("systemctl start matrix-postgres-backup.service && matrix-postgres-backup status");
+}
+
+#[test]
+fn the_packages_own_test_passes() {
+    let Some(machine) = machine::for_test("autopkgtest") else { return };
+    let tests = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("packaging/deb/tests");
+    machine.copy_in(&tests.join("server-and-backup"), "/root/server-and-backup");
+    machine.ok("sh /root/server-and-backup 2>&1");
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! The arguments of each binary, and what it prints. Here, and in [`crate::report`], the environment is
+//! The arguments of each program, and what it prints. Here, and in [`crate::report`], the environment is
 //! read; nowhere else.
 
 pub mod backup;
@@ -22,9 +22,9 @@ use crate::postgres;
 use crate::report::{self, event};
 use crate::runtime::{Host, Runtime as _};
 
-/// The outermost function of every binary: files are private from the first byte, and a failure is told
+/// The outermost function of every program: files are private from the first byte, and a failure is told
 /// with state and hint and becomes the exit status.
-pub fn main<A: Parser>(name: &'static str, run: impl FnOnce(A) -> Result<ExitCode>) -> ExitCode {
+pub fn main<A: Parser>(name: &str, run: impl FnOnce(A) -> Result<ExitCode>) -> ExitCode {
     umask(Mode::from_bits_truncate(0o077));
     // Help and usage errors are clap's own; it exits with 0 and 2.
     let arguments = A::parse();

@@ -1,12 +1,11 @@
 //! `matrix-postgres-server`
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser;
 
 use crate::error::Result;
-use crate::postgres::Occupant;
 use crate::systemd::notify;
 use crate::{config, server};
 
@@ -25,9 +24,6 @@ pub struct Arguments {
     /// For ExecStop= of the unit: wait until the server can be stopped
     #[arg(long, hide = true)]
     before_stop: bool,
-    /// For units that do not see it: print who has this data directory
-    #[arg(long, hide = true, value_name = "DIRECTORY")]
-    who_has: Option<PathBuf>,
 }
 
 /// What postgres(1) and libsystemd read in the environment of a service.
@@ -45,10 +41,6 @@ const HANDED_ON: [&str; 6] = [
 /// # Errors
 /// See [`server::start`] and [`server::stop`].
 pub fn run(arguments: Arguments) -> Result<ExitCode> {
-    if let Some(directory) = &arguments.who_has {
-        return super::print_json(&Occupant::here(directory, Path::new("/proc"))?)
-            .map(|()| ExitCode::SUCCESS);
-    }
     let settings = config::load(arguments.config.as_deref())?;
     if arguments.before_stop {
         let main = std::env::var("MAINPID").ok().and_then(|main| main.parse().ok());

@@ -7,7 +7,7 @@ use log::{Level, LevelFilter, Log, Metadata, Record};
 use systemd_journal_logger::{JournalLog, connected_to_journal};
 
 /// Sets the logger up, once, for the program called `name`.
-pub fn set_up(name: &'static str) {
+pub fn set_up(name: &str) {
     if connected_to_journal()
         && let Ok(journal) = JournalLog::new()
         && journal.with_syslog_identifier(name.to_owned()).install().is_ok()
@@ -15,7 +15,7 @@ pub fn set_up(name: &'static str) {
         log::set_max_level(LevelFilter::Info);
         return;
     }
-    if log::set_boxed_logger(Box::new(Plain { name })).is_ok() {
+    if log::set_boxed_logger(Box::new(Plain { name: name.to_owned() })).is_ok() {
         log::set_max_level(LevelFilter::Info);
     }
 }
@@ -33,7 +33,7 @@ pub fn settle() {
 }
 
 struct Plain {
-    name: &'static str,
+    name: String,
 }
 
 impl Log for Plain {

@@ -15,17 +15,22 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// It does not outlive us for long.
 const LIMIT: &str = "RuntimeMaxSec=50";
 
+/// The one whose arguments these are, whoever asks.
+const PROGRAM: &str = "matrix-postgres-upgrade";
+
 /// `CAP_SYS_PTRACE` in capabilities(7).
 const PTRACE: u32 = 19;
 
-/// What this program prints when it is called with these arguments by a unit of its own, which has these properties and the
-/// machine's view. Messages call it `name`. Only root may have that.
+/// What `matrix-postgres-upgrade` prints when it is called with these arguments by a unit of its own, which has these
+/// properties and the machine's view. Messages call it `name`. Only root may have that.
 ///
 /// # Errors
 /// [`Kind::Program`], [`Kind::NotInstalled`]: nothing is known then.
 pub fn from_outside(arguments: Vec<OsString>, properties: &[&str], name: &str) -> Result<Vec<u8>> {
+    // The server's name is a symbolic link to a file in the directory where the names of the other programs are.
     let program = std::env::current_exe()
-        .map_err(|error| Error::new(Kind::Program, "it is not known which program this is").because(error))?;
+        .map_err(|error| Error::new(Kind::Program, "it is not known which program this is").because(error))?
+        .with_file_name(PROGRAM);
     let mut command = bare(&tool("systemd-run", "systemd")?);
     command.args(unit(&program, arguments, properties));
     output_within(command, name, Vec::new(), PATIENCE)

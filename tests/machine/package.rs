@@ -1,27 +1,42 @@
-//! The .deb of this tree, as `make deb` leaves it in `target/dist`.
+//! The packages of this tree, as `make deb` and `make rpm` leave them in `target/dist`.
 
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use super::Machine;
 
-const SOURCES: [&str; 6] = ["Cargo.toml", "Cargo.lock", "src", "units", "packaging/common", "packaging/deb"];
+const SOURCES: [&str; 7] =
+    ["Cargo.toml", "Cargo.lock", "Makefile", "src", "units", "docs/config.toml.example", "packaging/common"];
 
-/// The newest package.
+/// The newest .deb.
 ///
 /// # Errors
 /// A sentence, when there is none, or when what it is made of has changed since.
 pub fn current() -> Result<PathBuf, String> {
+    newest_of("deb")
+}
+
+/// The newest .rpm.
+///
+/// # Errors
+/// As [`current`].
+pub fn current_rpm() -> Result<PathBuf, String> {
+    newest_of("rpm")
+}
+
+fn newest_of(kind: &str) -> Result<PathBuf, String> {
     let tree = Path::new(env!("CARGO_MANIFEST_DIR"));
     let files = std::fs::read_dir(tree.join("target/dist")).into_iter().flatten().flatten();
-    let packages =
-        files.map(|entry| entry.path()).filter(|path| path.extension().is_some_and(|e| e == "deb"));
+    let packages = files
+        .map(|entry| entry.path())
+        .filter(|path| path.is_file() && path.extension().is_some_and(|extension| extension == kind));
     let Some((built, package)) = packages.map(|path| (changed(&path), path)).max() else {
-        return Err("there is no package in target/dist; make deb builds it".into());
+        return Err(format!("there is no .{kind} in target/dist; make {kind} builds it"));
     };
-    match SOURCES.iter().map(|source| newest(&tree.join(source))).max() {
+    let own = format!("packaging/{kind}");
+    match SOURCES.iter().chain([&own.as_str()]).map(|source| newest(&tree.join(source))).max() {
         Some(source) if source > built => {
-            Err("the package is older than its sources; make deb builds it".into())
+            Err(format!("the .{kind} is older than its sources; make {kind} builds it"))
         }
         _ => Ok(package),
     }

@@ -26,7 +26,7 @@ use crate::error::{Error, IoContext as _, Kind, Result};
 use crate::files::beneath::Directory;
 use crate::runtime::{from_outside, sees_every_process};
 
-/// The option by which our programs, called from outside, print who has a data directory.
+/// The option by which `matrix-postgres-upgrade`, called from outside, prints who has a data directory.
 pub const OPTION: &str = "--who-has";
 
 /// A server that has a data directory, whoever has started it.
