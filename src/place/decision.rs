@@ -47,14 +47,20 @@ fn written(settings: &Settings, facts: &Facts, key: &str) -> Place {
         .collect();
     let names = listed(&debians);
     if let Some(name) = &settings.server.cluster {
-        return match debians.iter().find(|candidate| candidate.cluster.name == *name) {
-            Some(candidate) => debian(candidate, facts, says("server.cluster")),
+        let find = |name: &str| debians.iter().find(|candidate| candidate.cluster.name == name);
+        let heir = |candidate: &&&Candidate| find(candidate.cluster.successor.as_deref()?);
+        return match find(name).map(|candidate| (candidate, heir(&candidate))) {
+            Some((_, Some(heir))) => {
+                debian(heir, facts, format!("server.cluster is {name:?}, which was upgraded to it"))
+            }
+            Some((candidate, None)) => debian(candidate, facts, says("server.cluster")),
             None => Place::Unknown {
                 why: format!("server.cluster is {name:?}, and pg_lsclusters shows {}", or_none(&names)),
                 hint: one_of(&debians),
             },
         };
     }
+    let debians: Vec<_> = debians.into_iter().filter(|candidate| candidate.is_current()).collect();
     match debians.as_slice() {
         [] => Place::Unknown {
             why: format!("{key} is set for one of Debian's clusters, and pg_lsclusters shows none"),
@@ -79,10 +85,9 @@ fn written(settings: &Settings, facts: &Facts, key: &str) -> Place {
 /// Nothing is written.
 fn found(settings: &Settings, facts: &Facts) -> Place {
     let data = settings.data_directory.display();
-    let candidates: Vec<_> = facts.candidates.iter().collect();
-    if let Some(there) =
-        candidates.iter().find(|there| there.cluster.data_directory == settings.data_directory)
-    {
+    let candidates: Vec<_> = facts.candidates.iter().filter(|candidate| candidate.is_current()).collect();
+    let is_there = |there: &&Candidate| there.cluster.data_directory == settings.data_directory;
+    if let Some(there) = facts.candidates.iter().find(is_there) {
         return debian(there, facts, "data_directory is its directory".to_owned());
     }
     if let Some(playbook) = &facts.playbook {
@@ -250,6 +255,7 @@ mod tests {
                 unit: format!("postgresql@{}.service", name.replace('/', "-")),
                 owner: "postgres".into(),
                 is_online: databases != Err(Unasked::Down),
+                successor: None,
             },
             databases: databases.map(|names| names.iter().map(|name| (*name).to_owned()).collect()),
         }
@@ -372,6 +378,18 @@ mod tests {
         assert_eq!(decided("server.cluster = \"17/main\"", &found), "17/main");
         found.contents = Some(Contents::Cluster(Major(17)));
         assert_eq!(decided("", &found), "own");
+    }
+
+    #[test]
+    fn what_was_upgraded_is_the_cluster_that_came_of_it() {
+        let mut old = candidate("15/main", 5433, Err(Unasked::Down));
+        old.cluster.successor = Some("17/main".into());
+        let both = facts(vec![old.clone(), candidate("17/main", 5432, Ok(&["homeserver"]))]);
+        for text in ["", "server.kind = \"debian\"", "server.cluster = \"15/main\""] {
+            assert_eq!(decided(text, &both), "17/main", "{text}");
+        }
+        // The other one was removed: what is named is meant.
+        assert_eq!(decided("server.cluster = \"15/main\"", &facts(vec![old])), "15/main");
     }
 
     #[test]

@@ -43,6 +43,13 @@ pub struct Candidate {
     pub databases: Result<Vec<String>, Unasked>,
 }
 
+impl Candidate {
+    /// Whether no upgrade has put another one in its place.
+    pub(super) fn is_current(&self) -> bool {
+        self.cluster.successor.is_none()
+    }
+}
+
 /// Why a server was not asked for its databases.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Unasked {

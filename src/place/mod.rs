@@ -3,6 +3,7 @@
 //! [`Facts`] are gathered, [`decide`] makes a [`Place`] of them and of what is configured, and [`Place::settle`] makes it the
 //! settings that the rest works with: a data directory, a socket, a unit, a user.
 
+pub mod aside;
 mod cluster;
 mod decision;
 mod facts;
@@ -16,7 +17,7 @@ use std::path::{Path, PathBuf};
 use nix::unistd::geteuid;
 use serde::Serialize;
 
-pub use self::cluster::{Cluster, Packaging};
+pub use self::cluster::{Cluster, Packaging, clusters};
 pub use self::decision::decide;
 pub use self::facts::{Candidate, Facts, Playbook, Unasked};
 pub use self::homeserver::Database;
@@ -100,6 +101,7 @@ impl Place {
                 server.kind = server.kind.or(Some((ServerKind::Debian, "what was found")));
                 server.port = cluster.port;
                 server.unit.clone_from(&cluster.unit);
+                server.cluster = (cluster.packaging == Packaging::Debian).then(|| cluster.name.clone());
                 // It is the package's that has the cluster, and no unit of ours.
                 server.is_unit_named = true;
                 server.user.clone_from(&cluster.owner);

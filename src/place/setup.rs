@@ -305,6 +305,7 @@ mod tests {
                 unit: "postgresql@15-main.service".into(),
                 owner: "nobody".into(),
                 is_online: true,
+                successor: None,
             },
             homeserver: Some(("it\"s".into(), None)),
             why: "x".into(),
