@@ -8,6 +8,7 @@ MAINTAINER ?= The matrix-postgres developers <matrix-postgres@packages.example.o
 # One file, and its other names.
 PROGRAM := matrix-postgres
 NAMES := matrix-postgres-backup matrix-postgres-cli matrix-postgres-upgrade
+INTERNAL := matrix-postgres-server matrix-postgres-container
 # Debian's: vendor-completions.
 ZSH ?= site-functions
 # What is built before it is installed.
@@ -92,7 +93,7 @@ install: $(BUILT)
 	install -D -m 0755 -t $(DESTDIR)$(PREFIX)/bin target/release/$(PROGRAM)
 	for name in $(NAMES); do ln -f $(DESTDIR)$(PREFIX)/bin/$(PROGRAM) $(DESTDIR)$(PREFIX)/bin/$$name; done
 	install -d $(DESTDIR)$(PREFIX)/libexec/matrix-postgres
-	ln -sf ../../bin/$(PROGRAM) $(DESTDIR)$(PREFIX)/libexec/matrix-postgres/matrix-postgres-server
+	for name in $(INTERNAL); do ln -sf ../../bin/$(PROGRAM) $(DESTDIR)$(PREFIX)/libexec/matrix-postgres/$$name; done
 	install -D -m 0644 -t $(DESTDIR)$(PREFIX)/lib/systemd/system units/*
 	install -D -m 0644 packaging/common/sysusers.conf $(DESTDIR)$(PREFIX)/lib/sysusers.d/matrix-postgres.conf
 	install -D -m 0644 packaging/common/tmpfiles.conf $(DESTDIR)$(PREFIX)/lib/tmpfiles.d/matrix-postgres.conf

@@ -67,10 +67,10 @@ fn a_unit_of_ours_that_is_shadowed_is_not_touched_unless_it_is_named() {
     let Some(bus) = Bus::start() else { return };
     let manager = bus.manager();
     bus.unit("matrix-postgres.service", "active", |_| {});
-    assert!(manager.shadowed().unwrap().is_empty());
+    assert!(manager.shadowed(None).unwrap().is_empty());
     manager.require_ours("matrix-postgres.service", false).unwrap();
     bus.change("matrix-postgres.service", |unit| unit.directory = Some("/etc/systemd/system"));
-    let shadowed = manager.shadowed().unwrap();
+    let shadowed = manager.shadowed(None).unwrap();
     assert_eq!(shadowed.len(), 1);
     assert_eq!(
         shadowed[0].to_string(),

@@ -286,9 +286,10 @@ pub(super) fn codec(compression: Compression) -> Codec {
     }
 }
 
-/// The major itself, or the next newer one that is installed: pg_restore reads older dumps.
+/// The major itself, or the next newer one that is installed, without a container if there is one: pg_restore reads older dumps.
 pub(super) fn restoring_major(runtime: &dyn Runtime, major: Major) -> Major {
-    runtime.majors().into_iter().find(|&installed| installed >= major).unwrap_or(major)
+    let mut majors = runtime.near_majors().into_iter().chain(runtime.majors());
+    majors.find(|&installed| installed >= major).unwrap_or(major)
 }
 
 /// Moves everything from `source` to `sink` in pieces; a signal ends it.

@@ -53,7 +53,7 @@ pub fn run(
         .map_err(|error| error.state("nothing was started, and no backup was made"))?;
     let engine = Dumps::new(settings, runtime);
     let store = engine.store();
-    for shadowed in systemd::shadowed() {
+    for shadowed in systemd::shadowed(settings.server.adopted()) {
         log::warn!("{shadowed}: {}", shadowed.hint());
     }
     for name in create::remove_partial(store)? {

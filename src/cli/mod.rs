@@ -2,6 +2,7 @@
 //! read; nowhere else.
 
 pub mod backup;
+pub mod container;
 pub mod psql;
 pub mod server;
 pub mod setup;
@@ -20,7 +21,7 @@ use crate::error::{Error, Kind, Result};
 use crate::place::{Password, Place, provide};
 use crate::postgres;
 use crate::report::{self, event};
-use crate::runtime::{Host, Runtime as _};
+use crate::runtime::{Container, Host, Mixed, Runtime as _};
 
 /// The outermost function of every program: files are private from the first byte, and a failure is told
 /// with state and hint and becomes the exit status.
@@ -75,6 +76,15 @@ struct At<'a, T> {
     server: &'a Place,
     #[serde(flatten)]
     said: T,
+}
+
+/// PostgreSQL's programs for the server that the settings are about: those of this machine, and, if it is in a container, those
+/// of its image where this machine has none of its version.
+fn programs(settings: &Settings) -> Mixed {
+    let directories = [settings.backup.scratch_directory.clone()];
+    let image = settings.server.image.clone();
+    let apart = settings.server.remote.as_ref().filter(|_| image.is_some()).map(|remote| remote.host.clone());
+    Mixed::new(host(settings), image.map(|image| Container::new(image, directories)), apart)
 }
 
 /// PostgreSQL's programs on this machine; for root, they run as the owner of the cluster.

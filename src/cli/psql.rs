@@ -12,9 +12,8 @@ use nix::unistd::{User, geteuid};
 use crate::account::Account;
 use crate::config::{self, Settings};
 use crate::error::{Error, Kind, Result};
-use crate::place::Cluster;
 use crate::postgres::{DataDirectory, Major};
-use crate::runtime::{Host, Runtime as _};
+use crate::runtime::{Call, Container, Host, Image, Runtime as _};
 use crate::terminal;
 
 /// psql, logged in to the homeserver's database as the superuser.
@@ -49,15 +48,35 @@ pub fn run(arguments: Arguments) -> Result<ExitCode> {
         return Err(Error::new(Kind::Server, format!("no server is listening on {}", connection.place()))
             .hint(format!("systemctl start {}", server.unit)));
     }
+    if let Some(image) = settings.server.image.clone().filter(|image| image.network.is_some()) {
+        return in_container(image, &settings, arguments);
+    }
     // The user's own environment stays: pager, editor, history and start-up file are theirs. Where to log in
     // is ours to say, and by variables, so that psql's own arguments can still name another database.
-    let error = command(&psql(&settings, &host)?, place.cluster().and_then(Cluster::account))
+    let error = command(&psql(&settings, &host)?, place.account())
         .args(arguments)
         .envs(connection.variables(&server.database))
         .env_remove("PGSERVICE")
         .env_remove("PGPASSWORD")
         .exec();
     Err(Error::new(Kind::Program, "could not start psql").because(error))
+}
+
+/// Becomes psql in a container, where the server is reached by its network only.
+fn in_container(image: Image, settings: &Settings, arguments: Vec<OsString>) -> Result<ExitCode> {
+    if !geteuid().is_root() {
+        return Err(Error::new(
+            Kind::UnitRefused,
+            "the server is reached from containers only, and only root may start one",
+        )
+        .hint("sudo matrix-postgres-cli"));
+    }
+    let mut call = Call::new("psql", arguments);
+    let variables = settings.connection().variables(&settings.server.database);
+    call.environment = variables.into_iter().map(|(name, value)| (name, value.into())).collect();
+    let on_terminal = std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
+    let error = Container::new(image, []).interactive(&call, on_terminal).exec();
+    Err(Error::new(Kind::Program, "could not start psql in a container").because(error))
 }
 
 /// psql as the only user whom the server lets in. He gets neither our terminal nor our home directory.

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use clap::Parser;
 
 use crate::error::Result;
+use crate::place::Place;
 use crate::systemd::notify;
 use crate::{config, server};
 
@@ -50,9 +51,14 @@ pub fn run(arguments: Arguments) -> Result<ExitCode> {
     let place = super::place(&settings)?;
     place.require_own("is the homeserver's, and has a server and a unit of its own").map_err(|error| {
         let new = "for a new server of our own: server.kind = \"own\" in /etc/matrix-postgres/config.toml";
-        match place.cluster() {
-            None => error.hint(format!("matrix-postgres-cli logs in to it; {new}, without server.host")),
-            Some(_) => error.hint(format!("systemctl start postgresql; {new}")),
+        match &place {
+            Place::External { .. } => {
+                error.hint(format!("matrix-postgres-cli logs in to it; {new}, without server.host"))
+            }
+            Place::Container { container, .. } => {
+                error.hint(format!("systemctl start {}; {new}", container.unit))
+            }
+            _ => error.hint(format!("systemctl start postgresql; {new}")),
         }
     })?;
     let environment = HANDED_ON

@@ -71,7 +71,10 @@ pub fn run(arguments: Arguments) -> Result<ExitCode> {
         Some(_) => facts.candidates.len() == 1,
         None => facts.candidates.is_empty() || !facts.is_vacant(),
     };
-    let plan = setup::plan(Path::new("/"), &place, &settings, written.server.kind.is_some(), is_only)?;
+    let needed = super::programs(&settings);
+    let needed = needed.needed_image();
+    let is_written = written.server.kind.is_some();
+    let plan = setup::plan(Path::new("/"), &place, &settings, is_written, is_only, needed)?;
     super::print(&plan.to_string())?;
     if dry_run {
         return Ok(ExitCode::SUCCESS);
@@ -100,7 +103,7 @@ fn log_in(settings: &Settings, place: &Place) -> Result<String> {
         super::print(&format!("no server is listening on {}\n", connection.place()))?;
         return Ok(format!("systemctl start {}", settings.server.unit));
     }
-    let host = super::host(settings);
+    let host = super::programs(settings);
     let settings = &introduce(settings, &host, Duration::ZERO).map_err(|error| {
         error
             .context(format!("could not log in to the server, {place}"))

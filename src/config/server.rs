@@ -8,6 +8,7 @@ use super::remote::remote;
 use super::value::{contradiction, duration, name, refused};
 use crate::error::Result;
 use crate::postgres::Remote;
+use crate::runtime::Image;
 use crate::version::Major;
 
 /// The `[server]` table.
@@ -89,6 +90,8 @@ pub struct Server {
     pub is_unit_named: bool,
     /// `start_timeout`: how long the unit may take to start or stop. Default 10 minutes.
     pub start_timeout: Duration,
+    /// What the server's container is made of, once that is found.
+    pub image: Option<Image>,
 }
 
 impl ServerFragment {
@@ -100,6 +103,11 @@ impl ServerFragment {
 }
 
 impl Server {
+    /// The unit of a server in a container, which may have the name of the package's own: it is meant to be another.
+    pub fn adopted(&self) -> Option<&str> {
+        self.kind.filter(|(kind, _)| *kind == ServerKind::Container).map(|_| self.unit.as_str())
+    }
+
     /// `places` are the keys outside of this table that say where a server is, each with whether it is set.
     pub(super) fn from_fragment(input: ServerFragment, places: [(&'static str, bool); 2]) -> Result<Self> {
         let cluster = cluster(input.cluster.as_deref())?;
@@ -120,6 +128,7 @@ impl Server {
             is_unit_named: input.unit.is_some(),
             unit: name("server.unit", input.unit, "matrix-postgres.service")?,
             start_timeout: duration("server.start_timeout", input.start_timeout.as_deref(), "10m")?,
+            image: None,
         })
     }
 }

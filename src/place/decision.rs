@@ -2,6 +2,7 @@
 
 use super::Place;
 use super::cluster::{Cluster, Packaging};
+use super::container::Container;
 use super::facts::{Candidate, Facts, Unasked};
 use super::homeserver::Database;
 use crate::config::{ServerKind, Settings};
@@ -17,9 +18,12 @@ pub fn decide(settings: &Settings, facts: &Facts) -> Place {
         Some((ServerKind::Own, key)) => Place::Own { why: says(key) },
         Some((ServerKind::Debian, key)) => written(settings, facts, key),
         Some((ServerKind::External, key)) => external(settings, key),
-        Some((kind @ ServerKind::Container, _)) => Place::Unknown {
-            why: format!("server.kind is {:?}, with which this version does not work", kind.to_string()),
-            hint: format!("server.kind = \"own\", \"debian\" or \"external\" in {FILE}"),
+        Some((ServerKind::Container, key)) => match &facts.container {
+            Some(found) => container(found, facts, says(key)),
+            None => Place::Unknown {
+                why: format!("{}, and the file of {} starts no container", says(key), settings.server.unit),
+                hint: format!("server.unit = \"NAME.service\" in {FILE}, the unit that runs it"),
+            },
         },
         None => found(settings, facts),
     }
@@ -90,9 +94,8 @@ fn found(settings: &Settings, facts: &Facts) -> Place {
     if let Some(there) = facts.candidates.iter().find(is_there) {
         return debian(there, facts, "data_directory is its directory".to_owned());
     }
-    if let Some(playbook) = &facts.playbook {
-        let unit_file = playbook.unit_file.clone();
-        return Place::Container { why: format!("{} runs one", unit_file.display()), unit_file };
+    if let Some(found) = &facts.container {
+        return container(found, facts, format!("{} starts it", found.unit_file.display()));
     }
     match facts.contents {
         None => return Place::Own { why: format!("{data} is there, and cannot be looked into") },
@@ -127,6 +130,17 @@ fn found(settings: &Settings, facts: &Facts) -> Place {
         },
         None => Place::Own { why: format!("nothing else is found, and {data} holds no cluster yet") },
     }
+}
+
+/// The playbook's homeserver knows the container by its name, or by a directory of its own.
+fn container(container: &Container, facts: &Facts, why: String) -> Place {
+    let is_its = |database: &&Database| match database.host.as_deref() {
+        Some(host) => host == container.name || host.starts_with('/'),
+        None => false,
+    };
+    let homeserver = facts.homeserver.as_ref().filter(is_its);
+    let homeserver = homeserver.map(|database| (database.name.clone(), database.role.clone()));
+    Place::Container { container: container.clone(), homeserver, why }
 }
 
 /// Where homeserver.yaml names another machine. A database of the same name in a cluster of this one may be what was left there.
@@ -235,6 +249,7 @@ fn one_of(candidates: &[&Candidate]) -> String {
 mod tests {
     use super::*;
     use crate::config::Fragment;
+    use crate::runtime::Engine;
     use crate::version::Major;
     use std::path::Path;
 
@@ -267,7 +282,7 @@ mod tests {
             candidates,
             homeserver: None,
             hostname: "here".into(),
-            playbook: None,
+            container: None,
         }
     }
 
@@ -288,8 +303,8 @@ mod tests {
         match decide(&settings(text), facts) {
             Place::Own { .. } => "own".into(),
             Place::Debian { cluster, .. } => cluster.name,
+            Place::Container { container, .. } => container.name,
             Place::External { host, port, .. } => format!("{host} {port}"),
-            Place::Container { .. } => "container".into(),
             Place::Unknown { hint, .. } => hint,
         }
     }
@@ -350,7 +365,7 @@ mod tests {
             error.to_string(),
             "it is not known where the server is: server.cluster is \"16/main\", and pg_lsclusters shows 15/main and 17/main"
         );
-        assert!(decided("server.kind = \"container\"", &two).contains("\"own\", \"debian\" or \"external\""));
+        assert!(decided("server.kind = \"container\"", &two).starts_with("server.unit = "));
     }
 
     #[test]
@@ -404,7 +419,37 @@ mod tests {
     fn a_playbooks_container_is_seen() {
         let mut facts = facts(vec![]);
         facts.contents = Some(Contents::Cluster(Major(15)));
-        facts.playbook = Some(super::super::Playbook { unit_file: "/u".into(), environment: None });
-        assert_eq!(decided("", &facts), "container");
+        facts.container = Some(Container {
+            engine: Engine::Docker,
+            name: "matrix-postgres".into(),
+            image: "postgres:15".into(),
+            network: Some("matrix".into()),
+            unit: "matrix-postgres.service".into(),
+            unit_file: "/u".into(),
+            data_directory: Some("/matrix/postgres/data".into()),
+            socket_directory: Some("/matrix/postgres/run".into()),
+            environment: None,
+            major: Some(Major(15)),
+            owner: "matrix".into(),
+            superuser: Some("root".into()),
+            database: Some("main".into()),
+        });
+        assert_eq!(decided("", &facts), "matrix-postgres");
+        assert_eq!(decided("server.kind = \"own\"", &facts), "own");
+        let settled =
+            |facts: &Facts, text: &str| decide(&settings(text), facts).settle(settings(text)).unwrap();
+        let found = settled(&facts, "");
+        assert_eq!((found.server.user.as_str(), found.server.superuser.as_str()), ("matrix", "root"));
+        assert_eq!((found.server.database.as_str(), found.server.is_unit_named), ("main", true));
+        assert_eq!(found.socket_directory, Path::new("/matrix/postgres/run"));
+        let mut database = homeserver("synapse", 5432);
+        for (host, expected) in
+            [("localhost", "main"), ("matrix-postgres", "synapse"), ("/run-postgres", "synapse")]
+        {
+            database.host = Some(host.into());
+            facts.homeserver = Some(database.clone());
+            assert_eq!(settled(&facts, "").server.database, expected);
+        }
+        assert_eq!(settled(&facts, "server.database = \"x\"").server.database, "x");
     }
 }

@@ -1,23 +1,16 @@
 //! What there is to find. Nothing is changed, and no more is looked at than the decision needs.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use nix::unistd::geteuid;
 
 use super::cluster::{Cluster, clusters, red_hats};
+use super::container::Container;
 use super::homeserver::Database;
 use crate::config::{ServerKind, Settings};
 use crate::error::Result;
-use crate::files::beneath;
 use crate::postgres::{Contents, DataDirectory, HOME, Session};
 use crate::runtime::Host;
-
-/// A playbook's own server: `matrix-docker-ansible-deploy` and its likes install it so.
-const PLAYBOOKS_UNIT: &str = "etc/systemd/system/matrix-postgres.service";
-const PLAYBOOKS_ENVIRONMENT: &str = "matrix/postgres/env-postgres-psql";
-
-/// A unit's file is no longer than that.
-const MODEST: u64 = 1 << 16;
 
 /// What was found.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,10 +21,10 @@ pub struct Facts {
     pub candidates: Vec<Candidate>,
     /// The homeserver's database.
     pub homeserver: Option<Database>,
+    /// The server in a container, of a playbook for example.
+    pub container: Option<Container>,
     /// What this machine calls itself.
     pub hostname: String,
-    /// The playbook's installation.
-    pub playbook: Option<Playbook>,
 }
 
 /// A cluster of a package.
@@ -63,15 +56,6 @@ pub enum Unasked {
     Refused(String),
 }
 
-/// A playbook's installation.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Playbook {
-    /// The server's unit, which runs a container.
-    pub unit_file: PathBuf,
-    /// The superuser's password, in the form of `--env-file`, if it is there.
-    pub environment: Option<PathBuf>,
-}
-
 impl Facts {
     /// Looks around on this machine, of which `root` is `/` but in tests; `programs` are PostgreSQL's.
     ///
@@ -83,13 +67,17 @@ impl Facts {
             contents: read.ok().map(|found| found.contents),
             candidates: Vec::new(),
             homeserver: None,
+            container: Container::find(root, &settings.server.unit),
             hostname: nix::unistd::gethostname()
                 .ok()
                 .and_then(|name| name.into_string().ok())
                 .unwrap_or_default(),
-            playbook: playbook(root),
         };
         let kind = settings.server.kind.map(|(kind, _)| kind);
+        if kind == Some(ServerKind::Container) || kind.is_none() && facts.container.is_some() {
+            facts.homeserver = Database::find(root);
+            return Ok(facts);
+        }
         if !matches!(kind, None | Some(ServerKind::Debian)) {
             return Ok(facts);
         }
@@ -121,24 +109,6 @@ impl Facts {
     pub fn is_vacant(&self) -> bool {
         matches!(self.contents, Some(Contents::Missing | Contents::Empty))
     }
-}
-
-fn playbook(root: &Path) -> Option<Playbook> {
-    let unit_file = root.join(PLAYBOOKS_UNIT);
-    let text = beneath::read(&unit_file, MODEST).ok()?;
-    let environment = root.join(PLAYBOOKS_ENVIRONMENT);
-    runs_container(&String::from_utf8_lossy(&text))
-        .then(|| Playbook { unit_file, environment: environment.exists().then_some(environment) })
-}
-
-/// Whether a unit's file starts a container.
-fn runs_container(text: &str) -> bool {
-    let commands = text.lines().filter_map(|line| line.trim_start().strip_prefix("ExecStart="));
-    let names = |command: &str| {
-        let mut words = command.split_whitespace().map(|word| word.rsplit('/').next().unwrap_or(word));
-        words.find(|word| *word != "env").is_some_and(|program| matches!(program, "docker" | "podman"))
-    };
-    commands.into_iter().any(names)
 }
 
 /// Asks as the cluster's owner, whom its server lets in.
@@ -182,22 +152,5 @@ mod tests {
         std::fs::write(&lister, format!("#!/bin/sh\ntouch {}/asked\n", root.path().display())).unwrap();
         assert_eq!(gathered().unwrap().candidates, []);
         assert!(!root.path().join("asked").exists());
-    }
-
-    #[test]
-    fn a_playbooks_unit_runs_a_container() {
-        for (text, runs) in [
-            ("[Service]\nExecStart=/usr/bin/env docker start -a matrix-postgres\n", true),
-            ("ExecStartPre=-/usr/bin/env docker stop x\nExecStart=/usr/bin/podman run --rm x\n", true),
-            ("# docker\nExecStart=/usr/lib/postgresql/15/bin/postgres -D /docker\n", false),
-        ] {
-            assert_eq!(runs_container(text), runs, "{text}");
-        }
-        let root = tempfile::tempdir().unwrap();
-        assert_eq!(playbook(root.path()), None);
-        let unit = root.path().join(PLAYBOOKS_UNIT);
-        std::fs::create_dir_all(unit.parent().unwrap()).unwrap();
-        std::fs::write(&unit, "ExecStart=/usr/bin/docker start -a matrix-postgres\n").unwrap();
-        assert_eq!(playbook(root.path()), Some(Playbook { unit_file: unit, environment: None }));
     }
 }

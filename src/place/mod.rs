@@ -5,7 +5,9 @@
 
 pub mod aside;
 mod cluster;
+mod container;
 mod decision;
+mod exec;
 mod facts;
 mod homeserver;
 mod login;
@@ -18,15 +20,17 @@ use nix::unistd::geteuid;
 use serde::Serialize;
 
 pub use self::cluster::{Cluster, Packaging, clusters};
+pub use self::container::Container;
 pub use self::decision::decide;
-pub use self::facts::{Candidate, Facts, Playbook, Unasked};
+pub use self::facts::{Candidate, Facts, Unasked};
 pub use self::homeserver::Database;
 pub use self::login::{CREDENTIAL, Password, introduce, provide};
 use crate::account::Account;
-use crate::config::{ServerKind, Settings};
+use crate::config::{Server, ServerKind, Settings};
 use crate::error::{Error, Kind, Result};
-use crate::postgres::Remote;
+use crate::postgres::{Remote, SslMode};
 use crate::runtime::Host;
+use crate::version::Major;
 
 /// What puts right whom backups are made by.
 pub const SETUP: &str = "matrix-postgres setup";
@@ -62,10 +66,13 @@ pub enum Place {
         /// Why.
         why: String,
     },
-    /// A container's, of a playbook.
+    /// One in a container, of a playbook for example.
     Container {
-        /// The unit that runs it.
-        unit_file: PathBuf,
+        /// Which.
+        container: Container,
+        /// The homeserver's database and role, if they are known.
+        #[serde(skip)]
+        homeserver: Option<(String, Option<String>)>,
         /// Why.
         why: String,
     },
@@ -93,7 +100,33 @@ impl Place {
     /// [`Kind::DataDirectory`] if it cannot be told.
     pub fn settle(&self, mut settings: Settings) -> Result<Settings> {
         match self {
-            Self::Own { .. } | Self::Container { .. } => {}
+            Self::Own { .. } => {}
+            Self::Container { container, homeserver, .. } => {
+                if let Some(directory) = &container.data_directory {
+                    settings.data_directory.clone_from(directory);
+                }
+                if let Some(directory) = &container.socket_directory {
+                    settings.socket_directory.clone_from(directory);
+                }
+                // Without a socket on this machine, only containers on its network reach it.
+                let remote = container.socket_directory.is_none().then(|| Remote {
+                    sslmode: SslMode::Prefer,
+                    is_superuser: true,
+                    ..Remote::to(&container.name)
+                });
+                let server = &mut settings.server;
+                server.kind = server.kind.or(Some((ServerKind::Container, "what was found")));
+                server.unit.clone_from(&container.unit);
+                server.is_unit_named = true;
+                server.user.clone_from(&container.owner);
+                server.image = container.image();
+                server.remote = remote;
+                if let Some(superuser) = &container.superuser {
+                    server.superuser.clone_from(superuser);
+                }
+                let made = container.database.clone().map(|database| (database, None));
+                name_database(server, homeserver.clone().or(made));
+            }
             Self::Debian { cluster, homeserver, .. } => {
                 settings.data_directory.clone_from(&cluster.data_directory);
                 settings.socket_directory.clone_from(&cluster.socket_directory);
@@ -106,12 +139,7 @@ impl Place {
                 server.is_unit_named = true;
                 server.user.clone_from(&cluster.owner);
                 server.superuser.clone_from(&cluster.owner);
-                if let Some((database, role)) = homeserver.as_ref().filter(|_| !server.is_database_named) {
-                    server.database.clone_from(database);
-                    if let Some(role) = role {
-                        server.role.clone_from(role);
-                    }
-                }
+                name_database(server, homeserver.clone());
             }
             Self::External { host, port, homeserver, .. } => {
                 let server = &mut settings.server;
@@ -149,25 +177,49 @@ impl Place {
         }
     }
 
-    /// Fails unless the server lets us in as who we are: that of a package's cluster knows its owner only.
+    /// The version of its cluster, if it is of a package or in a container, as far as we may look.
+    pub fn major(&self) -> Option<Major> {
+        match self {
+            Self::Debian { cluster, .. } => Some(cluster.major),
+            Self::Container { container, .. } => container.major,
+            Self::Own { .. } | Self::External { .. } | Self::Unknown { .. } => None,
+        }
+    }
+
+    /// The only user who reaches the server, if there is one: the owner of a package's cluster, or of a container's directories.
+    pub fn owner(&self) -> Option<&str> {
+        match self {
+            Self::Debian { cluster, .. } => Some(&cluster.owner),
+            Self::Container { container, .. } => Some(&container.owner),
+            Self::Own { .. } | Self::External { .. } | Self::Unknown { .. } => None,
+        }
+    }
+
+    /// That user, if this machine knows him.
+    pub fn account(&self) -> Option<Account> {
+        self.owner().and_then(|owner| Account::named(owner).ok().flatten())
+    }
+
+    /// Fails unless we are who reaches the server.
     ///
     /// # Errors
     /// [`Kind::Config`].
     pub fn require_user(&self) -> Result<()> {
-        let Some(cluster) = self.cluster().filter(|_| !geteuid().is_root()) else { return Ok(()) };
-        let user = Account::current();
-        match user.name == cluster.owner {
-            true => Ok(()),
-            false => Err(Error::new(
-                Kind::Config,
-                format!(
-                    "the server of {cluster} lets in {}, its owner, and this runs as {}",
-                    cluster.owner, user.name
-                ),
-            )
-            .state("nothing was started, and nothing was changed")
-            .hint(SETUP)),
+        let Some(owner) = self.owner().filter(|_| !geteuid().is_root()) else { return Ok(()) };
+        let user = Account::current().name;
+        if user == owner {
+            return Ok(());
         }
+        let what = match self {
+            Self::Container { container, .. } => format!("the directories of {container} are open to"),
+            _ => format!(
+                "the server of {} lets in",
+                self.cluster().map_or_else(String::new, ToString::to_string)
+            ),
+        };
+        Err(Error::new(Kind::Config, format!("{what} {owner}, its owner, and this runs as {user}"))
+            .state("nothing was started, and nothing was changed")
+            .hint(SETUP))
     }
 
     /// Fails for a server whose cluster cannot be exchanged by us: `verb` is what would have been done.
@@ -175,13 +227,23 @@ impl Place {
     /// # Errors
     /// [`Kind::Config`].
     pub fn require_own(&self, verb: &str) -> Result<()> {
-        let whose = match self {
+        let name = match self {
+            Self::Own { .. } | Self::Unknown { .. } => return Ok(()),
             Self::Debian { cluster, .. } => cluster.to_string(),
             Self::External { host, port, .. } => format!("the external server {host}, port {port},"),
-            Self::Own { .. } | Self::Container { .. } | Self::Unknown { .. } => return Ok(()),
+            Self::Container { container, .. } => format!("the server in {container}"),
         };
-        Err(Error::new(Kind::Config, format!("{whose} {verb}"))
+        Err(Error::new(Kind::Config, format!("{name} {verb}"))
             .state("nothing was stopped, and nothing was changed"))
+    }
+}
+
+/// The homeserver's database has the name that it is known to have, unless the configuration names it.
+fn name_database(server: &mut Server, found: Option<(String, Option<String>)>) {
+    let Some((database, role)) = found.filter(|_| !server.is_database_named) else { return };
+    server.database = database;
+    if let Some(role) = role {
+        server.role = role;
     }
 }
 
@@ -198,8 +260,8 @@ impl fmt::Display for Place {
         match self {
             Self::Own { why } => write!(f, "our own: {why}"),
             Self::Debian { cluster, why, .. } => write!(f, "{cluster}, {}: {why}", cluster.unit),
+            Self::Container { container, why, .. } => write!(f, "{container}, {}: {why}", container.unit),
             Self::External { host, port, why, .. } => write!(f, "external, {host}, port {port}: {why}"),
-            Self::Container { why, .. } => write!(f, "in a container: {why}"),
             Self::Unknown { why, hint } => write!(f, "not known: {why} (HINT: {hint})"),
         }
     }

@@ -18,6 +18,7 @@ use crate::config::Settings;
 use crate::error::{Error, IoContext as _, Kind, Result};
 use crate::files::{self, beneath::Directory};
 use crate::lock::Lock;
+use crate::runtime::{Engine, Image};
 use crate::systemd::Manager;
 
 /// The file with what was found. It is written anew each time.
@@ -36,6 +37,38 @@ const UNITS: [(&str, bool); 2] =
 /// The drop-in's name, the same for each.
 const DROP_IN: &str = "10-server.conf";
 
+/// Where programs are asked for that run in containers, what answers, and the target that starts it at boot.
+const CONTAINERS: [&str; 3] =
+    ["matrix-postgres-container.socket", "matrix-postgres-container@.service", "sockets.target"];
+
+/// podman does by itself what docker's daemon does, in its client.
+const FOR_PODMAN: &str = "\
+[Service]
+CapabilityBoundingSet=~
+NoNewPrivileges=no
+ProtectSystem=no
+ProtectHome=no
+ProtectControlGroups=no
+ProtectHostname=no
+ProtectKernelLogs=no
+ProtectKernelModules=no
+ProtectKernelTunables=no
+ProtectClock=no
+PrivateNetwork=no
+PrivateDevices=no
+PrivateTmp=no
+DevicePolicy=auto
+IPAddressDeny=
+RestrictAddressFamilies=
+RestrictNamespaces=no
+RestrictRealtime=no
+RestrictSUIDSGID=no
+LockPersonality=no
+KeyringMode=inherit
+SystemCallFilter=
+SystemCallArchitectures=
+";
+
 /// What is to be done.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Plan {
@@ -48,7 +81,7 @@ pub struct Plan {
 }
 
 /// What is missing for the server in `place`, with these settings, on a machine whose root is `root`; `is_written` says whether
-/// the administrator has written himself where the server is, and `is_only` whether no other cluster could be meant.
+/// the administrator has written himself where the server is, and `is_only` whether no other cluster could be meant. `image` is that of the server's container, if its programs are needed.
 ///
 /// # Errors
 /// [`Kind::Config`] without the user.
@@ -58,6 +91,7 @@ pub fn plan(
     settings: &Settings,
     is_written: bool,
     is_only: bool,
+    image: Option<&Image>,
 ) -> Result<Plan> {
     let name = &settings.server.user;
     let user = Account::named(name)?.ok_or_else(|| {
@@ -71,12 +105,18 @@ pub fn plan(
     for (unit, is_trial) in UNITS {
         let file = below(&format!("/etc/systemd/system/{unit}.d/{DROP_IN}"));
         let text = match (&settings.server.remote, is_trial) {
+            // Who reaches the server is in a container, and no network is needed outside.
+            _ if image.is_some() => Some(drop_in(place, settings, &user, is_trial)),
             (Some(remote), false) => Some(network(&remote.host)),
             // Nothing of a trial leaves the machine.
             (Some(_), true) => None,
-            (None, _) => (user.name != USER).then(|| drop_in(settings, &user, is_trial)),
+            (None, _) => (user.name != USER).then(|| drop_in(place, settings, &user, is_trial)),
         };
         wanted.push((file, text));
+    }
+    for unit in CONTAINERS {
+        let file = below(&format!("/etc/systemd/system/{unit}.d/{DROP_IN}"));
+        wanted.push((file, image.and_then(|image| of_containers(unit, image, &user))));
     }
     let mut files = Vec::new();
     for (file, text) in wanted {
@@ -108,6 +148,7 @@ fn lines(place: &Place, is_only: bool) -> Option<String> {
         Place::External { host, port, homeserver, .. } => {
             return Some(text + &external(host, *port, homeserver.as_ref()));
         }
+        // What a unit's file says, everybody reads.
         Place::Container { .. } | Place::Unknown { .. } => return None,
     };
     if cluster.packaging == Packaging::RedHat {
@@ -163,19 +204,39 @@ fn quoted(text: &str) -> String {
 }
 
 /// What is different in a unit of the package for another user than ours.
-fn drop_in(settings: &Settings, user: &Account, is_trial: bool) -> String {
+fn drop_in(place: &Place, settings: &Settings, user: &Account, is_trial: bool) -> String {
     let mut text = format!(
         "# Written by \"matrix-postgres setup\": the server lets in the owner of its cluster only.\n\
          [Unit]\nAfter={}\n\n[Service]\nUser={}\n# A configuration may be closed to others.\nSupplementaryGroups={USER}\n",
         settings.server.unit, user.name
     );
+    // /var/run is a link, and systemd does without what is not there.
+    let mut hidden = Vec::new();
     if is_trial {
-        // /var/run is a link, and systemd does without what is not there.
-        let sockets = settings.socket_directory.canonicalize().unwrap_or(settings.socket_directory.clone());
         text += "# Who runs as this user may log in there as the superuser, and a dump in SQL may try.\n";
-        let _ = writeln!(text, "InaccessiblePaths=-{}", sockets.display());
+        hidden.push(settings.socket_directory.canonicalize().unwrap_or(settings.socket_directory.clone()));
+    }
+    if let Place::Container { container, .. } = place {
+        // Its version is looked up there; no backup reads more of it.
+        hidden.extend(container.data_directory.iter().filter(|_| is_trial).cloned());
+        hidden.extend(container.environment.iter().filter(|_| is_trial).cloned());
+        hidden.extend(is_trial.then(|| PathBuf::from("/run/matrix-postgres-container")));
+    }
+    for path in hidden {
+        let _ = writeln!(text, "InaccessiblePaths=-{}", path.display());
     }
     text
+}
+
+/// What is different in the units that run programs in containers.
+fn of_containers(unit: &str, image: &Image, user: &Account) -> Option<String> {
+    let begin = "# Written by \"matrix-postgres setup\": this machine lacks programs of the server's version, or a way to it.\n";
+    let [socket, service, _] = CONTAINERS;
+    match unit {
+        unit if unit == socket => Some(format!("{begin}[Socket]\nSocketUser={}\n", user.name)),
+        unit if unit == service => (image.engine == Engine::Podman).then(|| format!("{begin}{FOR_PODMAN}")),
+        _ => Some(format!("{begin}[Unit]\nWants={socket}\n")),
+    }
 }
 
 /// What the unit of the backups needs to reach a server on the network.
@@ -200,6 +261,19 @@ impl Plan {
         self.files.is_empty() && self.handed.is_empty()
     }
 
+    /// Whose the socket is by which programs are asked for is said to it when it starts.
+    fn open_socket(&self, manager: &Manager, settings: &Settings) -> Result<()> {
+        let [socket, ..] = CONTAINERS;
+        let directory = format!("{socket}.d");
+        let is_its = |file: &Path| files::parent(file).ends_with(&directory);
+        let Some((_, text)) = self.files.iter().find(|(file, _)| is_its(file)) else { return Ok(()) };
+        manager.stop_all(&[socket.to_owned()], settings.server.start_timeout)?;
+        match text {
+            Some(_) => manager.start(socket, settings.server.start_timeout).map(drop),
+            None => Ok(()),
+        }
+    }
+
     /// Does it, as root. A backup under way is waited for.
     ///
     /// # Errors
@@ -221,7 +295,9 @@ impl Plan {
             hand_over(&directory, from, &self.user).at("hand over", path)?;
         }
         if self.files.iter().any(|(file, _)| file.ends_with(DROP_IN)) {
-            Manager::connect()?.reload()?;
+            let manager = Manager::connect()?;
+            manager.reload()?;
+            self.open_socket(&manager, settings)?;
         }
         drop(lock);
         // Who takes it as root lets the backups' user lock it.
@@ -340,19 +416,19 @@ mod tests {
         settings.backup.scratch_directory = root.path().join("scratch");
         let place = place(Packaging::Debian);
         let settled = place.settle(settings.clone()).unwrap();
-        let found = plan(root.path(), &place, &settled, false, true).unwrap();
+        let found = plan(root.path(), &place, &settled, false, true, None).unwrap();
         assert_eq!(found.files.len(), 3);
         assert!(found.to_string().contains("    User=nobody\n"), "{found}");
         for (file, text) in &found.files {
             make_public(files::parent(file)).unwrap();
             files::publish(file, text.as_ref().unwrap()).unwrap();
         }
-        assert!(plan(root.path(), &place, &settled, false, true).unwrap().is_empty());
+        assert!(plan(root.path(), &place, &settled, false, true, None).unwrap().is_empty());
         settings.server.user = Account::current().name;
-        let back = plan(root.path(), &Place::Own { why: "x".into() }, &settings, true, false).unwrap();
+        let back = plan(root.path(), &Place::Own { why: "x".into() }, &settings, true, false, None).unwrap();
         assert!(back.to_string().starts_with("remove "), "{back}");
         settings.server.user = "no such user".into();
-        assert!(plan(root.path(), &place, &settings, false, true).is_err());
+        assert!(plan(root.path(), &place, &settings, false, true, None).is_err());
     }
 
     #[test]
@@ -381,7 +457,7 @@ mod tests {
         );
         let mut settings = place.settle(written).unwrap();
         settings.server.user = Account::current().name;
-        let found = plan(root.path(), &place, &settings, true, true).unwrap();
+        let found = plan(root.path(), &place, &settings, true, true, None).unwrap();
         assert_eq!(found.files.len(), 1, "{found}");
         for line in
             ["PrivateNetwork=no", "IPAddressAllow=192.0.2.7", "LoadCredential=matrix-postgres-password"]

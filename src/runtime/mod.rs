@@ -4,14 +4,19 @@
 //! carries it out; nothing else knows whether that is a program of this machine.
 
 mod call;
+mod container;
+mod engine;
+mod env_file;
 mod guard;
 mod host;
 pub mod interrupt;
 mod limit;
+mod mixed;
 mod outside;
 mod process;
 mod sandbox;
 mod signal;
+pub mod standby;
 
 use std::collections::BTreeSet;
 use std::os::fd::BorrowedFd;
@@ -20,13 +25,18 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 pub use call::{Argument, Call, Inside};
+pub use container::{Container, Image};
+pub use engine::Engine;
+pub use env_file::EnvFile;
 pub use guard::Guard;
 pub use host::{Host, bare, tool};
 pub use limit::output_within;
+pub use mixed::Mixed;
 pub use outside::{from_outside, sees_every_process};
 pub use process::{Child, output, output_in_silence, run_and_quote};
 pub use sandbox::Sandbox;
 pub use signal::Process;
+pub use standby::Standby;
 
 use nix::unistd::geteuid;
 
@@ -38,6 +48,11 @@ use crate::version::Major;
 pub trait Runtime: Sync {
     /// The major versions whose server programs are installed, oldest first.
     fn majors(&self) -> Vec<Major>;
+
+    /// Those that need no container, oldest first.
+    fn near_majors(&self) -> Vec<Major> {
+        self.majors()
+    }
 
     /// The extensions that a server of `major` can create.
     ///
@@ -127,6 +142,10 @@ impl AsUser<'_> {
 impl Runtime for AsUser<'_> {
     fn majors(&self) -> Vec<Major> {
         self.runtime.majors()
+    }
+
+    fn near_majors(&self) -> Vec<Major> {
+        self.runtime.near_majors()
     }
 
     fn extensions(&self, major: Major) -> Result<BTreeSet<String>> {

@@ -60,22 +60,22 @@ fn is_packaged(file: &Path) -> bool {
     file.starts_with("/usr/lib/systemd") || file.starts_with("/lib/systemd")
 }
 
-/// Those of our units that are shadowed; none where systemd cannot be asked.
-pub fn shadowed() -> Vec<Shadowed> {
-    Manager::connect().and_then(|manager| manager.shadowed()).unwrap_or_else(|error| {
+/// Those of our units that are shadowed, but for one that is meant to be; none where systemd cannot be asked.
+pub fn shadowed(adopted: Option<&str>) -> Vec<Shadowed> {
+    Manager::connect().and_then(|manager| manager.shadowed(adopted)).unwrap_or_else(|error| {
         log::debug!("{}", error.report());
         Vec::new()
     })
 }
 
 impl Manager {
-    /// The units of ours that are shadowed.
+    /// The units of ours that are shadowed, but for the one that is `adopted`.
     ///
     /// # Errors
     /// As [`Manager::unit`].
-    pub fn shadowed(&self) -> Result<Vec<Shadowed>> {
+    pub fn shadowed(&self, adopted: Option<&str>) -> Result<Vec<Shadowed>> {
         let mut shadowed = Vec::new();
-        for name in UNITS {
+        for name in UNITS.into_iter().filter(|name| adopted != Some(name)) {
             let unit = self.unit(name)?;
             shadowed
                 .extend(unit.shadow().map(|file| Shadowed { unit: name.to_owned(), file: file.to_owned() }));

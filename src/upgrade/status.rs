@@ -75,7 +75,7 @@ pub fn status(settings: &Settings, runtime: &dyn Runtime, now: Timestamp) -> Res
     let rehearsal_outdated = rehearsal.as_ref().and_then(|rehearsal| rehearsal.outdated(&aim, now));
     let leftovers = leftovers::find(settings, now)?;
     let judged = judge(all.into_iter().next(), kept).with_version(aim.from, now);
-    let shadowed = systemd::shadowed();
+    let shadowed = systemd::shadowed(settings.server.adopted());
     let hint = match (judged.open, shadowed.first()) {
         (false, Some(shadowed)) => Some(shadowed.hint()),
         _ => judged.hint.clone(),

@@ -7,6 +7,7 @@
 //! * `/etc/systemd/system/matrix-postgres.service`, so that a packaged unit of that name is shadowed: it creates a container
 //!   `matrix-postgres` with `--rm`, `--user=UID:GID`, on the network `matrix`, with the cluster and `/etc/passwd` mounted, and
 //!   waits for its end: `docker start --attach matrix-postgres`. `postmaster.pid` says `1` then. `Restart=always`
+//! * the directory of the socket, `/matrix/postgres/run`, is mounted, too (since 2026-03; before, it was in the container only)
 //! * `env-postgres-server` is for the container (`POSTGRES_USER` and so on), `env-postgres-psql` for clients (`PGUSER=matrix`,
 //!   `PGPASSWORD`, `PGDATABASE`): files for docker's `--env-file`, which takes each line as it is
 //! * other units, `matrix-synapse.service` first of all, have `Requires=` and `After=matrix-postgres.service`

@@ -8,7 +8,7 @@ use crate::error::Result;
 use crate::lock::Lock;
 
 pub(super) fn clean(settings: &Settings, yes: bool, dry_run: bool) -> Result<()> {
-    let host = crate::cli::host(settings);
+    let host = crate::cli::programs(settings);
     let found = leftovers::find(settings, &host, Timestamp::now())?;
     if !crate::cli::is_to_remove(&found, "remove them permanently?", yes, dry_run)? {
         return Ok(());

@@ -124,8 +124,9 @@ impl Verb {
     fn needs_server(&self) -> Option<bool> {
         match self {
             Self::Run { .. } | Self::Restore(_) | Self::Clean { .. } => Some(true),
-            Self::Status { .. } | Self::Describe { .. } => Some(false),
-            Self::List { .. } | Self::Verify { .. } | Self::Prune { .. } | Self::Notify { .. } => None,
+            // Of a server in a container, the programs are in its image.
+            Self::Status { .. } | Self::Describe { .. } | Self::Verify { .. } => Some(false),
+            Self::List { .. } | Self::Prune { .. } | Self::Notify { .. } => None,
         }
     }
 }
@@ -242,7 +243,7 @@ fn verify(settings: &Settings, name: Option<&str>, dry_run: bool, identity: Opti
         become_owner(settings)?;
         backups.check()?;
         let _lock = lock(settings)?;
-        let host = crate::cli::host(settings);
+        let host = crate::cli::programs(settings);
         Dumps::new(settings, &host).verify(&*files, manifest, progress.as_mut())?
     };
     let rows = HumanCount(manifest.rows().unwrap_or(0));
@@ -270,7 +271,7 @@ fn decrypt(
     identity: &Path,
     progress: &mut dyn Progress,
 ) -> Result<Manifest> {
-    let host = crate::cli::host(settings);
+    let host = crate::cli::programs(settings);
     let found = Dumps::new(settings, &host).examine(files, &manifest, Some(identity), progress);
     if found.as_ref().is_err_and(|error| error.kind() != Kind::Damaged) {
         return verify::record(files, manifest, found);

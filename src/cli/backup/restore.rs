@@ -66,7 +66,7 @@ pub(super) fn restore(settings: &Settings, arguments: &Arguments) -> Result<()> 
         .hint("sudo matrix-postgres-backup restore"));
     }
     interrupt::listen()?;
-    let host = crate::cli::host(settings);
+    let host = crate::cli::programs(settings);
     let settings = &introduce(settings, &host, settings.wait)
         .map_err(|error| error.state("nothing was started, and nothing was changed"))?;
     if arguments.globals {
@@ -205,7 +205,7 @@ fn roles(settings: &Settings, arguments: &Arguments) -> Result<()> {
     }
     let _lock = Lock::take(settings, "restore")?;
     let identity = arguments.identity.as_deref();
-    let host = crate::cli::host(settings);
+    let host = crate::cli::programs(settings);
     let outcome = Dumps::new(settings, &host).restore_globals(&entry, identity)?;
     log::info!("{}", outcome.0);
     Ok(())

@@ -11,7 +11,7 @@ use crate::runtime::interrupt;
 use crate::systemd::notify;
 
 pub(super) fn dry_run(settings: &Settings) -> Result<()> {
-    let plan = run::dry_run(settings, &crate::cli::host(settings), Timestamp::now())?;
+    let plan = run::dry_run(settings, &crate::cli::programs(settings), Timestamp::now())?;
     crate::cli::print(&format!("{plan}\n"))
 }
 
@@ -19,7 +19,8 @@ pub(super) fn run(settings: &Settings) -> Result<()> {
     interrupt::listen()?;
     notify::status("preparing");
     let mut progress = report::progress(crate::cli::on_terminal());
-    let outcome = run::run(settings, &crate::cli::host(settings), progress.as_mut(), &ZonedDateTime::now());
+    let outcome =
+        run::run(settings, &crate::cli::programs(settings), progress.as_mut(), &ZonedDateTime::now());
     // Neither good nor bad news is kept from those who watch.
     if let Ok(status) = status::now(settings) {
         status::publish(settings, &status);

@@ -42,10 +42,11 @@ pub(super) fn now(settings: &Settings) -> Result<Status> {
     let free = store.free_space().ok();
     let now = Timestamp::now();
     let found =
-        leftovers::find(settings, &crate::cli::host(settings), now).map_err(|error| error.to_string());
+        leftovers::find(settings, &crate::cli::programs(settings), now).map_err(|error| error.to_string());
     let status = status::judge(&entries, settings, &timer, free, now).with_leftovers(found);
     let obstacle = obstacle(settings);
-    let status = status.with_obstacle(obstacle.as_ref()).with_shadowed(&systemd::shadowed());
+    let status =
+        status.with_obstacle(obstacle.as_ref()).with_shadowed(&systemd::shadowed(settings.server.adopted()));
     Ok(status.with_version(version(settings, &entries), now))
 }
 

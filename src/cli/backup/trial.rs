@@ -23,7 +23,7 @@ pub(super) fn trial(
     identity: Option<&Path>,
 ) -> Result<()> {
     let backups = store_of(&settings.backup);
-    let host = crate::cli::host(settings);
+    let host = crate::cli::programs(settings);
     let entry = catalogue::find(&*backups, name, Timestamp::now())?;
     let mut manifest = Manifest::load(&*entry.files)?;
     if let Err(error) = &entry.manifest {

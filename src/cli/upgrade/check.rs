@@ -40,23 +40,29 @@ fn look(settings: &Settings, to: Option<Major>) -> Result<Report> {
     Ok(check::check(&trial::gather(settings, &crate::cli::host(settings), to, &lock)?))
 }
 
-/// The clusters of other packages than Debian's, and servers of other machines, are not upgraded by us.
+/// The clusters of other packages than Debian's, and servers of other machines and of containers, are not upgraded by us.
 pub(super) fn require_known(place: &Place) -> Result<()> {
-    match place.cluster() {
-        Some(Cluster { packaging: Packaging::Debian, .. }) => Ok(()),
-        cluster => place.require_own("is not upgraded by this version").map_err(|error| {
-            error.hint(match cluster {
-                None => "make a backup, matrix-postgres-backup run; the server is upgraded where it runs",
-                Some(_) => "make a backup, matrix-postgres-backup run, and see pg_upgrade(1)",
-            })
-        }),
+    if let Some(Cluster { packaging: Packaging::Debian, .. }) = place.cluster() {
+        return Ok(());
     }
+    place.require_own("is not upgraded by this version").map_err(|error| {
+        error.hint(match place {
+            Place::External { .. } => {
+                "make a backup, matrix-postgres-backup run; the server is upgraded where it runs"
+            }
+            Place::Container { .. } => {
+                "make a backup, matrix-postgres-backup run, and try it out, matrix-postgres-backup verify --trial; \
+                 then let the playbook do it: ansible-playbook setup.yml --tags=upgrade-postgres"
+            }
+            _ => "make a backup, matrix-postgres-backup run, and see pg_upgrade(1)",
+        })
+    })
 }
 
 /// The answer to `check` where nothing else matters.
 fn refusal(settings: &Settings, place: Option<&Place>, error: &Error) -> Report {
     Report {
-        from: place.and_then(Place::cluster).map(|cluster| cluster.major),
+        from: place.and_then(Place::major),
         to: settings.upgrade.to,
         method: settings.upgrade.method.unwrap_or(Method::Online),
         findings: vec![Finding {

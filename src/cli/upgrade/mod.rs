@@ -13,6 +13,7 @@ use jiff::Timestamp;
 use crate::config::{self, Method, Settings};
 use crate::error::{Error, Kind, Result};
 use crate::lock::Lock;
+use crate::place::Place;
 use crate::postgres::{Major, Occupant};
 use crate::report::{self, event};
 use crate::runtime::{Guard, interrupt};
@@ -288,7 +289,7 @@ fn of_journal(settings: Settings, is_to_look: bool) -> Result<Settings> {
             Ok(entry.upgrade.settle(settings, in_place))
         }
         None if is_to_look => match crate::cli::place(&settings) {
-            Ok(place) if place.cluster().is_some() => place.settle(settings),
+            Ok(place @ (Place::Debian { .. } | Place::Container { .. })) => place.settle(settings),
             _ => Ok(settings),
         },
         None => Ok(settings),

@@ -32,7 +32,7 @@ pub(in crate::upgrade) fn ask(settings: &Settings, sessions: &[Session]) -> Resu
 fn read(manager: &Manager, settings: &Settings, sessions: &[Session]) -> Result<Units> {
     Ok(Units {
         missing: missing(manager, settings)?,
-        shadowed: manager.shadowed()?,
+        shadowed: manager.shadowed(settings.server.adopted())?,
         clients: clients(manager, &settings.clients.units)?,
         connected: connected(manager, sessions).map_err(|error| sentence(&error)),
     })
