@@ -4,6 +4,9 @@
 //! tries every 20 ms could not log in and ask. The playbook's way is what its documentation has between the services'
 //! stop and their start.
 //!
+//! The cluster that `pg_upgradecluster` upgrades is upgraded by our unit before, and rolled back: `ONLY=debian` measures
+//! these two and nothing else.
+//!
 //! `BASE=other.deb`: another build of this package is measured in the same run, three upgrades of each in turn; medians count.
 
 #[path = "../tests/machine/mod.rs"]
@@ -66,8 +69,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     Image::Usual.build()?;
     package::current()?;
     let mut table = String::from(
-        "| size | the playbook's way | `pg_upgradecluster --link` | this, `dump` | this, `online` | of --link | of the playbook's |\n\
-         |---|---|---|---|---|---|---|\n",
+        "| size | the playbook's way | `pg_upgradecluster --link` | this, on the same cluster | this, `dump` | this, `online` | of --link | of the playbook's |\n\
+         |---|---|---|---|---|---|---|---|\n",
     );
     for events in sizes.split_whitespace() {
         measure(events.parse()?, &mut table)?;
@@ -81,12 +84,14 @@ fn measure(events: u64, table: &mut String) -> Result<(), Box<dyn Error>> {
     let size = "SELECT pg_size_pretty(sum(pg_database_size(oid))) FROM pg_database";
     let size = machine.ok(&format!("matrix-postgres-cli -XAtqc '{size}'"));
 
+    let is_debian_only = std::env::var("ONLY").is_ok_and(|only| only == "debian");
     let online = match std::env::var_os("BASE") {
-        Some(base) => against(&machine, &homeserver(Path::new(&base), events)?)?,
-        None => ours(&machine, "online")?,
+        _ if is_debian_only => None,
+        Some(base) => Some(against(&machine, &homeserver(Path::new(&base), events)?)?),
+        None => Some(ours(&machine, "online")?),
     };
     let (mut dump, mut playbook) = (None, None);
-    if events <= SLOW {
+    if events <= SLOW && !is_debian_only {
         dump = Some(ours(&machine, "dump")?);
         let clock = Instant::now();
         machine.ok("systemctl stop matrix-synapse.service");
@@ -97,7 +102,9 @@ fn measure(events: u64, table: &mut String) -> Result<(), Box<dyn Error>> {
 
     machine.ok(DEBIAN);
     let port = machine.ok("pg_lsclusters -h | awk '$2 == \"bench\" { print $3 }'");
-    let probe = Probe::start(&machine, &format!("host=127.0.0.1 port={port}"));
+    let place = format!("host=127.0.0.1 port={port}");
+    let debian = on_debians(&machine, &place)?;
+    let probe = Probe::start(&machine, &place);
     let linked = machine.run(LINK);
     if linked.status != 0 {
         return Err(machine.ok("cat /var/tmp/link.log").into());
@@ -106,15 +113,17 @@ fn measure(events: u64, table: &mut String) -> Result<(), Box<dyn Error>> {
     machine.ok(AWAY);
 
     let seconds = |seconds: Option<f64>| seconds.map_or_else(|| "–".to_owned(), |it| format!("{it:.1} s"));
-    let share = |of: Option<f64>| of.map_or_else(|| "–".to_owned(), |of| format!("{:.2}", online / of));
-    let (of_link, of_playbook) = (share(Some(link)), share(playbook));
-    let (playbook, dump) = (seconds(playbook), seconds(dump));
+    let share = |ours: Option<f64>, of: Option<f64>| {
+        ours.zip(of).map_or_else(|| "–".to_owned(), |(ours, of)| format!("{:.2}", ours / of))
+    };
+    let (of_link, of_playbook) = (share(Some(debian), Some(link)), share(online, playbook));
+    let (playbook, dump, online) = (seconds(playbook), seconds(dump), seconds(online));
     println!(
-        "{size}: {playbook}, {link:.1} s, {dump}, {online:.1} s: {of_link} of --link, {of_playbook} of the playbook's"
+        "{size}: {playbook}, {link:.1} s, {debian:.1} s, {dump}, {online}: {of_link} of --link, {of_playbook} of the playbook's"
     );
     let _ = writeln!(
         table,
-        "| {size} | {playbook} | {link:.1} s | {dump} | {online:.1} s | {of_link} | {of_playbook} |"
+        "| {size} | {playbook} | {link:.1} s | {debian:.1} s | {dump} | {online} | {of_link} | {of_playbook} |"
     );
     Ok(())
 }
@@ -159,7 +168,26 @@ fn ours(machine: &Machine, method: &str) -> Result<f64, Box<dyn Error>> {
         "/etc/matrix-postgres/config.toml",
         &format!("[upgrade]\nbackup_within = \"never\"\nmethod = \"{method}\"\n"),
     );
-    let probe = Probe::start(machine, "host=/run/matrix-postgres");
+    let seconds = upgrade(machine, method, "host=/run/matrix-postgres")?;
+    machine.ok("matrix-postgres-upgrade rollback --yes && rm -r /matrix/postgres/data.upgrade-*");
+    Ok(seconds)
+}
+
+/// The same of Debian's cluster, which is as it was afterwards.
+fn on_debians(machine: &Machine, place: &str) -> Result<f64, Box<dyn Error>> {
+    machine.write(
+        "/etc/matrix-postgres/config.toml",
+        "server.cluster = \"15/bench\"\n[upgrade]\nbackup_within = \"never\"\nmethod = \"online\"\n",
+    );
+    let seconds = upgrade(machine, "online, 15/bench", place)?;
+    machine.ok("matrix-postgres-upgrade rollback --yes && matrix-postgres-upgrade clean --yes");
+    machine.write("/etc/matrix-postgres/config.toml", "[upgrade]\nbackup_within = \"never\"\n");
+    Ok(seconds)
+}
+
+/// Upgrades by our unit, while the client asks the server at `place`.
+fn upgrade(machine: &Machine, method: &str, place: &str) -> Result<f64, Box<dyn Error>> {
+    let probe = Probe::start(machine, place);
     machine.ok("systemctl start matrix-postgres-upgrade.service || { journalctl -u matrix-postgres-upgrade >&2; false; }");
     let seconds = probe.end();
     let status: Value = serde_json::from_str(&machine.ok("matrix-postgres-upgrade status --json"))?;
@@ -168,6 +196,5 @@ fn ours(machine: &Machine, method: &str) -> Result<f64, Box<dyn Error>> {
         println!("{method}: {name} {took:.2} s");
     }
     println!("{method}: {seconds:.2} s without a log-in");
-    machine.ok("matrix-postgres-upgrade rollback --yes && rm -r /matrix/postgres/data.upgrade-*");
     Ok(seconds)
 }

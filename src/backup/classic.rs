@@ -106,6 +106,7 @@ pub fn read(
             foreign: Some(Foreign { gives_owner }),
         }],
         omitted: Vec::new(),
+        without_passwords: false,
         read_back: None,
         trial: None,
     };

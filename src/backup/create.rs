@@ -101,6 +101,7 @@ impl Writer<'_> {
             globals,
             databases,
             omitted: self.plan.omitted.clone(),
+            without_passwords: !self.connection.is_superuser(),
             read_back: None,
             trial: None,
         })

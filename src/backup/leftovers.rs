@@ -91,6 +91,7 @@ pub fn find(settings: &Settings, runtime: &dyn Runtime, now: Timestamp) -> Resul
         "SELECT coalesce(pg_catalog.json_agg(pg_catalog.json_build_object('database', datname, 'cause', cause,
             'bytes', pg_catalog.pg_database_size(oid))), '[]')
          FROM (SELECT oid, datname, CASE
+                 WHEN NOT pg_catalog.has_database_privilege(oid, 'CONNECT') THEN NULL
                  WHEN pg_catalog.strpos(pg_catalog.shobj_description(oid, 'pg_database'), {}) = 1 THEN 'replaced'
                  WHEN {} THEN 'unfinished' END AS cause
                FROM pg_catalog.pg_database) AS d
@@ -110,7 +111,8 @@ pub(super) fn unfinished(session: &Session<'_>) -> Result<Vec<String>> {
     session.query(
         HOME,
         &format!(
-            "SELECT coalesce(pg_catalog.json_agg(datname), '[]') FROM pg_catalog.pg_database WHERE {};",
+            "SELECT coalesce(pg_catalog.json_agg(datname), '[]') FROM pg_catalog.pg_database
+             WHERE CASE WHEN pg_catalog.has_database_privilege(oid, 'CONNECT') THEN {} END;",
             is_unfinished()
         ),
     )
@@ -122,7 +124,8 @@ fn is_unfinished() -> String {
         "datname ~ '_restoring_[0-9]{{8}}T[0-9]{{6}}Z$'
            AND (pg_catalog.shobj_description(oid, 'pg_database') = {}
              OR (pg_catalog.shobj_description(oid, 'pg_database') IS NULL AND pg_catalog.pg_database_size(oid) <=
-                 (SELECT pg_catalog.pg_database_size(t.oid) FROM pg_catalog.pg_database t WHERE t.datname = 'template0')))",
+                 (SELECT pg_catalog.pg_database_size(t.oid) FROM pg_catalog.pg_database t WHERE t.datname = 'template0'
+                      AND pg_catalog.has_database_privilege(t.oid, 'CONNECT'))))",
         literal(UNFINISHED)
     )
 }
@@ -181,12 +184,11 @@ fn unsubscribed(subscription: &str) -> String {
 }
 
 fn connect(settings: &Settings) -> Result<Connection> {
-    let Settings { socket_directory, server, .. } = settings;
-    let connection = Connection::new(socket_directory, server.port, &server.superuser);
-    match connection.socket().exists() {
-        true => Ok(connection),
-        false => Err(Error::new(Kind::Server, "the server is not running")
-            .hint(format!("systemctl start {}", server.unit))),
+    let connection = settings.connection();
+    match connection.is_absent() {
+        false => Ok(connection),
+        true => Err(Error::new(Kind::Server, "the server is not running")
+            .hint(format!("systemctl start {}", connection.unit()))),
     }
 }
 

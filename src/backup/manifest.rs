@@ -53,6 +53,9 @@ pub struct Manifest {
     /// The databases that are not in it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub omitted: Vec<Omitted>,
+    /// Whether the roles are in it without their passwords, which only superusers see.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub without_passwords: bool,
     /// The result of reading it back, once that has been done.
     pub read_back: Option<ReadBack>,
     /// The result of the last trial restore.
@@ -153,6 +156,8 @@ pub enum Omission {
     HalfDropped,
     /// A restore that was cut off had left it unfinished.
     Unfinished,
+    /// The role could not read all of it.
+    NoPrivilege,
 }
 
 impl From<Closed> for Omission {
@@ -160,6 +165,7 @@ impl From<Closed> for Omission {
         match closed {
             Closed::NoConnections => Self::NoConnections,
             Closed::HalfDropped => Self::HalfDropped,
+            Closed::NoPrivilege => Self::NoPrivilege,
         }
     }
 }
@@ -170,6 +176,7 @@ impl fmt::Display for Omission {
             Self::Excluded => f.write_str("excluded by backup.exclude_databases"),
             Self::NoConnections => Closed::NoConnections.fmt(f),
             Self::HalfDropped => Closed::HalfDropped.fmt(f),
+            Self::NoPrivilege => Closed::NoPrivilege.fmt(f),
             Self::Unfinished => f.write_str("left unfinished by an interrupted restore"),
         }
     }
@@ -235,6 +242,16 @@ impl Manifest {
     /// Rows of all tables, if they have been counted.
     pub fn rows(&self) -> Option<u64> {
         self.databases.iter().map(|dump| Some(dump.contents.as_ref()?.rows())).sum()
+    }
+
+    /// What the server has and is missing here, as nobody has asked for it: a few words each. A backup without any is complete.
+    pub fn missing(&self) -> Vec<String> {
+        let asked_for =
+            |omitted: &&Omitted| matches!(omitted.reason, Omission::Excluded | Omission::Unfinished);
+        let databases = self.omitted.iter().filter(|omitted| !asked_for(omitted));
+        let mut missing: Vec<_> = databases.map(|omitted| format!("database {:?}", omitted.name)).collect();
+        missing.extend(self.without_passwords.then(|| "the passwords of the roles".to_owned()));
+        missing
     }
 
     /// Whether it was read back whole and found good, and has not failed a trial restore since.
@@ -377,6 +394,7 @@ pub(crate) mod tests {
                 }),
             }],
             omitted: vec![],
+            without_passwords: false,
             read_back: Some(ReadBack { at: name.time(), damage: None, how: How::Files }),
             trial: None,
         }

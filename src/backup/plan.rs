@@ -24,6 +24,8 @@ pub struct Facts {
     pub databases: Vec<Database>,
     /// Those that do not.
     pub closed: Vec<(String, Closed)>,
+    /// Those of which the role cannot read everything.
+    pub unreadable: Vec<String>,
     /// Those that restores which were cut off have left: a copy of what a backup holds, or a part of it.
     pub unfinished: Vec<String>,
     /// The backups that there are, oldest first.
@@ -175,7 +177,9 @@ fn omit(settings: &Backup, facts: &mut Facts) -> Vec<Omitted> {
     });
     let mut omitted: Vec<_> = closed.collect();
     let unfinished = |name: &String| facts.unfinished.contains(name).then_some(Omission::Unfinished);
-    facts.databases.retain(|Database { name, .. }| match excluded(name).or_else(|| unfinished(name)) {
+    let unreadable = |name: &String| facts.unreadable.contains(name).then_some(Omission::NoPrivilege);
+    let reason = |name: &String| excluded(name).or_else(|| unfinished(name)).or_else(|| unreadable(name));
+    facts.databases.retain(|Database { name, .. }| match reason(name) {
         Some(reason) => {
             omitted.push(Omitted { name: name.clone(), reason });
             false
@@ -257,6 +261,7 @@ mod tests {
             server: manifest.server,
             databases: vec![database],
             closed: vec![],
+            unreadable: vec![],
             unfinished: vec![],
             free: 1_500_000,
             backups: backups
@@ -315,9 +320,16 @@ mod tests {
         let fragment = Fragment::parse(fragment, std::path::Path::new("c.toml")).unwrap();
         let settings = Settings::from_fragment(fragment).unwrap();
         let closed = vec![("old".into(), Closed::NoConnections), ("x".into(), Closed::HalfDropped)];
-        let mut facts = Facts { closed, unfinished: vec!["u".into()], ..facts(&["20261123T030000Z"]) };
-        let unfinished = Database { name: "u".into(), ..facts.databases[0].clone() };
-        facts.databases.push(unfinished);
+        let mut facts = Facts {
+            closed,
+            unfinished: vec!["u".into()],
+            unreadable: vec!["theirs".into()],
+            ..facts(&["20261123T030000Z"])
+        };
+        for name in ["u", "theirs"] {
+            let another = Database { name: name.into(), ..facts.databases[0].clone() };
+            facts.databases.push(another);
+        }
         let plan = plan(&settings.backup, facts, "2026-11-24T03:00:00Z".parse().unwrap());
         assert!(plan.databases.is_empty() && plan.expected.is_none());
         let omitted: Vec<_> = plan.omitted.iter().map(|one| (one.name.as_str(), one.reason)).collect();
@@ -326,6 +338,7 @@ mod tests {
             [
                 ("home\"server", Omission::Excluded),
                 ("old", Omission::Excluded),
+                ("theirs", Omission::NoPrivilege),
                 ("u", Omission::Unfinished),
                 ("x", Omission::HalfDropped)
             ]

@@ -15,7 +15,8 @@ use crate::archive::Encryption;
 use crate::config::Settings;
 use crate::error::{Error, Kind, Result};
 use crate::lock::Lock;
-use crate::postgres::{self, Connection, Contents, DataDirectory, HOME, Session};
+use crate::place::introduce;
+use crate::postgres::{self, Connection, Contents, DataDirectory, Database, HOME, Session};
 use crate::report::{DecimalBytes, HumanCount, Progress, event};
 use crate::runtime::Runtime;
 use crate::systemd::{self, Manager, Started};
@@ -48,6 +49,10 @@ pub fn run(
     store.check()?;
     let encryption = encryption::prepare(&settings.backup)?;
     let _lock = Lock::take(settings, "backup")?;
+    let settings = &introduce(settings, runtime, settings.wait)
+        .map_err(|error| error.state("nothing was started, and no backup was made"))?;
+    let engine = Dumps::new(settings, runtime);
+    let store = engine.store();
     for shadowed in systemd::shadowed() {
         log::warn!("{shadowed}: {}", shadowed.hint());
     }
@@ -68,12 +73,13 @@ pub fn run(
         }
         carry_out(&engine, &server.connection, &plan, progress)
     });
+    let is_external = settings.server.remote.is_some();
     let done = done.map_err(|error| match catalogue::list(store) {
         Ok(list) => {
             let earlier = catalogue::split(&list, now.timestamp()).0;
-            with_hint(error.state(earlier_backups(earlier)), store.path())
+            with_hint(error.state(earlier_backups(earlier)), store.path(), is_external)
         }
-        Err(_) => with_hint(error, store.path()),
+        Err(_) => with_hint(error, store.path(), is_external),
     });
     // Not the other way round: what it says of a server that still runs must not be written over.
     let mut outcome = server.leave(done)?;
@@ -82,9 +88,10 @@ pub fn run(
 }
 
 /// What to do next, where nobody knew better.
-fn with_hint(error: Error, backups: &Path) -> Error {
+fn with_hint(error: Error, backups: &Path, is_external: bool) -> Error {
     const AGAIN: &str = "systemctl start matrix-postgres-backup.service";
     match error.kind() {
+        Kind::Program if is_external => error.hint(format!("check the log of the server; then {AGAIN}")),
         Kind::NoSpace => error.hint(format!("df -h {}; free space there, then {AGAIN}", backups.display())),
         Kind::Interrupted => error.hint(format!("to start again: {AGAIN}")),
         Kind::Program => error.hint(format!(
@@ -118,6 +125,7 @@ pub fn dry_run(settings: &Settings, runtime: &dyn Runtime, now: Timestamp) -> Re
     let store = &*super::store_of(&settings.backup);
     store.check()?;
     let encryption = encryption::prepare(&settings.backup)?;
+    let settings = &introduce(settings, runtime, Duration::ZERO)?;
     let server = Server::running(settings, runtime)?;
     server.facts(store, encryption).map(|facts| plan(&settings.backup, facts, now))
 }
@@ -153,8 +161,13 @@ impl Outcome {
             Some(encryption) => format!(" encrypted with {}", encryption.method.program()),
             None => String::new(),
         };
+        let missing = self.manifest.missing();
+        let complete = match missing.is_empty() {
+            true => "complete".to_owned(),
+            false => format!("verified, but not complete, without {}", missing.join(", ")),
+        };
         format!(
-            "backup {} is complete: {databases} database{}, {}{encrypted}; dumped in {:.1} s, read back in {:.1} s, {} rows",
+            "backup {} is {complete}: {databases} database{}, {}{encrypted}; dumped in {:.1} s, read back in {:.1} s, {} rows",
             self.manifest.name,
             if databases == 1 { "" } else { "s" },
             DecimalBytes(self.manifest.bytes()),
@@ -198,7 +211,7 @@ impl<'a> Server<'a> {
     /// The server, started if it does not run.
     fn reach(settings: &'a Settings, runtime: &'a dyn Runtime) -> Result<Self> {
         let mut server = Self::new(settings, runtime);
-        if server.connection.socket().exists() {
+        if !server.connection.is_absent() {
             return Self::running(settings, runtime);
         }
         check_cluster(&settings.data_directory)?;
@@ -221,15 +234,35 @@ impl<'a> Server<'a> {
 
     fn facts(&self, store: &dyn Store, encryption: Option<Encryption>) -> Result<Facts> {
         let session = self.session()?;
+        let databases = postgres::databases(&session)?;
         Ok(Facts {
             server: postgres::server_facts(&session)?,
-            databases: postgres::databases(&session)?,
+            unreadable: self.unreadable(&session, &databases)?,
+            databases,
             closed: postgres::closed_databases(&session)?,
             unfinished: leftovers::unfinished(&session)?,
             backups: catalogue::list(store)?,
             free: store.free_space()?,
             encryption,
         })
+    }
+
+    /// Those of the databases that a role which is no superuser cannot read as a whole.
+    fn unreadable(&self, session: &Session<'_>, databases: &[Database]) -> Result<Vec<String>> {
+        let mut unreadable = Vec::new();
+        let asked = databases.iter().filter(|_| !self.connection.is_superuser());
+        for Database { name, .. } in asked {
+            let found = postgres::unreadable(session, name)?;
+            if !found.is_empty() {
+                let role = &self.connection.user;
+                log::warn!(
+                    "role {role:?} has no privilege to read {} in database {name:?}",
+                    found.join(", ")
+                );
+                unreadable.push(name.clone());
+            }
+        }
+        Ok(unreadable)
     }
 
     /// Stops what was started, whatever the result.

@@ -249,7 +249,7 @@ pub fn judge(
         omitted: omitted.to_vec(),
         leftovers: Vec::new(),
         leftovers_unknown: None,
-        warnings: Vec::new(),
+        warnings: manifest.map(incomplete).unwrap_or_default(),
         problems: problems.list,
         hint: problems.hint,
     }
@@ -303,6 +303,13 @@ const SEARCH_PATH: &str = "change the named objects in the live database, such a
 
 const EXCLUDE: &str = "add it to backup.exclude_databases in /etc/matrix-postgres/config.toml if it needs no \
     backup; or ALTER DATABASE ... ALLOW_CONNECTIONS true";
+
+/// What a backup lacks that nobody could have left out or read.
+fn incomplete(manifest: &Manifest) -> Vec<String> {
+    let missing = manifest.missing();
+    let sentence = format!("the newest backup is not complete: it was made without {}", missing.join(", "));
+    if missing.is_empty() { Vec::new() } else { vec![sentence] }
+}
 
 /// The databases that nobody has said need no backup, and that have none; and the homeserver's own, whoever says so.
 fn missed(omitted: &[Omitted], settings: &Backup, homeserver: &str) -> Vec<String> {

@@ -140,7 +140,7 @@ fn hold(
     let globals = Globals::parse(&source::text(source, &manifest.globals)?)?;
     progress.begin("initialising a server for the trial restore", None);
     let data = scratch.path().join("data");
-    let superuser = &settings.server.superuser;
+    let superuser = superuser(settings, manifest);
     output(runtime.command(plan.major, &initdb::throw_away(&data, superuser))?, "initdb", &[])?;
     let connection = Connection::new(scratch.path(), settings.server.port, superuser).to_server(plan.major);
     let account = Account::current();
@@ -160,13 +160,18 @@ fn hold(
     found.judge()
 }
 
+/// Who makes everything in the server: the one whose role the backup has as a superuser, too, or one that it does not have.
+fn superuser<'a>(settings: &'a Settings, manifest: &Manifest) -> &'a str {
+    if manifest.without_passwords { "matrix-postgres-trial" } else { &settings.server.superuser }
+}
+
 /// Restores the roles; which of them are not there afterwards.
-fn missing_roles(session: &Session<'_>, globals: &Globals, superuser: &String) -> Result<Vec<String>> {
+fn missing_roles(session: &Session<'_>, globals: &Globals, superuser: &str) -> Result<Vec<String>> {
     let refused = |error: Error| match error.kind() {
         Kind::Server => error.with_kind(Kind::NotTaken).context("the roles could not be restored"),
         _ => error,
     };
-    session.execute_foreign(HOME, &globals.for_server(std::slice::from_ref(superuser))).map_err(refused)?;
+    session.execute_foreign(HOME, &globals.for_server(&[superuser.to_owned()])).map_err(refused)?;
     let roles = postgres::roles(session)?;
     let missing = globals.role_names().into_iter().filter(|role| !roles.contains(role));
     Ok(missing.map(|role| format!("role {role:?} is missing")).collect())

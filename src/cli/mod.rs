@@ -8,18 +8,19 @@ pub mod setup;
 pub mod upgrade;
 
 use std::io::{IsTerminal as _, Write as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Parser;
 use nix::sys::stat::{Mode, umask};
 
+use crate::account::Account;
 use crate::config::Settings;
 use crate::error::{Error, Kind, Result};
-use crate::place::Place;
+use crate::place::{Password, Place, provide};
 use crate::postgres;
 use crate::report::{self, event};
-use crate::runtime::Host;
+use crate::runtime::{Host, Runtime as _};
 
 /// The outermost function of every program: files are private from the first byte, and a failure is told
 /// with state and hint and becomes the exit status.
@@ -59,6 +60,15 @@ fn place(settings: &Settings) -> Result<Place> {
     Place::find(settings, &Host::new(Path::new("/"), std::env::var_os("PATH")))
 }
 
+/// The settings for the server in `place`; and the password of one on the network, which programs find for as long as it is kept.
+fn settle(place: &Place, settings: Settings) -> Result<(Settings, Option<Password>)> {
+    let mut settings = place.settle(settings)?;
+    let account = host(&settings).account().cloned();
+    let credentials = std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from);
+    let password = provide(&mut settings, account.as_ref(), credentials.as_deref())?;
+    Ok((settings, password))
+}
+
 /// What was found, and what is said of the server there.
 #[derive(serde::Serialize)]
 struct At<'a, T> {
@@ -69,7 +79,12 @@ struct At<'a, T> {
 
 /// PostgreSQL's programs on this machine; for root, they run as the owner of the cluster.
 fn host(settings: &Settings) -> Host {
-    let account = postgres::account_of(&settings.data_directory, &settings.server.user);
+    let user = &settings.server.user;
+    let account = match settings.server.remote {
+        // What lies where a cluster of this machine would be is nobody's who matters there.
+        Some(_) => Account::named(user).ok().flatten().filter(|account| !account.is_root()),
+        None => postgres::account_of(&settings.data_directory, user),
+    };
     Host::new(Path::new("/"), std::env::var_os("PATH")).run_as(account)
 }
 

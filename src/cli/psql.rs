@@ -41,22 +41,19 @@ pub fn run(arguments: Arguments) -> Result<ExitCode> {
     let (config, arguments) = split_config(arguments.arguments);
     let settings = config::load(config.as_deref())?;
     let place = super::place(&settings)?;
-    let settings = place.settle(settings)?;
+    let (settings, _password) = super::settle(&place, settings)?;
     let host = super::host(&settings);
     let server = &settings.server;
-    let socket = settings.connection().socket();
-    if !socket.exists() {
-        return Err(Error::new(Kind::Server, format!("no server is listening on {}", socket.display()))
+    let connection = settings.connection();
+    if connection.is_absent() {
+        return Err(Error::new(Kind::Server, format!("no server is listening on {}", connection.place()))
             .hint(format!("systemctl start {}", server.unit)));
     }
     // The user's own environment stays: pager, editor, history and start-up file are theirs. Where to log in
     // is ours to say, and by variables, so that psql's own arguments can still name another database.
     let error = command(&psql(&settings, &host)?, place.cluster().and_then(Cluster::account))
         .args(arguments)
-        .env("PGHOST", &settings.socket_directory)
-        .env("PGPORT", server.port.to_string())
-        .env("PGUSER", &server.superuser)
-        .env("PGDATABASE", &server.database)
+        .envs(connection.variables(&server.database))
         .env_remove("PGSERVICE")
         .env_remove("PGPASSWORD")
         .exec();
@@ -85,8 +82,9 @@ fn command(psql: &Path, owner: Option<Account>) -> Command {
 
 /// The server's own psql; when we may not look into the data directory, the newest one.
 fn psql(settings: &Settings, host: &Host) -> Result<PathBuf> {
-    let found = DataDirectory::read(&settings.data_directory, Path::new("/proc"));
-    let major = found.ok().and_then(|found| found.contents.major());
+    let is_here = settings.server.remote.is_none();
+    let found = DataDirectory::read(&settings.data_directory, Path::new("/proc")).ok().filter(|_| is_here);
+    let major = found.and_then(|found| found.contents.major());
     let newest = host.majors().last().copied();
     match major.and_then(|major| host.program("psql", major).ok()) {
         Some(file) => Ok(file),

@@ -47,8 +47,13 @@ pub fn run(arguments: Arguments) -> Result<ExitCode> {
         server::stop(&settings, &super::host(&settings), main)?;
         return Ok(ExitCode::SUCCESS);
     }
-    super::place(&settings)?.require_own("is the homeserver's, and has a server and a unit of its own").map_err(|error| {
-        error.hint("systemctl start postgresql; for a new server of our own: server.kind = \"own\" in /etc/matrix-postgres/config.toml")
+    let place = super::place(&settings)?;
+    place.require_own("is the homeserver's, and has a server and a unit of its own").map_err(|error| {
+        let new = "for a new server of our own: server.kind = \"own\" in /etc/matrix-postgres/config.toml";
+        match place.cluster() {
+            None => error.hint(format!("matrix-postgres-cli logs in to it; {new}, without server.host")),
+            Some(_) => error.hint(format!("systemctl start postgresql; {new}")),
+        }
     })?;
     let environment = HANDED_ON
         .iter()

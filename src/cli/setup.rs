@@ -2,13 +2,14 @@
 
 use std::path::Path;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 use nix::unistd::geteuid;
 
 use crate::config::{self, Settings};
 use crate::error::{Error, Kind, Result};
-use crate::place::{Facts, Place, decide, setup};
+use crate::place::{Facts, Place, decide, introduce, setup};
 use crate::postgres::{self, Session};
 use crate::runtime::Host;
 use crate::upgrade::records::Journal;
@@ -61,7 +62,11 @@ pub fn run(arguments: Arguments) -> Result<ExitCode> {
     let facts = Facts::gather(Path::new("/"), &written, &programs)?;
     let place = decide(&written, &facts);
     super::print(&format!("server: {place}\n"))?;
-    let settings = place.settle(written.clone())?;
+    let (settings, password) = super::settle(&place, written.clone()).or_else(|error| match place {
+        // It is missing, or is not as it must be: that is said when the log-in is tried.
+        Place::External { .. } => place.settle(written.clone()).map(|settings| (settings, None)),
+        _ => Err(error),
+    })?;
     let is_only = match place.cluster() {
         Some(_) => facts.candidates.len() == 1,
         None => facts.candidates.is_empty() || !facts.is_vacant(),
@@ -80,6 +85,9 @@ pub fn run(arguments: Arguments) -> Result<ExitCode> {
         }
         plan.carry_out(&settings)?;
     }
+    drop(password);
+    // What has been written counts now.
+    let (settings, _password) = super::settle(&place, config::load(None)?)?;
     let next = log_in(&settings, &place)?;
     super::print(&format!("next: {next}\n"))?;
     Ok(ExitCode::SUCCESS)
@@ -88,11 +96,17 @@ pub fn run(arguments: Arguments) -> Result<ExitCode> {
 /// Tries it; returns the next command.
 fn log_in(settings: &Settings, place: &Place) -> Result<String> {
     let connection = settings.connection();
-    if !connection.socket().exists() {
-        super::print(&format!("no server is listening on {}\n", connection.socket().display()))?;
+    if connection.is_absent() {
+        super::print(&format!("no server is listening on {}\n", connection.place()))?;
         return Ok(format!("systemctl start {}", settings.server.unit));
     }
     let host = super::host(settings);
+    let settings = &introduce(settings, &host, Duration::ZERO).map_err(|error| {
+        error
+            .context(format!("could not log in to the server, {place}"))
+            .state("the configuration is written")
+    })?;
+    let connection = settings.connection();
     let session = Session::newest(&host, &connection);
     let facts = postgres::server_facts(&session).map_err(|error| {
         error
@@ -101,5 +115,10 @@ fn log_in(settings: &Settings, place: &Place) -> Result<String> {
     })?;
     let role = &settings.server.superuser;
     super::print(&format!("logged in to PostgreSQL {} as {role}\n", facts.version))?;
+    if !connection.is_superuser() {
+        super::print(&format!(
+            "{role} is not a superuser: backups will be without passwords of roles, and without what it may not read\n"
+        ))?;
+    }
     Ok("systemctl start matrix-postgres-backup.service".to_owned())
 }

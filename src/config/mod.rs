@@ -21,6 +21,7 @@ mod encryption;
 mod fragment;
 mod keep;
 mod notify;
+mod remote;
 mod server;
 mod settings;
 mod upgrade;
@@ -173,7 +174,7 @@ mod tests {
             .fold(String::new(), |text, line| text + line + "\n");
         let shown = Fragment::parse(&text, Path::new("example")).unwrap();
         let keys = text.lines().filter(|line| line.contains(" = ") && !line.starts_with('#')).count();
-        assert_eq!(keys, 55, "a key is missing in the example, or this count is to be raised");
+        assert_eq!(keys, 59, "a key is missing in the example, or this count is to be raised");
         let mut settings = Settings::from_fragment(shown).unwrap();
         assert_eq!(settings.server.version.take(), Some(crate::postgres::Major(17)));
         assert_eq!(settings.server.kind.take(), Some((ServerKind::Own, "server.kind")));

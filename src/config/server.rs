@@ -4,8 +4,10 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::remote::remote;
 use super::value::{contradiction, duration, name, refused};
 use crate::error::Result;
+use crate::postgres::Remote;
 use crate::version::Major;
 
 /// The `[server]` table.
@@ -18,6 +20,10 @@ pub struct ServerFragment {
     pub version: Option<u16>,
     pub listen: Option<Vec<String>>,
     pub port: Option<u16>,
+    pub host: Option<String>,
+    pub sslmode: Option<String>,
+    pub sslrootcert: Option<String>,
+    pub passfile: Option<String>,
     pub user: Option<String>,
     pub superuser: Option<String>,
     pub database: Option<String>,
@@ -61,6 +67,8 @@ pub struct Server {
     /// `version`: major version of a cluster that is yet to be initialised. Default: the newest installed.
     /// An existing cluster always keeps its own.
     pub version: Option<Major>,
+    /// `host`, `sslmode`, `sslrootcert` and `passfile`: a server on the network, and how it is reached. Default: none.
+    pub remote: Option<Remote>,
     /// `listen`: addresses for TCP, as in PostgreSQL's `listen_addresses`. Default: none, the socket only.
     pub listen: Vec<String>,
     /// `port`: of the socket's name and of TCP. Default 5432.
@@ -87,7 +95,7 @@ impl ServerFragment {
     /// This table with every key that `other` sets replaced by its value.
     #[must_use]
     pub(super) fn overlaid_by(self, other: Self) -> Self {
-        overlay!(self, other; kind, cluster, version, listen, port, user, superuser, database, role, unit, start_timeout)
+        overlay!(self, other; kind, cluster, version, listen, port, host, sslmode, sslrootcert, passfile, user, superuser, database, role, unit, start_timeout)
     }
 }
 
@@ -95,9 +103,12 @@ impl Server {
     /// `places` are the keys outside of this table that say where a server is, each with whether it is set.
     pub(super) fn from_fragment(input: ServerFragment, places: [(&'static str, bool); 2]) -> Result<Self> {
         let cluster = cluster(input.cluster.as_deref())?;
+        let remote =
+            remote([&input.host, &input.sslmode, &input.sslrootcert, &input.passfile].map(Option::as_deref))?;
         Ok(Self {
             kind: kind(&input, cluster.is_some(), places)?,
             cluster,
+            remote,
             version: input.version.map(Major),
             listen: input.listen.unwrap_or_default(),
             port: input.port.unwrap_or(5432),
@@ -126,6 +137,44 @@ fn cluster(text: Option<&str>) -> Result<Option<String>> {
     }
 }
 
+/// What says that the server is one on the network.
+fn external(input: &ServerFragment) -> Option<&'static str> {
+    if input.kind == Some(ServerKind::External) {
+        return Some("server.kind is \"external\"");
+    }
+    input.host.as_ref().filter(|host| !host.is_empty()).map(|_| "server.host is set")
+}
+
+fn external_kind(
+    input: &ServerFragment,
+    said: &str,
+    others: impl Iterator<Item = (&'static str, bool)>,
+) -> Result<Option<(ServerKind, &'static str)>> {
+    let with_others = others.into_iter().find(|(_, is_set)| *is_set);
+    match (input.kind, &input.host, &input.user) {
+        (Some(other), ..) if other != ServerKind::External => Err(contradiction(
+            &format!("{said}, and server.kind is {:?}", other.to_string()),
+            "remove server.host, or say server.kind = \"external\"",
+        )),
+        (_, None, _) => {
+            Err(contradiction(&format!("{said}, and server.host is not set"), "set server.host to its host"))
+        }
+        // Which user somebody means who knows libpq's keys.
+        (_, _, Some(user)) => Err(contradiction(
+            &format!("{said}, and so is server.user, which is the system user of a server of this machine"),
+            &format!("remove server.user; the role to log in as is server.superuser = {user:?}"),
+        )),
+        _ => match with_others {
+            Some((key, _)) => Err(contradiction(
+                &format!("{said}, and so is {key}, which is about a server of this machine"),
+                &format!("remove {key}, or server.host and server.kind"),
+            )),
+            None if input.kind.is_some() => Ok(Some((ServerKind::External, "server.kind"))),
+            None => Ok(Some((ServerKind::External, "server.host"))),
+        },
+    }
+}
+
 /// Whose the server is, as far as it is written: who says where its socket is leaves no choice.
 fn kind(
     input: &ServerFragment,
@@ -133,6 +182,11 @@ fn kind(
     places: [(&'static str, bool); 2],
 ) -> Result<Option<(ServerKind, &'static str)>> {
     let [data_directory, socket_directory] = places;
+    if let Some(said) = external(input) {
+        let own = [data_directory, socket_directory, ("server.unit", input.unit.is_some())];
+        let of_others = [("server.cluster", names_cluster), ("server.listen", input.listen.is_some())];
+        return external_kind(input, said, own.into_iter().chain(of_others));
+    }
     let own = [("server.port", input.port.is_some()), ("server.unit", input.unit.is_some())];
     let own = [socket_directory].into_iter().chain(own);
     let debians = (input.kind == Some(ServerKind::Debian)).then_some("server.kind is \"debian\"");

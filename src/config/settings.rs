@@ -11,7 +11,7 @@ use super::server::Server;
 use super::upgrade::Upgrade;
 use super::value::{absolute, duration};
 use crate::error::Result;
-use crate::postgres::Connection;
+use crate::postgres::{Connection, Endpoint};
 
 /// Everything that can be configured, with the defaults of the contract.
 #[derive(Debug, Clone, PartialEq)]
@@ -41,7 +41,11 @@ impl Settings {
     /// How to reach the server, as its superuser.
     pub fn connection(&self) -> Connection {
         let Self { socket_directory, server, .. } = self;
-        Connection::new(socket_directory, server.port, &server.superuser)
+        let endpoint = match &server.remote {
+            Some(remote) => Endpoint::Remote(remote.clone()),
+            None => Endpoint::Socket(socket_directory.clone()),
+        };
+        Connection::to(endpoint, server.port, &server.superuser)
             .of_unit(&server.unit)
             .with_database(&server.database)
     }
@@ -101,6 +105,16 @@ mod tests {
             ("backup.max_age = \"-1h\"", "a time span"),
             ("server.role = \"\"", "a name"),
             ("server.kind = \"debain\"", "expected one of `own`, `debian`, `container`, `external`"),
+            ("server.kind = \"external\"", "set server.host"),
+            ("server.passfile = \"/p\"", "server.host is not"),
+            ("server = { kind = \"own\", host = \"db\" }", "server.kind = \"external\""),
+            ("server = { host = \"db\", user = \"ada\" }", "server.superuser = \"ada\""),
+            ("server = { host = \"db\", unit = \"x.service\" }", "remove server.unit"),
+            ("server = { host = \"db\", cluster = \"15/main\" }", "remove server.cluster"),
+            ("data_directory = \"/d\"\nserver.host = \"db\"", "remove data_directory"),
+            ("server.host = \"a,b\"", "the name or address of one host"),
+            ("server = { host = \"db\", sslmode = \"verify\" }", "require, verify-ca, verify-full"),
+            ("server = { host = \"db\", sslrootcert = \"ca.pem\" }", "an absolute path"),
             ("server.cluster = \"main\"", "such as 15/main"),
             ("server.cluster = \"15/../x\"", "such as 15/main"),
             ("server = { kind = \"own\", cluster = \"15/main\" }", "remove server.cluster"),
@@ -136,6 +150,19 @@ mod tests {
         assert_eq!(kind("server.cluster = \"15/main\""), Some((ServerKind::Debian, "server.cluster")));
         assert_eq!(kind("socket_directory = \"/s\""), Some((ServerKind::Own, "socket_directory")));
         assert_eq!(kind("server.unit = \"x.service\""), Some((ServerKind::Own, "server.unit")));
+    }
+
+    #[test]
+    fn a_host_is_that_of_a_server_on_the_network() {
+        let server = |text| settings(text).unwrap().server;
+        assert_eq!(server("").remote, None);
+        assert_eq!(server("server = { host = \"\", passfile = \"\", sslmode = \"\" }").remote, None);
+        let far = server("server = { host = \"db\", port = 5433, passfile = \"/p\" }");
+        assert_eq!((far.kind, far.port), (Some((ServerKind::External, "server.host")), 5433));
+        let remote = far.remote.unwrap();
+        assert_eq!((remote.sslmode.name(), remote.passfile), ("verify-full", Some("/p".into())));
+        let near = server("server = { kind = \"external\", host = \"127.0.0.1\" }").remote.unwrap();
+        assert_eq!((near.sslmode.name(), near.passfile), ("prefer", None));
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
+use super::aside;
 use crate::account::Account;
 use crate::error::Result;
 use crate::files::beneath::{self, Directory};
@@ -14,6 +15,9 @@ use crate::version::Major;
 
 /// Where Debian's servers and Red Hat's have their socket unless it is configured otherwise.
 const SOCKETS: &str = "/var/run/postgresql";
+
+/// Below it, by version and name.
+const CONFIGURATIONS: &str = "etc/postgresql";
 
 /// `postmaster.pid` is no longer than that (`LOCK_FILE_LINE_*` in pidfile.h).
 const LOCK_FILE: u64 = 8192;
@@ -49,6 +53,9 @@ pub struct Cluster {
     pub owner: String,
     /// Whether its server runs.
     pub is_online: bool,
+    /// The cluster that an upgrade of ours has made of it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub successor: Option<String>,
 }
 
 impl Cluster {
@@ -60,6 +67,24 @@ impl Cluster {
     /// Its owner, if the system knows him.
     pub fn account(&self) -> Option<Account> {
         Account::named(&self.owner).ok().flatten()
+    }
+
+    /// Its start.conf tells, which everybody may read.
+    fn with_successor(mut self, root: &Path) -> Self {
+        let file = root.join(CONFIGURATIONS).join(&self.name).join("start.conf");
+        let text = beneath::read(&file, LOCK_FILE).unwrap_or_default();
+        self.successor = aside::successor(&String::from_utf8_lossy(&text)).map(str::to_owned);
+        self
+    }
+
+    /// Where a cluster of Debian's has its configuration.
+    pub fn configuration(name: &str) -> PathBuf {
+        Path::new("/").join(CONFIGURATIONS).join(name)
+    }
+
+    /// The unit that the package has for one of this name.
+    pub fn unit_of(name: &str) -> String {
+        format!("postgresql@{}.service", name.replacen('/', "-", 1))
     }
 
     /// What a server says of itself in its data directory; only its owner and root may look.
@@ -96,7 +121,7 @@ fn listens(text: &str) -> Option<(u16, PathBuf)> {
 ///
 /// # Errors
 /// Those of `pg_lsclusters`.
-pub(super) fn clusters(root: &Path) -> Result<Vec<Cluster>> {
+pub fn clusters(root: &Path) -> Result<Vec<Cluster>> {
     debians(root).map(|debians| debians.into_iter().chain(red_hats(root)).collect())
 }
 
@@ -108,7 +133,7 @@ fn debians(root: &Path) -> Result<Vec<Cluster>> {
         command.arg("--no-header");
         clusters = parse(&String::from_utf8_lossy(&output(command, "pg_lsclusters", &[])?));
     }
-    Ok(clusters.into_iter().map(Cluster::with_lock_file).collect())
+    Ok(clusters.into_iter().map(|cluster| cluster.with_lock_file().with_successor(root)).collect())
 }
 
 /// What `pg_lsclusters --no-header` prints: version, name, port, status, owner, data directory, log. What has no port, because
@@ -131,9 +156,10 @@ fn line(line: &str) -> Option<Cluster> {
         data_directory: directory.trim_end().into(),
         socket_directory: SOCKETS.into(),
         port,
-        unit: format!("postgresql@{version}-{name}.service"),
+        unit: Cluster::unit_of(&format!("{version}/{name}")),
         owner: owner.to_owned(),
         is_online: status.split(',').next() == Some("online"),
+        successor: None,
     })
 }
 
@@ -165,6 +191,7 @@ fn red_hat(directory: &Path, unit: String, root: &Path) -> Option<Cluster> {
         unit,
         owner: found.owner?.name,
         is_online: found.postmaster.is_some(),
+        successor: None,
     })
 }
 
@@ -190,7 +217,7 @@ mod tests {
         assert_eq!((main.major, main.port, main.owner.as_str()), (Major(15), 5433, "postgres"));
         assert_eq!(main.data_directory, Path::new("/var/lib/postgresql/15/main"));
         assert_eq!(main.unit, "postgresql@15-main.service");
-        assert_eq!(main.connection().socket(), Path::new("/var/run/postgresql/.s.PGSQL.5433"));
+        assert_eq!(main.connection().place(), "/var/run/postgresql/.s.PGSQL.5433");
         assert_eq!(clusters[2].unit, "postgresql@17-my-syn.service");
     }
 

@@ -16,9 +16,10 @@ pub fn decide(settings: &Settings, facts: &Facts) -> Place {
     match settings.server.kind {
         Some((ServerKind::Own, key)) => Place::Own { why: says(key) },
         Some((ServerKind::Debian, key)) => written(settings, facts, key),
-        Some((kind, _)) => Place::Unknown {
+        Some((ServerKind::External, key)) => external(settings, key),
+        Some((kind @ ServerKind::Container, _)) => Place::Unknown {
             why: format!("server.kind is {:?}, with which this version does not work", kind.to_string()),
-            hint: format!("server.kind = \"own\" or \"debian\" in {FILE}"),
+            hint: format!("server.kind = \"own\", \"debian\" or \"external\" in {FILE}"),
         },
         None => found(settings, facts),
     }
@@ -31,6 +32,12 @@ fn says(key: &str) -> String {
     }
 }
 
+/// The server that `server.host` names.
+fn external(settings: &Settings, key: &str) -> Place {
+    let host = settings.server.remote.as_ref().map(|remote| remote.host.clone()).unwrap_or_default();
+    Place::External { host, port: settings.server.port, homeserver: None, why: says(key) }
+}
+
 /// The cluster of Debian's that is meant.
 fn written(settings: &Settings, facts: &Facts, key: &str) -> Place {
     let debians: Vec<_> = facts
@@ -40,14 +47,20 @@ fn written(settings: &Settings, facts: &Facts, key: &str) -> Place {
         .collect();
     let names = listed(&debians);
     if let Some(name) = &settings.server.cluster {
-        return match debians.iter().find(|candidate| candidate.cluster.name == *name) {
-            Some(candidate) => debian(candidate, facts, says("server.cluster")),
+        let find = |name: &str| debians.iter().find(|candidate| candidate.cluster.name == name);
+        let heir = |candidate: &&&Candidate| find(candidate.cluster.successor.as_deref()?);
+        return match find(name).map(|candidate| (candidate, heir(&candidate))) {
+            Some((_, Some(heir))) => {
+                debian(heir, facts, format!("server.cluster is {name:?}, which was upgraded to it"))
+            }
+            Some((candidate, None)) => debian(candidate, facts, says("server.cluster")),
             None => Place::Unknown {
                 why: format!("server.cluster is {name:?}, and pg_lsclusters shows {}", or_none(&names)),
                 hint: one_of(&debians),
             },
         };
     }
+    let debians: Vec<_> = debians.into_iter().filter(|candidate| candidate.is_current()).collect();
     match debians.as_slice() {
         [] => Place::Unknown {
             why: format!("{key} is set for one of Debian's clusters, and pg_lsclusters shows none"),
@@ -72,10 +85,9 @@ fn written(settings: &Settings, facts: &Facts, key: &str) -> Place {
 /// Nothing is written.
 fn found(settings: &Settings, facts: &Facts) -> Place {
     let data = settings.data_directory.display();
-    let candidates: Vec<_> = facts.candidates.iter().collect();
-    if let Some(there) =
-        candidates.iter().find(|there| there.cluster.data_directory == settings.data_directory)
-    {
+    let candidates: Vec<_> = facts.candidates.iter().filter(|candidate| candidate.is_current()).collect();
+    let is_there = |there: &&Candidate| there.cluster.data_directory == settings.data_directory;
+    if let Some(there) = facts.candidates.iter().find(is_there) {
         return debian(there, facts, "data_directory is its directory".to_owned());
     }
     if let Some(playbook) = &facts.playbook {
@@ -91,7 +103,11 @@ fn found(settings: &Settings, facts: &Facts) -> Place {
         Some(Contents::Missing | Contents::Empty) => {}
     }
     let (database, of) = database(settings, facts);
-    match of_homeserver(&candidates, facts, &database).as_slice() {
+    let having = of_homeserver(&candidates, facts, &database);
+    if let Some(place) = elsewhere(settings, facts, &having) {
+        return place;
+    }
+    match having.as_slice() {
         [one] => return debian(one, facts, format!("it has {of}, and {data} holds no cluster")),
         [] => {}
         several => {
@@ -111,6 +127,30 @@ fn found(settings: &Settings, facts: &Facts) -> Place {
         },
         None => Place::Own { why: format!("nothing else is found, and {data} holds no cluster yet") },
     }
+}
+
+/// Where homeserver.yaml names another machine. A database of the same name in a cluster of this one may be what was left there.
+fn elsewhere(settings: &Settings, facts: &Facts, having: &[&Candidate]) -> Option<Place> {
+    let named = facts.homeserver.as_ref().filter(|_| !settings.server.is_database_named)?;
+    let host = named.host_elsewhere(&facts.hostname)?;
+    let why = format!(
+        "{} names it, and {} holds no cluster",
+        named.file.display(),
+        settings.data_directory.display()
+    );
+    if having.is_empty() {
+        let homeserver = Some(named.clone());
+        return Some(Place::External { host: host.to_owned(), port: named.port, homeserver, why });
+    }
+    Some(Place::Unknown {
+        why: format!(
+            "{} names the host {host:?}, and {} of this machine has a database {:?}, too",
+            named.file.display(),
+            listed(having),
+            named.name
+        ),
+        hint: format!("server.host = {host:?} or {}", one_of(having)),
+    })
 }
 
 fn debian(candidate: &Candidate, facts: &Facts, why: String) -> Place {
@@ -215,18 +255,32 @@ mod tests {
                 unit: format!("postgresql@{}.service", name.replace('/', "-")),
                 owner: "postgres".into(),
                 is_online: databases != Err(Unasked::Down),
+                successor: None,
             },
             databases: databases.map(|names| names.iter().map(|name| (*name).to_owned()).collect()),
         }
     }
 
     fn facts(candidates: Vec<Candidate>) -> Facts {
-        Facts { contents: Some(Contents::Missing), candidates, homeserver: None, playbook: None }
+        Facts {
+            contents: Some(Contents::Missing),
+            candidates,
+            homeserver: None,
+            hostname: "here".into(),
+            playbook: None,
+        }
     }
 
     fn homeserver(name: &str, port: u16) -> Database {
         let file = "/etc/matrix-synapse/homeserver.yaml".into();
-        Database { file, name: name.into(), role: Some("synapse_user".into()), host: None, port }
+        Database {
+            file,
+            name: name.into(),
+            role: Some("synapse_user".into()),
+            host: None,
+            port,
+            sslrootcert: None,
+        }
     }
 
     /// In short: which one, or the hint.
@@ -234,6 +288,7 @@ mod tests {
         match decide(&settings(text), facts) {
             Place::Own { .. } => "own".into(),
             Place::Debian { cluster, .. } => cluster.name,
+            Place::External { host, port, .. } => format!("{host} {port}"),
             Place::Container { .. } => "container".into(),
             Place::Unknown { hint, .. } => hint,
         }
@@ -295,9 +350,46 @@ mod tests {
             error.to_string(),
             "it is not known where the server is: server.cluster is \"16/main\", and pg_lsclusters shows 15/main and 17/main"
         );
-        for kind in ["container", "external"] {
-            assert!(decided(&format!("server.kind = {kind:?}"), &two).contains("\"own\" or \"debian\""));
+        assert!(decided("server.kind = \"container\"", &two).contains("\"own\", \"debian\" or \"external\""));
+    }
+
+    #[test]
+    fn a_host_that_is_not_this_machine_is_the_servers() {
+        let mut found = facts(vec![candidate("17/main", 5432, Ok(&["postgres"]))]);
+        assert_eq!(decided("server = { host = \"db\", port = 5433 }", &found), "db 5433");
+        let on = |host: &str| Some(Database { host: Some(host.into()), ..homeserver("synapse", 5444) });
+        found.homeserver = on("db.example.org");
+        assert_eq!(decided("", &found), "db.example.org 5444");
+        let settled = decide(&settings(""), &found).settle(settings("")).unwrap();
+        assert_eq!((settled.server.superuser.as_str(), settled.server.port), ("synapse_user", 5444));
+        assert_eq!(settled.server.remote.unwrap().sslmode.name(), "verify-full");
+        for here in ["localhost", "127.0.0.1", "/run/postgresql", "here"] {
+            found.homeserver = on(here);
+            assert_eq!(decided("", &found), "own", "{here}");
         }
+        // A copy of what has moved there, or what has not moved?
+        found.homeserver = on("db.example.org");
+        found.candidates = vec![candidate("17/main", 5432, Ok(&["synapse"]))];
+        let line = decided("", &found);
+        assert!(
+            line.starts_with("server.host = \"db.example.org\" or server.cluster = \"17/main\""),
+            "{line}"
+        );
+        assert_eq!(decided("server.cluster = \"17/main\"", &found), "17/main");
+        found.contents = Some(Contents::Cluster(Major(17)));
+        assert_eq!(decided("", &found), "own");
+    }
+
+    #[test]
+    fn what_was_upgraded_is_the_cluster_that_came_of_it() {
+        let mut old = candidate("15/main", 5433, Err(Unasked::Down));
+        old.cluster.successor = Some("17/main".into());
+        let both = facts(vec![old.clone(), candidate("17/main", 5432, Ok(&["homeserver"]))]);
+        for text in ["", "server.kind = \"debian\"", "server.cluster = \"15/main\""] {
+            assert_eq!(decided(text, &both), "17/main", "{text}");
+        }
+        // The other one was removed: what is named is meant.
+        assert_eq!(decided("server.cluster = \"15/main\"", &facts(vec![old])), "15/main");
     }
 
     #[test]

@@ -28,6 +28,8 @@ pub struct Facts {
     pub candidates: Vec<Candidate>,
     /// The homeserver's database.
     pub homeserver: Option<Database>,
+    /// What this machine calls itself.
+    pub hostname: String,
     /// The playbook's installation.
     pub playbook: Option<Playbook>,
 }
@@ -39,6 +41,13 @@ pub struct Candidate {
     pub cluster: Cluster,
     /// The databases in it, or why they are not known.
     pub databases: Result<Vec<String>, Unasked>,
+}
+
+impl Candidate {
+    /// Whether no upgrade has put another one in its place.
+    pub(super) fn is_current(&self) -> bool {
+        self.cluster.successor.is_none()
+    }
 }
 
 /// Why a server was not asked for its databases.
@@ -74,6 +83,10 @@ impl Facts {
             contents: read.ok().map(|found| found.contents),
             candidates: Vec::new(),
             homeserver: None,
+            hostname: nix::unistd::gethostname()
+                .ok()
+                .and_then(|name| name.into_string().ok())
+                .unwrap_or_default(),
             playbook: playbook(root),
         };
         let kind = settings.server.kind.map(|(kind, _)| kind);

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use super::cluster::Cluster;
 use crate::files::beneath;
+use crate::postgres::is_near;
 
 /// Debian's, whose later files win, and the playbook's.
 const FILES: [&str; 2] = ["etc/matrix-synapse/homeserver.yaml", "matrix/synapse/config/homeserver.yaml"];
@@ -28,6 +29,8 @@ pub struct Database {
     pub host: Option<String>,
     /// The port, or the number in the socket's name.
     pub port: u16,
+    /// The certificates that it trusts.
+    pub sslrootcert: Option<PathBuf>,
 }
 
 impl Database {
@@ -44,6 +47,13 @@ impl Database {
             let text = beneath::read(&file, MODEST).ok()?;
             parse(&String::from_utf8_lossy(&text), &file)
         })
+    }
+
+    /// The host, if that is another machine than this, which calls itself `hostname`.
+    pub fn host_elsewhere(&self, hostname: &str) -> Option<&str> {
+        let host = self.host.as_deref().filter(|host| !host.is_empty())?;
+        let is_here = is_near(host) || host.eq_ignore_ascii_case(hostname);
+        (!is_here).then_some(host)
     }
 
     /// Whether this is where the server of a cluster listens.
@@ -78,6 +88,7 @@ fn parse(text: &str, file: &Path) -> Option<Database> {
         role: value(&["user"]),
         host: value(&["host"]),
         port: value(&["port"]).map_or(Some(5432), |port| port.parse().ok())?,
+        sslrootcert: value(&["sslrootcert"]).map(PathBuf::from).filter(|path| path.is_absolute()),
     })
 }
 
@@ -114,6 +125,7 @@ database: # where everything is
     password: \"a # b: c\"
     dbname: 'synapse'   # not homeserver
     host: localhost
+    sslrootcert: /ca.pem
     cp_min: 5
 
 log_config: /x
@@ -129,6 +141,7 @@ port: 1
             ("synapse", Some("synapse_user"), 5432)
         );
         assert_eq!(found.host.as_deref(), Some("localhost"));
+        assert_eq!(found.sslrootcert.as_deref(), Some(Path::new("/ca.pem")));
         assert_eq!(parse(&USUAL.replace("cp_min: 5", "port: 5433"), Path::new("/h")).unwrap().port, 5433);
         for otherwise in [
             "",

@@ -3,10 +3,12 @@
 //! [`Facts`] are gathered, [`decide`] makes a [`Place`] of them and of what is configured, and [`Place::settle`] makes it the
 //! settings that the rest works with: a data directory, a socket, a unit, a user.
 
+pub mod aside;
 mod cluster;
 mod decision;
 mod facts;
 mod homeserver;
+mod login;
 pub mod setup;
 
 use std::fmt;
@@ -15,13 +17,15 @@ use std::path::{Path, PathBuf};
 use nix::unistd::geteuid;
 use serde::Serialize;
 
-pub use self::cluster::{Cluster, Packaging};
+pub use self::cluster::{Cluster, Packaging, clusters};
 pub use self::decision::decide;
 pub use self::facts::{Candidate, Facts, Playbook, Unasked};
 pub use self::homeserver::Database;
+pub use self::login::{CREDENTIAL, Password, introduce, provide};
 use crate::account::Account;
 use crate::config::{ServerKind, Settings};
 use crate::error::{Error, Kind, Result};
+use crate::postgres::Remote;
 use crate::runtime::Host;
 
 /// What puts right whom backups are made by.
@@ -43,6 +47,18 @@ pub enum Place {
         /// The homeserver's database and role, if it is known that they have other names than ours.
         #[serde(skip)]
         homeserver: Option<(String, Option<String>)>,
+        /// Why.
+        why: String,
+    },
+    /// One on the network, which others run.
+    External {
+        /// Its name or address.
+        host: String,
+        /// Its port.
+        port: u16,
+        /// The homeserver's database, if homeserver.yaml is what names the host.
+        #[serde(skip)]
+        homeserver: Option<Database>,
         /// Why.
         why: String,
     },
@@ -85,6 +101,7 @@ impl Place {
                 server.kind = server.kind.or(Some((ServerKind::Debian, "what was found")));
                 server.port = cluster.port;
                 server.unit.clone_from(&cluster.unit);
+                server.cluster = (cluster.packaging == Packaging::Debian).then(|| cluster.name.clone());
                 // It is the package's that has the cluster, and no unit of ours.
                 server.is_unit_named = true;
                 server.user.clone_from(&cluster.owner);
@@ -93,6 +110,22 @@ impl Place {
                     server.database.clone_from(database);
                     if let Some(role) = role {
                         server.role.clone_from(role);
+                    }
+                }
+            }
+            Self::External { host, port, homeserver, .. } => {
+                let server = &mut settings.server;
+                server.kind = server.kind.or(Some((ServerKind::External, "what was found")));
+                server.port = *port;
+                let remote = server.remote.get_or_insert_with(|| Remote::to(host));
+                let its = homeserver.as_ref().and_then(|database| database.sslrootcert.clone());
+                let known = remote.sslrootcert.take().or(its);
+                remote.sslrootcert = known.or_else(|| Some(trusted(Path::new("/"))));
+                if let Some(database) = homeserver.as_ref().filter(|_| !server.is_database_named) {
+                    server.database.clone_from(&database.name);
+                    if let Some(role) = &database.role {
+                        server.role.clone_from(role);
+                        server.superuser.clone_from(role);
                     }
                 }
             }
@@ -112,7 +145,7 @@ impl Place {
     pub fn cluster(&self) -> Option<&Cluster> {
         match self {
             Self::Debian { cluster, .. } => Some(cluster),
-            Self::Own { .. } | Self::Container { .. } | Self::Unknown { .. } => None,
+            Self::Own { .. } | Self::External { .. } | Self::Container { .. } | Self::Unknown { .. } => None,
         }
     }
 
@@ -142,12 +175,22 @@ impl Place {
     /// # Errors
     /// [`Kind::Config`].
     pub fn require_own(&self, verb: &str) -> Result<()> {
-        match self.cluster() {
-            None => Ok(()),
-            Some(cluster) => Err(Error::new(Kind::Config, format!("{cluster} {verb}"))
-                .state("nothing was stopped, and nothing was changed")),
-        }
+        let whose = match self {
+            Self::Debian { cluster, .. } => cluster.to_string(),
+            Self::External { host, port, .. } => format!("the external server {host}, port {port},"),
+            Self::Own { .. } | Self::Container { .. } | Self::Unknown { .. } => return Ok(()),
+        };
+        Err(Error::new(Kind::Config, format!("{whose} {verb}"))
+            .state("nothing was stopped, and nothing was changed"))
     }
+}
+
+/// The certificates of the authorities that the system trusts, as Debian and Red Hat have them in a file of their own; libpq
+/// knows them by itself since version 16.
+fn trusted(root: &Path) -> PathBuf {
+    let bundles = ["etc/ssl/certs/ca-certificates.crt", "etc/pki/tls/certs/ca-bundle.crt"];
+    let found = bundles.map(|file| root.join(file)).into_iter().find(|file| file.exists());
+    found.unwrap_or_else(|| "system".into())
 }
 
 impl fmt::Display for Place {
@@ -155,6 +198,7 @@ impl fmt::Display for Place {
         match self {
             Self::Own { why } => write!(f, "our own: {why}"),
             Self::Debian { cluster, why, .. } => write!(f, "{cluster}, {}: {why}", cluster.unit),
+            Self::External { host, port, why, .. } => write!(f, "external, {host}, port {port}: {why}"),
             Self::Container { why, .. } => write!(f, "in a container: {why}"),
             Self::Unknown { why, hint } => write!(f, "not known: {why} (HINT: {hint})"),
         }

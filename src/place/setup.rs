@@ -7,10 +7,12 @@
 use std::fmt::{self, Write as _};
 use std::fs::{self, DirBuilder, Permissions};
 use std::io::ErrorKind;
+use std::net::IpAddr;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _, fchown};
 use std::path::{Path, PathBuf};
 
-use super::{Packaging, Place};
+use super::login::CREDENTIAL;
+use super::{Database, Packaging, Place};
 use crate::account::Account;
 use crate::config::Settings;
 use crate::error::{Error, IoContext as _, Kind, Result};
@@ -20,6 +22,9 @@ use crate::systemd::Manager;
 
 /// The file with what was found. It is written anew each time.
 pub const FILE: &str = "/etc/matrix-postgres/config.d/10-server.toml";
+
+/// Where the password for a server on the network is looked for, unless the configuration says otherwise.
+const PASSFILE: &str = "/etc/matrix-postgres/passfile";
 
 /// Who makes backups, unless a drop-in says otherwise.
 const USER: &str = "matrix-postgres";
@@ -65,7 +70,13 @@ pub fn plan(
     let mut wanted = vec![(below(FILE), lines)];
     for (unit, is_trial) in UNITS {
         let file = below(&format!("/etc/systemd/system/{unit}.d/{DROP_IN}"));
-        wanted.push((file, (user.name != USER).then(|| drop_in(settings, &user, is_trial))));
+        let text = match (&settings.server.remote, is_trial) {
+            (Some(remote), false) => Some(network(&remote.host)),
+            // Nothing of a trial leaves the machine.
+            (Some(_), true) => None,
+            (None, _) => (user.name != USER).then(|| drop_in(settings, &user, is_trial)),
+        };
+        wanted.push((file, text));
     }
     let mut files = Vec::new();
     for (file, text) in wanted {
@@ -94,9 +105,11 @@ fn lines(place: &Place, is_only: bool) -> Option<String> {
         Place::Debian { cluster, homeserver, .. } => (cluster, homeserver),
         Place::Own { .. } if is_only => return None,
         Place::Own { .. } => return Some(text + "[server]\nkind = \"own\"\n"),
+        Place::External { host, port, homeserver, .. } => {
+            return Some(text + &external(host, *port, homeserver.as_ref()));
+        }
         Place::Container { .. } | Place::Unknown { .. } => return None,
     };
-    let quoted = |text: &str| serde_json::Value::from(text).to_string();
     if cluster.packaging == Packaging::RedHat {
         let path = |path: &Path| quoted(&path.to_string_lossy());
         let _ = writeln!(text, "data_directory = {}", path(&cluster.data_directory));
@@ -128,6 +141,27 @@ fn lines(place: &Place, is_only: bool) -> Option<String> {
     Some(text)
 }
 
+/// The lines for a server on the network, whose password is in a file of its own.
+fn external(host: &str, port: u16, homeserver: Option<&Database>) -> String {
+    let mut text = format!("\n[server]\nkind = \"external\"\nhost = {}\nport = {port}\n", quoted(host));
+    if let Some(database) = homeserver {
+        // Writing to a String cannot fail.
+        let _ = writeln!(text, "database = {}", quoted(&database.name));
+        if let Some(role) = database.role.as_deref().map(quoted) {
+            let _ = writeln!(text, "role = {role}\nsuperuser = {role}");
+        }
+        if let Some(file) = &database.sslrootcert {
+            let _ = writeln!(text, "sslrootcert = {}", quoted(&file.to_string_lossy()));
+        }
+    }
+    let _ = writeln!(text, "passfile = {}", quoted(PASSFILE));
+    text
+}
+
+fn quoted(text: &str) -> String {
+    serde_json::Value::from(text).to_string()
+}
+
 /// What is different in a unit of the package for another user than ours.
 fn drop_in(settings: &Settings, user: &Account, is_trial: bool) -> String {
     let mut text = format!(
@@ -142,6 +176,22 @@ fn drop_in(settings: &Settings, user: &Account, is_trial: bool) -> String {
         let _ = writeln!(text, "InaccessiblePaths=-{}", sockets.display());
     }
     text
+}
+
+/// What the unit of the backups needs to reach a server on the network.
+fn network(host: &str) -> String {
+    // Of a name nobody knows which addresses it has tomorrow, and who tells them.
+    let allowed = match host.parse::<IpAddr>() {
+        Ok(address) => format!("IPAddressAllow={address}"),
+        Err(_) => "IPAddressDeny=".to_owned(),
+    };
+    format!(
+        "# Written by \"matrix-postgres setup\": the server is reached over the network.\n\
+         [Unit]\nWants=network-online.target\nAfter=network-online.target\n\n\
+         [Service]\nPrivateNetwork=no\n{allowed}\nRestrictAddressFamilies=AF_INET AF_INET6 AF_NETLINK\n\
+         # The password, if it is in no file: /etc/credstore/{CREDENTIAL}, or encrypted, in /etc/credstore.encrypted.\n\
+         LoadCredential={CREDENTIAL}\n"
+    )
 }
 
 impl Plan {
@@ -255,6 +305,7 @@ mod tests {
                 unit: "postgresql@15-main.service".into(),
                 owner: "nobody".into(),
                 is_online: true,
+                successor: None,
             },
             homeserver: Some(("it\"s".into(), None)),
             why: "x".into(),
@@ -302,6 +353,42 @@ mod tests {
         assert!(back.to_string().starts_with("remove "), "{back}");
         settings.server.user = "no such user".into();
         assert!(plan(root.path(), &place, &settings, false, true).is_err());
+    }
+
+    #[test]
+    fn a_server_on_the_network_opens_the_unit_of_the_backups_for_it_and_nothing_else() {
+        let root = tempfile::tempdir().unwrap();
+        let parsed = |text: &str| Settings::from_fragment(Fragment::parse(text, Path::new("c")).unwrap());
+        let homeserver = Some(Database {
+            file: "/h".into(),
+            name: "synapse".into(),
+            role: Some("it\"s".into()),
+            host: Some("192.0.2.7".into()),
+            port: 5433,
+            sslrootcert: Some("/c a".into()),
+        });
+        let place = Place::External { host: "192.0.2.7".into(), port: 5433, homeserver, why: "x".into() };
+        let written = parsed(&lines(&place, true).unwrap()).unwrap();
+        let remote = written.server.remote.as_ref().unwrap();
+        assert_eq!(
+            (remote.host.as_str(), remote.passfile.as_deref()),
+            ("192.0.2.7", Some(Path::new(PASSFILE)))
+        );
+        assert_eq!(remote.sslrootcert.as_deref(), Some(Path::new("/c a")));
+        assert_eq!(
+            (written.server.superuser.as_str(), written.server.database.as_str()),
+            ("it\"s", "synapse")
+        );
+        let mut settings = place.settle(written).unwrap();
+        settings.server.user = Account::current().name;
+        let found = plan(root.path(), &place, &settings, true, true).unwrap();
+        assert_eq!(found.files.len(), 1, "{found}");
+        for line in
+            ["PrivateNetwork=no", "IPAddressAllow=192.0.2.7", "LoadCredential=matrix-postgres-password"]
+        {
+            assert!(found.to_string().contains(&format!("    {line}\n")), "{found}");
+        }
+        assert!(network("db.example.org").contains("\nIPAddressDeny=\n"));
     }
 
     #[test]

@@ -63,7 +63,7 @@ pub fn server_facts(session: &Session<'_>) -> Result<ServerFacts> {
     )
 }
 
-/// All databases that accept connections, in the order of their names. `template0` never does, and neither does
+/// All databases that accept connections, ours among them, in the order of their names. `template0` never does, and neither does
 /// what an interrupted DROP DATABASE left behind (its connection limit is -2).
 ///
 /// # Errors
@@ -78,7 +78,8 @@ pub fn databases(session: &Session<'_>) -> Result<Vec<Database>> {
             'collate', datcollate,
             'ctype', datctype,
             'size', pg_catalog.pg_database_size(oid)) ORDER BY datname), '[]')
-         FROM pg_catalog.pg_database WHERE datallowconn AND datconnlimit <> -2;",
+         FROM pg_catalog.pg_database WHERE datallowconn AND datconnlimit <> -2
+           AND pg_catalog.has_database_privilege(oid, 'CONNECT');",
     )
 }
 
@@ -90,6 +91,8 @@ pub enum Closed {
     NoConnections,
     /// A DROP DATABASE was interrupted.
     HalfDropped,
+    /// The role that we are has no privilege to connect to it.
+    NoPrivilege,
 }
 
 impl std::fmt::Display for Closed {
@@ -97,6 +100,7 @@ impl std::fmt::Display for Closed {
         f.write_str(match self {
             Self::NoConnections => "it does not allow connections (ALLOW_CONNECTIONS false)",
             Self::HalfDropped => "a DROP DATABASE of it was interrupted",
+            Self::NoPrivilege => "the role has no privilege to read all of it",
         })
     }
 }
@@ -109,8 +113,33 @@ pub fn closed_databases(session: &Session<'_>) -> Result<Vec<(String, Closed)>> 
     session.query(
         HOME,
         "SELECT coalesce(pg_catalog.json_agg(pg_catalog.json_build_array(datname, CASE
-            WHEN datconnlimit = -2 THEN 'half-dropped' ELSE 'no-connections' END) ORDER BY datname), '[]')
-         FROM pg_catalog.pg_database WHERE datname <> 'template0' AND (NOT datallowconn OR datconnlimit = -2);",
+            WHEN datconnlimit = -2 THEN 'half-dropped' WHEN datallowconn THEN 'no-privilege'
+            ELSE 'no-connections' END) ORDER BY datname), '[]')
+         FROM pg_catalog.pg_database WHERE datname <> 'template0' AND (NOT datallowconn OR datconnlimit = -2
+            OR NOT pg_catalog.has_database_privilege(oid, 'CONNECT'));",
+    )
+}
+
+/// What of a database a role that is no superuser cannot dump: tables and sequences that it may not read, or of which it sees
+/// some rows only, and large objects; a few of them by their names.
+///
+/// # Errors
+/// [`Kind::Server`].
+pub fn unreadable(session: &Session<'_>, database: &str) -> Result<Vec<String>> {
+    session.query(
+        database,
+        "SELECT coalesce(pg_catalog.json_agg(name), '[]') FROM (
+            SELECT pg_catalog.format('%I.%I', nspname, relname) AS name
+            FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = relnamespace
+            WHERE relkind IN ('r', 'p', 'S') AND relpersistence <> 't' AND nspname !~ '^pg_' AND nspname <> 'information_schema'
+              AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend WHERE classid = 'pg_catalog.pg_class'::pg_catalog.regclass
+                  AND objid = c.oid AND deptype = 'e')
+              AND (NOT pg_catalog.has_schema_privilege(n.oid, 'USAGE') OR pg_catalog.row_security_active(c.oid)
+                  OR NOT CASE relkind WHEN 'S' THEN pg_catalog.has_sequence_privilege(c.oid, 'SELECT')
+                         ELSE pg_catalog.has_table_privilege(c.oid, 'SELECT') END)
+            UNION ALL SELECT pg_catalog.format('large object %s', oid) FROM pg_catalog.pg_largeobject_metadata
+            WHERE NOT pg_catalog.pg_has_role(lomowner, 'USAGE')
+            LIMIT 5) AS names;",
     )
 }
 

@@ -5,26 +5,26 @@
 //! (chapter "Setting Parameters"): no name that we write may mean something of theirs, and nothing of theirs may end a
 //! session, let it fail, or change what is read from it and written to it.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
 use nix::sys::sysinfo::sysinfo;
 
 use super::Major;
+use super::endpoint::{Endpoint, PATIENCE, value};
 
 /// The database in which a server is asked about itself, and whatever is done that belongs to no database. Whoever names it
 /// to a [`Connection`] gets the one of [`Connection::homes`] that lets us in.
 pub const HOME: &str = "postgres";
 
-/// A server's socket, and the role to log in as. There is no password: over the socket the system user is
-/// mapped to the role (chapter "User Name Maps").
+/// Where a server listens, and the role to log in as.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Connection {
-    /// The directory of the Unix socket.
-    pub socket_directory: PathBuf,
-    /// The number in the socket's name.
+    /// Where it listens.
+    endpoint: Endpoint,
+    /// The TCP port, or the number in the socket's name.
     pub port: u16,
-    /// The role, a superuser.
+    /// The role. Over a socket it is a superuser.
     pub user: String,
     /// The server's version. Until it is known, what only newer ones know is left as it is, and nobody looks into
     /// others' databases.
@@ -40,8 +40,13 @@ pub struct Connection {
 impl Connection {
     /// A connection through the socket in `directory`.
     pub fn new(directory: &Path, port: u16, user: &str) -> Self {
+        Self::to(Endpoint::Socket(directory.to_owned()), port, user)
+    }
+
+    /// A connection to a server that listens there.
+    pub fn to(endpoint: Endpoint, port: u16, user: &str) -> Self {
         Self {
-            socket_directory: directory.to_owned(),
+            endpoint,
             port,
             user: user.to_owned(),
             server: None,
@@ -105,9 +110,50 @@ impl Connection {
         Self { user: name.to_owned(), ..self }
     }
 
-    /// The socket itself.
-    pub fn socket(&self) -> PathBuf {
-        self.socket_directory.join(format!(".s.PGSQL.{}", self.port))
+    /// Where the server listens.
+    pub fn endpoint(&self) -> &Endpoint {
+        &self.endpoint
+    }
+
+    /// The directory of the socket; nothing for a server on the network.
+    pub fn socket_directory(&self) -> Option<&Path> {
+        self.endpoint.socket_directory()
+    }
+
+    /// Where it listens, in a sentence.
+    pub fn place(&self) -> String {
+        self.endpoint.place(self.port)
+    }
+
+    /// Whether certainly nobody listens: there is no socket. Of a server on the network that is seen only when it is asked.
+    pub fn is_absent(&self) -> bool {
+        self.endpoint.is_absent(self.port)
+    }
+
+    /// Whether we may set what only superusers may.
+    pub fn is_superuser(&self) -> bool {
+        self.endpoint.remote().is_none_or(|remote| remote.is_superuser)
+    }
+
+    /// How psql finds the server and this database by variables, which its own arguments overrule.
+    pub fn variables(&self, database: &str) -> Vec<(&'static str, String)> {
+        let mut variables = self.endpoint.variables();
+        variables.extend([
+            ("PGPORT", self.port.to_string()),
+            ("PGUSER", self.user.clone()),
+            ("PGDATABASE", database.to_owned()),
+        ]);
+        variables
+    }
+
+    /// What every connection string begins with.
+    fn address(&self) -> String {
+        format!("{} port={}", self.endpoint.address(), self.port)
+    }
+
+    /// A connection string that names nobody: for pg_isready.
+    pub fn conninfo_for_presence(&self) -> String {
+        format!("{} connect_timeout={PATIENCE}", self.address())
     }
 
     /// A connection string (chapter "Connection Strings") for a program that says by itself what it needs beyond this,
@@ -130,9 +176,7 @@ impl Connection {
     /// A connection string that names no database: for pg_basebackup, and for a standby. What is set for roles and
     /// databases does not hold there (`InitPostgres` in postinit.c).
     pub fn conninfo_for_replication(&self) -> String {
-        let directory = value(&self.socket_directory.to_string_lossy());
-        let (port, user) = (self.port, value(&self.user));
-        format!("host={directory} port={port} user={user} application_name={STANDBY}")
+        format!("{} user={} application_name={STANDBY}", self.address(), value(&self.user))
     }
 
     /// The same for a program that makes an extension for its own use.
@@ -156,7 +200,7 @@ impl Connection {
     }
 
     /// The same for a login that has the rights of `role` and no others: a server takes the settings of a superuser from
-    /// superusers only. Its password is in `passfile`.
+    /// superusers only. Its password is in `passfile`, and no other one (of a key that is there twice, the last holds).
     pub fn conninfo_for_loading_as(&self, database: &str, role: &str, passfile: &Path) -> String {
         let settings: Vec<_> = settings_for(self.server)
             .into_iter()
@@ -183,17 +227,17 @@ impl Connection {
     }
 
     fn with(&self, database: &str, more: &[(&str, &str)]) -> String {
-        self.string(database, &[&settings_for(self.server), more].concat())
+        let mut settings = [&settings_for(self.server), more].concat();
+        settings.retain(|(name, _)| self.is_superuser() || !OF_SUPERUSERS.contains(name));
+        self.string(database, &settings)
     }
 
     /// The database's name goes in quoted: given bare to `--dbname`, a name with `=` in it would be taken for a
     /// connection string itself.
     fn string(&self, database: &str, settings: &[Set<'_>]) -> String {
         format!(
-            "host={} port={} user={} dbname={} application_name=matrix-postgres \
-             connect_timeout={PATIENCE} options={}",
-            value(&self.socket_directory.to_string_lossy()),
-            self.port,
+            "{} user={} dbname={} application_name=matrix-postgres connect_timeout={PATIENCE} options={}",
+            self.address(),
             value(&self.user),
             value(self.resolve(database)),
             value(&written(settings))
@@ -203,9 +247,6 @@ impl Connection {
 
 /// As many processes as the server lets help by default (`max_parallel_maintenance_workers`).
 pub const HELPERS: usize = 2;
-
-/// Seconds until a server that says nothing is given up: whoever owns the directory of the socket may have put another there.
-const PATIENCE: u32 = 120;
 
 /// What a copy that follows a server calls itself, in `pg_stat_replication`.
 pub const STANDBY: &str = "matrix-postgres-standby";
@@ -257,13 +298,17 @@ fn settings_for(server: Option<Major>) -> Vec<Set<'static>> {
     ALWAYS.into_iter().chain(newer.map(|(_, setting)| setting)).collect()
 }
 
-/// Of these and of those for loading, what only superusers may set.
-const OF_SUPERUSERS: [&str; 5] = [
+/// Of these and of those below, what only superusers may set.
+const OF_SUPERUSERS: [&str; 9] = [
     "session_preload_libraries",
     "session_replication_role",
     "event_triggers",
     "track_counts",
     "lc_messages",
+    "log_min_error_statement",
+    "log_statement",
+    "log_min_duration_statement",
+    "log_min_duration_sample",
 ];
 /// Nobody's trigger has a say in what is done for all of a cluster: neither one of a table, nor, before 17, where
 /// `event_triggers` turns them off, one that forbids DDL (ALTER TABLE, "ENABLE REPLICA TRIGGER"; ALTER EVENT TRIGGER).
@@ -317,13 +362,10 @@ fn written(settings: &[Set<'_>]) -> String {
     words.collect::<Vec<_>>().join(" ")
 }
 
-fn value(text: &str) -> String {
-    format!("'{}'", text.replace('\\', "\\\\").replace('\'', "\\'"))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::postgres::{Remote, SslMode};
 
     #[test]
     fn indexes_get_a_sixteenth_of_the_memory_within_limits() {
@@ -396,6 +438,47 @@ mod tests {
         for setting in OF_SUPERUSERS.into_iter().chain(["role=none", "log_"]) {
             assert!(!text.contains(&format!("-c {setting}")), "{setting}: {text}");
         }
+    }
+
+    #[test]
+    fn a_role_of_a_server_on_the_network_sets_what_it_may() {
+        let to = |is_superuser| {
+            let remote = Remote {
+                host: "db.example.org".into(),
+                sslmode: SslMode::VerifyFull,
+                sslrootcert: None,
+                passfile: Some("/p".into()),
+                is_superuser,
+            };
+            Connection::to(Endpoint::Remote(remote), 5433, "backup").to_server(Major(17))
+        };
+        let all = |connection: &Connection| {
+            [
+                connection.conninfo("d"),
+                connection.conninfo_for_asking("d"),
+                connection.conninfo_for_changing("d"),
+                connection.conninfo_for_extending("d"),
+                connection.conninfo_for_loading("d", 2),
+                connection.conninfo_for_analyzing("d"),
+                connection.conninfo_for_comparison("d"),
+            ]
+        };
+        for text in all(&to(false)) {
+            for setting in OF_SUPERUSERS {
+                assert!(!text.contains(setting), "{setting}: {text}");
+            }
+            assert!(text.starts_with("host='db.example.org' sslmode=verify-full "), "{text}");
+            assert!(
+                text.contains(" port=5433 user='backup' ") && text.contains("row_security=off"),
+                "{text}"
+            );
+        }
+        assert!(all(&to(true)).iter().all(|text| text.contains("event_triggers=off")));
+        let text = to(false).conninfo_for_loading_as("d", "owner", Path::new("/q"));
+        assert!(text.find("passfile='/q'") > text.find("passfile='/p'"), "{text}");
+        assert!(!to(false).is_absent() && to(false).socket_directory().is_none());
+        assert_eq!(to(false).place(), "db.example.org, port 5433");
+        assert!(!to(false).conninfo_for_presence().contains("user="));
     }
 
     /// The search path of our sessions is enough for that; this is the second line.

@@ -141,7 +141,7 @@ pub(super) struct Server {
 
 /// What cannot be changed any more while a server runs is what a library takes when it is loaded.
 const SERVER: &str = "SELECT pg_catalog.json_build_object(
-    'preloaded', pg_catalog.current_setting('shared_preload_libraries'),
+    'preloaded', coalesce((SELECT setting FROM pg_catalog.pg_settings WHERE name = 'shared_preload_libraries'), ''),
     'settings', (SELECT coalesce(pg_catalog.json_object_agg(name, setting), '{}') FROM pg_catalog.pg_settings
         WHERE name LIKE '%.%' AND context = 'postmaster' AND source <> 'default'));";
 

@@ -3,10 +3,12 @@
 //! One file for each external program; its argument list is a pure, tested function that returns a
 //! [`crate::runtime::Call`].
 
+mod away;
 mod catalog;
 mod connection;
 mod control_group;
 mod data_directory;
+mod endpoint;
 pub mod initdb;
 mod libraries;
 pub mod occupant;
@@ -31,12 +33,14 @@ pub mod support;
 pub mod vacuumdb;
 mod verifier;
 
+pub use away::is_away;
 pub use catalog::{
     Closed, Database, Grant, PLANNING_CALLS, Properties, ServerFacts, Setting, all_roles, closed_databases,
-    databases, properties, roles, server_facts,
+    databases, properties, roles, server_facts, unreadable,
 };
 pub use connection::{Connection, HELPERS, HOME, STANDBY};
 pub use data_directory::{Contents, DataDirectory, Postmaster, account_of, is_whole, system_identifier};
+pub use endpoint::{Endpoint, Remote, SslMode, is_near};
 pub use libraries::{Apart, Libraries};
 pub use occupant::Occupant;
 pub use of_all::{FOR_ALL, elements, set_for_all, settings_of_all};

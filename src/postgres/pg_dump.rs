@@ -90,9 +90,10 @@ pub fn globals_numbered(connection: &Connection, lock_timeout: Duration) -> Call
     call
 }
 
-/// Roles with their passwords, memberships and settings, and tablespaces, as SQL to standard output.
+/// Roles with their passwords, memberships and settings, and tablespaces, as SQL to standard output. Only superusers see
+/// passwords.
 pub fn globals(connection: &Connection, lock_timeout: Duration) -> Call {
-    let call = Call::new(
+    let mut call = Call::new(
         "pg_dumpall",
         [
             "--globals-only".to_owned(),
@@ -102,6 +103,7 @@ pub fn globals(connection: &Connection, lock_timeout: Duration) -> Call {
             connection.conninfo(HOME),
         ],
     );
+    call.arguments.extend((!connection.is_superuser()).then(|| "--no-role-passwords".into()));
     by_way_of_home(call, connection)
 }
 

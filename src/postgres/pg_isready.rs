@@ -12,12 +12,9 @@ const NAME: &str = "pg_isready";
 /// The exit status for a server that is there, and refuses everybody: it starts, recovers from a crash, or stops.
 const REJECTING: i32 = 1;
 
-/// Asks at the server's socket.
+/// Asks where the server listens.
 pub fn ask(connection: &Connection) -> Call {
-    let mut call = Call::new(NAME, ["--quiet", "--host"]);
-    call.arguments.push(connection.socket_directory.as_path().into());
-    call.arguments.push(format!("--port={}", connection.port).into());
-    call
+    Call::new(NAME, ["--quiet".to_owned(), "--dbname".to_owned(), connection.conninfo_for_presence()])
 }
 
 /// Whether the server is there, and refuses everybody.
@@ -39,6 +36,7 @@ mod tests {
     #[test]
     fn it_asks_at_the_socket_and_nobody_in_particular() {
         let call = ask(&Connection::new(Path::new("/run/x"), 5433, "postgres"));
-        assert_eq!(call.arguments, ["--quiet", "--host", "/run/x", "--port=5433"]);
+        let expected = "host='/run/x' port=5433 connect_timeout=120";
+        assert_eq!(call.arguments, ["--quiet", "--dbname", expected]);
     }
 }

@@ -12,13 +12,14 @@ use crate::error::{Error, Kind, Result};
 use crate::files::beneath;
 use crate::runtime::{Call, Child, Runtime, Sandbox, interrupt};
 
-/// A server on `data_directory` whose socket is in `connection`'s directory; `listen` are its TCP addresses.
+/// A server on `data_directory` whose socket is in `connection`'s directory, if it has one; `listen` are its TCP addresses.
 /// Given as arguments they hold whatever the cluster's postgresql.conf says.
 pub fn arguments(data_directory: &Path, connection: &Connection, listen: &[String]) -> Call {
     let mut call = Call::new("postgres", ["-D"]);
     call.arguments.push(data_directory.into());
+    let sockets = connection.socket_directory().map(|directory| quoted(&directory.to_string_lossy()));
     for (name, value) in [
-        ("unix_socket_directories", quoted(&connection.socket_directory.to_string_lossy())),
+        ("unix_socket_directories", sockets.unwrap_or_default()),
         ("port", connection.port.to_string()),
         ("listen_addresses", listen.join(",")),
     ] {
@@ -34,7 +35,8 @@ fn quoted(path: &str) -> String {
 
 /// What a server of our own may do with files: nothing outside of its own directories, but for the files of rules.
 fn allowed(data_directory: &Path, connection: &Connection, settings: &[String]) -> Sandbox {
-    let sandbox = Sandbox::new().with_cluster(data_directory).with_directory(&connection.socket_directory);
+    let sandbox = Sandbox::new().with_cluster(data_directory);
+    let sandbox = connection.socket_directory().into_iter().fold(sandbox, Sandbox::with_directory);
     let files = settings.iter().filter_map(|setting| {
         setting.strip_prefix("hba_file=").or_else(|| setting.strip_prefix("ident_file="))
     });
@@ -159,7 +161,7 @@ fn end(child: &mut Child, ending: &[(Signal, Duration)]) {
 
 /// `postmaster.pid` ends in a line `ready` once the server accepts connections (since PostgreSQL 10).
 fn accepts(connection: &Connection, data_directory: &Path) -> bool {
-    connection.socket().exists()
+    !connection.is_absent()
         && beneath::read(&data_directory.join("postmaster.pid"), LOCK_FILE).is_ok_and(|text| {
             let text = String::from_utf8_lossy(&text);
             text.lines().nth(7).is_some_and(|status| status.trim_end() == "ready")

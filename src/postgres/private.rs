@@ -175,7 +175,10 @@ impl Startup {
         let since = SINCE.iter().filter(|(since, _)| major >= *since).map(|(_, setting)| setting);
         // The file that promotes a standby.
         let promoting = (purpose == Purpose::Copy && major.0 < 16).then_some(&"promote_trigger_file=");
-        let mut settings: Vec<_> = ALWAYS.iter().chain(since).chain(own).chain(promoting).collect();
+        // That of Debian's clusters is the live server's, too.
+        let statistics = (major.0 < 15).then_some(&"stats_temp_directory=pg_stat_tmp");
+        let always = ALWAYS.iter().chain(statistics);
+        let mut settings: Vec<_> = always.chain(since).chain(own).chain(promoting).collect();
         let loaded = loaded(libraries, purpose);
         let is_loaded = |library: &str| loaded.iter().any(|loaded| loaded == library);
         settings.extend(OF_LIBRARIES.iter().filter(|(library, _)| is_loaded(library)).map(|(_, set)| set));

@@ -1,11 +1,12 @@
 //! SQL goes through `psql`, as one more external program: every runtime then has the same one way in.
 
-use std::io::{ErrorKind, Read as _, Write as _};
+use std::io::{Read as _, Write as _};
 use std::path::Path;
 use std::process::Stdio;
 
 use serde::de::DeserializeOwned;
 
+use super::away::{has_no_network, hint, is_away};
 use super::{Connection, HELPERS, HOME, Major};
 use crate::error::{Error, IoContext as _, Kind, Result};
 use crate::runtime::{Call, Child, Runtime, interrupt, output};
@@ -239,7 +240,11 @@ impl Session<'_> {
             output(command, &format!("psql on database {:?}", self.connection.resolve(database)), sql)
         };
         let done = match run() {
-            Err(error) if database == HOME && was_not_let_in(&error) && self.find_home()? => run(),
+            Err(error)
+                if database == HOME && was_not_let_in(&error) && !is_away(&error) && self.find_home()? =>
+            {
+                run()
+            }
             done => done,
         };
         done.map_err(|error| match error.kind() {
@@ -253,7 +258,7 @@ impl Session<'_> {
 
     /// Looks for a database that lets us in where [`HOME`] does not.
     fn find_home(&self) -> Result<bool> {
-        if self.connection.resolve(HOME) != HOME || !self.connection.socket().exists() {
+        if self.connection.resolve(HOME) != HOME || self.connection.is_absent() {
             return Ok(false);
         }
         for database in self.connection.homes() {
@@ -270,11 +275,22 @@ impl Session<'_> {
     }
 
     fn explain(&self, error: Error) -> Error {
-        let socket = self.connection.socket();
-        let gone = matches!(socket.symlink_metadata(), Err(e) if e.kind() == ErrorKind::NotFound);
-        match gone {
-            true => Error::new(Kind::Server, format!("no server is listening on {}", socket.display()))
-                .hint(format!("systemctl start {}", self.connection.unit())),
+        if let Some(remote) = self.connection.endpoint().remote() {
+            let said = error.report();
+            let what = match (is_away(&error) || has_no_network(&said), was_not_let_in(&error)) {
+                (true, _) => "cannot be reached",
+                (false, true) => "refused the login",
+                (false, false) => return error.with_kind(Kind::Server),
+            };
+            let next = hint(&said, &remote.host, self.connection.port);
+            let message = format!("the server {} {what}", self.connection.place());
+            return error.with_kind(Kind::Server).context(message).hint(next);
+        }
+        match self.connection.is_absent() {
+            true => {
+                Error::new(Kind::Server, format!("no server is listening on {}", self.connection.place()))
+                    .hint(format!("systemctl start {}", self.connection.unit()))
+            }
             // As whom backups are made is a matter of where the server is.
             false if error.report().contains("Peer authentication failed") => {
                 error.with_kind(Kind::Server).hint("matrix-postgres setup")

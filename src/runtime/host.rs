@@ -21,6 +21,9 @@ use crate::version::Major;
 const ENVIRONMENT: [(&str, &str); 3] =
     [("PATH", "/usr/local/bin:/usr/bin:/bin"), ("LC_ALL", "C.UTF-8"), ("TZ", "UTC")];
 
+/// Programs that are in a package of their own, which needs no server.
+const CLIENTS: [&str; 6] = ["pg_dump", "pg_dumpall", "pg_isready", "pg_restore", "psql", "vacuumdb"];
+
 /// The programs installed on this machine.
 #[derive(Debug, Clone)]
 pub struct Host {
@@ -104,9 +107,11 @@ impl Host {
             false => format!("installed: {}", installed.join(", ")),
         };
         Error::new(Kind::NotInstalled, format!("{name} of PostgreSQL {major} is not installed ({installed})"))
-            .hint(match self.root.join("usr/bin/dpkg").exists() {
-                true => format!("apt-get install postgresql-{major}"),
-                false => format!("dnf install postgresql{major}-server"),
+            .hint(match (self.root.join("usr/bin/dpkg").exists(), CLIENTS.contains(&name)) {
+                (true, true) => format!("apt-get install postgresql-client-{major}"),
+                (true, false) => format!("apt-get install postgresql-{major}"),
+                (false, true) => format!("dnf install postgresql{major}"),
+                (false, false) => format!("dnf install postgresql{major}-server"),
             })
     }
 }
@@ -260,6 +265,8 @@ mod tests {
         install(root.path(), "usr/bin/dpkg", "");
         let error = Host::new(root.path(), None).program("postgres", Major(15)).unwrap_err();
         assert_eq!(error.kind(), Kind::NotInstalled);
+        let client = Host::new(root.path(), None).program("pg_dump", Major(15)).unwrap_err();
+        assert!(client.report().ends_with("HINT: apt-get install postgresql-client-15"));
         assert_eq!(
             error.report(),
             "postgres of PostgreSQL 15 is not installed (installed: 17)\nHINT: apt-get install postgresql-15"

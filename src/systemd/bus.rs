@@ -51,6 +51,10 @@ pub(super) trait Unit {
     #[zbus(property(emits_changed_signal = "false"))]
     fn condition_timestamp(&self) -> zbus::Result<u64>;
     #[zbus(property(emits_changed_signal = "false"))]
+    fn before(&self) -> zbus::Result<Vec<String>>;
+    #[zbus(property(emits_changed_signal = "false"))]
+    fn wanted_by(&self) -> zbus::Result<Vec<String>>;
+    #[zbus(property(emits_changed_signal = "false"))]
     fn required_by(&self) -> zbus::Result<Vec<String>>;
     #[zbus(property(emits_changed_signal = "false"))]
     fn requisite_of(&self) -> zbus::Result<Vec<String>>;

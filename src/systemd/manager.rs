@@ -117,6 +117,24 @@ impl Manager {
         .map_err(|error| asked(name, &error))
     }
 
+    /// The units that name this one, to be started or stopped along with it or after it, as far as systemd knows them.
+    ///
+    /// # Errors
+    /// As [`Manager::unit`].
+    pub fn named_by(&self, name: &str) -> Result<Vec<String>> {
+        let mut names = self.dependents(name)?;
+        let others = zbus::block_on(async {
+            let unit = self.proxy(name).await?;
+            let mut names = unit.wanted_by().await?;
+            names.extend(unit.before().await?);
+            Ok(names)
+        });
+        names.extend(others.map_err(|error| asked(name, &error))?);
+        names.sort_unstable();
+        names.dedup();
+        Ok(names)
+    }
+
     /// When a timer elapses next.
     ///
     /// # Errors

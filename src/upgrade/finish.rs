@@ -7,11 +7,11 @@ use crate::error::{Error, Result};
 use crate::files;
 use crate::upgrade::facts::written;
 use crate::upgrade::methods::online;
-use crate::upgrade::records::{Entry, Opened, Outcome, Position, Step};
+use crate::upgrade::records::{Entry, Opened, Outcome, Place, Position, Step};
 use crate::upgrade::revert;
 use crate::upgrade::steps::servers::Sockets;
 use crate::upgrade::steps::work::Work;
-use crate::upgrade::steps::{dump_directory, keep};
+use crate::upgrade::steps::{dump_directory, keep, registration, stand_in};
 
 /// Takes the steps that are left of an upgrade whose new cluster is in place.
 ///
@@ -19,6 +19,9 @@ use crate::upgrade::steps::{dump_directory, keep};
 /// The reason, and what state things are in. A server that does not start leads back to the old cluster, as does a client
 /// where the settings ask for it; so do not later failures.
 pub fn finish(work: &mut Work<'_>) -> Result<()> {
+    if let Err(error) = register(work) {
+        return Err(if work.entry().was_open() { stay(work, error) } else { revert::after(work, error) });
+    }
     if work.entry().login_files.is_empty() {
         // Nobody can be kept out: with its start it is open.
         opened(work, None);
@@ -26,19 +29,19 @@ pub fn finish(work: &mut Work<'_>) -> Result<()> {
     let mut looked = None;
     if !work.entry().was_open() {
         work.step(Step::StartingServer)?;
-        match work.start_server().and_then(|()| work.position()) {
+        match work.start_server(Place::New).and_then(|()| work.position()) {
             Ok(found) => looked = Some(found),
             Err(error) => return Err(revert::after(work, error)),
         }
     } else if work.entry().step < Step::StartingClients {
         work.step(Step::StartingServer)?;
         work.open_login(None)?;
-        if let Err(error) = work.start_server() {
+        if let Err(error) = work.start_server(Place::New) {
             return Err(revert::after(work, error));
         }
     } else {
         work.open_login(None)?;
-        work.start_server().map_err(|error| stay(work, error))?;
+        work.start_server(Place::New).map_err(|error| stay(work, error))?;
     }
     let mut incomplete = None;
     if work.entry().step <= Step::StartingClients {
@@ -73,7 +76,7 @@ pub fn finish(work: &mut Work<'_>) -> Result<()> {
         Ok(()) => work.journal.end(Outcome::Upgraded, message, Timestamp::now())?,
         // It stays where it is, whole; the journal stays open, so that it is tried again.
         Err(error) => {
-            let beside = entry.upgrade.beside.display();
+            let beside = entry.upgrade.old_aside().display();
             let state = format!(
                 "the homeserver runs on PostgreSQL {}; the old data directory is still in {beside}",
                 entry.upgrade.to
@@ -82,6 +85,17 @@ pub fn finish(work: &mut Work<'_>) -> Result<()> {
         }
     }
     incomplete.map_or(Ok(()), Err)
+}
+
+/// The new cluster is the one whose server systemd starts, and that of units which name the old one's.
+fn register(work: &Work<'_>) -> Result<()> {
+    let upgrade = &work.entry().upgrade;
+    registration::settle(upgrade, Place::New, &work.account)?;
+    match stand_in::file(upgrade) {
+        Some(_) => stand_in::settle(upgrade, Place::New, work.manager),
+        // For the next boot systemd reads it in time.
+        None => Ok(()),
+    }
 }
 
 /// From now on it may hold what nothing else holds.
@@ -126,7 +140,15 @@ fn stay(work: &Work<'_>, error: Error) -> Error {
 
 fn keep_old(work: &mut Work<'_>) -> Result<()> {
     let entry = work.entry();
-    let (beside, id) = (entry.upgrade.beside.clone(), entry.upgrade.id.clone());
+    let (aside, id) = (entry.upgrade.old_aside().to_owned(), entry.upgrade.id.clone());
+    if entry.upgrade.registered.is_some() {
+        // It stays where it is.
+        stand_in::settle(&entry.upgrade, Place::New, work.manager)?;
+        work.journal.entry.kept_bytes = Some(files::size_of(&aside)?);
+        work.journal.entry.kept = Some(aside);
+        return work.journal.write();
+    }
+    let beside = aside;
     // Of a copy back that was cut off.
     keep::remove_partial(&beside, &id)?;
     if let Some(kept) = entry.kept.clone() {

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use jiff::Timestamp;
 
-use super::revert::{self, Place};
+use super::revert;
 use crate::config::Settings;
 use crate::error::{Error, Kind, Result};
 use crate::lock::Lock;
@@ -15,7 +15,7 @@ use crate::runtime::Runtime;
 use crate::systemd::Manager;
 use crate::upgrade::finish;
 use crate::upgrade::records::journal::legacy;
-use crate::upgrade::records::{Entry, Journal, Opened, Step};
+use crate::upgrade::records::{Entry, Journal, Opened, Place, Step};
 use crate::upgrade::revert::again;
 use crate::upgrade::steps::work::{Pause, Work, owner};
 use crate::upgrade::steps::{hold, temporary};
@@ -96,6 +96,7 @@ pub fn recover(
         log::error!("{}", error.report());
     }
     let manager = Manager::connect()?;
+    let settings = &journal.entry.upgrade.settle(settings.clone(), journal.entry.is_in_place());
     go_on(settings, runtime, &manager, journal, progress, at_boot, pause)
 }
 
@@ -111,7 +112,7 @@ pub(super) fn go_on(
 ) -> Result<Recovered> {
     let entry = &journal.entry;
     require_same(entry, settings)?;
-    hold::require(settings, manager)?;
+    hold::require(settings, &entry.upgrade, manager)?;
     log::warn!("the upgrade {} was interrupted: {}", entry.upgrade.id, entry.step);
     let in_place = revert::in_place(entry)?;
     let account = owner(&DataDirectory::read(&entry.upgrade.data_directory, Path::new("/proc"))?)?;
@@ -142,9 +143,10 @@ pub(super) fn go_on(
 /// # Errors
 /// [`Kind::Config`].
 pub fn require_same(entry: &Entry, settings: &Settings) -> Result<()> {
-    match entry.upgrade.data_directory == settings.data_directory
-        && entry.upgrade.server_unit == settings.server.unit
-    {
+    let is_of_them = entry.upgrade.data_directory == settings.data_directory
+        && entry.upgrade.server_unit == settings.server.unit;
+    // A registered cluster is found by the journal alone.
+    match is_of_them || entry.upgrade.registered.is_some() {
         true => Ok(()),
         false => Err(Error::new(
             Kind::Config,

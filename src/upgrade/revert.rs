@@ -8,29 +8,28 @@ use crate::files::{directories, exists};
 use crate::postgres;
 use crate::runtime::interrupt;
 use crate::upgrade::facts::kept::require_old;
-use crate::upgrade::records::{Entry, Opened, Outcome, Step};
+use crate::upgrade::records::{Entry, Opened, Outcome, Place, Step, Upgrade};
 use crate::upgrade::steps::cut::end_server;
-use crate::upgrade::steps::exchange::{exchange, mend};
+use crate::upgrade::steps::exchange::mend;
 use crate::upgrade::steps::servers::{Sockets, stop_abandoned, take_down};
 use crate::upgrade::steps::work::Work;
-use crate::upgrade::steps::{dump_directory, keep, login};
-
-/// Which cluster is in the data directory.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Place {
-    /// The old one.
-    Old,
-    /// The new one.
-    New,
-}
+use crate::upgrade::steps::{dump_directory, keep, login, registration, stand_in};
 
 /// Looks which cluster is in place, after an exchange that was cut off has been mended.
 ///
 /// # Errors
 /// [`Kind::File`] if there is none.
 pub fn in_place(entry: &Entry) -> Result<Place> {
-    mend(&entry.upgrade.data_directory, &entry.upgrade.beside)?;
-    let found = postgres::system_identifier(&entry.upgrade.data_directory)?;
+    let Upgrade { data_directory, beside, registered, .. } = &entry.upgrade;
+    if let Some(registered) = registered {
+        // The old one is where it always was.
+        require_old(entry, data_directory)?;
+        let home = &registered.data_directory;
+        let is_new = exists(home) && entry.new_identifier == Some(postgres::system_identifier(home)?);
+        return Ok(if is_new { Place::New } else { Place::Old });
+    }
+    mend(data_directory, beside)?;
+    let found = postgres::system_identifier(data_directory)?;
     Ok(if found == entry.old_identifier { Place::Old } else { Place::New })
 }
 
@@ -75,30 +74,32 @@ pub fn revert(work: &mut Work<'_>, reason: &str) -> Result<Option<std::path::Pat
     if in_place(&entry)? == Place::New {
         let clients = work.manager.running(&entry.clients)?;
         work.manager.stop_all(&clients, work.settings.clients.timeout)?;
-        end_server(work)?;
+        end_server(work, Place::New)?;
         if !entry.was_open() && !work.is_untouched() {
             // As superuser somebody may have come in nevertheless.
             log::warn!("the new cluster may have been written to and is not removed");
             work.journal.entry.opened = Some(Opened { at: Timestamp::now(), position: None });
             work.journal.write()?;
         }
-        login::open(&entry.upgrade.data_directory, &entry.login_files)?;
+        login::open(entry.upgrade.home(Place::New), &entry.login_files)?;
         bring_beside(&entry)?;
-        exchange(&entry.upgrade.data_directory, &entry.upgrade.beside)?;
+        registration::put(&entry.upgrade, Place::Old, &work.account)?;
     }
     if !running {
+        registration::settle(&entry.upgrade, Place::Old, &work.account)?;
+        stand_in::settle(&entry.upgrade, Place::Old, work.manager)?;
         if !work.manager.unit(&entry.upgrade.server_unit)?.is_wanted() {
             stop_abandoned(&entry.upgrade.data_directory)?;
         }
         work.step(Step::Restarting)?;
-        work.start_server()?;
+        work.start_server(Place::Old)?;
         if let Err(error) = work.start_clients() {
             // It is known by its name, and everything else is in order.
             log::error!("{}", error.report());
         }
         work.note_duration();
     }
-    let aside = dispose(work.entry())?;
+    let aside = dispose(work)?;
     if entry
         .upgrade
         .dump_directory
@@ -114,12 +115,12 @@ pub fn revert(work: &mut Work<'_>, reason: &str) -> Result<Option<std::path::Pat
 
 /// The old data directory may be kept already, even on another file system.
 fn bring_beside(entry: &Entry) -> Result<()> {
-    let Some(kept) = entry.kept.as_deref().filter(|kept| !exists(&entry.upgrade.beside) && exists(kept))
-    else {
+    let aside = entry.upgrade.old_aside();
+    let Some(kept) = entry.kept.as_deref().filter(|kept| !exists(aside) && exists(kept)) else {
         return Ok(());
     };
     require_old(entry, kept)?;
-    keep::bring(kept, &entry.upgrade.beside, &entry.upgrade.id).map(drop)
+    keep::bring(kept, aside, &entry.upgrade.id).map(drop)
 }
 
 /// The copy of method `online`, which was never in place, and nobody's only one.
@@ -131,13 +132,16 @@ pub fn remove_copy(entry: &Entry) -> Result<()> {
 }
 
 /// What is beside the old cluster, now that this is in place, is the new one.
-fn dispose(entry: &Entry) -> Result<Option<std::path::PathBuf>> {
+fn dispose(work: &Work<'_>) -> Result<Option<std::path::PathBuf>> {
+    let entry = work.entry();
     remove_copy(entry)?;
     if !exists(&entry.upgrade.beside) {
-        return Ok(None);
+        return registration::forget(&entry.upgrade).map(|()| None);
     }
     if entry.was_open() {
         login::open(&entry.upgrade.beside, &entry.login_files)?;
+        registration::take_along(&entry.upgrade, &work.account)?;
+        registration::forget(&entry.upgrade)?;
         return Ok(Some(entry.upgrade.beside.clone()));
     }
     if require_old(entry, &entry.upgrade.beside).is_ok() {
@@ -149,7 +153,7 @@ fn dispose(entry: &Entry) -> Result<Option<std::path::PathBuf>> {
     stop_abandoned(&entry.upgrade.beside)?;
     // Named by us, and never in place, or only while nobody else came in and nothing was written.
     directories::remove(&entry.upgrade.beside).at("remove the unfinished", &entry.upgrade.beside)?;
-    Ok(None)
+    registration::forget(&entry.upgrade).map(|()| None)
 }
 
 /// Of what is left open.

@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::revert::{self, Place};
+use super::revert;
 use crate::config::Settings;
 use crate::error::{Error, IoContext as _, Kind, Result};
 use crate::files::{directories, exists};
@@ -14,19 +14,19 @@ use crate::runtime::{AsUser, Runtime, interrupt};
 use crate::systemd::Manager;
 use crate::upgrade::facts::kept;
 use crate::upgrade::facts::kept::require_old;
-use crate::upgrade::records::{Ended, Entry, Journal, Outcome, Step, Upgrade};
+use crate::upgrade::records::{Ended, Entry, Journal, Outcome, Place, Registered, Step, Upgrade};
 use crate::upgrade::revert::again;
 use crate::upgrade::steps::cut::{end_server, note_clients};
-use crate::upgrade::steps::exchange::{exchange, move_to};
+use crate::upgrade::steps::exchange::move_to;
 use crate::upgrade::steps::work::{Pause, Work, owner};
-use crate::upgrade::steps::{hold, keep};
+use crate::upgrade::steps::{hold, keep, registration, stand_in};
 
 /// Makes sure that [`roll_back`] can be gone through with, as far as that can be seen while everything runs.
 ///
 /// # Errors
 /// What stands in the way.
 pub fn check(settings: &Settings, runtime: &dyn Runtime, journal: &Journal) -> Result<()> {
-    hold::require(settings, &Manager::connect()?)?;
+    hold::require(settings, &journal.entry.upgrade, &Manager::connect()?)?;
     look(runtime, journal).map(drop)
 }
 
@@ -100,18 +100,19 @@ pub fn roll_back(
 }
 
 fn put_in_place(work: &mut Work<'_>, kept: &Path) -> Result<()> {
-    note_clients(work)?;
+    note_clients(work, Place::New)?;
     // Cut off from here on, the clients are started again on the new cluster.
     work.step(Step::StartingClients)?;
     let entry = work.entry();
     work.manager.stop_all(&entry.clients, work.settings.clients.timeout)?;
-    end_server(work)?;
-    if !exists(&entry.upgrade.beside) && !move_to(kept, &entry.upgrade.beside)? {
+    end_server(work, Place::New)?;
+    let aside = entry.upgrade.old_aside();
+    if !exists(aside) && !move_to(kept, aside)? {
         return Err(Error::new(Kind::File, format!("{} is on another file system now", kept.display())));
     }
-    require_old(entry, &entry.upgrade.beside)?;
+    require_old(entry, aside)?;
     interrupt::check()?;
-    exchange(&entry.upgrade.data_directory, &entry.upgrade.beside)
+    registration::put(&entry.upgrade, Place::Old, &work.account)
 }
 
 /// Whether the old cluster is in place, and no server has come up on it: then nothing was written to it, either.
@@ -123,8 +124,8 @@ fn has_never_run(work: &Work<'_>, before: &Control) -> bool {
 }
 
 fn take_out(work: &Work<'_>) -> Result<()> {
-    end_server(work)?;
-    exchange(&work.entry().upgrade.data_directory, &work.entry().upgrade.beside)
+    end_server(work, Place::Old)?;
+    registration::put(&work.entry().upgrade, Place::New, &work.account)
 }
 
 /// The present cluster is in place, and stays there; the old one goes back to where it was kept.
@@ -132,7 +133,7 @@ fn stay(work: &mut Work<'_>, ended: Option<Ended>, kept: &Path, reason: Error) -
     interrupt::leave_undisturbed();
     let to = work.entry().upgrade.to;
     let put_back = put_back(work, kept);
-    let server = work.start_server();
+    let server = work.start_server(Place::New);
     let clients = work.start_clients();
     let failed = [put_back, server, clients].into_iter().filter_map(Result::err);
     let failed: Vec<_> = failed.map(|error| error.to_string()).collect();
@@ -154,6 +155,10 @@ fn stay(work: &mut Work<'_>, ended: Option<Ended>, kept: &Path, reason: Error) -
 fn put_back(work: &Work<'_>, kept: &Path) -> Result<()> {
     let Upgrade { beside, id, .. } = &work.entry().upgrade;
     keep::remove_partial(beside, id)?;
+    if work.entry().upgrade.registered.is_some() {
+        registration::put(&work.entry().upgrade, Place::New, &work.account)?;
+        return stand_in::settle(&work.entry().upgrade, Place::New, work.manager);
+    }
     if !exists(beside) || revert::in_place(work.entry())? != Place::New {
         return Ok(());
     }
@@ -168,15 +173,19 @@ fn put_back(work: &Work<'_>, kept: &Path) -> Result<()> {
 /// What [`roll_back`] does.
 pub fn describe(entry: &Entry) -> String {
     let kept = entry.kept.as_ref().map_or_else(String::new, |kept| kept.display().to_string());
-    format!(
-        "revert to PostgreSQL {}: stop the services and {}, replace {} by {kept}, and start them again; the cluster \
-         of PostgreSQL {} stays in {}",
-        entry.upgrade.from,
-        entry.upgrade.server_unit,
-        entry.upgrade.data_directory.display(),
-        entry.upgrade.to,
-        entry.upgrade.beside.display()
-    )
+    let Upgrade { from, to, beside, .. } = &entry.upgrade;
+    let (unit, home) = (entry.upgrade.unit(Place::New), entry.upgrade.home(Place::New).display());
+    let (beside, again) = (beside.display(), entry.upgrade.unit(Place::Old));
+    match &entry.upgrade.registered {
+        Some(Registered { name, port, .. }) => format!(
+            "revert to PostgreSQL {from}: stop the services and {unit}, give port {port} back to cluster {from}/{name}, and \
+             start them again, with {again}; the cluster of PostgreSQL {to} is moved from {home} to {beside}"
+        ),
+        None => format!(
+            "revert to PostgreSQL {from}: stop the services and {unit}, replace {home} by {kept}, and start them again; the \
+             cluster of PostgreSQL {to} stays in {beside}"
+        ),
+    }
 }
 
 /// Why an upgrade that has ended cannot be rolled back, if so.

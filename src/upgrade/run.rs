@@ -14,9 +14,9 @@ use crate::report::Progress;
 use crate::runtime::{Runtime, interrupt};
 use crate::systemd::{Inhibitor, Manager};
 use crate::upgrade::methods::{self, Stage};
-use crate::upgrade::records::{Census, Compared, Entry, Journal, Step};
+use crate::upgrade::records::{Census, Compared, Entry, Journal, Place, Step};
 use crate::upgrade::steps::cut::{Cut, stop_clients, stop_server};
-use crate::upgrade::steps::exchange;
+use crate::upgrade::steps::registration;
 use crate::upgrade::steps::servers::{Private, Side, Sockets};
 use crate::upgrade::steps::site::Site;
 use crate::upgrade::steps::work::{Pause, Work, owner};
@@ -97,8 +97,7 @@ fn exchange_directories(work: &mut Work<'_>) -> Result<()> {
     work.note_next_xid()?;
     interrupt::check()?;
     work.step(Step::Exchanging)?;
-    let entry = work.entry();
-    exchange::exchange(&entry.upgrade.data_directory, &entry.upgrade.beside)
+    registration::put(&work.entry().upgrade, Place::New, &work.account)
 }
 
 /// In earnest, with a journal.

@@ -5,7 +5,8 @@ use std::fmt;
 use crate::config::Method;
 use crate::report::{DecimalBytes, columns};
 use crate::upgrade::plan::subscriptions;
-use crate::upgrade::records::{Compared, Entry, Rehearsal, Step};
+use crate::upgrade::records::{Compared, Entry, Place, Rehearsal, Step};
+use crate::upgrade::steps::stand_in;
 
 /// What the table shows. Lines without a value are left out.
 #[derive(Debug, Clone, PartialEq)]
@@ -36,6 +37,16 @@ impl Summary {
         let disabled = subscriptions::commands(&entry.upgrade.subscriptions);
         let disabled =
             disabled.into_iter().map(|command| format!("a subscription was disabled; enable it: {command}"));
+        let is_new = entry.is_in_place() == Place::New;
+        let stand_in = is_new.then(|| stand_in::file(&entry.upgrade)).flatten().map(|file| {
+            let units = entry.upgrade.registered.iter().flat_map(|registered| registered.dependents.clone());
+            let units: Vec<_> = units.collect();
+            format!(
+                "{} starts the server of the new cluster, for the units that name the old one: {}",
+                file.display(),
+                units.join(", ")
+            )
+        });
         Self {
             method: entry.upgrade.method,
             downtime: format!("{:.1} s", entry.downtime()),
@@ -43,7 +54,7 @@ impl Summary {
             compared: entry.compared,
             disk: None,
             kept: kept.collect(),
-            warnings: not_started.chain(disabled).collect(),
+            warnings: not_started.chain(disabled).chain(stand_in).collect(),
         }
     }
 

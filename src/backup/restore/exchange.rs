@@ -56,9 +56,15 @@ impl Work<'_> {
         };
         let mut script = String::from("\\set VERBOSITY verbose\nBEGIN;\n");
         let disconnect = format!(
-            "SELECT pg_catalog.pg_terminate_backend(pid) FROM pg_catalog.pg_stat_activity WHERE datname IN ({}, {});\n",
+            "SELECT pg_catalog.pg_terminate_backend(pid) FROM pg_catalog.pg_stat_activity WHERE datname IN ({}, {}){};\n",
             literal(name),
-            literal(unfinished)
+            literal(unfinished),
+            // Of others' sessions it would fail.
+            if self.connection.is_superuser() {
+                ""
+            } else {
+                " AND pg_catalog.pg_has_role(usesysid, 'MEMBER')"
+            }
         );
         if let Some(kept) = kept {
             // Writing to a String cannot fail.

@@ -49,8 +49,10 @@ pub struct Plan {
     pub scratch: PathBuf,
     /// Whether clients are stopped for the exchange.
     pub stops_clients: bool,
-    /// Whether all rows are loaded as the superuser.
+    /// Whether all rows are loaded as who we are: the superuser, but for some servers on the network.
     pub as_superuser: bool,
+    /// The role that we are there, if that is no superuser.
+    pub ordinary_role: Option<String>,
     /// Whether tables stay empty whose rows the server does not take.
     pub skip_broken: bool,
     /// Extensions that cannot be made in a database of another name. They are made when it has its own, or not at all.
@@ -84,6 +86,7 @@ pub fn plan(
         scratch: scratch(settings),
         stops_clients: request.new_name.is_none(),
         // A script in SQL makes and fills its tables as it goes.
+        ordinary_role: ordinary_role(settings),
         as_superuser: request.authority == Authority::Superuser
             || manifest.dump_format == BackupFormat::Plain,
         skip_broken: request.skip_broken,
@@ -110,6 +113,11 @@ pub fn plan(
             .hint("use a shorter name: --as"));
     }
     Ok(plan)
+}
+
+fn ordinary_role(settings: &Settings) -> Option<String> {
+    let remote = settings.server.remote.as_ref().filter(|remote| !remote.is_superuser);
+    remote.map(|_| settings.server.superuser.clone())
 }
 
 /// A restore is root's, who shares no directory with the user of trials.
@@ -159,7 +167,13 @@ impl fmt::Display for Plan {
         let Self { backup, dump, name, kept, .. } = self;
         writeln!(f, "restore database {name:?} from {}", backup.join(&dump.dump.file).display())?;
         writeln!(f, "  load it into a new database, {:?}, while everything runs", self.unfinished)?;
-        if self.as_superuser {
+        if let Some(role) = &self.ordinary_role {
+            writeln!(
+                f,
+                "  as role {role:?}, which must have CREATEDB and be a member of the owner {:?}",
+                dump.database.owner
+            )?;
+        } else if self.as_superuser {
             writeln!(f, "  as superuser: functions in table constraints run with superuser privileges")?;
         }
         writeln!(

@@ -145,18 +145,21 @@ pub fn run(arguments: Arguments) -> Result<ExitCode> {
         return without_terminal();
     }
     // As who we are: servers and files tell root more.
+    let mut _password = None;
     let place = match verb.needs_server() {
         Some(needs) => {
             let place = crate::cli::place(&settings)?;
-            match place.settle(settings.clone()) {
+            match crate::cli::settle(&place, settings.clone()) {
                 Err(error) if matches!(verb, Verb::Run { .. }) => {
-                    return Ok(crate::cli::failure_of(
-                        &error.context("there is nothing to back up"),
-                        event::FAILED,
-                    ));
+                    let error = match error.kind() {
+                        Kind::DataDirectory => error.context("there is nothing to back up"),
+                        _ => error,
+                    };
+                    return Ok(crate::cli::failure_of(&error, event::FAILED));
                 }
                 Err(error) if needs => return Err(error),
-                settled => settings = settled.unwrap_or(settings),
+                Ok(settled) => (settings, _password) = settled,
+                Err(_) => {}
             }
             Some(place)
         }

@@ -14,6 +14,7 @@ use crate::backup::{catalogue, classic, restore, store_of};
 use crate::config::Settings;
 use crate::error::{Error, Kind, Result};
 use crate::lock::Lock;
+use crate::place::introduce;
 use crate::postgres::{self, Apart, Session};
 use crate::report;
 use crate::runtime::interrupt;
@@ -64,10 +65,13 @@ pub(super) fn restore(settings: &Settings, arguments: &Arguments) -> Result<()> 
         .state("nothing was changed")
         .hint("sudo matrix-postgres-backup restore"));
     }
+    interrupt::listen()?;
+    let host = crate::cli::host(settings);
+    let settings = &introduce(settings, &host, settings.wait)
+        .map_err(|error| error.state("nothing was started, and nothing was changed"))?;
     if arguments.globals {
         return roles(settings, arguments);
     }
-    let host = crate::cli::host(settings);
     let server = &settings.server;
     let connection = settings.connection();
     let session = Session::newest(&host, &connection);
@@ -95,8 +99,15 @@ pub(super) fn restore(settings: &Settings, arguments: &Arguments) -> Result<()> 
     };
     let existing: Vec<_> = databases.into_iter().map(|database| database.name).collect();
     let apart = Apart::gather(&session)?;
-    let requests: Vec<_> =
-        chosen.iter().map(|database| request(arguments, &entry, database.as_deref(), &apart)).collect();
+    // Whoever has no privileges but a role's own lends nobody any.
+    let authority = match arguments.trust_owners || !connection.is_superuser() {
+        true => Authority::Superuser,
+        false => Authority::Owner,
+    };
+    let requests: Vec<_> = chosen
+        .iter()
+        .map(|database| request(arguments, &entry, database.as_deref(), authority, &apart))
+        .collect();
     let now = Timestamp::now();
     let plans = requests.iter().map(|request| restore::plan(settings, request, &existing, now));
     let plans = plans.collect::<Result<Vec<_>>>()?;
@@ -112,7 +123,6 @@ pub(super) fn restore(settings: &Settings, arguments: &Arguments) -> Result<()> 
     if !arguments.yes {
         crate::cli::confirm("start the restore?")?;
     }
-    interrupt::listen()?;
     let _lock = Lock::take(settings, "restore")?;
     let engine = Dumps::new(settings, &host);
     if arguments.all {
@@ -131,6 +141,7 @@ fn request<'a>(
     arguments: &'a Arguments,
     entry: &'a Entry,
     database: Option<&'a str>,
+    authority: Authority,
     apart: &'a [Apart],
 ) -> restore::RestoreRequest<'a> {
     restore::RestoreRequest {
@@ -138,10 +149,7 @@ fn request<'a>(
         database,
         new_name: arguments.new_name.as_deref(),
         identity: arguments.identity.as_deref(),
-        authority: match arguments.trust_owners {
-            true => Authority::Superuser,
-            false => Authority::Owner,
-        },
+        authority,
         skip_broken: arguments.skip_broken,
         apart,
     }

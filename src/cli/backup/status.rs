@@ -51,7 +51,7 @@ pub(super) fn now(settings: &Settings) -> Result<Status> {
 
 /// Why there would be no backup now: the server does not run, and is not to be started.
 fn obstacle(settings: &Settings) -> Option<Error> {
-    if settings.backup.timer.is_empty() || settings.connection().socket().exists() {
+    if settings.backup.timer.is_empty() || !settings.connection().is_absent() {
         return None;
     }
     // That systemd cannot be asked is told with its timer.
@@ -61,10 +61,11 @@ fn obstacle(settings: &Settings) -> Option<Error> {
 
 /// That of the data directory, or, where there is none to be read, of the server that the newest backup is of.
 fn version(settings: &Settings, entries: &[Entry]) -> Option<Major> {
-    let found = DataDirectory::read(&settings.data_directory, Path::new("/proc"));
+    let is_here = settings.server.remote.is_none();
+    let found = DataDirectory::read(&settings.data_directory, Path::new("/proc")).ok().filter(|_| is_here);
     let backed_up =
         || entries.iter().rev().find_map(|entry| entry.manifest.as_ref().ok()?.server.major().ok());
-    found.ok().and_then(|found| found.contents.major()).or_else(backed_up)
+    found.and_then(|found| found.contents.major()).or_else(backed_up)
 }
 
 /// For people, in the local time zone.

@@ -40,15 +40,17 @@ fn look(settings: &Settings, to: Option<Major>) -> Result<Report> {
     Ok(check::check(&trial::gather(settings, &crate::cli::host(settings), to, &lock)?))
 }
 
-/// The clusters of packages are not upgraded by us.
-pub(super) fn require_own(place: &Place) -> Result<()> {
-    place.require_own("is not upgraded by this version").map_err(|error| match place.cluster() {
-        Some(Cluster { packaging: Packaging::Debian, name, .. }) => error.hint(format!(
-            "make a backup, matrix-postgres-backup run, and then: pg_upgradecluster --method=upgrade {}",
-            name.replace('/', " ")
-        )),
-        _ => error.hint("make a backup, matrix-postgres-backup run, and see pg_upgrade(1)"),
-    })
+/// The clusters of other packages than Debian's, and servers of other machines, are not upgraded by us.
+pub(super) fn require_known(place: &Place) -> Result<()> {
+    match place.cluster() {
+        Some(Cluster { packaging: Packaging::Debian, .. }) => Ok(()),
+        cluster => place.require_own("is not upgraded by this version").map_err(|error| {
+            error.hint(match cluster {
+                None => "make a backup, matrix-postgres-backup run; the server is upgraded where it runs",
+                Some(_) => "make a backup, matrix-postgres-backup run, and see pg_upgrade(1)",
+            })
+        }),
+    }
 }
 
 /// The answer to `check` where nothing else matters.

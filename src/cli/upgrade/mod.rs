@@ -199,10 +199,14 @@ pub fn run(arguments: Arguments) -> Result<ExitCode> {
             settings = place.settle(settings)?;
             Some(place)
         }
-        // What was begun names its data directory itself.
-        _ => None,
+        // What was begun names its server itself.
+        _ => {
+            let is_to_look = matches!(verb, Verb::Status { .. } | Verb::Clean { .. });
+            settings = of_journal(settings, is_to_look)?;
+            None
+        }
     };
-    let possible = place.as_ref().map_or(Ok(()), check::require_own);
+    let possible = place.as_ref().map_or(Ok(()), check::require_known);
     if let (Verb::Run { .. } | Verb::Rehearse { .. }, Err(error)) = (&verb, &possible) {
         return Ok(crate::cli::failure_of(error, event::NOT_UPGRADED));
     }
@@ -271,6 +275,24 @@ pub fn run(arguments: Arguments) -> Result<ExitCode> {
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The settings for what the latest upgrade was, or is, of. Where it tells nothing, `is_to_look` says whether the server is
+/// looked for.
+fn of_journal(settings: Settings, is_to_look: bool) -> Result<Settings> {
+    // One that cannot be used is told by the verbs.
+    let journal = Journal::read(&settings.state_directory).ok().flatten();
+    match journal.filter(|journal| journal.entry.upgrade.registered.is_some()) {
+        Some(Journal { entry, .. }) => {
+            let in_place = entry.is_in_place();
+            Ok(entry.upgrade.settle(settings, in_place))
+        }
+        None if is_to_look => match crate::cli::place(&settings) {
+            Ok(place) if place.cluster().is_some() => place.settle(settings),
+            _ => Ok(settings),
+        },
+        None => Ok(settings),
+    }
 }
 
 /// The unit tries again and again: a file system may be full, or read-only, only for a while.

@@ -11,6 +11,7 @@ mod units;
 use super::report::{Finding, Weight};
 use crate::postgres::{Major, support};
 use crate::upgrade::configuration::Foreseen as Change;
+use crate::upgrade::facts::registered::Registration;
 use crate::upgrade::facts::{CatalogSetting, Facts, Obstacle};
 
 /// What was found so far.
@@ -68,7 +69,7 @@ impl Findings {
                 format!("the data directory {path} is a symbolic link; it must be a directory"),
                 Some("set data_directory in /etc/matrix-postgres/config.toml to the directory that the link points to"),
             );
-        } else if facts.data_directory.is_mount_point {
+        } else if facts.data_directory.is_mount_point && facts.registered.is_none() {
             self.add(
                 Weight::Blocker,
                 format!("the data directory {path} is a mount point, which cannot be renamed"),
@@ -76,7 +77,7 @@ impl Findings {
             );
         }
         let (keep, occupied) = &facts.keep_path;
-        if keep.starts_with(&facts.data_directory.path) {
+        if keep.starts_with(&facts.data_directory.path) && facts.registered.is_none() {
             self.add(
                 Weight::Blocker,
                 format!("upgrade.keep_path is inside the data directory: {}", keep.display()),
@@ -92,6 +93,25 @@ impl Findings {
             );
             self.add(Weight::Fact, message, None);
         }
+    }
+
+    /// The name of the new one of Debian's must be free.
+    pub(super) fn registered(&mut self, facts: &Facts) {
+        let (Some(Registration { registered, taken }), Some(to)) = (&facts.registered, facts.target) else {
+            return;
+        };
+        if facts.data_directory.contents.major().is_some_and(|from| to <= from) || taken.is_empty() {
+            return;
+        }
+        let name = &registered.name;
+        let taken: Vec<_> = taken.iter().map(|path| path.display().to_string()).collect();
+        self.add(
+            Weight::Blocker,
+            format!("a cluster {to}/{name} exists already: {}", taken.join(", ")),
+            Some(&format!(
+                "pg_renamecluster {to} {name} unused gives it another name; or upgrade to another version: --to"
+            )),
+        );
     }
 
     /// Only the server of the unit can be stopped, and started on the new cluster.

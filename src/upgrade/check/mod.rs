@@ -49,6 +49,7 @@ fn standing(facts: &Facts) -> Findings {
     findings.occupant(facts);
     findings.versions(facts, facts.data_directory.contents.major());
     findings.directory(facts);
+    findings.registered(facts);
     findings.configuration(facts);
     if let Some(cluster) = &facts.cluster {
         findings.cluster(cluster, facts);

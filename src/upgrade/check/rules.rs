@@ -11,7 +11,7 @@ use crate::postgres::{HOME, Major, PrivateServer, Purpose, Session, Startup};
 use crate::runtime::Runtime;
 use crate::upgrade::facts::Obstacle;
 use crate::upgrade::plan::Plan;
-use crate::upgrade::records::moved;
+use crate::upgrade::records::{Place, moved};
 use crate::upgrade::steps::servers::{Side, Sockets};
 
 /// An empty cluster is ready in a moment.
@@ -45,7 +45,10 @@ pub(super) fn refused(
 ) -> Result<Vec<Obstacle>> {
     let named: Named = live.query(HOME, NAMED)?;
     let carried = |file: &Path| {
-        let place = moved(file, &[&named.data, &plan.upgrade.data_directory], &plan.upgrade.beside);
+        let configuration = plan.upgrade.registered.as_ref().map(|registered| &registered.old_configuration);
+        let from = [Some(&named.data), Some(&plan.upgrade.data_directory), configuration];
+        let from: Vec<_> = from.into_iter().flatten().map(PathBuf::as_path).collect();
+        let place = moved(file, &from, &plan.upgrade.beside);
         if place.exists() { place } else { file.to_owned() }
     };
     let startup = Startup::new(Purpose::Configured, plan.upgrade.to, &plan.libraries).with([
@@ -55,6 +58,7 @@ pub(super) fn refused(
         format!("shared_preload_libraries={}", named.libraries),
         "max_worker_processes=0".to_owned(),
     ]);
+    let startup = startup.with(plan.upgrade.configured_by(Place::New));
     let connection = sockets.connection(Side::New, &plan.initialisation.superuser).to_server(plan.upgrade.to);
     let started = PrivateServer::start(
         runtime,
@@ -70,8 +74,11 @@ pub(super) fn refused(
         Err(error) if error.kind() == Kind::Server => (error.cause(), false),
         Err(error) => return Err(error),
     };
-    let said =
-        said.replace(&*plan.upgrade.beside.to_string_lossy(), &plan.upgrade.data_directory.to_string_lossy());
+    let place = match &plan.upgrade.registered {
+        Some(registered) => &registered.old_configuration,
+        None => &plan.upgrade.data_directory,
+    };
+    let said = said.replace(&*plan.upgrade.beside.to_string_lossy(), &place.to_string_lossy());
     Ok(complaints(&said, has_started, plan.upgrade.to))
 }
 

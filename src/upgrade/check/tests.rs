@@ -58,6 +58,7 @@ fn facts() -> Facts {
         dump_directory_problem: None,
         socket_directory: "/run/matrix-postgres".into(),
         system_identifier: Some("1".into()),
+        registered: None,
         server_unit: "matrix-postgres.service".into(),
         keep_path: ("/d/kept".into(), false),
         units: Ok(Units {

@@ -57,7 +57,7 @@ fn attempt(settings: &Settings, runtime: &dyn Runtime, facts: &Facts) -> Result<
     let plan = plan(settings, facts, None, facts.now)?;
     let place =
         |end: &str| named_after(&plan.upgrade.data_directory, &format!("{CHECK}{}{end}", plan.upgrade.id));
-    let by = |method, end: &str| Upgrade { beside: place(end), method, ..plan.upgrade.clone() };
+    let by = |method, end: &str| Upgrade { method, ..plan.upgrade.clone().thrown_away(place(end)) };
     let by_dump = Plan { upgrade: by(Method::Dump, ""), checksums: true, ..plan.clone() };
     let by_pg_upgrade = Plan {
         upgrade: by(Method::Online, "-copy"),

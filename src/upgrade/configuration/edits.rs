@@ -5,6 +5,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
+use super::home::Home;
+use super::names::Names;
 use super::refusal::Refusal;
 use super::syntax;
 use super::translation::{remark, translated};
@@ -23,7 +25,7 @@ pub(super) struct Edits {
 
 impl Edits {
     /// What is known beforehand: paths that would lead astray, and settings that have another name now.
-    pub(super) fn begin(tree: &Tree, from: Major, to: Major) -> Self {
+    pub(super) fn begin(tree: &Tree, names: Names<'_>, from: Major, to: Major) -> Self {
         let mut edits = Self::default();
         for (file, line, text) in &tree.includes {
             edits.lines.insert((file.clone(), *line), text.clone());
@@ -31,7 +33,10 @@ impl Edits {
         }
         for found in tree.settings.iter().filter(|found| !found.file.is_absolute()) {
             let Found { file, line, name, value } = found;
-            if name.eq_ignore_ascii_case("data_directory") {
+            if let Some(text) = names.renamed(name, value) {
+                // That is so of each upgrade, and nothing to be told.
+                edits.lines.insert((file.clone(), *line), format!("{name} = {}", syntax::quoted(&text)));
+            } else if name.eq_ignore_ascii_case("data_directory") && !tree.home.is_apart() {
                 edits.comment(tree, found, "set on the server's command line");
                 edits.notes.push(format!("{}: data_directory is commented out", place(tree, file, *line)));
             } else if let Some((new, text)) = translated(name, value, from, to, tree.wal_segment) {
@@ -51,15 +56,17 @@ impl Edits {
     }
 
     /// Answers what version `to` said of these files in `directory`; whether anything was changed.
-    pub(super) fn answer(&mut self, tree: &Tree, refusals: &[Refusal], directory: &Path, to: Major) -> bool {
+    pub(super) fn answer(&mut self, tree: &Tree, refusals: &[Refusal], new: &Home, to: Major) -> bool {
         let before = self.lines.len();
+        let text = |path: &Path| path.to_string_lossy().into_owned();
         self.problems.clear();
         for refusal in refusals {
             match refusal {
-                Refusal::Unknown { name, file, line } => self.unknown(tree, name, file, *line, directory, to),
+                Refusal::Unknown { name, file, line } => self.unknown(tree, name, file, *line, new, to),
                 Refusal::Value { said, quoted } => self.value(tree, said, quoted, to),
                 Refusal::Nameless(said) | Refusal::Other(said) => {
-                    let said = said.replace(&*directory.to_string_lossy(), &tree.root.to_string_lossy());
+                    let said = said.replace(&*text(new.files()), &text(tree.home.files()));
+                    let said = said.replace(&*text(new.data()), &text(tree.home.data()));
                     self.problem(format!("PostgreSQL {to} would not start: {said}"), "correct the file");
                 }
             }
@@ -67,11 +74,11 @@ impl Edits {
         self.lines.len() > before
     }
 
-    fn unknown(&mut self, tree: &Tree, name: &str, file: &Path, line: usize, directory: &Path, to: Major) {
-        let inside = file.strip_prefix(directory).unwrap_or(file);
+    fn unknown(&mut self, tree: &Tree, name: &str, file: &Path, line: usize, new: &Home, to: Major) {
+        let inside = new.find(file).unwrap_or_else(|| file.to_owned());
         let at = |found: &&Found| found.file == inside && found.line == line;
         let message =
-            format!("PostgreSQL {to} does not know the setting {name} ({})", place(tree, inside, line));
+            format!("PostgreSQL {to} does not know the setting {name} ({})", place(tree, &inside, line));
         match tree.settings.iter().find(at).filter(|found| !found.file.is_absolute()) {
             Some(found)
                 if self.comment(tree, found, &format!("PostgreSQL {to} does not know this setting")) =>
@@ -160,7 +167,8 @@ mod tests {
         "# kept \u{e4}\nwal_keep_segments = 5\nfoo = 1 # x\nlc_time = 'C'\nlc_time 'xx'\nport = 1\n";
 
     fn tree() -> Tree {
-        let mut tree = Tree { root: "/d/data".into(), wal_segment: 16 << 20, ..Tree::default() };
+        let mut tree =
+            Tree { home: Home::of(Path::new("/d/data")), wal_segment: 16 << 20, ..Tree::default() };
         for (file, text) in [("postgresql.conf", TEXT), ("/etc/more.conf", "bar = 1\nssl = maybe")] {
             tree.texts.insert(file.into(), text.into());
             for (index, line) in text.lines().enumerate() {
@@ -183,12 +191,12 @@ mod tests {
     #[test]
     fn only_the_lines_that_must_change_do() {
         let (tree, to) = (tree(), Major(17));
-        let mut edits = Edits::begin(&tree, Major(12), to);
+        let mut edits = Edits::begin(&tree, Names::same(), Major(12), to);
         let refusals = [
             unknown("foo", "/new/postgresql.conf", 3),
             value("invalid value for parameter \"lc_time\": \"xx\"", &["lc_time", "xx"]),
         ];
-        assert!(edits.answer(&tree, &refusals, Path::new("/new"), to));
+        assert!(edits.answer(&tree, &refusals, &Home::of(Path::new("/new")), to));
         assert!(edits.problems.is_empty(), "{:?}", edits.problems);
         let main = Path::new("postgresql.conf");
         assert_eq!(
@@ -206,22 +214,25 @@ mod tests {
              out"
         );
         // The same name once more is the line before, and then there is none.
-        assert!(edits.answer(&tree, &refusals[1..], Path::new("/new"), to) && edits.problems.is_empty());
-        assert!(!edits.answer(&tree, &refusals[1..], Path::new("/new"), to));
+        assert!(
+            edits.answer(&tree, &refusals[1..], &Home::of(Path::new("/new")), to)
+                && edits.problems.is_empty()
+        );
+        assert!(!edits.answer(&tree, &refusals[1..], &Home::of(Path::new("/new")), to));
         assert!(edits.problems[0].0.contains("\"lc_time\": \"xx\""), "{:?}", edits.problems);
     }
 
     #[test]
     fn what_is_elsewhere_is_not_changed_but_told() {
         let (tree, to) = (tree(), Major(17));
-        let mut edits = Edits::begin(&tree, Major(15), to);
+        let mut edits = Edits::begin(&tree, Names::same(), Major(15), to);
         let refusals = [
             unknown("bar", "/etc/more.conf", 1),
             value("parameter \"ssl\" requires a Boolean value", &["ssl"]),
             value("something \"else\"", &["else"]),
             Refusal::Other("syntax error in file \"/new/postgresql.conf\" line 13, near token \"z\"".into()),
         ];
-        assert!(!edits.answer(&tree, &refusals, Path::new("/new"), to));
+        assert!(!edits.answer(&tree, &refusals, &Home::of(Path::new("/new")), to));
         let problems: Vec<_> = edits.problems.iter().map(|(message, _)| message.as_str()).collect();
         assert!(
             problems[0].contains("does not know the setting bar (/etc/more.conf, line 1)"),

@@ -1,9 +1,12 @@
-//! The administrator's configuration, carried from the old data directory into the new one.
+//! The administrator's configuration, carried from the old cluster to the new one.
 //!
+//! - [`home`]: where it is
 //! - [`tree`]: what is there
 //! - [`syntax`]: a line of postgresql.conf
 //! - [`rules`]: what files pg_hba.conf names
 //! - [`translation`]: what has another name now
+//! - [`names`]: what names the cluster itself
+//! - [`lines`]: where a setting is
 //! - [`defaults`]: what means something else if nothing is said
 //! - [`refusal`]: what a version says of the files
 //! - [`edits`]: what becomes of which line
@@ -13,6 +16,9 @@
 
 mod defaults;
 mod edits;
+mod home;
+mod lines;
+mod names;
 mod refusal;
 mod rules;
 mod syntax;
@@ -24,6 +30,9 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use self::edits::Edits;
+pub use self::home::Home;
+pub use self::lines::{line_of, texts};
+pub use self::names::Names;
 use self::refusal::{Refusal, refusals};
 pub(super) use self::syntax::quoted as quoted_value;
 use self::tree::Tree;
@@ -60,7 +69,7 @@ pub enum Foreseen {
     Note(String),
 }
 
-/// Carries the configuration from a data directory into another one, which initdb has just made, and on which no
+/// Carries the configuration from a cluster into another one, which initdb has just made, and on which no
 /// server runs: postgresql.conf and postgresql.auto.conf with what they include, the rules of who may log in,
 /// certificates and keys, and small files of the administrator's. All that is done with files is done as their owner, as
 /// far as whom modes and owners stay; everything lasts when this returns. A second call does the same once more.
@@ -70,14 +79,15 @@ pub enum Foreseen {
 /// something cannot be read or written.
 pub fn carry(
     runtime: &dyn Runtime,
-    (old, from): (&Path, Major),
-    (new, to): (&Path, Major),
+    (old, from): (&Home, Major),
+    (new, to): (&Home, Major),
+    names: Names<'_>,
     account: &Account,
 ) -> Result<Carried> {
     let tree = Tree::read(old, account)?;
     let blocked = |message: String, hint: String| {
         Err(Error::new(Kind::Config, message)
-            .state(format!("nothing was changed in {}", old.display()))
+            .state(format!("nothing was changed in {}", old.files().display()))
             .hint(hint))
     };
     let foreign = missing_libraries(runtime, &tree, from, to).into_iter().chain(rules_gone(&tree, to));
@@ -87,10 +97,10 @@ pub fn carry(
     account.with_files(|| {
         tree.copied.iter().try_for_each(|file| {
             make_way(&tree, new, file)?;
-            files::copy_like(&tree.path(file), &new.join(file))
+            files::copy_like(&tree.path(file), &new.path(file))
         })
     })?;
-    let edits = settle(runtime, &tree, (new, to), from, account)?;
+    let edits = settle(runtime, &tree, names, (new, to), from, account)?;
     match edits.problems.into_iter().next() {
         Some((message, hint)) => blocked(message, hint),
         None => Ok(Carried { notes: edits.notes.into_iter().chain(remarks(&tree, from, to)).collect() }),
@@ -103,7 +113,7 @@ pub fn carry(
 /// As [`carry`], if something cannot be read.
 pub fn foresee(
     runtime: &dyn Runtime,
-    (old, from): (&Path, Major),
+    (old, from): (&Home, Major),
     to: Major,
     account: &Account,
 ) -> Result<Vec<Foreseen>> {
@@ -116,7 +126,8 @@ pub fn foresee(
         Err(error) => return Err(error),
     };
     let trial = Trial::make(account)?;
-    let edits = settle(runtime, &tree, (trial.path(), to), from, account)?;
+    // What only names the cluster itself, no version refuses.
+    let edits = settle(runtime, &tree, Names::same(), (&Home::of(trial.path()), to), from, account)?;
     let blockers = missing_libraries(runtime, &tree, from, to).into_iter();
     let blockers = blockers.chain(rules_gone(&tree, to)).chain(edits.problems);
     Ok(blockers
@@ -187,18 +198,19 @@ pub fn refused_values(
 fn settle(
     runtime: &dyn Runtime,
     tree: &Tree,
-    (new, to): (&Path, Major),
+    names: Names<'_>,
+    (new, to): (&Home, Major),
     from: Major,
     account: &Account,
 ) -> Result<Edits> {
-    let mut edits = Edits::begin(tree, from, to);
+    let mut edits = Edits::begin(tree, names, from, to);
     loop {
         account.with_files(|| {
             tree.texts.iter().filter(|(file, _)| !file.is_absolute()).try_for_each(|(file, bytes)| {
                 make_way(tree, new, file)?;
                 let old = tree.path(file);
                 let like = old.metadata().at("read", &old)?;
-                files::replace_like(&new.join(file), &mut edits.apply(file, bytes).as_slice(), &like)
+                files::replace_like(&new.path(file), &mut edits.apply(file, bytes).as_slice(), &like)
             })
         })?;
         let mut refusals = refusals(runtime, to, new, account)?;
@@ -240,13 +252,15 @@ fn line(name: &str, value: &str) -> String {
 }
 
 /// Makes the directories in `new` that `file` is in.
-fn make_way(tree: &Tree, new: &Path, file: &Path) -> Result<()> {
+fn make_way(tree: &Tree, new: &Home, file: &Path) -> Result<()> {
+    let is_there = |directory: &&Path| [new.files(), new.data()].contains(&new.path(directory).as_path());
     let mut above: Vec<_> =
         file.ancestors().skip(1).filter(|directory| !directory.as_os_str().is_empty()).collect();
+    above.retain(|directory| !is_there(directory));
     above.reverse();
     for directory in above {
         let old = tree.path(directory);
-        files::create_directory_like(&new.join(directory), &old.metadata().at("read", &old)?)?;
+        files::create_directory_like(&new.path(directory), &old.metadata().at("read", &old)?)?;
     }
     Ok(())
 }
@@ -303,7 +317,11 @@ fn rules_gone(tree: &Tree, to: Major) -> Vec<(String, String)> {
 fn remarks(tree: &Tree, from: Major, to: Major) -> Vec<String> {
     let list = |paths: Vec<String>| paths.join(", ");
     let mut remarks = defaults::changed(tree, from, to);
-    let unnamed: Vec<_> = tree.unnamed.iter().map(|path| path.display().to_string()).collect();
+    let shown = |path: &PathBuf| match tree.home.is_apart() {
+        true => tree.path(path).display().to_string(),
+        false => path.display().to_string(),
+    };
+    let unnamed: Vec<_> = tree.unnamed.iter().map(shown).collect();
     if !unnamed.is_empty() {
         remarks.push(format!(
             "files in the data directory that no setting refers to are copied: {}",
@@ -342,7 +360,7 @@ impl<'a> Trial<'a> {
     fn refusals(&self, runtime: &dyn Runtime, major: Major, text: &str) -> Result<Vec<Refusal>> {
         let file = self.path().join(tree::MAIN);
         self.account.with_files(|| files::replace(&file, text))?;
-        refusals(runtime, major, self.path(), self.account)
+        refusals(runtime, major, &Home::of(self.path()), self.account)
     }
 
     fn path(&self) -> &Path {

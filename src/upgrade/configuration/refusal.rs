@@ -1,8 +1,9 @@
 //! What a version of PostgreSQL says of configuration files: it reads them, and names what it does not take.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Stdio;
 
+use super::home::Home;
 use crate::account::Account;
 use crate::error::{Error, Kind, Result};
 use crate::postgres::Major;
@@ -31,7 +32,7 @@ impl Refusal {
     }
 }
 
-/// Reads the configuration in `directory` with the server of `major`, as `account`, and starts nothing: all names
+/// Reads the configuration in `home` with the server of `major`, as `account`, and starts nothing: all names
 /// come first, and only without an unknown one among them the values (postgres(1), `-C`). More than five may
 /// take more than one call.
 ///
@@ -40,10 +41,11 @@ impl Refusal {
 pub(super) fn refusals(
     runtime: &dyn Runtime,
     major: Major,
-    directory: &Path,
+    home: &Home,
     account: &Account,
 ) -> Result<Vec<Refusal>> {
-    let mut command = runtime.command(major, &reading(directory))?;
+    let directory = home.files();
+    let mut command = runtime.command(major, &reading(home))?;
     account.apply(&mut command);
     command.stdin(Stdio::null()).stdout(Stdio::null());
     let (status, said) =
@@ -62,9 +64,12 @@ pub(super) fn refusals(
 
 /// On the command line, a setting holds against the files: nothing in them may make what it says silent, or
 /// other than it is expected.
-fn reading(directory: &Path) -> Call {
+fn reading(home: &Home) -> Call {
     let mut call = Call::new("postgres", ["-C", "data_directory", "-D"]);
-    call.arguments.push(directory.into());
+    call.arguments.push(home.files().into());
+    // The file may name the old one.
+    let data = format!("data_directory={}", home.data().display());
+    call.arguments.extend(["-c".into(), data.into()]);
     for setting in [
         "log_min_messages=warning",
         "log_line_prefix=",
@@ -115,6 +120,8 @@ fn other(said: &str) -> Refusal {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
 
     /// As PostgreSQL 15.18 said it, and 19 of the one value without a name.
@@ -162,9 +169,12 @@ FATAL:  configuration file "/d/postgresql.conf" contains errors"#;
 
     #[test]
     fn nothing_in_the_files_can_make_it_silent() {
-        let call = reading(Path::new("/d"));
+        let call = reading(&Home::of(Path::new("/d")));
         let text: Vec<_> = call.arguments.iter().map(|a| a.to_string_lossy()).collect();
         assert_eq!(text[..4], ["-C", "data_directory", "-D", "/d"]);
+        let apart = reading(&Home::apart(Path::new("/etc/d"), Path::new("/d")));
+        let apart: Vec<_> = apart.arguments.iter().map(|a| a.to_string_lossy()).collect();
+        assert_eq!(apart[2..6], ["-D", "/etc/d", "-c", "data_directory=/d"]);
         assert!(
             text.iter().any(|a| a == "log_min_messages=warning") && text.iter().any(|a| a == "lc_messages=C")
         );

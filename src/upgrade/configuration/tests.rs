@@ -82,11 +82,11 @@ fn us() -> Account {
 
 fn carried(directories: &Directories) -> Result<Carried> {
     let Directories { old, new, .. } = directories;
-    carry(&Stub, (old, Major(13)), (new, Major(17)), &us())
+    carry(&Stub, (&Home::of(old), Major(13)), (&Home::of(new), Major(17)), Names::same(), &us())
 }
 
 fn foreseen(directories: &Directories) -> Vec<Foreseen> {
-    foresee(&Stub, (&directories.old, Major(13)), Major(17), &us()).unwrap()
+    foresee(&Stub, (&Home::of(&directories.old), Major(13)), Major(17), &us()).unwrap()
 }
 
 #[test]

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::ErrorKind;
 use std::path::{Component, Path, PathBuf};
 
+use super::home::{Home, normal, relative};
 use super::rules;
 use super::syntax::{self, Include, Line};
 use crate::account::Account;
@@ -38,12 +39,13 @@ const LONGEST: u64 = 16 << 20;
 /// What each of its files counts at least.
 const LEAST: u64 = 4 << 10;
 
-/// What was found. Paths are relative to the data directory where they are in it, and absolute elsewhere.
+/// What was found. Files have the names that [`Home`] gives them where they are in the cluster's directories, and are absolute
+/// elsewhere.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Tree {
-    /// The data directory.
-    pub(super) root: PathBuf,
-    /// Files of settings, in and outside of the data directory.
+    /// Where it is.
+    pub(super) home: Home,
+    /// Files of settings, in and outside of it.
     pub(super) texts: BTreeMap<PathBuf, Vec<u8>>,
     /// Settings in the order in which the server reads them: the last one of a name holds.
     pub(super) settings: Vec<Found>,
@@ -74,47 +76,53 @@ pub(super) struct Found {
 }
 
 impl Tree {
-    /// Reads what is in the data directory `root`, as far as `account` may.
+    /// Reads what is there, as far as `account` may.
     ///
     /// # Errors
-    /// [`Kind::DataDirectory`] if the configuration is not in it; [`Kind::File`].
-    pub(super) fn read(root: &Path, account: &Account) -> Result<Self> {
+    /// [`Kind::DataDirectory`] if the configuration is not; [`Kind::File`].
+    pub(super) fn read(home: &Home, account: &Account) -> Result<Self> {
         // A link in the data directory may lead anywhere: what the directory's owner may not read is not copied to where he can.
-        account.with_files(|| Self::find(root, account))
+        account.with_files(|| Self::find(home, account))
     }
 
-    fn find(root: &Path, account: &Account) -> Result<Self> {
-        let mut tree = Self { root: normal(root), wal_segment: wal_segment(root), ..Self::default() };
-        if !root.join(MAIN).exists() {
+    fn find(home: &Home, account: &Account) -> Result<Self> {
+        let mut tree = Self { home: home.clone(), wal_segment: wal_segment(home.data()), ..Self::default() };
+        if !home.files().join(MAIN).exists() {
             return Err(Error::new(
                 Kind::DataDirectory,
                 format!(
                     "{} has no {MAIN}: configuration files outside of the data directory are not supported",
-                    root.display()
+                    home.files().display()
                 ),
             )
             .hint(format!(
                 "copy {MAIN}, pg_hba.conf and pg_ident.conf of the cluster into the data directory"
             )));
         }
-        for file in [MAIN, AUTO] {
-            tree.follow(Path::new(file), account, 0)?;
+        for file in [MAIN.into(), home.in_data(AUTO)] {
+            tree.follow(&file, account, 0)?;
         }
         for (setting, default) in RULES {
-            let file = tree.effective(setting).unwrap_or(default).to_owned();
-            if let Some(file) = tree.place(&tree.root, &file) {
+            let file = match tree.effective(setting) {
+                Some(file) => home.place(home.data(), file),
+                None => Some(default.into()),
+            };
+            if let Some(file) = file {
                 tree.follow_rules(&file, account, 0)?;
             }
         }
         for setting in NAMING {
             let value = tree.effective(setting).unwrap_or_default();
             let value = value.strip_prefix("FILE:").unwrap_or(value);
-            let inside = (!value.is_empty()).then(|| tree.place(&tree.root, value)).flatten();
+            let inside = (!value.is_empty()).then(|| home.place(home.data(), value)).flatten();
             if let Some(path) = inside {
                 tree.copy_with_target(path);
             }
         }
         tree.look_around(Path::new(""))?;
+        if home.is_apart() {
+            tree.look_around(&home.in_data(""))?;
+        }
         tree.leave_unreadable();
         Ok(tree)
     }
@@ -127,14 +135,7 @@ impl Tree {
 
     /// Where a file of the tree is.
     pub(super) fn path(&self, file: &Path) -> PathBuf {
-        self.root.join(file)
-    }
-
-    /// The path in the data directory, relative to it, that is written as `path` in a file of `directory`.
-    fn place(&self, directory: &Path, path: &str) -> Option<PathBuf> {
-        let path = normal(&directory.join(path));
-        let inside = |root: &Path| path.strip_prefix(root).ok().map(Path::to_owned);
-        inside(&self.root).or_else(|| inside(&self.root.canonicalize().ok()?))
+        self.home.path(file)
     }
 
     /// Reads a file as a part of the whole, which has an end.
@@ -146,7 +147,7 @@ impl Tree {
         }
         let message = format!(
             "the configuration in {}, with all included files, is longer than {LONGEST} bytes",
-            self.root.display()
+            self.home.files().display()
         );
         Err(Error::new(Kind::File, message).hint(format!("ls -l {}", self.path(file).display())))
     }
@@ -164,7 +165,7 @@ impl Tree {
                     self.settings.push(Found { file: file.to_owned(), line: number, name, value });
                 }
                 Line::Include { what, path } if depth < DEEPEST_INCLUDE => {
-                    let place = self.place(&directory, &path);
+                    let place = self.home.place(&directory, &path);
                     self.note_include(file, number, what, &path, place.as_deref());
                     let included = place.unwrap_or_else(|| normal(&directory.join(&path)));
                     for file in self.included(what, &included)? {
@@ -184,7 +185,10 @@ impl Tree {
             return;
         }
         let better = match (place, Path::new(path).is_absolute()) {
-            (Some(place), true) => relative(file.parent().unwrap_or(file), place),
+            (Some(place), true) => match relative(file.parent().unwrap_or(file), place) {
+                Some(better) => better,
+                None => return,
+            },
             (None, false) => normal(&self.path(file.parent().unwrap_or(file)).join(path)),
             _ => return,
         };
@@ -224,7 +228,7 @@ impl Tree {
         let text = String::from_utf8_lossy(&bytes).into_owned();
         self.rules.insert(file.to_owned(), text.clone());
         for (what, named) in rules::named(&text) {
-            let Some(place) = self.place(directory, &named).filter(|_| depth < DEEPEST_INCLUDE) else {
+            let Some(place) = self.home.place(directory, &named).filter(|_| depth < DEEPEST_INCLUDE) else {
                 continue;
             };
             for file in self.included(what, &place)? {
@@ -241,7 +245,7 @@ impl Tree {
         }
         if let Ok(target) = self.path(&path).read_link() {
             let full = self.path(&path);
-            if let Some(target) = self.place(full.parent().unwrap_or(&full), &target.to_string_lossy()) {
+            if let Some(target) = self.home.place(full.parent().unwrap_or(&full), &target.to_string_lossy()) {
                 self.copy_with_target(target);
             }
         }
@@ -257,6 +261,7 @@ impl Tree {
             if self.texts.contains_key(&relative)
                 || self.copied.contains(&relative)
                 || self.is_postgresqls(&relative)
+                || self.is_of_the_package(&relative)
             {
                 continue;
             }
@@ -284,6 +289,17 @@ impl Tree {
         Ok(())
     }
 
+    /// Whether it is a file of postgresql-common's, which takes its part in the configuration.
+    fn is_of_the_package(&mut self, file: &Path) -> bool {
+        let name = file.to_str().filter(|_| self.home.is_apart()).unwrap_or_default();
+        // What is behind a link is carried as files.
+        let is_packaged = PACKAGED.contains(&name) && !(name == "conf.d" && self.path(file).is_symlink());
+        if is_packaged {
+            self.copied.insert(file.to_owned());
+        }
+        is_packaged || UNCARRIED.contains(&name)
+    }
+
     /// Whether what is copied can be; the server itself reads nothing that its owner may not.
     fn leave_unreadable(&mut self) {
         let is_readable = |path: &PathBuf| {
@@ -301,10 +317,12 @@ impl Tree {
 
     /// Whether a path is one of the server's own, or below one.
     fn is_postgresqls(&self, path: &Path) -> bool {
-        let Some(Component::Normal(first)) = path.components().next() else { return false };
+        let home = &self.home;
+        let Some(inside) = home.inside_data(path) else { return false };
+        let Some(Component::Normal(first)) = inside.components().next() else { return false };
         let name = first.to_string_lossy();
-        let is_directory = self.root.join(first).is_dir();
-        let logs = self.effective("log_directory").and_then(|logs| self.place(&self.root, logs));
+        let is_directory = home.data().join(first).is_dir();
+        let logs = self.effective("log_directory").and_then(|logs| home.place(home.data(), logs));
         OWN.contains(&&*name)
             || OWN_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
             || name.ends_with(".signal")
@@ -312,6 +330,12 @@ impl Tree {
             || (is_directory && logs.is_some_and(|logs| path.starts_with(logs)))
     }
 }
+
+/// Files of postgresql-common's beside postgresql.conf, see pg_createcluster(1).
+const PACKAGED: [&str; 4] = ["conf.d", "environment", "log", "pg_ctl.conf"];
+
+/// The same, which say what is so of one cluster only.
+const UNCARRIED: [&str; 2] = ["start.conf", "pgdata"];
 
 /// What the server, its programs and the file system make at the top of a data directory (chapter "Database File
 /// Layout"); directories `pg_*`, and files `*.signal`, are not listed.
@@ -328,28 +352,6 @@ const OWN: [&str; 9] = [
 ];
 const OWN_PREFIXES: [&str; 6] =
     ["postmaster.", "current_logfiles", "backup_label", "backup_manifest", "tablespace_map", ".s.PGSQL."];
-
-/// Without `.` and `..`; symbolic links are not looked at, as the server does not, either.
-fn normal(path: &Path) -> PathBuf {
-    let mut normal = PathBuf::new();
-    for component in path.components() {
-        match component {
-            Component::CurDir => {}
-            Component::ParentDir => {
-                normal.pop();
-            }
-            other => normal.push(other),
-        }
-    }
-    normal
-}
-
-/// How `path` is written in a file of `directory`, both relative to the data directory.
-fn relative(directory: &Path, path: &Path) -> PathBuf {
-    let common = directory.components().zip(path.components()).take_while(|(a, b)| a == b).count();
-    let up = directory.components().skip(common).map(|_| Component::ParentDir);
-    up.chain(path.components().skip(common)).collect()
-}
 
 /// Reads a file, if it is there, as the directory's owner. That user's links are followed, as the server follows them.
 fn read(path: &Path, account: &Account) -> Result<Option<Vec<u8>>> {
@@ -415,7 +417,7 @@ mod tests {
         write(root, "conf.d/.hidden.conf", "work_mem = 9MB");
         write(root, "conf.d/sub/c", "port = 1");
         write(root, AUTO, "# Do not edit\nwork_mem = '5MB'\n");
-        let tree = Tree::read(root, &us()).unwrap();
+        let tree = Tree::read(&Home::of(root), &us()).unwrap();
         let values: Vec<_> = tree.settings.iter().map(|found| found.value.as_str()).collect();
         assert_eq!(values, ["1MB", "4MB", "2MB", "1", "3MB", "4MB", "2MB", "1", "3MB", "5MB"]);
         assert_eq!(tree.effective("WORK_MEM"), Some("5MB"));
@@ -465,7 +467,7 @@ mod tests {
         std::fs::File::create(root.join("core")).unwrap().set_len(2 << 20).unwrap();
         std::fs::File::create(root.join("pg_wal").join("0".repeat(24))).unwrap().set_len(1 << 20).unwrap();
         symlink("certs/x.pem", root.join("link")).unwrap();
-        let tree = Tree::read(root, &us()).unwrap();
+        let tree = Tree::read(&Home::of(root), &us()).unwrap();
         assert_eq!(
             names(&tree.copied),
             [
@@ -492,7 +494,7 @@ mod tests {
     #[test]
     fn a_configuration_that_is_elsewhere_or_is_not_the_owners_to_read_is_an_error() {
         let directory = tempfile::tempdir().unwrap();
-        let error = Tree::read(directory.path(), &us()).unwrap_err();
+        let error = Tree::read(&Home::of(directory.path()), &us()).unwrap_err();
         assert_eq!(error.kind(), Kind::DataDirectory);
         write(directory.path(), "secret", "x");
         let secret = directory.path().join("secret");
@@ -504,18 +506,23 @@ mod tests {
         open(directory.path());
         // Whoever is not root cannot be another.
         if nix::unistd::geteuid().is_root() {
-            let error = Tree::read(directory.path(), &Account::of(54_321, 54_321)).unwrap_err();
+            let error = Tree::read(&Home::of(directory.path()), &Account::of(54_321, 54_321)).unwrap_err();
             assert!(error.to_string().contains("is not a file that 54321 may read"), "{error}");
             std::fs::remove_file(directory.path().join(MAIN)).unwrap();
             write(directory.path(), MAIN, "");
             open(&directory.path().join(MAIN));
-            let tree = Tree::read(directory.path(), &Account::of(54_321, 54_321)).unwrap();
+            let tree = Tree::read(&Home::of(directory.path()), &Account::of(54_321, 54_321)).unwrap();
             assert_eq!(tree.left, [(PathBuf::from("secret"), "not readable by its owner")]);
             std::fs::remove_file(directory.path().join(MAIN)).unwrap();
         }
         let _ = std::fs::remove_file(directory.path().join(MAIN));
         nix::unistd::mkfifo(&directory.path().join(MAIN), nix::sys::stat::Mode::S_IRWXU).unwrap();
-        assert!(Tree::read(directory.path(), &us()).unwrap_err().to_string().contains("is not a file that"));
+        assert!(
+            Tree::read(&Home::of(directory.path()), &us())
+                .unwrap_err()
+                .to_string()
+                .contains("is not a file that")
+        );
     }
 
     #[test]
@@ -524,7 +531,7 @@ mod tests {
         let root = directory.path();
         let error = |main: &str| {
             write(root, MAIN, main);
-            Tree::read(root, &us()).unwrap_err().to_string()
+            Tree::read(&Home::of(root), &us()).unwrap_err().to_string()
         };
         // Each of the ten times deeper there are eight times as many.
         write(root, "itself.conf", &"include 'itself.conf'\n".repeat(8));
@@ -538,16 +545,6 @@ mod tests {
         // A few do no harm.
         write(root, "itself.conf", "include 'itself.conf'\n");
         write(root, MAIN, "include 'itself.conf'\n");
-        Tree::read(root, &us()).unwrap();
-    }
-
-    #[test]
-    fn paths_from_one_directory_to_another() {
-        let from = |directory: &str, path: &str| {
-            relative(Path::new(directory), Path::new(path)).display().to_string()
-        };
-        assert_eq!(from("", "a/b"), "a/b");
-        assert_eq!(from("conf.d", "conf.d/x"), "x");
-        assert_eq!(from("conf.d/a", "certs/x"), "../../certs/x");
+        Tree::read(&Home::of(root), &us()).unwrap();
     }
 }

@@ -183,7 +183,7 @@ pub(super) fn ask(
     installed: &[Major],
 ) -> Result<Option<Cluster>> {
     let connection = settings.connection();
-    let Some(&major) = installed.last().filter(|_| connection.socket().exists()) else { return Ok(None) };
+    let Some(&major) = installed.last().filter(|_| !connection.is_absent()) else { return Ok(None) };
     let session = postgres::Session { runtime, major, connection: &connection };
     let server = postgres::server_facts(&session)?;
     let connection = connection.clone().to_server(server.major()?);

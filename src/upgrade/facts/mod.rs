@@ -3,6 +3,7 @@
 //! - [`cluster`]: what the running server says
 //! - [`sessions`], [`sockets`], [`connected`]: who is connected, and which unit that is of
 //! - [`units`]: what systemd says
+//! - [`registered`]: what Debian has of the cluster
 //! - [`space`]: room on each file system
 //! - [`tried`]: what an empty cluster of the target has shown
 //! - [`kept`]: whether what is kept could take its place again
@@ -13,6 +14,7 @@ pub mod cluster;
 pub mod connected;
 pub mod kept;
 pub mod left_behind;
+pub mod registered;
 pub mod sessions;
 pub mod sockets;
 pub mod space;
@@ -35,7 +37,8 @@ use crate::error::{Error, Kind, Result};
 use crate::files;
 use crate::postgres::{self, Contents, DataDirectory, Major, Occupant};
 use crate::runtime::{AsUser, Runtime, output};
-use crate::upgrade::configuration::{self, Foreseen};
+use crate::upgrade::configuration::{self, Foreseen, Home};
+use crate::upgrade::facts::registered::Registration;
 use crate::upgrade::facts::space::{Room, Space};
 use crate::upgrade::facts::units::Units;
 use crate::upgrade::records::Rehearsal;
@@ -81,6 +84,8 @@ pub struct Facts {
     pub keep_path: (PathBuf, bool),
     /// Why the dump directory cannot be used, if so.
     pub dump_directory_problem: Option<String>,
+    /// Of a cluster of Debian's: its registration.
+    pub registered: Option<Registration>,
     /// The identity of the cluster in the data directory.
     pub system_identifier: Option<String>,
     /// Where its socket is.
@@ -115,15 +120,21 @@ pub fn gather(settings: &Settings, runtime: &dyn Runtime, to: Option<Major>) -> 
     let cluster = cluster::ask(settings, runtime, &installed)?;
     let both = target.filter(|target| installed.contains(target) && installed.contains(&current));
     let owner = data_directory.owner.as_ref();
+    let registered = registered::look(settings, current, target)?;
+    let home = match &registered {
+        Some(Registration { registered, .. }) => Home::apart(&registered.old_configuration, path),
+        None => Home::of(path),
+    };
     let (configuration, settings_gone) = match both.zip(owner) {
         Some((target, owner)) => (
-            configuration::foresee(runtime, (path, current), target, owner)?,
+            configuration::foresee(runtime, (&home, current), target, owner)?,
             settings_gone(runtime, cluster.as_ref(), (current, target), owner)?,
         ),
         None => Default::default(),
     };
-    let keep_path = settings.upgrade.keep_path.clone();
-    let kept = keep_path.symlink_metadata().is_ok();
+    // One of Debian's stays where it is.
+    let keep_path = registered.as_ref().map_or(&settings.upgrade.keep_path, |_| path).clone();
+    let kept = registered.is_none() && keep_path.symlink_metadata().is_ok();
     Ok(Facts {
         is_symlink: path.is_symlink(),
         data_bytes: files::size_of(path)?,
@@ -153,6 +164,7 @@ pub fn gather(settings: &Settings, runtime: &dyn Runtime, to: Option<Major>) -> 
         units: units::ask(settings, cluster.as_ref().map_or(&[], |cluster| &cluster.shared.sessions)),
         trial: trial(settings),
         tried: None,
+        registered,
         occupant: Occupant::find(path)?,
         data_directory,
         installed,

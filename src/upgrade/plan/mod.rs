@@ -21,7 +21,7 @@ use crate::upgrade::facts::space::TransferMode;
 use crate::upgrade::facts::{Contained, Facts};
 use crate::upgrade::plan::choice::choose;
 use crate::upgrade::plan::subscriptions::switched_off;
-use crate::upgrade::records::{Upgrade, named_after};
+use crate::upgrade::records::{Registered, Upgrade, named_after};
 
 /// What an upgrade will do.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -74,6 +74,7 @@ pub fn plan(
     let contents = cluster.contents.iter().filter(|(_, contained)| !contained.stale_indexes.is_empty());
     let place = |suffix: &str| named_after(&facts.data_directory.path, &format!("upgrade-{id}{suffix}"));
     let stale = |contained: &Contained| contained.stale_indexes.clone();
+    let registered = facts.registered.as_ref().map(|registration| &registration.registered);
     let upgrade = Upgrade {
         beside: place(""),
         copy: (method == Method::Online).then(|| place("-copy")),
@@ -81,9 +82,13 @@ pub fn plan(
         subscriptions: switched_off(cluster, method, from),
         method,
         data_directory: facts.data_directory.path.clone(),
-        keep_path: free_name(&settings.upgrade.keep_path),
+        keep_path: match registered {
+            Some(_) => facts.data_directory.path.clone(),
+            None => free_name(&settings.upgrade.keep_path),
+        },
         dump_directory: settings.upgrade.dump_directory.join(format!("upgrade-{id}")),
         server_unit: settings.server.unit.clone(),
+        registered: registered.cloned(),
         id,
         from,
         to,
@@ -148,7 +153,10 @@ impl Plan {
             ],
             Method::Dump => self.transferring(),
         });
-        lines.push("exchange the two data directories".to_owned());
+        lines.extend(match &self.upgrade.registered {
+            Some(registered) => registered_as(registered, &self.upgrade),
+            None => vec!["exchange the two data directories".to_owned()],
+        });
         lines.push("start the server and the services".to_owned());
         lines
     }
@@ -184,4 +192,25 @@ impl Plan {
         lines.push(format!("keep the old data directory in {}", self.upgrade.keep_path.display()));
         lines
     }
+}
+
+/// What becomes of both in Debian's lists.
+fn registered_as(registered: &Registered, upgrade: &Upgrade) -> Vec<String> {
+    let Upgrade { from, to, server_unit, .. } = upgrade;
+    let Registered { name, data_directory, configuration, port, port_aside, dependents, .. } = registered;
+    let mut lines = vec![
+        format!("set cluster {from}/{name} to port {port_aside} and to manual in start.conf"),
+        format!(
+            "rename the new cluster to {}, as {to}/{name} on port {port} with its configuration in {}",
+            data_directory.display(),
+            configuration.display()
+        ),
+    ];
+    if !dependents.is_empty() {
+        let units = dependents.join(", ");
+        lines.push(format!(
+            "write a unit {server_unit} that starts the new server, for the units that name it: {units}"
+        ));
+    }
+    lines
 }

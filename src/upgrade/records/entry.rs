@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::upgrade::records::{Census, Compared, Counters, Step, Upgrade, named_after};
+use crate::upgrade::records::{Census, Compared, Counters, Place, Registered, Step, Upgrade, named_after};
 
 /// The version of the form that a journal has.
 pub(in crate::upgrade) const FORMAT: u32 = 1;
@@ -36,10 +36,14 @@ pub struct Entry {
     pub step: Step,
     /// Since when.
     pub since: Timestamp,
-    /// Files of login rules in the new cluster, relative to the data directory, which let in only us until it is opened.
+    /// Files of login rules of the new cluster, relative to the data directory if they are in it, which let in only us until
+    /// it is opened.
     /// None in journals of earlier versions, if they could not be closed.
     #[serde(default)]
     pub login_files: Vec<PathBuf>,
+    /// The new cluster's identity, of a registered one, before it is in place.
+    #[serde(default)]
+    pub new_identifier: Option<String>,
     /// The next transaction of the new cluster as it was written to the disk, before anybody but us could reach it.
     #[serde(default)]
     pub next_xid: Option<String>,
@@ -113,6 +117,7 @@ impl Entry {
             step: Step::Preparing,
             since: now,
             login_files: Vec::new(),
+            new_identifier: None,
             next_xid: None,
             census: None,
             opened: None,
@@ -152,6 +157,7 @@ impl Entry {
             let numbers = kept.as_os_str().as_encoded_bytes().strip_prefix(keep);
             numbers.is_some_and(|rest| rest.iter().all(|byte| byte.is_ascii_digit() || *byte == b'-'))
         };
+        let registered = self.upgrade.registered.iter().flat_map(Registered::paths);
         let absolute = [&self.upgrade.data_directory, &self.upgrade.keep_path, &self.upgrade.dump_directory];
         let plain = |path: &PathBuf| {
             path.is_absolute()
@@ -161,10 +167,18 @@ impl Entry {
             && self.upgrade.copy.as_ref().is_none_or(|copy| *copy == own("-copy"))
             && self.upgrade.dump_directory.file_name().is_some_and(|name| *name == *dump)
             && self.kept.as_ref().is_none_or(is_kept)
-            && absolute.into_iter().all(plain);
+            && absolute.into_iter().chain(registered).all(plain);
         match well {
             true => Ok(()),
             false => Err("it names directories that do not belong to an upgrade".to_owned()),
+        }
+    }
+
+    /// Which of the two clusters is the homeserver's, as far as the journal knows: while it is open, the old one.
+    pub fn is_in_place(&self) -> Place {
+        match self.ended.as_ref().map(|ended| ended.outcome) {
+            Some(Outcome::Upgraded) => Place::New,
+            _ => Place::Old,
         }
     }
 
@@ -201,6 +215,7 @@ pub(in crate::upgrade) mod tests {
             keep_path: "/m/kept".into(),
             dump_directory: "/var/tmp/x/upgrade-20261124T030000Z".into(),
             server_unit: "matrix-postgres.service".into(),
+            registered: None,
         }
     }
 

@@ -1,6 +1,6 @@
 //! What an upgrade writes down, for itself and for whoever comes after it.
 //!
-//! - [`upgrade`]: which one, as its plan decides
+//! - [`upgrade`]: which one, as its plan decides; [`registered`] is what it has of Debian's
 //! - [`journal`]: what is about to be done, before it is; [`entry`] and [`step`] are what it says
 //! - [`census`]: what was counted in the new cluster
 //! - [`compared`]: how much was compared
@@ -12,6 +12,7 @@ pub mod compared;
 pub mod entry;
 pub mod journal;
 pub mod names;
+pub mod registered;
 pub mod rehearsal;
 pub mod step;
 pub mod upgrade;
@@ -21,6 +22,7 @@ pub use compared::Compared;
 pub use entry::{Ended, Entry, Opened, Outcome, Position};
 pub use journal::Journal;
 pub(in crate::upgrade) use names::{moved, named_after};
+pub use registered::Registered;
 pub use rehearsal::{Aim, Rehearsal};
 pub use step::Step;
-pub use upgrade::Upgrade;
+pub use upgrade::{Place, Upgrade};

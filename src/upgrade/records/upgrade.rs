@@ -5,9 +5,19 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::config::Method;
+use crate::config::{Method, Settings};
 use crate::error::{Error, Kind, Result};
 use crate::postgres::Major;
+use crate::upgrade::records::Registered;
+
+/// Which of the two clusters is in place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// The old one.
+    Old,
+    /// The new one.
+    New,
+}
 
 /// An upgrade.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -18,7 +28,8 @@ pub struct Upgrade {
     pub from: Major,
     /// The new version.
     pub to: Major,
-    /// The data directory, in which the old cluster is before the exchange and the new one after it.
+    /// The data directory, in which the old cluster is before the exchange and, unless it is a registered one, the new one
+    /// after it.
     pub data_directory: PathBuf,
     /// The other one of the two, beside it.
     pub beside: PathBuf,
@@ -38,11 +49,65 @@ pub struct Upgrade {
     pub keep_path: PathBuf,
     /// Where the databases lie while they are carried over.
     pub dump_directory: PathBuf,
-    /// The server's unit.
+    /// The server's unit; of a registered cluster, the old one's.
     pub server_unit: String,
+    /// Of a cluster of Debian's: where both are registered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub registered: Option<Registered>,
 }
 
 impl Upgrade {
+    /// The data directory of this one of the clusters once it is in place.
+    pub fn home(&self, which: Place) -> &Path {
+        match (which, &self.registered) {
+            (Place::New, Some(registered)) => &registered.data_directory,
+            _ => &self.data_directory,
+        }
+    }
+
+    /// The unit of its server then.
+    pub fn unit(&self, which: Place) -> &String {
+        match (which, &self.registered) {
+            (Place::New, Some(registered)) => &registered.server_unit,
+            _ => &self.server_unit,
+        }
+    }
+
+    /// Where the old one is while the new one is in place, until it is kept.
+    pub fn old_aside(&self) -> &Path {
+        match &self.registered {
+            Some(_) => &self.data_directory,
+            None => &self.beside,
+        }
+    }
+
+    /// What a server on one of them, or on a copy, must be told to find its configuration.
+    pub fn configured_by(&self, which: Place) -> Option<String> {
+        let registered = self.registered.as_ref()?;
+        let file = match which {
+            Place::Old => registered.old_file(),
+            Place::New => registered.file(),
+        };
+        Some(format!("config_file={}", file.display()))
+    }
+
+    /// The same, whose new cluster is made in `beside` and thrown away: it is never registered.
+    #[must_use]
+    pub fn thrown_away(self, beside: PathBuf) -> Self {
+        let configuration = beside.clone();
+        let registered = self.registered.map(|registered| Registered { configuration, ..registered });
+        Self { beside, registered, ..self }
+    }
+
+    /// The settings for the server of the one that is in place: those of a registered cluster are not in any file.
+    #[must_use]
+    pub fn settle(&self, settings: Settings, in_place: Place) -> Settings {
+        match &self.registered {
+            Some(registered) => registered.settle(settings, (self.home(in_place), self.unit(in_place))),
+            None => settings,
+        }
+    }
+
     /// Where the copy is made.
     ///
     /// # Errors

@@ -29,11 +29,11 @@ use crate::upgrade::{check, methods};
 fn place(mut plan: Plan) -> Plan {
     let Upgrade { id, data_directory, dump_directory, .. } = &plan.upgrade;
     let place = |suffix: &str| named_after(data_directory, &format!("{REHEARSAL}{id}{suffix}"));
+    let beside = place("");
     plan.upgrade = Upgrade {
-        beside: place(""),
         copy: Some(place("-copy")),
         dump_directory: dump_directory.with_file_name(format!("{REHEARSAL}{id}")),
-        ..plan.upgrade
+        ..plan.upgrade.thrown_away(beside)
     };
     plan
 }

@@ -9,8 +9,10 @@ use crate::files::beneath::Directory;
 use crate::files::{self, directories, parent};
 use crate::postgres::initdb;
 use crate::runtime::{Child, Runtime, output};
-use crate::upgrade::configuration;
+use crate::upgrade::configuration::{self, Home, Names};
 use crate::upgrade::plan::Plan;
+use crate::upgrade::records::Upgrade;
+use crate::upgrade::steps::registration;
 
 /// Makes an empty cluster that can take what the old one holds, and carries the configuration into it.
 ///
@@ -34,7 +36,8 @@ pub fn create(runtime: &dyn Runtime, account: &Account, plan: &Plan) -> Result<(
     let call = initdb::like(beside, &plan.initialisation, plan.upgrade.to, plan.checksums);
     let mut command = runtime.command(plan.upgrade.to, &call)?;
     account.apply(&mut command);
-    output(command, "initdb", &[]).map(drop)
+    output(command, "initdb", &[])?;
+    registration::make(&plan.upgrade, account)
 }
 
 /// Carries the configuration into it as it is now, and returns what the administrator should know. It can be repeated: a
@@ -43,11 +46,16 @@ pub fn create(runtime: &dyn Runtime, account: &Account, plan: &Plan) -> Result<(
 /// # Errors
 /// Those of [`configuration::carry`].
 pub fn configure(runtime: &dyn Runtime, account: &Account, plan: &Plan) -> Result<Vec<String>> {
-    let (old, new) = (
-        (plan.upgrade.data_directory.as_path(), plan.upgrade.from),
-        (plan.upgrade.beside.as_path(), plan.upgrade.to),
-    );
-    configuration::carry(runtime, old, new, account).map(|carried| carried.notes)
+    let Upgrade { from, to, data_directory, beside, registered, .. } = &plan.upgrade;
+    let (old, new) = match registered {
+        Some(registered) => (
+            Home::apart(&registered.old_configuration, data_directory),
+            Home::apart(&registered.configuration, beside),
+        ),
+        None => (Home::of(data_directory), Home::of(beside)),
+    };
+    let names = Names::of(&plan.upgrade);
+    configuration::carry(runtime, (&old, *from), (&new, *to), names, account).map(|carried| carried.notes)
 }
 
 /// Writes every file of it to the disk, one by one; what else there is on the file system can wait.

@@ -1,9 +1,9 @@
 //! The cut: from here on nobody but us uses the old cluster.
 
 use crate::error::Result;
-use crate::upgrade::records::{Step, Upgrade};
-use crate::upgrade::steps::servers;
+use crate::upgrade::records::{Place, Step};
 use crate::upgrade::steps::work::Work;
+use crate::upgrade::steps::{registration, servers};
 
 /// What there is of the old cluster after the cut.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,7 +20,7 @@ pub enum Cut {
 /// Stops the clients that run, whose units are in the journal before. From here on the new cluster lets in only us.
 pub(in crate::upgrade) fn stop_clients(work: &mut Work<'_>) -> Result<()> {
     work.close_login()?;
-    note_clients(work)?;
+    note_clients(work, Place::Old)?;
     work.step(Step::StoppingClients)?;
     work.manager.stop_all(&work.entry().clients, work.settings.clients.timeout)
 }
@@ -29,9 +29,10 @@ pub(in crate::upgrade) fn stop_clients(work: &mut Work<'_>) -> Result<()> {
 ///
 /// # Errors
 /// If systemd cannot be asked.
-pub(in crate::upgrade) fn note_clients(work: &mut Work<'_>) -> Result<()> {
-    let server_unit = work.entry().upgrade.server_unit.clone();
-    let own = |unit: &String| unit.starts_with("matrix-postgres") || *unit == server_unit;
+pub(in crate::upgrade) fn note_clients(work: &mut Work<'_>, in_place: Place) -> Result<()> {
+    let server_unit = work.entry().upgrade.unit(in_place).clone();
+    let servers = [Place::Old, Place::New].map(|which| work.entry().upgrade.unit(which).clone());
+    let own = |unit: &String| unit.starts_with("matrix-postgres") || servers.contains(unit);
     let mut wanted = work.settings.clients.units.clone();
     wanted.push(server_unit.clone());
     let running: Vec<_> = work.manager.running(&wanted)?.into_iter().filter(|unit| !own(unit)).collect();
@@ -44,12 +45,14 @@ pub(in crate::upgrade) fn note_clients(work: &mut Work<'_>) -> Result<()> {
 /// Stops the server, as the next step.
 pub(in crate::upgrade) fn stop_server(work: &mut Work<'_>) -> Result<()> {
     work.step(Step::StoppingServer)?;
-    end_server(work)
+    end_server(work, Place::Old)
 }
 
-/// Stops the server, and whatever else was left on the data directory.
-pub(in crate::upgrade) fn end_server(work: &Work<'_>) -> Result<()> {
-    let Upgrade { server_unit, data_directory, .. } = &work.entry().upgrade;
-    work.manager.stop_all(std::slice::from_ref(server_unit), work.settings.server.start_timeout)?;
-    servers::stop_abandoned(data_directory)
+/// Stops the server of the one that is in place, and whatever else was left on its data directory.
+pub(in crate::upgrade) fn end_server(work: &Work<'_>, in_place: Place) -> Result<()> {
+    let upgrade = &work.entry().upgrade;
+    registration::bar(upgrade, in_place, &work.account)?;
+    let unit = std::slice::from_ref(upgrade.unit(in_place));
+    work.manager.stop_all(unit, work.settings.server.start_timeout)?;
+    servers::stop_abandoned(upgrade.home(in_place))
 }

@@ -4,6 +4,7 @@ use crate::config::Settings;
 use crate::error::Result;
 use crate::postgres::Occupant;
 use crate::systemd::Manager;
+use crate::upgrade::records::{Place, Upgrade};
 
 /// What a unit of ours may have left there.
 const OURS: &str = "matrix-postgres-";
@@ -13,17 +14,23 @@ const OURS: &str = "matrix-postgres-";
 /// # Errors
 /// [`crate::Kind::DataDirectory`] naming who has it; [`crate::Kind::UnitRefused`] if the unit is another's; others if that
 /// cannot be asked.
-pub(in crate::upgrade) fn require(settings: &Settings, manager: &Manager) -> Result<()> {
-    let server = &settings.server;
+pub(in crate::upgrade) fn require(settings: &Settings, upgrade: &Upgrade, manager: &Manager) -> Result<()> {
     let nothing = "nothing was stopped, and nothing was changed";
-    manager.require_ours(&server.unit, server.is_unit_named).map_err(|error| error.state(nothing))?;
     let own = manager.unit_of(0)?;
-    match Occupant::find(&settings.data_directory)? {
-        Some(occupant) if is_anothers(&occupant, &server.unit, own.as_deref()) => {
-            Err(occupant.refusal(&settings.data_directory).state(nothing))
+    for which in [Place::Old, Place::New] {
+        let (unit, home) = (upgrade.unit(which), upgrade.home(which));
+        manager.require_ours(unit, settings.server.is_unit_named).map_err(|error| error.state(nothing))?;
+        match Occupant::find(home)? {
+            Some(occupant) if is_anothers(&occupant, unit, own.as_deref()) => {
+                return Err(occupant.refusal(home).state(nothing));
+            }
+            _ => {}
         }
-        _ => Ok(()),
+        if upgrade.registered.is_none() {
+            break;
+        }
     }
+    Ok(())
 }
 
 /// A server that no unit has, or one of ours, is what a dead run has left.

@@ -15,7 +15,7 @@ use crate::files::{self};
 use crate::postgres::Major;
 use crate::runtime::{AsUser, Call, Runtime, output};
 use crate::upgrade::configuration::quoted_value;
-use crate::upgrade::records::moved;
+use crate::upgrade::records::{Place, Upgrade, moved};
 
 /// The administrator's file while ours is in its place.
 const ASIDE: &str = ".matrix-postgres-aside";
@@ -39,7 +39,7 @@ const INCLUDES: Major = Major(16);
 /// Where the new cluster reads who may log in: pg_hba.conf, and pg_ident.conf.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Rules {
-    /// In files of its data directory, relative to that.
+    /// In files that are its own: of its data directory, relative to that, or of its directory in /etc.
     Within([PathBuf; 2]),
     /// At least one is somewhere else, where it is not ours to change.
     Elsewhere {
@@ -52,21 +52,20 @@ pub enum Rules {
     },
 }
 
-/// Which rules the new cluster in `directory` will read once it is in place as `data_directory`.
+/// Which rules the new cluster of an upgrade will read once it is in place.
 ///
 /// # Errors
 /// If the server cannot be asked.
-pub fn find(
-    runtime: &dyn Runtime,
-    account: &Account,
-    major: Major,
-    directory: &Path,
-    data_directory: &Path,
-) -> Result<Rules> {
+pub fn find(runtime: &dyn Runtime, account: &Account, upgrade: &Upgrade) -> Result<Rules> {
+    let (major, directory, data_directory) = (upgrade.to, upgrade.beside.as_path(), upgrade.home(Place::New));
     let mut found = Vec::new();
     for setting in ["hba_file", "ident_file"] {
         let mut call = Call::new("postgres", ["-C", setting, "-D"]);
         call.arguments.push(directory.into());
+        if let Some(file) = upgrade.configured_by(Place::New) {
+            let place = format!("data_directory={}", directory.display());
+            call.arguments.extend(["-c".into(), file.into(), "-c".into(), place.into()]);
+        }
         let text = output(AsUser { runtime, account }.command(major, &call)?, "postgres -C", &[])?;
         found.push(PathBuf::from(String::from_utf8_lossy(&text).trim_end()));
     }
@@ -77,6 +76,11 @@ pub fn find(
     // A link leads to what others may read, too.
     let ours = |file: &PathBuf| directory.join(file).symlink_metadata().is_ok_and(|meta| meta.is_file());
     let [hba, ident] = [&found[0], &found[1]];
+    if let Some(registered) = &upgrade.registered
+        && [hba, ident].iter().all(|file| file.starts_with(&registered.configuration) && ours(file))
+    {
+        return Ok(Rules::Within([hba.clone(), ident.clone()]));
+    }
     if let (Some(hba), Some(ident)) = (inside(hba).filter(ours), inside(ident).filter(ours)) {
         return Ok(Rules::Within([hba, ident]));
     }

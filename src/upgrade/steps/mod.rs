@@ -10,6 +10,8 @@
 //! - [`cut`]: the end of the clients and of the server
 //! - [`transfer`], [`dump_directory`]: by way of a dump
 //! - [`login`]: who may log in to the new cluster until it is opened
+//! - `registration`: what a cluster of Debian's has in /etc
+//! - `stand_in`: what stands for the unit of a server that was replaced
 //! - [`exchange`]: two data directories change places
 //! - [`keep`]: the old one goes to where it is kept
 //! - [`temporary`]: clusters to try something out, and their end
@@ -23,8 +25,10 @@ pub mod exchange;
 pub(in crate::upgrade) mod hold;
 pub mod keep;
 pub mod login;
+pub(in crate::upgrade) mod registration;
 pub mod servers;
 pub mod site;
+pub(in crate::upgrade) mod stand_in;
 pub(in crate::upgrade) mod temporary;
 pub mod transfer;
 pub mod work;

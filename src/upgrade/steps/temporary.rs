@@ -20,8 +20,8 @@ pub(in crate::upgrade) struct TemporaryClusters<'a> {
 }
 
 impl<'a> TemporaryClusters<'a> {
-    /// Says that `directories` will be made for `id`: who recovers does not go by the names of directories, which others may
-    /// make.
+    /// Says that `directories` will be made for `id`, and beside which data directory: who recovers does not go by the names of
+    /// directories, which others may make.
     ///
     /// # Errors
     /// [`crate::Kind::File`].
@@ -30,7 +30,11 @@ impl<'a> TemporaryClusters<'a> {
         id: &str,
         directories: Vec<PathBuf>,
     ) -> Result<Self> {
-        files::replace(&marker(settings), id)?;
+        let place = settings.data_directory.display();
+        files::replace(
+            &marker(settings),
+            &format!("{id}\n{place}\n{}\n", settings.socket_directory.display()),
+        )?;
         Ok(Self { settings, directories })
     }
 }
@@ -54,6 +58,16 @@ fn marker(settings: &Settings) -> PathBuf {
     settings.state_directory.join("rehearsing")
 }
 
+/// The data directory beside which it is, and that of the sockets: a cluster of Debian's is in no file of settings.
+fn places(settings: &Settings) -> (PathBuf, PathBuf) {
+    let text = std::fs::read_to_string(marker(settings)).unwrap_or_default();
+    let mut paths = text.lines().skip(1).map(PathBuf::from).filter(|path| path.is_absolute());
+    match (paths.next(), paths.next()) {
+        (Some(data), Some(sockets)) => (data, sockets),
+        _ => (settings.data_directory.clone(), settings.socket_directory.clone()),
+    }
+}
+
 fn unmark(settings: &Settings) -> Result<()> {
     let marker = marker(settings);
     match std::fs::remove_file(&marker) {
@@ -73,10 +87,11 @@ pub(in crate::upgrade) fn has_left(settings: &Settings) -> bool {
 /// # Errors
 /// [`crate::Kind::File`], [`crate::Kind::Server`], naming everything that is still there.
 pub(in crate::upgrade) fn clear_abandoned(settings: &Settings) -> Result<()> {
-    let left = left(&settings.data_directory)?;
+    let (data_directory, sockets) = places(settings);
+    let left = left(&data_directory)?;
     let sockets = match left.is_empty() {
         true => Ok(()),
-        false => Sockets::remove_abandoned(&settings.socket_directory),
+        false => Sockets::remove_abandoned(&sockets),
     };
     let removed = left.iter().map(|path| {
         log::info!("removing a leftover of a rehearsal or a check: {}", path.display());
@@ -91,8 +106,7 @@ pub(in crate::upgrade) fn clear_abandoned(settings: &Settings) -> Result<()> {
         log::error!("{}", error.report());
     }
     // What is being removed has another name.
-    let still: Vec<_> =
-        self::left(&settings.data_directory)?.iter().map(|path| path.display().to_string()).collect();
+    let still: Vec<_> = self::left(&data_directory)?.iter().map(|path| path.display().to_string()).collect();
     Err(match still.is_empty() {
         true => first,
         false => first

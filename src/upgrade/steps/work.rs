@@ -13,8 +13,7 @@ use crate::postgres::{self, Connection, DataDirectory, HOME, Major, Postmaster, 
 use crate::report::Progress;
 use crate::runtime::{AsUser, Process, Runtime};
 use crate::systemd::{Manager, notify};
-use crate::upgrade::records::Upgrade;
-use crate::upgrade::records::{Entry, Journal, Position, Step};
+use crate::upgrade::records::{Entry, Journal, Place, Position, Step};
 use crate::upgrade::steps::clock::Clock;
 use crate::upgrade::steps::login;
 
@@ -84,18 +83,18 @@ impl<'a> Work<'a> {
         self.journal.entry.durations.extend(self.clock.end());
     }
 
-    /// Starts the server's unit and logs in: it must be the cluster of this identity.
+    /// Starts the unit of this one's server and logs in: it must be the cluster that is in place.
     ///
     /// # Errors
     /// [`Kind::UnitJob`], [`Kind::Server`], [`Kind::DataDirectory`].
-    pub fn start_server(&self) -> Result<()> {
-        let entry = self.entry();
+    pub fn start_server(&self, which: Place) -> Result<()> {
+        let upgrade = &self.entry().upgrade;
         // At boot the server's unit waits for this.
         notify::ready();
-        let units = [entry.upgrade.server_unit.clone()];
+        let units = [upgrade.unit(which).clone()];
         let started = self.manager.start_all(&units, self.settings.server.start_timeout);
         started.into_iter().try_for_each(|result| result.map(drop))?;
-        let expected = postgres::system_identifier(&entry.upgrade.data_directory)?;
+        let expected = postgres::system_identifier(upgrade.home(which))?;
         let found = postgres::server_facts(&self.live_session(&self.live_connection()))
             .map_err(|error| error.context("the server was started, but the login failed"))?;
         match found.system_identifier == expected {
@@ -105,7 +104,7 @@ impl<'a> Work<'a> {
                 format!(
                     "the server on {} uses another data directory than {}",
                     self.settings.socket_directory.display(),
-                    entry.upgrade.data_directory.display()
+                    upgrade.home(which).display()
                 ),
             )),
         }
@@ -136,9 +135,9 @@ impl<'a> Work<'a> {
     /// # Errors
     /// As [`login::close`].
     pub fn close_login(&mut self) -> Result<()> {
-        let Upgrade { beside, data_directory, to, .. } = &self.entry().upgrade;
-        let rules = login::find(self.runtime, &self.account, *to, beside, data_directory)?;
-        let files = login::close(beside, &rules, &self.account, &self.settings.server.superuser)?;
+        let upgrade = &self.entry().upgrade;
+        let rules = login::find(self.runtime, &self.account, upgrade)?;
+        let files = login::close(&upgrade.beside, &rules, &self.account, &self.settings.server.superuser)?;
         self.journal.entry.login_files = files;
         Ok(())
     }
@@ -149,7 +148,8 @@ impl<'a> Work<'a> {
     /// # Errors
     /// [`Kind::File`] if the files cannot be put back.
     pub fn open_login(&self, read: Option<&str>) -> Result<()> {
-        let Entry { login_files, upgrade: Upgrade { data_directory, .. }, .. } = self.entry();
+        let Entry { login_files, upgrade, .. } = self.entry();
+        let data_directory = upgrade.home(Place::New);
         login::open(data_directory, login_files)?;
         if let Some(postmaster) = Postmaster::of(data_directory, Path::new("/proc"))?
             && let Some(process) = Process::of(postmaster.pid, self.account.uid)
@@ -191,7 +191,7 @@ impl<'a> Work<'a> {
         Ok((Position { lsn, xid }, read))
     }
 
-    /// Notes down where the new cluster stands before anybody but us can reach it. Its server must be stopped.
+    /// Notes down which the new cluster is, and where it stands before anybody but us can reach it. Its server must be stopped.
     ///
     /// # Errors
     /// As [`pg_controldata::read`].
@@ -199,6 +199,10 @@ impl<'a> Work<'a> {
         let runtime = AsUser { runtime: self.runtime, account: &self.account };
         let control = pg_controldata::read(&runtime, self.entry().upgrade.to, &self.entry().upgrade.beside)?;
         self.journal.entry.next_xid = Some(control.next_xid);
+        if self.entry().upgrade.registered.is_some() {
+            let identifier = postgres::system_identifier(&self.entry().upgrade.beside)?;
+            self.journal.entry.new_identifier = Some(identifier);
+        }
         Ok(())
     }
 
@@ -206,8 +210,8 @@ impl<'a> Work<'a> {
     /// a transaction's number. What is not known is no.
     pub fn is_untouched(&self) -> bool {
         let runtime = AsUser { runtime: self.runtime, account: &self.account };
-        let Entry { next_xid, upgrade: Upgrade { to, data_directory, .. }, .. } = self.entry();
-        let control = pg_controldata::read(&runtime, *to, data_directory);
+        let Entry { next_xid, upgrade, .. } = self.entry();
+        let control = pg_controldata::read(&runtime, upgrade.to, upgrade.home(Place::New));
         control.is_ok_and(|control| control.is_shut_down() && Some(control.next_xid) == *next_xid)
     }
 

@@ -93,6 +93,8 @@ fn entry(directory: &Directory, name: &OsStr, settings: &Settings) -> Result<Ent
             Err("it is of another data directory".into())
         }
         () if entry.upgrade.server_unit != settings.server.unit => Err("it is of another server".into()),
+        // There was none such yet.
+        () if entry.upgrade.registered.is_some() => Err("it is of a registered cluster".into()),
         () if !keeps(&entry.upgrade.keep_path) => Err("it has another keep_path".into()),
         () if entry.upgrade.dump_directory.parent() != Some(&settings.upgrade.dump_directory) => {
             Err("it has another dump directory".into())
