@@ -23,15 +23,15 @@ fn for_test(name: &str) -> Option<Machine> {
     let machine = machine::bare_for_test(name)?;
     let rpm = package::current_rpm().expect("the .rpm should be there");
     let tree = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let older = tempfile::tempdir().unwrap();
+    let older = tempfile::tempdir().expect("a temporary directory");
     build(tree, older.path());
     machine.copy_in(&older.path().join("older.rpm"), "/root/older.rpm");
     machine.copy_in(&rpm, "/root/matrix-postgres.rpm");
     // rpm of this machine, with the libraries that the other one lacks.
     let needed = "ldd /usr/bin/rpm | sed -n 's/.*=> \\(.*\\) (.*/\\1/p'";
-    let libraries = String::from_utf8(sh(needed).stdout).unwrap();
+    let libraries = String::from_utf8(sh(needed).stdout).expect("paths");
     let lacking = libraries.lines().filter(|file| {
-        let name = Path::new(file).file_name().unwrap().to_str().unwrap();
+        let name = file.rsplit('/').next().unwrap_or_default();
         machine.run(&format!("ldconfig -p | grep -qF '{name} '")).status != 0
     });
     let files: Vec<_> = ["/usr/bin/rpm", "/usr/lib/rpm"].into_iter().chain(lacking).collect();
@@ -47,14 +47,15 @@ fn for_test(name: &str) -> Option<Machine> {
 }
 
 fn sh(script: &str) -> std::process::Output {
-    Command::new("sh").args(["-c", script]).output().unwrap()
+    Command::new("sh").args(["-c", script]).output().expect("sh should run")
 }
 
 /// The same package, with a lower version.
 fn build(tree: &Path, into: &Path) {
-    let spec = std::fs::read_to_string(tree.join("packaging/rpm/matrix-postgres.spec")).unwrap();
+    let spec = std::fs::read_to_string(tree.join("packaging/rpm/matrix-postgres.spec")).expect("the spec");
     let file = into.join("older.spec");
-    std::fs::write(&file, spec.replace("\nVersion:        ", "\nVersion:        0.0.")).unwrap();
+    std::fs::write(&file, spec.replace("\nVersion:        ", "\nVersion:        0.0."))
+        .expect("a spec should be written");
     let built = Command::new("rpmbuild")
         .args([
             "-bb",
@@ -69,7 +70,7 @@ fn build(tree: &Path, into: &Path) {
         .args(["--define", &format!("tree {}", tree.display())])
         .arg(&file)
         .output()
-        .unwrap();
+        .expect("rpmbuild should run");
     assert!(built.status.success(), "{built:?}");
 }
 
