@@ -154,6 +154,62 @@ const BY_SEARCH_PATH: &str = "
     CREATE TABLE zz_last (a int); INSERT INTO zz_last VALUES (7);";
 
 #[test]
+fn all_of_a_backup_comes_back_on_a_new_server_and_one_that_is_damaged_keeps_no_other_from_it() {
+    let Some(machine) = machine::for_test("restores-all") else { return };
+    machine.ok("systemctl start matrix-postgres.service");
+    for statement in [
+        "CREATE ROLE bridge LOGIN PASSWORD 'secret'",
+        "CREATE ROLE other LOGIN",
+        "CREATE DATABASE bridge OWNER bridge",
+        "CREATE DATABASE other OWNER other",
+    ] {
+        sql(&machine, statement);
+    }
+    for (database, owner) in [("bridge", "bridge"), ("other", "other"), ("homeserver", "synapse")] {
+        machine.ok(&format!(
+            "matrix-postgres-cli -d {database} -c 'CREATE TABLE t AS SELECT generate_series(1, 20) AS n' -c 'ALTER TABLE t OWNER TO {owner}'"
+        ));
+    }
+    let verifier = "SELECT rolpassword FROM pg_authid WHERE rolname = 'bridge'";
+    let password = sql(&machine, verifier);
+    machine.ok("systemctl start matrix-postgres-backup.service");
+    let name = machine.ok("ls /var/backups/matrix-postgres");
+
+    let anew = || {
+        machine.ok("systemctl stop matrix-postgres.service && rm -r /matrix/postgres/data && systemctl start matrix-postgres.service");
+    };
+    anew();
+    let both = machine.run(&format!("matrix-postgres-backup restore --all --database bridge --yes {name}"));
+    assert_eq!(both.status, 2, "{both}");
+    let plan = machine.ok(&format!("matrix-postgres-backup restore --all --dry-run {name}"));
+    for part in
+        ["create the missing roles", "database \"bridge\"", "database \"other\"", "database \"homeserver\""]
+    {
+        assert!(plan.contains(part), "{part}: {plan}");
+    }
+    assert_eq!(databases(&machine), ["homeserver"]);
+    let done = machine.run(&format!("matrix-postgres-backup restore --all --yes {name}"));
+    assert_eq!(done.status, 0, "{done}");
+    assert_eq!(sql(&machine, verifier), password);
+    let rows = |database: &str| {
+        machine.ok(&format!("matrix-postgres-cli -d {database} -XAtc 'SELECT count(*), tableowner FROM t, pg_tables WHERE tablename = $$t$$ GROUP BY 2'"))
+    };
+    assert_eq!((rows("bridge"), rows("other")), ("20|bridge".to_owned(), "20|other".to_owned()));
+    assert_eq!(rows("homeserver"), "20|synapse");
+
+    anew();
+    machine.ok(&format!(
+        "printf xx | dd of=/var/backups/matrix-postgres/{name}/bridge.dump.zst bs=1 seek=40 conv=notrunc status=none"
+    ));
+    let done = machine.run(&format!("matrix-postgres-backup restore --all --yes {name}"));
+    assert_eq!(done.status, DAMAGED, "{done}");
+    assert!(done.stderr.contains("1 of 3 databases could not be restored"), "{done}");
+    assert_eq!(rows("other"), "20|other");
+    assert_eq!(rows("homeserver"), "20|synapse");
+    assert_eq!(sql(&machine, "SELECT count(*) FROM pg_database WHERE datname LIKE 'bridge%'"), "0", "{done}");
+}
+
+#[test]
 fn what_no_server_takes_of_a_dump_in_sql_is_told_and_all_else_is_there() {
     let Some(machine) = machine::for_test("restore-sql") else { return };
     machine.ok("systemctl start matrix-postgres.service");

@@ -1,3 +1,4 @@
+-- since: 14
 -- differs across majors: ; Type: VIEW; 
 -- Functions and procedures whose body is SQL that is kept parsed, over tables and views that come later in a dump.
 CREATE TABLE zz (a int);

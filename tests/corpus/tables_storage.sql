@@ -1,3 +1,4 @@
+-- since: 14
 -- Storage: parameters of tables and their toast, compression, kinds of storage, values that are out of line, access methods.
 CREATE TABLE t (a text, b text COMPRESSION pglz, c text, d bytea) WITH (fillfactor = 50, autovacuum_enabled = off, toast.autovacuum_enabled = off, parallel_workers = 3, user_catalog_table = true);
 ALTER TABLE t ALTER COLUMN a SET STORAGE EXTERNAL;

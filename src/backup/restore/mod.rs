@@ -13,9 +13,8 @@ use std::fmt::Write as _;
 use std::path::Path;
 use std::time::Instant;
 
-pub use plan::{Plan, RestoreRequest, plan};
+pub use plan::{Plan, RestoreRequest, plan, trusted};
 
-use self::plan::trusted;
 use self::work::Work;
 use super::catalogue::Entry;
 use super::globals::Globals;
@@ -53,11 +52,12 @@ pub fn carry_out(
         manifest: trusted(request.entry)?,
         identity: request.identity,
     };
+    let authority = plan::authority(settings, request);
     let scratch = Scratch::make_for(&plan.scratch, runtime.account())?;
     work.check_space()?;
     work.drop_unfinished()?;
     loader::remove_left(&work.session())?;
-    let done = work.restore(&scratch, source, request.authority, progress).and_then(|missing| {
+    let done = work.restore(&scratch, source, authority, progress).and_then(|missing| {
         let loaded = clock.elapsed();
         progress.begin(&format!("comparing {}", plan.name), None);
         let contents = work.compare(&missing)?;

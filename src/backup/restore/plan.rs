@@ -87,7 +87,7 @@ pub fn plan(
         stops_clients: request.new_name.is_none(),
         // A script in SQL makes and fills its tables as it goes.
         ordinary_role: ordinary_role(settings),
-        as_superuser: request.authority == Authority::Superuser
+        as_superuser: authority(settings, request) == Authority::Superuser
             || manifest.dump_format == BackupFormat::Plain,
         skip_broken: request.skip_broken,
         // A script in SQL is loaded as a whole.
@@ -113,6 +113,14 @@ pub fn plan(
             .hint("use a shorter name: --as"));
     }
     Ok(plan)
+}
+
+/// Whoever has no privileges but a role's own lends none to anybody's functions.
+pub(super) fn authority(settings: &Settings, request: &RestoreRequest<'_>) -> Authority {
+    match ordinary_role(settings) {
+        Some(_) => Authority::Superuser,
+        None => request.authority,
+    }
 }
 
 fn ordinary_role(settings: &Settings) -> Option<String> {
@@ -203,7 +211,11 @@ impl fmt::Display for Plan {
     }
 }
 
-pub(super) fn trusted(entry: &Entry) -> Result<&Manifest> {
+/// What the backup says of itself.
+///
+/// # Errors
+/// [`Kind::Damaged`] if that cannot be read.
+pub fn trusted(entry: &Entry) -> Result<&Manifest> {
     entry.manifest.as_ref().map_err(|error| {
         Error::new(Kind::Damaged, format!("backup {} is not usable: {error}", entry.name))
             .state("nothing was changed")

@@ -6,6 +6,7 @@ use clap::Args;
 use jiff::Timestamp;
 use nix::unistd::geteuid;
 
+use crate::backup::catalogue::Entry;
 use crate::backup::engine::{Dumps, Engine as _};
 use crate::backup::name::BackupName;
 use crate::backup::target::Authority;
@@ -31,8 +32,11 @@ pub(super) struct Arguments {
     /// Restore it as a new database of this name; no service is stopped
     #[arg(long = "as", value_name = "NEWNAME")]
     new_name: Option<String>,
-    /// Create the missing roles of the backup, and restore no database
+    /// Create the missing roles of the backup, and restore all its databases, one after the other
     #[arg(long, conflicts_with_all = ["database", "new_name"])]
+    all: bool,
+    /// Create the missing roles of the backup, and restore no database
+    #[arg(long, conflicts_with_all = ["database", "new_name", "all"])]
     globals: bool,
     /// Private key of an encrypted backup: an identity file of age, or the home directory of GnuPG
     #[arg(long, value_name = "PATH")]
@@ -61,7 +65,6 @@ pub(super) fn restore(settings: &Settings, arguments: &Arguments) -> Result<()> 
         .state("nothing was changed")
         .hint("sudo matrix-postgres-backup restore"));
     }
-    interrupt::listen()?;
     let host = crate::cli::host(settings);
     let settings = &introduce(settings, &host, settings.wait)
         .map_err(|error| error.state("nothing was started, and nothing was changed"))?;
@@ -89,33 +92,100 @@ pub(super) fn restore(settings: &Settings, arguments: &Arguments) -> Result<()> 
     } else {
         catalogue::find(&*store_of(&settings.backup), Some(&arguments.name), Timestamp::now())?
     };
-    let existing: Vec<_> = databases.into_iter().map(|database| database.name).collect();
-    let request = restore::RestoreRequest {
-        entry: &entry,
-        database: arguments.database.as_deref(),
-        new_name: arguments.new_name.as_deref(),
-        identity: arguments.identity.as_deref(),
-        // Whoever has no privileges but a role's own lends nobody any.
-        authority: match arguments.trust_owners || !connection.is_superuser() {
-            true => Authority::Superuser,
-            false => Authority::Owner,
-        },
-        skip_broken: arguments.skip_broken,
-        apart: &Apart::gather(&session)?,
+    let chosen = match arguments.all {
+        true => of_users(arguments, &entry)?.into_iter().map(Some).collect(),
+        false => vec![arguments.database.clone()],
     };
+    let existing: Vec<_> = databases.into_iter().map(|database| database.name).collect();
+    let apart = Apart::gather(&session)?;
+    let requests: Vec<_> =
+        chosen.iter().map(|database| request(arguments, &entry, database.as_deref(), &apart)).collect();
     let now = Timestamp::now();
-    let plan = restore::plan(settings, &request, &existing, now)?;
-    crate::cli::print(&format!("{plan}\n"))?;
+    let plans = requests.iter().map(|request| restore::plan(settings, request, &existing, now));
+    let plans = plans.collect::<Result<Vec<_>>>()?;
+    if arguments.all {
+        crate::cli::print(&roles_of(&entry))?;
+    }
+    for plan in &plans {
+        crate::cli::print(&format!("{plan}\n"))?;
+    }
     if arguments.dry_run {
         return Ok(());
     }
     if !arguments.yes {
         crate::cli::confirm("start the restore?")?;
     }
+    interrupt::listen()?;
     let _lock = Lock::take(settings, "restore")?;
-    let outcome = Dumps::new(settings, &host).restore(&plan, &request, progress.as_mut())?;
-    log::info!("{}", outcome.0);
-    Ok(())
+    let engine = Dumps::new(settings, &host);
+    if arguments.all {
+        log::info!("{}", engine.restore_globals(&entry, arguments.identity.as_deref())?.0);
+    }
+    let restored = plans.iter().zip(&requests).map(|(plan, request)| {
+        interrupt::check()?;
+        let outcome = engine.restore(plan, request, progress.as_mut())?;
+        log::info!("{}", outcome.0);
+        Ok(())
+    });
+    told(restored.collect())
+}
+
+fn request<'a>(
+    arguments: &'a Arguments,
+    entry: &'a Entry,
+    database: Option<&'a str>,
+    apart: &'a [Apart],
+) -> restore::RestoreRequest<'a> {
+    restore::RestoreRequest {
+        entry,
+        database,
+        new_name: arguments.new_name.as_deref(),
+        identity: arguments.identity.as_deref(),
+        authority: match arguments.trust_owners {
+            true => Authority::Superuser,
+            false => Authority::Owner,
+        },
+        skip_broken: arguments.skip_broken,
+        apart,
+    }
+}
+
+/// The databases of a backup but for those that every cluster has: if they have tables, somebody has to say that they are meant.
+fn of_users(arguments: &Arguments, entry: &Entry) -> Result<Vec<String>> {
+    if is_file(&arguments.name) {
+        return Err(Error::new(
+            Kind::Config,
+            format!("--all is for backups, and {} is a file", arguments.name),
+        )
+        .state("nothing was changed")
+        .hint("name the database: --database"));
+    }
+    let (of_every_cluster, of_users): (Vec<_>, Vec<_>) = restore::trusted(entry)?
+        .databases
+        .iter()
+        .partition(|dump| ["postgres", "template1"].contains(&dump.database.name.as_str()));
+    for dump in of_every_cluster {
+        if dump.contents.as_ref().is_some_and(|contents| !contents.tables.is_empty()) {
+            let name = &dump.database.name;
+            log::warn!(
+                "database {name:?} has tables in the backup, and is not restored by --all: --database {name}"
+            );
+        }
+    }
+    Ok(of_users.into_iter().map(|dump| dump.database.name.clone()).collect())
+}
+
+/// The first that failed, which has kept no other from being tried.
+fn told(restored: Vec<Result<()>>) -> Result<()> {
+    let all = restored.len();
+    let mut failed: Vec<_> = restored.into_iter().filter_map(Result::err).collect();
+    let count = failed.len();
+    failed.iter().skip(1).for_each(|error| log::error!("{}", error.report()));
+    match (failed.drain(..).next(), all) {
+        (None, _) => Ok(()),
+        (Some(error), 1) => Err(error),
+        (Some(error), _) => Err(error.context(format!("{count} of {all} databases could not be restored"))),
+    }
 }
 
 /// Whether it is a file, and no backup's name.
@@ -126,7 +196,7 @@ fn is_file(name: &str) -> bool {
 fn roles(settings: &Settings, arguments: &Arguments) -> Result<()> {
     let entry = catalogue::find(&*store_of(&settings.backup), Some(&arguments.name), Timestamp::now())?;
     if arguments.dry_run {
-        return crate::cli::print(&format!("create the missing roles of {}\n", entry.files.path().display()));
+        return crate::cli::print(&roles_of(&entry));
     }
     let _lock = Lock::take(settings, "restore")?;
     let identity = arguments.identity.as_deref();
@@ -134,4 +204,8 @@ fn roles(settings: &Settings, arguments: &Arguments) -> Result<()> {
     let outcome = Dumps::new(settings, &host).restore_globals(&entry, identity)?;
     log::info!("{}", outcome.0);
     Ok(())
+}
+
+fn roles_of(entry: &Entry) -> String {
+    format!("create the missing roles of {}\n", entry.files.path().display())
 }

@@ -136,6 +136,13 @@ impl Trial<'_> {
         (tried.dump, tried.untried) = self.carry(&old, &session, &databases, false)?;
         databases.retain(|database| !tried.untried.contains(&database.name));
         let is_carried = tried.dump.is_empty();
+        if is_carried
+            && tried.untried.is_empty()
+            && let Err(error) = transfer::omitted_by_default(&old, &session)
+        {
+            tried.dump.push(said(error)?);
+            return Ok(tried);
+        }
         if is_carried && tried.untried.is_empty() {
             let depth = match self.settings.upgrade.compare {
                 Depth::Files => Depth::Files,

@@ -13,10 +13,11 @@ use crate::backup::{load, missing};
 use crate::error::{Error, IoContext as _, Kind, Result};
 use crate::files::directories;
 use crate::postgres::pg_restore::Tablespaces;
-use crate::postgres::{self, Database, HOME, Session, pg_dump, refusals, stamps, vacuumdb};
+use crate::postgres::{self, Database, HOME, Session, identifier, pg_dump, refusals, stamps, vacuumdb};
 use crate::report::Progress;
 use crate::runtime::{Call, Child, interrupt, jobs, output};
 use crate::upgrade::steps::dump_directory::DumpDirectory;
+use crate::version::Major;
 
 /// How long pg_dumpall waits for a lock: there is nobody else.
 pub(in crate::upgrade) const LOCK_TIMEOUT: Duration = Duration::from_secs(60);
@@ -67,6 +68,7 @@ pub fn transfer(
         };
         carried.inspect_err(|_| progress.end())?;
     }
+    omitted_by_default(old, new)?;
     progress.begin("gathering statistics", None);
     let connection = new.connection.literally();
     let gathered = databases.iter().try_for_each(|Database { name, .. }| {
@@ -112,6 +114,30 @@ pub(in crate::upgrade) fn dumped_by<'a>(
         }
     }
     Ok(session)
+}
+
+/// Brings what a pg_dump that is older than the new server omits since it was the default: since 18 a subscription
+/// streams in parallel unless something else is written (release notes of 18, "CREATE SUBSCRIPTION").
+///
+/// # Errors
+/// [`Kind::Server`].
+pub(in crate::upgrade) fn omitted_by_default(old: &Session<'_>, new: &Session<'_>) -> Result<()> {
+    const PARALLEL_BY_DEFAULT: Major = Major(18);
+    if new.major < PARALLEL_BY_DEFAULT || old.major >= PARALLEL_BY_DEFAULT {
+        return Ok(());
+    }
+    // Before 14 there is no such column, and before 16 it is a boolean.
+    let not_streaming: Vec<(String, String)> = old.query(
+        HOME,
+        "SELECT coalesce(pg_catalog.json_agg(pg_catalog.json_build_array(datname, subname)), '[]')
+            FROM pg_catalog.pg_subscription s JOIN pg_catalog.pg_database d ON d.oid = s.subdbid
+            WHERE coalesce(pg_catalog.to_jsonb(s) OPERATOR(pg_catalog.->>) 'substream', 'f') IN ('f', 'false');",
+    )?;
+    for (database, subscription) in not_streaming {
+        let sql = format!("ALTER SUBSCRIPTION {} SET (streaming = off);", identifier(&subscription));
+        new.execute(&database, &sql)?;
+    }
+    Ok(())
 }
 
 /// A new cluster has these two; one of them is replaced by way of the other.
