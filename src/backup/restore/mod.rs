@@ -52,11 +52,12 @@ pub fn carry_out(
         manifest: trusted(request.entry)?,
         identity: request.identity,
     };
+    let authority = plan::authority(settings, request);
     let scratch = Scratch::make_for(&plan.scratch, runtime.account())?;
     work.check_space()?;
     work.drop_unfinished()?;
     loader::remove_left(&work.session())?;
-    let done = work.restore(&scratch, source, request.authority, progress).and_then(|missing| {
+    let done = work.restore(&scratch, source, authority, progress).and_then(|missing| {
         let loaded = clock.elapsed();
         progress.begin(&format!("comparing {}", plan.name), None);
         let contents = work.compare(&missing)?;

@@ -87,7 +87,7 @@ pub fn plan(
         stops_clients: request.new_name.is_none(),
         // A script in SQL makes and fills its tables as it goes.
         ordinary_role: ordinary_role(settings),
-        as_superuser: request.authority == Authority::Superuser
+        as_superuser: authority(settings, request) == Authority::Superuser
             || manifest.dump_format == BackupFormat::Plain,
         skip_broken: request.skip_broken,
         // A script in SQL is loaded as a whole.
@@ -113,6 +113,14 @@ pub fn plan(
             .hint("use a shorter name: --as"));
     }
     Ok(plan)
+}
+
+/// Whoever has no privileges but a role's own lends none to anybody's functions.
+pub(super) fn authority(settings: &Settings, request: &RestoreRequest<'_>) -> Authority {
+    match ordinary_role(settings) {
+        Some(_) => Authority::Superuser,
+        None => request.authority,
+    }
 }
 
 fn ordinary_role(settings: &Settings) -> Option<String> {
