@@ -2,6 +2,7 @@
 
 mod check;
 mod compare;
+mod settled;
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -13,7 +14,6 @@ use jiff::Timestamp;
 use crate::config::{self, Method, Settings};
 use crate::error::{Error, Kind, Result};
 use crate::lock::Lock;
-use crate::place::Place;
 use crate::postgres::{Major, Occupant};
 use crate::report::{self, event};
 use crate::runtime::{Guard, interrupt};
@@ -203,7 +203,7 @@ pub fn run(arguments: Arguments) -> Result<ExitCode> {
         // What was begun names its server itself.
         _ => {
             let is_to_look = matches!(verb, Verb::Status { .. } | Verb::Clean { .. });
-            settings = of_journal(settings, is_to_look)?;
+            settings = settled::of_journal(settings, is_to_look)?;
             None
         }
     };
@@ -276,24 +276,6 @@ pub fn run(arguments: Arguments) -> Result<ExitCode> {
         }
     }
     Ok(ExitCode::SUCCESS)
-}
-
-/// The settings for what the latest upgrade was, or is, of. Where it tells nothing, `is_to_look` says whether the server is
-/// looked for.
-fn of_journal(settings: Settings, is_to_look: bool) -> Result<Settings> {
-    // One that cannot be used is told by the verbs.
-    let journal = Journal::read(&settings.state_directory).ok().flatten();
-    match journal.filter(|journal| journal.entry.upgrade.registered.is_some()) {
-        Some(Journal { entry, .. }) => {
-            let in_place = entry.is_in_place();
-            Ok(entry.upgrade.settle(settings, in_place))
-        }
-        None if is_to_look => match crate::cli::place(&settings) {
-            Ok(place @ (Place::Debian { .. } | Place::Container { .. })) => place.settle(settings),
-            _ => Ok(settings),
-        },
-        None => Ok(settings),
-    }
 }
 
 /// The unit tries again and again: a file system may be full, or read-only, only for a while.
