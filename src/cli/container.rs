@@ -32,6 +32,9 @@ use crate::runtime::{Call, Container, Engine, Standby, standby};
 /// Where it is asked.
 const SOCKET: &str = "/run/matrix-postgres-container/socket";
 
+/// What is asked for when nothing is to be run.
+const CLEAN: &str = "clean";
+
 /// A request is not longer than that.
 const MODEST: u32 = 1 << 20;
 
@@ -90,7 +93,7 @@ pub fn run(arguments: Arguments) -> Result<ExitCode> {
         }
         Verb::Ask { call } => ask(call),
         Verb::Serve => serve(arguments.config.as_deref()),
-        Verb::Clean => standby::clean().map(|()| ExitCode::SUCCESS),
+        Verb::Clean => clean(arguments.config.as_deref()).map(|()| ExitCode::SUCCESS),
     }
 }
 
@@ -120,8 +123,24 @@ fn ask(mut call: Vec<String>) -> Result<ExitCode> {
         }
     });
     let mut code = [0];
-    stream.read_exact(&mut code).map_err(lost)?;
+    let answered = stream.read_exact(&mut code);
+    if answered.is_err() {
+        // Killed, it has left its container and the locks of that: the next one puts this right.
+        put_right().map_err(lost)?;
+    }
+    answered.map_err(lost)?;
     Ok(ExitCode::from(code[0]))
+}
+
+fn put_right() -> std::io::Result<()> {
+    let mut stream = UnixStream::connect(SOCKET)?;
+    let request = Request { program: CLEAN.to_owned(), arguments: Vec::new() };
+    send(&stream, &serde_json::to_vec(&request)?)?;
+    stream.read_exact(&mut [0])
+}
+
+fn clean(config: Option<&Path>) -> Result<()> {
+    standby::remove_abandoned(container(config)?.image().engine)
 }
 
 /// The length of the request, with our standard input, output and error; then the request.
@@ -162,6 +181,11 @@ fn serve(config: Option<&Path>) -> Result<ExitCode> {
     let input = std::io::stdin().as_fd().try_clone_to_owned().map_err(not_asked)?;
     let mut stream = UnixStream::from(input);
     let (request, [input, output, error]) = receive(&stream).map_err(not_asked)?;
+    if request.program == CLEAN {
+        let done = clean(config);
+        let _ = stream.write_all(&[0]);
+        return done.map(|()| ExitCode::SUCCESS);
+    }
     let begun = container(config).and_then(|container| {
         let (major, engine) = (container.image().major, container.image().engine);
         let words = container.words_for_clients(major, &call(request)?)?;

@@ -139,16 +139,11 @@ pub fn exit_code(status: ExitStatus) -> u8 {
     code.and_then(|code| u8::try_from(code).ok()).unwrap_or(1)
 }
 
-/// Removes what calls that were killed have left behind, of whatever is installed.
+/// Removes what calls that were killed have left behind.
 ///
 /// # Errors
-/// [`Kind::Program`].
-pub fn clean() -> Result<()> {
-    let installed = [Engine::Docker, Engine::Podman].into_iter().filter(|engine| engine.program().is_ok());
-    installed.map(remove_abandoned).fold(Ok(()), Result::and)
-}
-
-fn remove_abandoned(engine: Engine) -> Result<()> {
+/// [`Kind::NotInstalled`], [`Kind::Program`].
+pub fn remove_abandoned(engine: Engine) -> Result<()> {
     let mut command = bare(&engine.program()?);
     command.args(["ps", "--all", "--no-trunc", "--filter", &format!("label={LABEL}")]);
     command.args(["--format", &format!("{{{{.ID}}}} {{{{.Label {LABEL:?}}}}}")]);
