@@ -119,7 +119,7 @@ fn the_programs_are_one_file_and_each_is_what_it_is_called() {
     let Some(machine) = machine::for_test("names") else { return };
     let files = machine.ok("stat -L -c '%i %n' /usr/bin/matrix-postgres* /usr/libexec/matrix-postgres/*");
     let inodes: Vec<_> = files.lines().map(|line| line.split(' ').next()).collect();
-    assert!(inodes.len() == 5 && inodes.iter().all(|inode| *inode == inodes[0]), "{files}");
+    assert!(inodes.len() == 6 && inodes.iter().all(|inode| *inode == inodes[0]), "{files}");
     for name in ["matrix-postgres", "matrix-postgres-backup", "matrix-postgres-upgrade"] {
         let version = machine.ok(&format!("{name} --version"));
         assert!(version.starts_with(&format!("{name} ")), "{version}");

@@ -34,6 +34,8 @@ fn within(expected: &str, said: &str) -> bool {
     rest.ends_with(last)
 }
 
+const DAYS: [&str; 6] = ["Mon", "Tue", "Wed", "Thu", "Fri", "Sat"];
+
 /// Digits and what stands between them in a number, a gap and its width, a rule and its length.
 fn without_numbers(line: &str) -> String {
     let mut plain = String::new();
@@ -50,7 +52,9 @@ fn without_numbers(line: &str) -> String {
     }
     // 1.5 GB is as good as 980 MB, and 3 s as 0.9 s.
     let plain = plain.replace("0.0", "0");
-    ["kB", "MB", "GB"].iter().fold(plain, |text, unit| text.replace(&format!("0 {unit}"), "0 B"))
+    let plain = ["kB", "MB", "GB"].iter().fold(plain, |text, unit| text.replace(&format!("0 {unit}"), "0 B"));
+    // A page is followed on any day of the week.
+    DAYS.iter().fold(plain, |text, day| text.replace(&format!("{day} 0"), "Sun 0"))
 }
 
 /// Names that are other ones on each machine: those of backups and upgrades, which are made of the time.
@@ -100,6 +104,7 @@ fn numbers_and_gaps_may_be_others_and_words_may_not() {
     assert!(are("homeserver   15.6 MB", "homeserver  115 kB"));
     assert!(are("took 3 s", "took 12.25 s"));
     assert!(!are("took 3 s", "took 3 min"));
+    assert!(are("next run: Sun 2026-11-29", "next run: Mon 2026-11-30"));
     assert!(are("a\n…\nz", "a\nb\nc\nz"));
     assert!(are("a\n…", "a"));
     assert!(!are("a\n…\nz", "a\nb"));
