@@ -16,6 +16,20 @@ const NOT_TAKEN: i32 = 44;
 
 const BACKUPS: &str = "/var/backups/matrix-postgres";
 
+/// Runs its arguments at a terminal, and types Ctrl-C where it is asked: that must be their end.
+const INTERRUPTED_AT_THE_QUESTION: &str = r"
+import os, pty, sys
+pid, terminal = pty.fork()
+if pid == 0:
+    os.execvp(sys.argv[1], sys.argv[1:])
+said = b''
+while b'[y/N]' not in said:
+    said += os.read(terminal, 4096)
+os.write(terminal, b'\x03')
+status = os.waitpid(pid, 0)[1]
+sys.exit(status == 0)
+";
+
 fn sql(machine: &Machine, statement: &str) -> String {
     machine.ok(&format!("matrix-postgres-cli -d postgres -XAtqc {}", machine::synapse::quote(statement)))
 }
@@ -62,7 +76,10 @@ fn a_homeserver_that_lost_its_database_gets_it_back() {
     assert!(dry.contains("rename \"homeserver\" to \"homeserver_before_"), "{dry}");
     let unasked = machine.run(&format!("matrix-postgres-backup restore {name} </dev/null"));
     assert_eq!(unasked.status, INTERRUPTED, "{unasked}");
-    assert!(unasked.stderr.contains("HINT: --yes"), "{unasked}");
+    assert!(unasked.stderr.contains("HINT: pass --yes"), "{unasked}");
+    assert_eq!(databases(&machine), ["homeserver"]);
+    machine.write("/root/interrupted.py", INTERRUPTED_AT_THE_QUESTION);
+    machine.ok(&format!("timeout 300 python3 /root/interrupted.py matrix-postgres-backup restore {name}"));
     assert_eq!(databases(&machine), ["homeserver"]);
     let done = machine.run(&format!("matrix-postgres-backup restore --yes {name}"));
     assert_eq!(done.status, 0, "{done}");
@@ -125,7 +142,7 @@ fn a_homeserver_that_lost_its_database_gets_it_back() {
     }
     assert_eq!(sql(&machine, live), live_before);
     let none = machine.run("matrix-postgres-backup restore --yes --as cut --database none /root/all.sql");
-    assert!(none.status == NO_BACKUP && none.stderr.contains("HINT: it has template1, "), "{none}");
+    assert!(none.status == NO_BACKUP && none.stderr.contains("HINT: it contains template1, "), "{none}");
     for file in ["cut.sql.gz", "cut.sql.zst", "cut.dump", "cut-all.sql"] {
         let refused = machine.run(&format!("matrix-postgres-backup restore --yes --as cut /root/{file}"));
         assert!(refused.status != 0 && refused.stderr.contains("nothing was changed"), "{file}: {refused}");

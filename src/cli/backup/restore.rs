@@ -65,7 +65,6 @@ pub(super) fn restore(settings: &Settings, arguments: &Arguments) -> Result<()> 
         .state("nothing was changed")
         .hint("sudo matrix-postgres-backup restore"));
     }
-    interrupt::listen()?;
     let host = crate::cli::programs(settings);
     let settings = &introduce(settings, &host, settings.wait)
         .map_err(|error| error.state("nothing was started, and nothing was changed"))?;
@@ -123,6 +122,8 @@ pub(super) fn restore(settings: &Settings, arguments: &Arguments) -> Result<()> 
     if !arguments.yes {
         crate::cli::confirm("start the restore?")?;
     }
+    // Not before: until then there is nothing to clean up, and Ctrl-C is an answer, too.
+    interrupt::listen()?;
     let _lock = Lock::take(settings, "restore")?;
     let engine = Dumps::new(settings, &host);
     if arguments.all {
