@@ -27,7 +27,7 @@ use signal_hook::iterator::Signals;
 use crate::config;
 use crate::error::{Error, Kind, Result};
 use crate::place::SETUP;
-use crate::runtime::{Call, Container, Engine, Standby, standby};
+use crate::runtime::{Call, Container, Engine, Standby, exit_code, standby};
 
 /// Where it is asked.
 const SOCKET: &str = "/run/matrix-postgres-container/socket";
@@ -89,7 +89,7 @@ pub fn run(arguments: Arguments) -> Result<ExitCode> {
                 .ok_or_else(|| Error::new(Kind::Bug, format!("{engine} runs no containers")))?;
             let standby = Standby::run(engine, &arguments, |_| {})?;
             standby::pass_on(standby.pid())?;
-            standby.wait().map(|status| ExitCode::from(standby::exit_code(status)))
+            standby.wait().map(|status| ExitCode::from(exit_code(status)))
         }
         Verb::Ask { call } => ask(call),
         Verb::Serve => serve(arguments.config.as_deref()),
@@ -206,7 +206,7 @@ fn serve(config: Option<&Path>) -> Result<ExitCode> {
                 // Who has asked is gone.
                 let _ = kill(client, Signal::SIGKILL);
             });
-            standby::exit_code(standby.wait()?)
+            exit_code(standby.wait()?)
         }
         Err(reason) => {
             // It is the asker's failure, who tells it.

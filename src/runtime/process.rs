@@ -192,6 +192,18 @@ fn read_lines(stderr: impl Read, lines: &Mutex<VecDeque<String>>, most: usize) {
     }
 }
 
+/// What a shell would say of a program's end.
+pub fn exit_code(status: ExitStatus) -> u8 {
+    let code = status.code().or_else(|| status.signal().map(|signal| 128 + signal));
+    code.and_then(|code| u8::try_from(code).ok()).unwrap_or(1)
+}
+
+/// The fields of a line of proc_pid_stat(5) from the third one on, the state. The second is the name, in parentheses, and may be
+/// anything.
+pub fn fields_of_stat(line: &str) -> Option<Vec<&str>> {
+    line.rsplit_once(')').map(|(_, fields)| fields.split_whitespace().collect())
+}
+
 /// Runs `command` to its end with `input` on its standard input, and returns its standard output.
 ///
 /// # Errors

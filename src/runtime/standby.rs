@@ -8,7 +8,6 @@
 use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::os::fd::AsFd as _;
-use std::os::unix::process::ExitStatusExt as _;
 use std::path::Path;
 use std::process::{Child, ExitStatus};
 
@@ -20,7 +19,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use super::host::bare;
-use super::process::output;
+use super::process::{fields_of_stat, output};
 use super::{Engine, Guard};
 use crate::error::{Error, Kind, Result};
 
@@ -129,14 +128,7 @@ fn identity(pid: u32) -> String {
 
 fn started(proc: &Path, pid: u32) -> Option<u64> {
     let text = fs::read_to_string(proc.join(pid.to_string()).join("stat")).ok()?;
-    // The name, in brackets, may have anything in it.
-    text.rsplit_once(')')?.1.split_whitespace().nth(19)?.parse().ok()
-}
-
-/// What a shell would say of a program's end.
-pub fn exit_code(status: ExitStatus) -> u8 {
-    let code = status.code().or_else(|| status.signal().map(|signal| 128 + signal));
-    code.and_then(|code| u8::try_from(code).ok()).unwrap_or(1)
+    fields_of_stat(&text)?.get(19)?.parse().ok()
 }
 
 /// Removes what calls that were killed have left behind.

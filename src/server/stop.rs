@@ -15,7 +15,7 @@ use nix::unistd::geteuid;
 use crate::config::Settings;
 use crate::error::{Error, Kind, Result};
 use crate::postgres::{self, pg_isready};
-use crate::runtime::{Process, Runtime};
+use crate::runtime::{Process, Runtime, fields_of_stat};
 
 /// How often it is asked.
 const TICK: Duration = Duration::from_millis(100);
@@ -130,9 +130,9 @@ fn child(pid: i32, parent: i32) -> Option<Child> {
     Some(Child { pid, title, is_asleep, time })
 }
 
-/// State and time of a child of `parent` by its line in proc_pid_stat(5), where the name, in parentheses, may be anything.
+/// State and time of a child of `parent` by its line in proc_pid_stat(5).
 fn stat(line: &str, parent: i32) -> Option<(bool, u64)> {
-    let fields: Vec<_> = line.rsplit_once(')')?.1.split_whitespace().collect();
+    let fields = fields_of_stat(line)?;
     if fields.get(1)?.parse::<i32>().ok()? != parent {
         return None;
     }

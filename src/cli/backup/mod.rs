@@ -10,7 +10,6 @@ mod status;
 mod trial;
 
 use std::io::ErrorKind;
-use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
@@ -29,7 +28,7 @@ use crate::files::beneath::Directory;
 use crate::lock::Lock;
 use crate::place::Place;
 use crate::report::{self, DecimalBytes, HumanCount, Progress, event};
-use crate::runtime::interrupt;
+use crate::runtime::{exit_code, interrupt};
 use crate::terminal;
 
 /// Back up every database of the server with pg_dump, and read the backup back.
@@ -204,9 +203,7 @@ fn without_terminal() -> Result<ExitCode> {
     interrupt::listen()?;
     let mut child = command.spawn().map_err(not_begun)?;
     interrupt::watch(child.id());
-    let status = child.wait().map_err(not_begun)?;
-    let code = status.code().or_else(|| status.signal().map(|signal| 128 + signal)).unwrap_or(1);
-    Ok(ExitCode::from(u8::try_from(code).unwrap_or(1)))
+    child.wait().map(|status| ExitCode::from(exit_code(status))).map_err(not_begun)
 }
 
 /// By hand it is run as root, by systemd as the service's user: the files belong to the latter either way.
