@@ -83,8 +83,7 @@ fn assert_fails(output: &Output, status: i32, words: &[&str]) {
 }
 
 fn json(machine: &Machine, arguments: &str) -> Value {
-    let output = command(machine, arguments);
-    serde_json::from_str(&output.stdout).unwrap_or_else(|error| panic!("{arguments}: {error}\n{output}"))
+    command(machine, arguments).json()
 }
 
 /// All names in the backup directory, hidden ones, too.

@@ -10,7 +10,6 @@ use machine::containers::{Playbook, make_image};
 use machine::synapse::quote;
 use machine::upgrade::NOT_WELL;
 use machine::{Machine, Synapse};
-use serde_json::Value;
 
 /// Of the programs' contract: see `matrix_postgres::error::Kind`.
 const CONFIG: i32 = 27;
@@ -32,22 +31,6 @@ database:
     database: synapse
     host: HOST
 ";
-
-fn unit(machine: &Machine, unit: &str) {
-    machine.ok(&format!("systemctl start {unit} || {{ journalctl --no-pager -u {unit} >&2; false; }}"));
-}
-
-/// A unit that fails; returns its exit status and what it said.
-fn failed(machine: &Machine, unit: &str) -> (String, String) {
-    assert_ne!(machine.run(&format!("systemctl start {unit}")).status, 0);
-    let status = machine.ok(&format!("systemctl show --value --property=ExecMainStatus {unit}"));
-    (status, machine.journal_of(unit))
-}
-
-fn json(machine: &Machine, command: &str) -> Value {
-    let output = machine.run(command);
-    serde_json::from_str(&output.stdout).unwrap_or_else(|error| panic!("{error}: {output}"))
-}
 
 /// A homeserver whose database is in the container.
 fn homeserver<'a>(machine: &'a Machine, playbook: &Playbook<'_>) -> Synapse<'a> {
@@ -93,7 +76,7 @@ fn a_playbooks_installation_is_backed_up_and_restored_without_docker() {
     machine.ok("mv /usr/bin/docker /usr/bin/away");
 
     // Without having been set up: the unit's user gets no further than the directory, and says what to do.
-    let (status, journal) = failed(&machine, BACKUP);
+    let (status, journal) = machine.fails(BACKUP);
     assert_eq!(status, CONFIG.to_string(), "{journal}");
     assert!(journal.contains("HINT: matrix-postgres setup"), "{journal}");
     // Root does.
@@ -115,8 +98,8 @@ fn a_playbooks_installation_is_backed_up_and_restored_without_docker() {
     assert!(machine.ok("matrix-postgres setup").contains("all is set up"));
     machine.ok("! test -e /etc/matrix-postgres/config.d/10-server.toml");
 
-    unit(&machine, BACKUP);
-    unit(&machine, TRIAL);
+    machine.start(BACKUP);
+    machine.start(TRIAL);
     let status = machine.run("matrix-postgres-backup status");
     assert_eq!(status.status, 0, "{status}");
     let first = status.stdout.lines().next().unwrap_or_default();
@@ -124,7 +107,7 @@ fn a_playbooks_installation_is_backed_up_and_restored_without_docker() {
         first.starts_with("server:") && first.contains(" the container matrix-postgres of docker"),
         "{status}"
     );
-    let status = json(&machine, "matrix-postgres-backup status --json");
+    let status = machine.run("matrix-postgres-backup status --json").json();
     assert_eq!((&status["server"]["kind"], &status["well"]), (&"container".into(), &true.into()), "{status}");
     assert_eq!(status["server"]["container"]["name"], "matrix-postgres");
     let status = machine.run("matrix-postgres-upgrade status");
@@ -159,7 +142,7 @@ fn a_playbooks_installation_is_backed_up_and_restored_without_docker() {
 
     // Stopped by its administrator, it is started by nobody else.
     machine.ok(&format!("systemctl stop {SERVER_UNIT} && rm -f /matrix/postgres/run/.s.PGSQL.*"));
-    let (status, journal) = failed(&machine, BACKUP);
+    let (status, journal) = machine.fails(BACKUP);
     assert_eq!(status, SERVER.to_string(), "{journal}");
     assert!(journal.contains(&format!("HINT: systemctl start {SERVER_UNIT}")), "{journal}");
     let cli = machine.run("matrix-postgres-cli -c 'SELECT 1'");
@@ -195,9 +178,9 @@ fn programs_that_the_machine_lacks_are_run_in_containers_of_the_servers_image() 
     let set_up = machine.ok("matrix-postgres setup --yes 2>&1");
     assert!(set_up.contains("SocketUser=matrix"), "{set_up}");
     assert!(set_up.contains("logged in to PostgreSQL 15."), "{set_up}");
-    unit(&machine, BACKUP);
+    machine.start(BACKUP);
     nothing_is_left(&machine, "docker");
-    unit(&machine, TRIAL);
+    machine.start(TRIAL);
     let status = machine.run("matrix-postgres-backup status");
     assert_eq!(status.status, 0, "{status}");
     newest_is_of(&machine, 15);
@@ -255,7 +238,7 @@ fn programs_that_the_machine_lacks_are_run_in_containers_of_the_servers_image() 
     }
     // The end of docker's client would not be that of what it runs by exec.
     playbook.sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND query LIKE '%pg_sleep%'");
-    unit(&machine, BACKUP);
+    machine.start(BACKUP);
 }
 
 /// As the playbook did it before 2026-03: its server is reached by its network and its password only.
@@ -284,8 +267,8 @@ fn a_server_without_a_socket_on_the_machine_is_reached_by_its_network_with_the_p
     let refused = machine.run("runuser -u matrix -- matrix-postgres-cli -c 'SELECT 1'");
     assert!(refused.status != 0 && refused.stderr.contains("HINT: sudo matrix-postgres-cli"), "{refused}");
     machine.ok("matrix-postgres setup --yes 2>&1");
-    unit(&machine, BACKUP);
-    unit(&machine, TRIAL);
+    machine.start(BACKUP);
+    machine.start(TRIAL);
     newest_is_of(&machine, 15);
     let status = machine.run("matrix-postgres-backup status");
     assert_eq!(status.status, 0, "{status}");
@@ -301,11 +284,11 @@ fn a_server_without_a_socket_on_the_machine_is_reached_by_its_network_with_the_p
 
     // What docker refuses is named by its line.
     machine.ok("sed -i '1i export NAME=secret-too' /matrix/postgres/env-postgres-psql");
-    let (_, journal) = failed(&machine, BACKUP);
+    let (_, journal) = machine.fails(BACKUP);
     assert!(!journal.contains("secret-too"), "{journal}");
     assert!(journal.contains("HINT"), "{journal}");
     machine.ok("sed -i 1d /matrix/postgres/env-postgres-psql");
-    unit(&machine, BACKUP);
+    machine.start(BACKUP);
 }
 
 /// A unit with podman, as administrators write one.
@@ -348,8 +331,8 @@ fn a_server_in_a_container_of_podmans_is_backed_up_and_restored() {
         }
         let set_up = machine.ok("matrix-postgres setup --yes 2>&1");
         assert!(set_up.starts_with("server: the container matrix-postgres of podman"), "{set_up}");
-        unit(&machine, BACKUP);
-        unit(&machine, TRIAL);
+        machine.start(BACKUP);
+        machine.start(TRIAL);
         newest_is_of(&machine, 15);
         let backup = machine.ok("ls /var/backups/matrix-postgres | tail -n 1");
         machine.ok("matrix-postgres-cli -d postgres -c 'DROP DATABASE matrix'");

@@ -5,6 +5,7 @@ mod machine;
 
 use std::time::Duration;
 
+use machine::debian::{BLOCK, PORT, as_postgres, make_database};
 use machine::upgrade::{NOT_WELL, UNIT_JOB, UPGRADE, pause_at, refused};
 use machine::{Machine, Synapse};
 use serde_json::Value;
@@ -13,21 +14,8 @@ const OLD: &str = "postgresql@15-main.service";
 const NEW: &str = "postgresql@17-main.service";
 const STAND_IN: &str = "/etc/systemd/system/postgresql@15-main.service";
 
-/// Of the old cluster, and then of the new one.
-const PORT: &str = "5433";
-/// Of the old one beside it.
+/// Of the old cluster beside the new one, which has its port then.
 const ASIDE: &str = "5432";
-
-const DATABASE: &str = "\
-database:
-  name: psycopg2
-  args:
-    user: synapse_user
-    password: secret
-    dbname: synapse
-    host: 127.0.0.1
-    port: 5433
-";
 
 /// Debian's cluster 15/main as an administrator may have made it his own, and its homeserver, whose unit names the server's.
 fn homeserver<'a>(machine: &'a Machine, method: &str) -> (Synapse<'a>, String) {
@@ -44,15 +32,9 @@ fn homeserver<'a>(machine: &'a Machine, method: &str) -> (Synapse<'a>, String) {
         chown -R postgres: own.* conf.d",
     );
     machine.ok(&format!("systemctl daemon-reload && systemctl start {OLD}"));
-    as_postgres(machine, "CREATE ROLE synapse_user LOGIN PASSWORD 'secret'");
-    as_postgres(
-        machine,
-        "CREATE DATABASE synapse OWNER synapse_user TEMPLATE template0 ENCODING 'UTF8' LOCALE 'C'",
-    );
+    make_database(machine);
     as_postgres(machine, "ALTER SYSTEM SET max_connections = 123");
-    machine.ok("mkdir -p /etc/matrix-synapse/conf.d");
-    machine.write("/etc/matrix-synapse/conf.d/database.yaml", DATABASE);
-    let synapse = Synapse::set_up_on(machine, OLD, "/etc/matrix-synapse/conf.d/database.yaml");
+    let synapse = Synapse::set_up_on(machine, OLD, BLOCK);
     machine.ok("systemctl enable --quiet matrix-synapse.service");
     let user = synapse.register("ada");
     let room = synapse.create_room(&user, "upgrades");
@@ -72,11 +54,6 @@ fn configure(machine: &Machine, method: &str) {
         "/etc/matrix-postgres/config.toml",
         &format!("[upgrade]\nbackup_within = \"never\"\nmethod = \"{method}\"\n"),
     );
-}
-
-fn as_postgres(machine: &Machine, sql: &str) -> String {
-    let sql = machine::synapse::quote(sql);
-    machine.ok(&format!("cd / && runuser -u postgres -- psql -XAt -p {PORT} -c {sql}"))
 }
 
 /// Everything that the server holds, in the words of one `pg_dumpall`.

@@ -99,16 +99,10 @@ fn synapse(machine: &Machine) -> Synapse<'_> {
     Synapse::set_up_on(machine, "db.service", "/etc/matrix-synapse/conf.d/database.yaml")
 }
 
-fn unit(machine: &Machine, unit: &str) {
-    machine.ok(&format!("systemctl start {unit} || {{ journalctl --no-pager -u {unit} >&2; false; }}"));
-}
-
 /// The backup by its unit, which fails with this status and leaves no backup; returns what it said.
 fn failed(machine: &Machine, expected: i32) -> String {
     let before = backups(machine);
-    assert_ne!(machine.run(&format!("systemctl start {BACKUP}")).status, 0);
-    let status = machine.ok(&format!("systemctl show --value --property=ExecMainStatus {BACKUP}"));
-    let journal = machine.journal_of(BACKUP);
+    let (status, journal) = machine.fails(BACKUP);
     assert_eq!(status, expected.to_string(), "{journal}");
     assert_eq!(backups(machine), before, "{journal}");
     assert!(journal.contains("HINT: "), "{journal}");
@@ -127,11 +121,6 @@ fn backups(machine: &Machine) -> Vec<String> {
 fn settle(machine: &Machine) {
     let running = "systemctl list-units --plain --no-legend --state=active,activating,deactivating 'matrix-postgres-notify@*'";
     machine.wait_for(&format!("! {running} | grep -q ."), PATIENCE);
-}
-
-fn json(machine: &Machine, command: &str) -> Value {
-    let output = machine.run(command);
-    serde_json::from_str(&output.stdout).unwrap_or_else(|error| panic!("{error}: {output}"))
 }
 
 #[track_caller]
@@ -207,8 +196,8 @@ fn a_homeserver_whose_database_is_on_another_machine_is_backed_up_and_restored()
     );
 
     nobody_sees_the_password_of_a_backup(&machine);
-    unit(&machine, BACKUP);
-    unit(&machine, TRIAL);
+    machine.start(BACKUP);
+    machine.start(TRIAL);
     machine.ok("journalctl --sync && ! journalctl --no-pager --output=cat | grep -qFf /root/part");
     machine.ok("! grep -rqFf /root/part /var/backups/matrix-postgres /var/tmp /tmp /run --exclude-dir=credentials --exclude-dir=credstore 2>/dev/null");
 
@@ -216,7 +205,7 @@ fn a_homeserver_whose_database_is_on_another_machine_is_backed_up_and_restored()
     assert!(status.stdout.starts_with("server:"), "{status}");
     assert!(status.stdout.contains("external, db.test.local, port 5432"), "{status}");
     assert_eq!(status.status, 0, "{status}");
-    let status = json(&machine, "matrix-postgres-backup status --json");
+    let status = machine.run("matrix-postgres-backup status --json").json();
     assert_eq!((&status["server"]["kind"], &status["well"]), (&"external".into(), &true.into()), "{status}");
     assert_eq!(status["warnings"], Value::Array(vec![]), "{status}");
 
@@ -298,7 +287,7 @@ fn who_is_not_the_server_gets_nothing_and_who_is_away_is_waited_for() {
     let journal = failed(&machine, SERVER);
     assert!(journal.contains("refused the login") && journal.contains("server.passfile"), "{journal}");
     machine.ok("sed -i s/wrong/secret/ /etc/matrix-postgres/passfile");
-    unit(&machine, BACKUP);
+    machine.start(BACKUP);
 
     // A certificate that nobody trusts; one of another name; an authority that has not signed it. Nobody logs in.
     let log_ins = || {
@@ -337,7 +326,7 @@ fn who_is_not_the_server_gets_nothing_and_who_is_away_is_waited_for() {
     assert_eq!(log_ins(), before);
     let shown = "openssl s_client -starttls postgres -connect 10.77.0.2:5432 </dev/null 2>/dev/null | openssl x509 -noout -issuer";
     machine.wait_for(&format!("{shown} | grep -q authority"), PATIENCE);
-    unit(&machine, BACKUP);
+    machine.start(BACKUP);
 
     // The network is down, and comes back; then the server.
     for (away, back) in [
@@ -404,12 +393,12 @@ fn a_role_that_is_no_superuser_backs_up_what_it_may_read_and_says_what_it_may_no
     let set_up = machine.ok("matrix-postgres setup --yes");
     assert!(set_up.contains("synapse_user is not a superuser"), "{set_up}");
 
-    unit(&machine, BACKUP);
+    machine.start(BACKUP);
     let journal = machine.journal_of(BACKUP);
     assert!(journal.contains("has no privilege to read public.secrets in database \"others\""), "{journal}");
     assert!(journal.contains("is verified, but not complete"), "{journal}");
     assert!(!journal.contains("is complete"), "{journal}");
-    unit(&machine, TRIAL);
+    machine.start(TRIAL);
     let status = machine.run("matrix-postgres-backup status");
     assert_eq!(status.status, NOT_WELL, "{status}");
     assert!(status.stdout.contains("the newest backup is not complete"), "{status}");
@@ -420,8 +409,8 @@ fn a_role_that_is_no_superuser_backs_up_what_it_may_read_and_says_what_it_may_no
         );
     }
     machine.write(CONFIGURATION, "backup.exclude_databases = [\"others\", \"closed\"]\n");
-    unit(&machine, BACKUP);
-    let status = json(&machine, "matrix-postgres-backup status --json");
+    machine.start(BACKUP);
+    let status = machine.run("matrix-postgres-backup status --json").json();
     assert_eq!(status["well"], true, "{status}");
     assert!(status["warnings"].to_string().contains("the passwords of the roles"), "{status}");
     assert_eq!(machine.ok("matrix-postgres-cli -XAtc 'SELECT current_user'"), "synapse_user");

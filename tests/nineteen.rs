@@ -4,12 +4,8 @@
 #[path = "machine/mod.rs"]
 mod machine;
 
+use machine::Synapse;
 use machine::upgrade::{NOT_WELL, journal, prepare, sql, upgrade};
-use machine::{Machine, Synapse};
-
-fn unit(machine: &Machine, unit: &str) {
-    machine.ok(&format!("systemctl start {unit} || {{ journalctl --no-pager -u {unit} >&2; false; }}"));
-}
 
 #[test]
 fn a_server_of_19_is_backed_up_tried_and_restored() {
@@ -17,7 +13,7 @@ fn a_server_of_19_is_backed_up_tried_and_restored() {
     assert!(machine.ok("systemctl --version").starts_with("systemd 262 "));
     let units = machine.run("systemd-analyze verify /usr/lib/systemd/system/matrix-*.{service,timer} 2>&1");
     assert!(units.status == 0 && !units.stdout.contains("matrix-"), "{units}");
-    unit(&machine, "matrix-postgres.service");
+    machine.start("matrix-postgres.service");
     assert!(sql(&machine, "postgres", "SHOW server_version").starts_with("19"));
     let synapse = Synapse::set_up(&machine);
     let user = synapse.register("ada");
@@ -26,8 +22,8 @@ fn a_server_of_19_is_backed_up_tried_and_restored() {
     machine.ok("mkdir -p /etc/matrix-postgres");
     for format in ["custom", "plain"] {
         machine.write("/etc/matrix-postgres/config.toml", &format!("backup.format = \"{format}\"\n"));
-        unit(&machine, "matrix-postgres-backup.service");
-        unit(&machine, "matrix-postgres-backup-verify.service");
+        machine.start("matrix-postgres-backup.service");
+        machine.start("matrix-postgres-backup-verify.service");
         let verified = machine.ok("matrix-postgres-backup verify 2>&1");
         let status = machine.run("matrix-postgres-backup status").stdout;
         assert!(status.contains(" passed on "), "{verified}\n{status}");
@@ -113,8 +109,8 @@ fn of_a_version_without_corrections_status_warns_and_is_well() {
     let warning = "PostgreSQL 13 has been out of support since 2025-11-13 and gets no security fixes";
     machine.ok("mkdir -p /etc/matrix-postgres");
     machine.write("/etc/matrix-postgres/config.toml", "server.version = 13\n");
-    unit(&machine, "matrix-postgres.service");
-    unit(&machine, "matrix-postgres-backup.service");
+    machine.start("matrix-postgres.service");
+    machine.start("matrix-postgres-backup.service");
     for name in ["backup", "upgrade"] {
         let status = machine.run(&format!("matrix-postgres-{name} status"));
         assert!(status.status == 0 && status.stdout.contains(warning), "{status}");

@@ -3,8 +3,8 @@
 #[path = "machine/mod.rs"]
 mod machine;
 
+use machine::debian::{BLOCK, as_postgres, make_database};
 use machine::{Machine, Synapse};
-use serde_json::Value;
 
 /// Of the programs' contract: see `matrix_postgres::error::Kind`.
 const CONFIG: i32 = 27;
@@ -18,51 +18,12 @@ const BACKUP: &str = "matrix-postgres-backup.service";
 const TRIAL: &str = "matrix-postgres-backup-verify.service";
 const FILE: &str = "/etc/matrix-postgres/config.d/10-server.toml";
 
-/// As the documentation of Synapse says, but for the names.
-const DATABASE: &str = "\
-database:
-  name: psycopg2
-  args:
-    user: synapse_user
-    password: secret
-    dbname: synapse
-    host: 127.0.0.1
-    port: 5433
-";
-
 /// Debian's cluster 15/main beside the empty one that the machine has, 17/main.
 fn cluster(machine: &Machine) {
     machine.ok(&format!(
         "pg_createcluster --locale C.UTF-8 15 main && systemctl start {SERVER_UNIT} && pg_lsclusters"
     ));
-    as_postgres(machine, "CREATE ROLE synapse_user LOGIN PASSWORD 'secret'");
-    as_postgres(
-        machine,
-        "CREATE DATABASE synapse OWNER synapse_user TEMPLATE template0 ENCODING 'UTF8' LOCALE 'C'",
-    );
-    machine.ok("mkdir -p /etc/matrix-synapse/conf.d");
-    machine.write("/etc/matrix-synapse/conf.d/database.yaml", DATABASE);
-}
-
-fn as_postgres(machine: &Machine, sql: &str) -> String {
-    let sql = machine::synapse::quote(sql);
-    machine.ok(&format!("cd / && runuser -u postgres -- psql -XAt -p 5433 -c {sql}"))
-}
-
-fn unit(machine: &Machine, unit: &str) {
-    machine.ok(&format!("systemctl start {unit} || {{ journalctl --no-pager -u {unit} >&2; false; }}"));
-}
-
-/// The backup by its unit, which fails; returns its exit status and what it said.
-fn failed(machine: &Machine) -> (String, String) {
-    assert_ne!(machine.run(&format!("systemctl start {BACKUP}")).status, 0);
-    let status = machine.ok(&format!("systemctl show --value --property=ExecMainStatus {BACKUP}"));
-    (status, machine.journal_of(BACKUP))
-}
-
-fn json(machine: &Machine, command: &str) -> Value {
-    let output = machine.run(command);
-    serde_json::from_str(&output.stdout).unwrap_or_else(|error| panic!("{error}: {output}"))
+    make_database(machine);
 }
 
 /// It was not stopped in between.
@@ -75,13 +36,13 @@ fn a_homeserver_on_debians_cluster_is_backed_up_and_restored() {
     let Some(machine) = machine::for_test("debian") else { return };
     cluster(&machine);
     let rules = machine.ok("md5sum /etc/postgresql/15/main/*.conf");
-    let synapse = Synapse::set_up_on(&machine, SERVER_UNIT, "/etc/matrix-synapse/conf.d/database.yaml");
+    let synapse = Synapse::set_up_on(&machine, SERVER_UNIT, BLOCK);
     let user = synapse.register("ada");
     let room = synapse.create_room(&user, "analysis");
     synapse.send(&user, &room, "it's a start");
 
     // Without having been set up: the unit's user is told nothing, and says what to do.
-    let (status, journal) = failed(&machine);
+    let (status, journal) = machine.fails(BACKUP);
     assert_eq!(status, DATA_DIRECTORY.to_string(), "{journal}");
     assert!(journal.contains("nothing was started, and nothing was changed"), "{journal}");
     assert!(journal.contains("HINT: matrix-postgres setup"), "{journal}");
@@ -114,8 +75,8 @@ fn a_homeserver_on_debians_cluster_is_backed_up_and_restored() {
     );
     assert!(machine.ok("matrix-postgres setup").contains("all is set up"));
 
-    unit(&machine, BACKUP);
-    unit(&machine, TRIAL);
+    machine.start(BACKUP);
+    machine.start(TRIAL);
     let status = machine.run("matrix-postgres-backup status");
     assert!(status.stdout.starts_with("server:"), "{status}");
     assert!(
@@ -123,7 +84,7 @@ fn a_homeserver_on_debians_cluster_is_backed_up_and_restored() {
         "{status}"
     );
     assert_eq!(status.status, 0, "{status}");
-    let status = json(&machine, "matrix-postgres-backup status --json");
+    let status = machine.run("matrix-postgres-backup status --json").json();
     assert_eq!(
         (&status["server"]["kind"], &status["server"]["cluster"]["name"]),
         (&"debian".into(), &"15/main".into())
@@ -154,7 +115,7 @@ fn a_homeserver_on_debians_cluster_is_backed_up_and_restored() {
     assert_eq!(check.status, NOT_WELL, "{check}");
     assert!(check.stdout.starts_with("server: Debian's cluster 15/main"), "{check}");
     assert!(check.stdout.contains("BLOCKER"), "{check}");
-    let check = json(&machine, "matrix-postgres-upgrade check --json");
+    let check = machine.run("matrix-postgres-upgrade check --json").json();
     assert_eq!((&check["server"]["kind"], &check["from"]), (&"debian".into(), &15.into()), "{check}");
     for verb in ["run", "run --dry-run", "rehearse"] {
         let refused = machine.run(&format!("matrix-postgres-upgrade {verb}"));
@@ -201,45 +162,45 @@ fn what_is_wrong_is_said_and_what_others_run_goes_on_running() {
     let cli = machine.run("matrix-postgres-cli -c 'SELECT 1'");
     assert_eq!(cli.status, SERVER, "{cli}");
     assert!(cli.stderr.contains(&format!("HINT: systemctl start {SERVER_UNIT}")), "{cli}");
-    let (_, journal) = failed(&machine);
+    let (_, journal) = machine.fails(BACKUP);
     assert!(journal.contains("HINT"), "{journal}");
     machine.ok(&format!("! systemctl is-active --quiet {SERVER_UNIT} && systemctl start {SERVER_UNIT}"));
-    unit(&machine, BACKUP);
+    machine.start(BACKUP);
 
     // A package that is installed again, removed and purged.
     let pid = main_pid(&machine);
     let install = "DEBIAN_FRONTEND=noninteractive apt-get install --yes --quiet --reinstall /root/matrix-postgres.deb 2>&1";
     machine.ok(install);
-    unit(&machine, BACKUP);
+    machine.start(BACKUP);
     machine.ok("apt-get remove --yes --quiet matrix-postgres 2>&1");
     machine.ok(install);
-    unit(&machine, BACKUP);
-    unit(&machine, TRIAL);
+    machine.start(BACKUP);
+    machine.start(TRIAL);
     machine.ok("apt-get purge --yes --quiet matrix-postgres 2>&1");
     machine
         .ok(&format!("! test -e /etc/systemd/system/{BACKUP}.d && ! test -e /etc/systemd/system/{TRIAL}.d"));
     assert_eq!(main_pid(&machine), pid);
     machine.ok(&format!("systemctl is-active --quiet {SERVER_UNIT}"));
     machine.ok(install);
-    let (_, journal) = failed(&machine);
+    let (_, journal) = machine.fails(BACKUP);
     assert!(journal.contains("HINT: matrix-postgres setup"), "{journal}");
     // A purge has removed the configuration file, which is the package's.
     machine.write(config, "server = { cluster = \"15/main\", database = \"synapse\" }\n");
     machine.ok("matrix-postgres setup --yes");
-    unit(&machine, BACKUP);
+    machine.start(BACKUP);
 }
 
 #[test]
 fn data_of_our_own_stay_and_the_way_leads_to_debians_cluster_and_back() {
     let Some(machine) = machine::for_test("debian-own") else { return };
-    unit(&machine, "matrix-postgres.service");
+    machine.start("matrix-postgres.service");
     cluster(&machine);
     let config = "/etc/matrix-postgres/config.toml";
-    let kind = || json(&machine, "matrix-postgres-backup status --json")["server"]["kind"].clone();
+    let kind = || machine.run("matrix-postgres-backup status --json").json()["server"]["kind"].clone();
     assert_eq!(kind(), "own");
     machine.ok("matrix-postgres setup --yes");
     machine.ok(&format!("! test -e {FILE} && ! test -e /etc/systemd/system/{BACKUP}.d"));
-    unit(&machine, BACKUP);
+    machine.start(BACKUP);
 
     let newest = |major: &str| {
         machine.ok(&format!(
@@ -251,23 +212,23 @@ fn data_of_our_own_stay_and_the_way_leads_to_debians_cluster_and_back() {
         machine.ok("mkdir -p /etc/matrix-postgres");
         machine.write(config, "server.cluster = \"15/main\"\n");
         assert_eq!(kind(), "debian");
-        let (status, journal) = failed(&machine);
+        let (status, journal) = machine.fails(BACKUP);
         assert_eq!(status, CONFIG.to_string(), "{journal}");
         assert!(journal.contains("HINT: matrix-postgres setup"), "{journal}");
         machine.ok("matrix-postgres setup --yes");
-        unit(&machine, BACKUP);
-        unit(&machine, TRIAL);
+        machine.start(BACKUP);
+        machine.start(TRIAL);
         assert_eq!(machine.ok("find /var/backups/matrix-postgres -printf '%u\n' | sort -u"), "postgres");
         newest("15");
 
         machine.write(config, "server.kind = \"own\"\n");
-        let (status, journal) = failed(&machine);
+        let (status, journal) = machine.fails(BACKUP);
         assert_eq!(status, SERVER.to_string(), "{journal}");
         assert!(journal.contains("HINT: matrix-postgres setup"), "{journal}");
         machine.ok("matrix-postgres setup --yes");
         machine.ok(&format!("! test -e /etc/systemd/system/{BACKUP}.d"));
-        unit(&machine, BACKUP);
-        unit(&machine, TRIAL);
+        machine.start(BACKUP);
+        machine.start(TRIAL);
         assert_eq!(
             machine.ok("find /var/backups/matrix-postgres -printf '%u\n' | sort -u"),
             "matrix-postgres"

@@ -17,10 +17,6 @@ fn sql(machine: &Machine, statement: &str) -> String {
     machine.ok(&format!("matrix-postgres-cli -XAtc {}", machine::synapse::quote(statement)))
 }
 
-fn unit(machine: &Machine, unit: &str) {
-    machine.ok(&format!("systemctl start {unit} || {{ journalctl --no-pager -u {unit} >&2; false; }}"));
-}
-
 /// Nothing of a trial is left: no directory, no server.
 fn nothing_is_left(machine: &Machine) {
     machine.ok("! find /var/tmp -path '*/scratch-*' 2>/dev/null | grep .");
@@ -50,9 +46,9 @@ fn a_good_backup_passes_its_trial_and_the_server_need_not_run() {
     );
     sql(&machine, "ALTER DATABASE homeserver SET search_path = public, \"we \"\"ird\"");
     sql(&machine, "REVOKE CONNECT ON DATABASE homeserver FROM PUBLIC");
-    unit(&machine, "matrix-postgres-backup.service");
+    machine.start("matrix-postgres-backup.service");
     machine.ok("systemctl stop matrix-synapse.service matrix-postgres.service");
-    unit(&machine, "matrix-postgres-backup-verify.service");
+    machine.start("matrix-postgres-backup-verify.service");
     nothing_is_left(&machine);
     let list = machine.ok("matrix-postgres-backup list");
     assert!(list.lines().nth(1).is_some_and(|line| line.ends_with("trial restore")), "{list}");
@@ -76,8 +72,8 @@ fn on_18_a_backup_is_made_and_tried_and_restored() {
     synapse.send(&user, &room, "it's a start");
     for format in ["custom", "plain"] {
         machine.write("/etc/matrix-postgres/config.toml", &format!("backup.format = \"{format}\"\n"));
-        unit(&machine, "matrix-postgres-backup.service");
-        unit(&machine, "matrix-postgres-backup-verify.service");
+        machine.start("matrix-postgres-backup.service");
+        machine.start("matrix-postgres-backup-verify.service");
         nothing_is_left(&machine);
         let status = machine.run("matrix-postgres-backup status").stdout;
         assert!(status.contains(" passed on "), "{status}");
@@ -105,7 +101,7 @@ fn a_database_that_cannot_be_restored_fails_its_trial() {
         &machine,
         "UPDATE pg_index SET indisready = true, indisvalid = true WHERE indrelid = 'twice'::regclass",
     );
-    unit(&machine, "matrix-postgres-backup.service");
+    machine.start("matrix-postgres-backup.service");
     let trial = machine.run("matrix-postgres-backup verify --trial");
     assert_eq!(trial.status, DAMAGED, "{trial}");
     assert!(trial.stderr.contains("twice_pkey"), "{trial}");
@@ -119,7 +115,7 @@ fn a_database_that_cannot_be_restored_fails_its_trial() {
 fn a_trial_without_room_is_refused_and_a_killed_one_is_cleared_away() {
     let Some(machine) = machine::for_test("trial-room") else { return };
     start(&machine);
-    unit(&machine, "matrix-postgres-backup.service");
+    machine.start("matrix-postgres-backup.service");
     machine.ok(
         "mkdir -p /mnt/small /etc/matrix-postgres && mount -t tmpfs -o size=64M,mode=0700 none /mnt/small",
     );

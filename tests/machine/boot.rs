@@ -75,6 +75,14 @@ pub struct Output {
     pub stderr: String,
 }
 
+impl Output {
+    /// What was printed, which must be JSON, however it ended.
+    #[track_caller]
+    pub fn json(&self) -> serde_json::Value {
+        serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("{error}: {self}"))
+    }
+}
+
 impl Machine {
     /// Boots a machine; `name` shows in `ps` and in messages.
     ///
@@ -229,6 +237,20 @@ impl Machine {
     pub fn journal_of(&self, unit: &str) -> String {
         let read = format!("journalctl --no-pager --output=cat --unit={unit}");
         self.ok(&format!("journalctl --sync; {read} --invocation=0 2>/dev/null || {read}"))
+    }
+
+    /// Starts a unit, which must succeed.
+    #[track_caller]
+    pub fn start(&self, unit: &str) {
+        self.ok(&format!("systemctl start {unit} || {{ journalctl --no-pager -u {unit} >&2; false; }}"));
+    }
+
+    /// Starts a unit, which must fail; returns its exit status and what it said.
+    #[track_caller]
+    pub fn fails(&self, unit: &str) -> (String, String) {
+        assert_ne!(self.run(&format!("systemctl start {unit}")).status, 0);
+        let status = self.ok(&format!("systemctl show --value --property=ExecMainStatus {unit}"));
+        (status, self.journal_of(unit))
     }
 
     /// Runs a script that must succeed; returns what it printed.

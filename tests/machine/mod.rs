@@ -5,6 +5,7 @@
 //! - [`boot`]: [`Machine`]: an overlay on it, booted; commands, power cuts
 //! - [`package`]: the .deb of this tree, installed in a machine
 //! - [`containers`]: servers in docker or podman, as the Ansible playbook for Matrix has them
+//! - [`debian`]: a cluster of Debian's with the homeserver's database
 //! - [`probe`]: a client from outside, which measures a downtime
 //! - [`synapse`]: a homeserver on the packaged database, and people who talk on it
 //! - [`upgrade`]: what upgrades start from, and what must be the case afterwards
@@ -15,6 +16,7 @@
 
 pub mod boot;
 pub mod containers;
+pub mod debian;
 pub mod image;
 pub mod package;
 pub mod probe;
