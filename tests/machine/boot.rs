@@ -242,15 +242,23 @@ impl Machine {
     /// Starts a unit, which must succeed.
     #[track_caller]
     pub fn start(&self, unit: &str) {
+        self.forget_starts(unit);
         self.ok(&format!("systemctl start {unit} || {{ journalctl --no-pager -u {unit} >&2; false; }}"));
     }
 
     /// Starts a unit, which must fail; returns its exit status and what it said.
     #[track_caller]
     pub fn fails(&self, unit: &str) -> (String, String) {
+        self.forget_starts(unit);
         assert_ne!(self.run(&format!("systemctl start {unit}")).status, 0);
         let status = self.ok(&format!("systemctl show --value --property=ExecMainStatus {unit}"));
         (status, self.journal_of(unit))
+    }
+
+    /// A test starts a unit more often than systemd lets anybody (StartLimitBurst=, systemd.unit(5)), if the machine is fast.
+    fn forget_starts(&self, unit: &str) {
+        // One that is not loaded has none.
+        self.run(&format!("systemctl reset-failed {unit}"));
     }
 
     /// Runs a script that must succeed; returns what it printed.
