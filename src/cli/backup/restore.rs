@@ -15,9 +15,9 @@ use crate::config::Settings;
 use crate::error::{Error, Kind, Result};
 use crate::lock::Lock;
 use crate::place::introduce;
-use crate::postgres::{self, Apart, Session};
-use crate::report;
-use crate::runtime::interrupt;
+use crate::postgres::{self, Apart, Database, Session};
+use crate::report::{self, Progress};
+use crate::runtime::{Runtime, interrupt};
 
 #[derive(Debug, Args)]
 #[allow(clippy::struct_excessive_bools, reason = "each is a flag")]
@@ -71,26 +71,13 @@ pub(super) fn restore(settings: &Settings, arguments: &Arguments) -> Result<()> 
     if arguments.globals {
         return roles(settings, arguments);
     }
-    let server = &settings.server;
     let connection = settings.connection();
     let session = Session::newest(&host, &connection);
     let databases = postgres::databases(&session)?;
     let mut progress = report::progress(crate::cli::on_terminal());
-    let entry = if is_file(&arguments.name) {
-        let name = arguments.database.as_ref().unwrap_or(&server.database);
-        let owner = databases.iter().find(|database| database.name == *name);
-        let owner = owner.map_or(&server.role, |database| &database.owner);
-        let facts = postgres::server_facts(&session)?;
-        let goal = classic::Goal {
-            database: name,
-            owner,
-            superuser: &server.superuser,
-            server: &facts,
-            roles: &postgres::all_roles(&session)?,
-        };
-        classic::read(Path::new(&arguments.name), goal, &host, progress.as_mut())?
-    } else {
-        catalogue::find(&*store_of(&settings.backup), Some(&arguments.name), Timestamp::now())?
+    let entry = match is_file(&arguments.name) {
+        true => of_file(settings, arguments, &session, &databases, &host, progress.as_mut())?,
+        false => catalogue::find(&*store_of(&settings.backup), Some(&arguments.name), Timestamp::now())?,
     };
     let chosen = match arguments.all {
         true => of_users(arguments, &entry)?.into_iter().map(Some).collect(),
@@ -136,6 +123,30 @@ pub(super) fn restore(settings: &Settings, arguments: &Arguments) -> Result<()> 
         Ok(())
     });
     told(restored.collect())
+}
+
+/// What a file is a dump of, which is to become the database that the arguments or the settings name.
+fn of_file(
+    settings: &Settings,
+    arguments: &Arguments,
+    session: &Session<'_>,
+    databases: &[Database],
+    host: &dyn Runtime,
+    progress: &mut dyn Progress,
+) -> Result<Entry> {
+    let server = &settings.server;
+    let name = arguments.database.as_ref().unwrap_or(&server.database);
+    let owner = databases.iter().find(|database| database.name == *name);
+    let owner = owner.map_or(&server.role, |database| &database.owner);
+    let facts = postgres::server_facts(session)?;
+    let goal = classic::Goal {
+        database: name,
+        owner,
+        superuser: &server.superuser,
+        server: &facts,
+        roles: &postgres::all_roles(session)?,
+    };
+    classic::read(Path::new(&arguments.name), goal, host, progress)
 }
 
 fn request<'a>(

@@ -221,52 +221,26 @@ pub fn run(arguments: Arguments) -> Result<ExitCode> {
                 Err(_) => look(),
             };
         }
-        Verb::Run { target, dry_run, pause } => {
+        Verb::Run { target, dry_run: true, .. } => {
             let to = target.apply(&mut settings)?;
-            if dry_run {
-                let plan = guarded(config, || {
-                    interrupt::listen()?;
-                    prepare(&settings, to)
-                })?;
-                crate::cli::print(&format!("{plan}\n"))?;
-            } else if let Err(error) = guarded(config, || upgrade(&settings, to, pause)) {
+            let plan = guarded(config, || {
+                interrupt::listen()?;
+                prepare(&settings, to)
+            })?;
+            crate::cli::print(&format!("{plan}\n"))?;
+        }
+        Verb::Run { target, pause, .. } => {
+            let to = target.apply(&mut settings)?;
+            if let Err(error) = guarded(config, || upgrade(&settings, to, pause)) {
                 return Ok(crate::cli::failure_of(&error, event::NOT_UPGRADED));
             }
         }
         Verb::Rehearse { target, dry_run } => {
             let to = target.apply(&mut settings)?;
-            if dry_run {
-                let plan = guarded(config, || {
-                    interrupt::listen()?;
-                    let lock = Lock::cluster_only(&settings, "check")?;
-                    rehearsal::prepare(&settings, &crate::cli::host(&settings), to, &lock)
-                })?;
-                crate::cli::print(&format!("{}\n", rehearsal::describe(&plan)))?;
-            } else {
-                guarded(config, || rehearse(&settings, to))?;
-            }
+            guarded(config, || rehearse(&settings, to, dry_run))?;
         }
-        Verb::Status { json } => {
-            let status = status::status(&settings, &crate::cli::host(&settings), Timestamp::now())?;
-            match json {
-                true => crate::cli::print_json(&status)?,
-                false => crate::cli::print(&format!("{status}\n"))?,
-            }
-        }
-        Verb::Recover { at_boot, pause, dry_run } => {
-            if dry_run {
-                let status = status::status(&settings, &crate::cli::host(&settings), Timestamp::now())?;
-                let what = if status.open { status.sentence.as_str() } else { Recovered::Nothing.message() };
-                crate::cli::print(&format!("{what}\n"))?;
-                return Ok(ExitCode::SUCCESS);
-            }
-            let mut progress = report::progress(crate::cli::on_terminal());
-            let done =
-                recover::recover(&settings, &crate::cli::host(&settings), progress.as_mut(), at_boot, pause);
-            let done = done.inspect_err(|error| try_later(at_boot, error))?;
-            notify::ready();
-            log::info!("{}", done.message());
-        }
+        Verb::Status { json } => show_status(&settings, json)?,
+        Verb::Recover { at_boot, pause, dry_run } => recover_from(&settings, at_boot, pause, dry_run)?,
         Verb::Clean { yes, dry_run } => clean(&settings, yes, dry_run)?,
         Verb::Connections => {}
         Verb::TakeOver => legacy::take_over(&settings)?,
@@ -276,6 +250,29 @@ pub fn run(arguments: Arguments) -> Result<ExitCode> {
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn show_status(settings: &Settings, json: bool) -> Result<()> {
+    let status = status::status(settings, &crate::cli::host(settings), Timestamp::now())?;
+    match json {
+        true => crate::cli::print_json(&status),
+        false => crate::cli::print(&format!("{status}\n")),
+    }
+}
+
+fn recover_from(settings: &Settings, at_boot: bool, pause: Option<Step>, dry_run: bool) -> Result<()> {
+    let host = crate::cli::host(settings);
+    if dry_run {
+        let status = status::status(settings, &host, Timestamp::now())?;
+        let what = if status.open { status.sentence.as_str() } else { Recovered::Nothing.message() };
+        return crate::cli::print(&format!("{what}\n"));
+    }
+    let mut progress = report::progress(crate::cli::on_terminal());
+    let done = recover::recover(settings, &host, progress.as_mut(), at_boot, pause);
+    let done = done.inspect_err(|error| try_later(at_boot, error))?;
+    notify::ready();
+    log::info!("{}", done.message());
+    Ok(())
 }
 
 /// The unit tries again and again: a file system may be full, or read-only, only for a while.
@@ -335,10 +332,16 @@ fn upgrade(settings: &Settings, to: Option<Major>, pause: Option<Step>) -> Resul
     Ok(())
 }
 
-fn rehearse(settings: &Settings, to: Option<Major>) -> Result<()> {
+fn rehearse(settings: &Settings, to: Option<Major>, dry_run: bool) -> Result<()> {
     interrupt::listen()?;
+    let host = crate::cli::host(settings);
+    if dry_run {
+        let lock = Lock::cluster_only(settings, "check")?;
+        let plan = rehearsal::prepare(settings, &host, to, &lock)?;
+        return crate::cli::print(&format!("{}\n", rehearsal::describe(&plan)));
+    }
     let mut progress = report::progress(crate::cli::on_terminal());
-    let rehearsal = rehearsal::rehearse(settings, &crate::cli::host(settings), to, progress.as_mut())?;
+    let rehearsal = rehearsal::rehearse(settings, &host, to, progress.as_mut())?;
     notify::status(&rehearsal.to_string());
     log::info!("{rehearsal}\n{}", Summary::of_rehearsal(&rehearsal));
     Ok(())

@@ -45,8 +45,7 @@ pub(super) fn refusals(
     account: &Account,
 ) -> Result<Vec<Refusal>> {
     let directory = home.files();
-    let mut command = runtime.command(major, &reading(home))?;
-    account.apply(&mut command);
+    let mut command = runtime.command(major, &reading(home).as_user(account))?;
     command.stdin(Stdio::null()).stdout(Stdio::null());
     let (status, said) =
         Child::spawn(command, format!("postgres -C on {}", directory.display()))?.wait_status()?;

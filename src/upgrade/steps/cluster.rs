@@ -34,9 +34,7 @@ pub fn create(runtime: &dyn Runtime, account: &Account, plan: &Plan) -> Result<(
     let beside = &plan.upgrade.beside;
     directories::make_private(beside, account)?;
     let call = initdb::like(beside, &plan.initialisation, plan.upgrade.to, plan.checksums);
-    let mut command = runtime.command(plan.upgrade.to, &call)?;
-    account.apply(&mut command);
-    output(command, "initdb", &[])?;
+    output(runtime.command(plan.upgrade.to, &call.as_user(account))?, "initdb", &[])?;
     registration::make(&plan.upgrade, account)
 }
 
@@ -63,8 +61,8 @@ pub fn configure(runtime: &dyn Runtime, account: &Account, plan: &Plan) -> Resul
 /// # Errors
 /// Those of `initdb --sync-only`.
 pub fn sync(runtime: &dyn Runtime, account: &Account, plan: &Plan) -> Result<()> {
-    let mut command = runtime.command(plan.upgrade.to, &initdb::sync(&plan.upgrade.beside))?;
-    account.apply(&mut command);
+    let call = initdb::sync(&plan.upgrade.beside).as_user(account);
+    let mut command = runtime.command(plan.upgrade.to, &call)?;
     command.stdin(Stdio::null()).stdout(Stdio::null());
     Child::spawn(command, "initdb --sync-only")?.wait()?;
     files::sync_directory(parent(&plan.upgrade.beside))
