@@ -123,6 +123,13 @@ fn a_debian_cluster_is_upgraded_by_each_method_and_back() {
     assert!(check.stdout.contains("a cluster 17/main exists already: /etc/postgresql/17/main"), "{check}");
     assert!(check.stdout.contains("HINT: pg_renamecluster 17 main unused"), "{check}");
     make_way(&machine);
+    // As the package makes one when it is installed; it runs.
+    machine.ok("pg_createcluster --start 17 main");
+    assert_eq!(machine.run("matrix-postgres-upgrade check").status, NOT_WELL);
+    machine.ok("pg_renamecluster 17 main unused");
+    let check = machine.run("matrix-postgres-upgrade check");
+    assert_eq!(check.status, 0, "{check}");
+    machine.ok("pg_dropcluster --stop 17 unused");
 
     for method in ["online", "dump"] {
         configure(&machine, method);

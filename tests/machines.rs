@@ -173,6 +173,60 @@ fn an_update_of_the_package_interrupts_neither_server_nor_backup() {
 }
 
 #[test]
+fn a_new_cluster_is_in_var_lib_and_stays_there() {
+    let Some(machine) = machine::for_test("layout") else { return };
+    // What only an earlier version has made.
+    machine.ok("rmdir /matrix/postgres && mkdir -p /etc/matrix-postgres");
+    machine.write(
+        "/etc/matrix-postgres/config.toml",
+        "server.version = 15\nupgrade.backup_within = \"never\"\n",
+    );
+    start(&machine);
+    let home = "/var/lib/matrix-postgres";
+    assert_eq!(
+        machine.ok(&format!("stat -c '%U %a' {home} {home}/data")),
+        "matrix-postgres 700\nmatrix-postgres 700"
+    );
+    machine.ok("! ls /matrix/postgres");
+    let synapse = machine::Synapse::set_up_on(
+        &machine,
+        "matrix-postgres.service",
+        &format!("{home}/synapse-database.yaml"),
+    );
+    let user = synapse.register("ada");
+    let room = synapse.create_room(&user, "layouts");
+    synapse.send(&user, &room, "before the upgrade");
+    let talks = || {
+        machine.wait_for("curl --silent --fail http://localhost:8008/health", Duration::from_secs(300));
+        let said = synapse.messages(&synapse.log_in("ada"), &room);
+        assert!(said.iter().any(|(_, text)| text == "before the upgrade"), "{said:?}");
+    };
+    machine.ok("systemctl enable --quiet matrix-postgres.service matrix-synapse.service");
+    machine.ok("systemctl start matrix-postgres-backup.service matrix-postgres-backup-verify.service");
+
+    // A playbook that comes later has the other place.
+    machine.ok("mkdir -p /matrix/postgres/data");
+    machine.power_off();
+    machine.boot_again().unwrap();
+    talks();
+    machine.ok("systemctl start matrix-postgres-upgrade.service");
+    talks();
+    assert_eq!(
+        machine.ok(&format!("cat {home}/data/PG_VERSION {home}/auto-upgrade-backup/PG_VERSION")),
+        "17\n15"
+    );
+    machine.ok("systemctl start matrix-postgres-backup.service && matrix-postgres-upgrade rollback --yes");
+    talks();
+    assert_eq!(machine.ok(&format!("cat {home}/data/PG_VERSION")), "15");
+    machine.ok("systemctl start matrix-postgres-backup.service && matrix-postgres-upgrade clean --yes");
+    assert_eq!(machine.ok(&format!("ls -A {home} | grep -v synapse-database")), "data");
+
+    let removed = machine.ok("dpkg --purge matrix-postgres 2>&1");
+    assert!(removed.contains(&format!("{home} is kept")), "{removed}");
+    assert_eq!(machine.ok(&format!("cat {home}/data/PG_VERSION")), "15");
+}
+
+#[test]
 fn a_configuration_that_was_there_before_the_package_stays() {
     let Some(machine) = machine::bare_for_test("config-before") else { return };
     let file = "/etc/matrix-postgres/config.toml";

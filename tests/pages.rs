@@ -81,11 +81,16 @@ fn begin(name: &str, start: Start) -> Option<Machine> {
         Start::Homeserver => machine::for_test(&name)?,
     };
     if let Start::Homeserver = start {
-        machine.ok("mkdir -p /etc/matrix-postgres/config.d");
+        // What a new installation does not have.
+        machine.ok("rmdir /matrix/postgres && mkdir -p /etc/matrix-postgres/config.d");
         machine.write("/etc/matrix-postgres/config.d/version.toml", "[server]\nversion = 15\n");
         machine.ok("systemctl start matrix-postgres.service");
         machine.ok("rm /etc/matrix-postgres/config.d/version.toml");
-        let synapse = Synapse::set_up(&machine);
+        let synapse = Synapse::set_up_on(
+            &machine,
+            "matrix-postgres.service",
+            "/var/lib/matrix-postgres/synapse-database.yaml",
+        );
         let user = synapse.register("ada");
         let room = synapse.create_room(&user, "pages");
         for number in 1..=20 {

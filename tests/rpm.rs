@@ -128,11 +128,11 @@ fn it_is_installed_updated_while_a_backup_runs_and_removed() {
     assert_eq!(states(&machine, "UnitFileState"), ["enabled"; 4]);
 
     let removed = machine.ok("rpm --erase matrix-postgres 2>&1");
-    assert!(removed.contains("/matrix/postgres is kept"), "{removed}");
+    assert!(removed.contains("/var/lib/matrix-postgres is kept"), "{removed}");
     assert!(removed.contains("/var/backups/matrix-postgres is kept"), "{removed}");
     machine.ok("! pgrep -u matrix-postgres && ! ls /etc/systemd/system/*.wants | grep matrix-postgres");
     machine.ok(
-        "test -f /matrix/postgres/data/PG_VERSION && grep '^wait = \"1h\"' /etc/matrix-postgres/config.toml*",
+        "test -f /var/lib/matrix-postgres/data/PG_VERSION && grep '^wait = \"1h\"' /etc/matrix-postgres/config.toml*",
     );
     assert_eq!(states(&machine, "ActiveState"), ["inactive"; 4]);
     // Installed once more, it goes on where it was.

@@ -6,6 +6,7 @@ use serde::Deserialize;
 
 use super::backup::BackupFragment;
 use super::clients::ClientsFragment;
+use super::layout::Layout;
 use super::notify::NotifyFragment;
 use super::server::ServerFragment;
 use super::upgrade::UpgradeFragment;
@@ -16,6 +17,9 @@ use crate::error::{Error, Kind, Result};
 #[serde(deny_unknown_fields, default)]
 #[allow(missing_docs)]
 pub struct Fragment {
+    /// Not written, but found: where what is not written is.
+    #[serde(skip)]
+    pub layout: Layout,
     pub data_directory: Option<PathBuf>,
     pub state_directory: Option<PathBuf>,
     pub socket_directory: Option<PathBuf>,
@@ -42,7 +46,8 @@ impl Fragment {
         overlay!(
             self, other;
             data_directory, state_directory, socket_directory, wait;
-            server, backup, clients, upgrade, notify
+            server, backup, clients, upgrade, notify;
+            layout
         )
     }
 }

@@ -5,12 +5,12 @@
 //! the rest of the program sees nothing else.
 
 /// A table in which every key that the upper one sets is the upper one's; tables in it, behind the second semicolon, are laid
-/// over each other in turn.
+/// over each other in turn; what is behind the third is the lower one's.
 macro_rules! overlay {
-    ($lower:expr, $upper:expr; $($key:ident),* $(; $($table:ident),*)?) => {
+    ($lower:expr, $upper:expr; $($key:ident),* $(; $($table:ident),* $(; $($found:ident),*)?)?) => {
         Self {
             $($key: $upper.$key.or($lower.$key),)*
-            $($($table: $lower.$table.overlaid_by($upper.$table),)*)?
+            $($($table: $lower.$table.overlaid_by($upper.$table),)* $($($found: $lower.$found,)*)?)?
         }
     };
 }
@@ -20,6 +20,7 @@ mod clients;
 mod encryption;
 mod fragment;
 mod keep;
+mod layout;
 mod notify;
 mod remote;
 mod server;
@@ -35,6 +36,7 @@ pub use encryption::EncryptTo;
 pub(crate) use encryption::{holds_secret, is_age_recipient};
 pub use fragment::Fragment;
 pub use keep::Keep;
+pub use layout::Layout;
 pub use notify::{Matrix, Notify};
 pub use server::{Server, ServerKind};
 pub use settings::Settings;
@@ -53,7 +55,9 @@ pub const DEFAULT_DIRECTORY: &str = "/etc/matrix-postgres/config.d";
 /// [`Kind::Config`] naming file, line and the key that was probably meant.
 pub fn load(file: Option<&Path>) -> Result<Settings> {
     match file {
-        Some(file) => Settings::from_fragment(read_fragment(file)?),
+        Some(file) => {
+            Settings::from_fragment(Fragment { layout: Layout::of(Path::new("/")), ..read_fragment(file)? })
+        }
         None => load_default(Path::new("/"), None),
     }
 }
@@ -69,10 +73,10 @@ pub fn load_without(left_out: &Path) -> Result<Settings> {
 /// The default file and directory below `root`, without the file `left_out`.
 fn load_default(root: &Path, left_out: Option<&Path>) -> Result<Settings> {
     let below = |path: &str| root.join(path.trim_start_matches('/'));
-    let mut input = Fragment::default();
+    let mut input = Fragment { layout: Layout::of(root), ..Fragment::default() };
     let main = below(DEFAULT_FILE);
     if main.try_exists().at("read", &main).map_err(as_config)? {
-        input = read_fragment(&main)?;
+        input = input.overlaid_by(read_fragment(&main)?);
     }
     for file in fragment_files(&below(DEFAULT_DIRECTORY))?.iter().filter(|file| left_out != Some(file)) {
         input = input.overlaid_by(read_fragment(file)?);
@@ -126,7 +130,8 @@ mod tests {
     #[test]
     fn no_file_at_all_is_a_whole_configuration() {
         let settings = load_default(tree(&[]).path(), None).unwrap();
-        assert_eq!(settings.data_directory, Path::new("/matrix/postgres/data"));
+        assert_eq!(settings.data_directory, Path::new("/var/lib/matrix-postgres/data"));
+        assert_eq!(settings.upgrade.keep_path, Path::new("/var/lib/matrix-postgres/auto-upgrade-backup"));
         assert_eq!(settings.backup.directory, Path::new("/var/backups/matrix-postgres"));
         assert!(settings.server.listen.is_empty());
     }

@@ -16,7 +16,8 @@ use crate::postgres::{Connection, Endpoint};
 /// Everything that can be configured, with the defaults of the contract.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Settings {
-    /// `data_directory`: the cluster. Default `/matrix/postgres/data`.
+    /// `data_directory`: the cluster. Default `/var/lib/matrix-postgres/data`, or `/matrix/postgres/data` where that is used:
+    /// see [`super::Layout`].
     pub data_directory: PathBuf,
     /// `state_directory`: locks and journals, in a directory that only root may write to. Default
     /// `/var/lib/matrix-postgres-upgrade`.
@@ -55,12 +56,13 @@ impl Settings {
     /// # Errors
     /// [`crate::Kind::Config`] naming key, value and what is allowed.
     pub fn from_fragment(input: Fragment) -> Result<Self> {
+        let layout = input.layout;
         let places = [
             ("data_directory", input.data_directory.is_some()),
             ("socket_directory", input.socket_directory.is_some()),
         ];
         Ok(Self {
-            data_directory: absolute("data_directory", input.data_directory, "/matrix/postgres/data")?,
+            data_directory: absolute("data_directory", input.data_directory, layout.data_directory())?,
             state_directory: absolute(
                 "state_directory",
                 input.state_directory,
@@ -74,7 +76,7 @@ impl Settings {
             server: Server::from_fragment(input.server, places)?,
             backup: Backup::from_fragment(input.backup)?,
             clients: Clients::from_fragment(input.clients)?,
-            upgrade: Upgrade::from_fragment(input.upgrade)?,
+            upgrade: Upgrade::from_fragment(input.upgrade, layout)?,
             notify: Notify::from_fragment(input.notify)?,
         })
     }

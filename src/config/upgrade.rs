@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
+use super::layout::Layout;
 use super::value::{absolute, duration, refused};
 use crate::error::Result;
 use crate::version::Major;
@@ -38,7 +39,8 @@ impl UpgradeFragment {
 pub struct Upgrade {
     /// `to`: the major version. Default: the newest installed.
     pub to: Option<Major>,
-    /// `keep_path`: where the old data directory is kept. Default `/matrix/postgres-auto-upgrade-backup`.
+    /// `keep_path`: where the old data directory is kept. Default: beside the default data directory,
+    /// see [`super::Layout`].
     pub keep_path: PathBuf,
     /// `dump_directory`: where the databases lie while they are carried over. Default
     /// `/var/tmp/matrix-postgres`; not /tmp, which is memory on many systems.
@@ -125,14 +127,10 @@ impl Upgrade {
     ///
     /// # Errors
     /// [`crate::Kind::Config`].
-    pub(super) fn from_fragment(input: UpgradeFragment) -> Result<Self> {
+    pub(super) fn from_fragment(input: UpgradeFragment, layout: Layout) -> Result<Self> {
         Ok(Self {
             to: input.to.map(Major),
-            keep_path: absolute(
-                "upgrade.keep_path",
-                input.keep_path,
-                "/matrix/postgres-auto-upgrade-backup",
-            )?,
+            keep_path: absolute("upgrade.keep_path", input.keep_path, layout.keep_path())?,
             dump_directory: absolute(
                 "upgrade.dump_directory",
                 input.dump_directory,

@@ -53,6 +53,8 @@ pub fn install(machine: &Machine) {
 pub fn install_this(machine: &Machine, package: &Path) {
     machine.copy_in(package, "/root/matrix-postgres.deb");
     machine.ok("DEBIAN_FRONTEND=noninteractive apt-get install --yes --quiet /root/matrix-postgres.deb 2>&1");
+    // As versions before 2026-12 made it. It is on a file system of its own in a machine.
+    machine.ok("test -d /matrix/postgres || install -d -o matrix-postgres -g matrix-postgres -m 0750 /matrix/postgres");
 }
 
 fn changed(path: &Path) -> SystemTime {
