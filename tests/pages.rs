@@ -18,8 +18,20 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
 use alike::Names;
-use machine::{Machine, Synapse};
+use machine::containers::Playbook;
+use machine::{Machine, Synapse, debian, external};
 use page::{Command, Page, Start};
+
+/// The `database:` block of its homeserver.
+const PLAYBOOK: &str = "\
+database:
+  name: psycopg2
+  args:
+    user: synapse
+    password: secret
+    database: synapse
+    host: matrix-postgres
+";
 
 /// As many at a time as there may well be processors.
 const AT_A_TIME: usize = 2;
@@ -71,34 +83,59 @@ fn pages() -> Vec<PathBuf> {
 /// What there is before the first command.
 fn begin(name: &str, start: Start) -> Option<Machine> {
     let name = format!("page-{name}");
-    let machine = match start {
-        Start::Bare => {
-            let machine = machine::bare_for_test(&name)?;
-            let package = machine::package::current().expect("the package should be there");
-            machine.copy_in(&package, &format!("/root/{}", package.file_name()?.to_string_lossy()));
-            machine
-        }
-        Start::Homeserver => machine::for_test(&name)?,
-    };
     if let Start::Homeserver = start {
+        let machine = machine::for_test(&name)?;
         // What a new installation does not have.
         machine.ok("rmdir /matrix/postgres && mkdir -p /etc/matrix-postgres/config.d");
         machine.write("/etc/matrix-postgres/config.d/version.toml", "[server]\nversion = 15\n");
         machine.ok("systemctl start matrix-postgres.service");
         machine.ok("rm /etc/matrix-postgres/config.d/version.toml");
-        let synapse = Synapse::set_up_on(
-            &machine,
-            "matrix-postgres.service",
-            "/var/lib/matrix-postgres/synapse-database.yaml",
-        );
-        let user = synapse.register("ada");
-        let room = synapse.create_room(&user, "pages");
-        for number in 1..=20 {
-            synapse.send(&user, &room, &format!("message {number}"));
-        }
+        let block = "/var/lib/matrix-postgres/synapse-database.yaml";
+        let synapse = Synapse::set_up_on(&machine, "matrix-postgres.service", block);
+        talk(&synapse);
         synapse.settle();
+        return Some(machine);
+    }
+    let machine = machine::bare_for_test(&name)?;
+    let package = machine::package::current().expect("the package should be there");
+    machine.copy_in(&package, &format!("/root/{}", package.file_name()?.to_string_lossy()));
+    match start {
+        Start::Bare | Start::Homeserver => {}
+        Start::Debian => {
+            let unit = "postgresql@15-main.service";
+            machine.ok("pg_dropcluster --stop 17 main && pg_createcluster 17 main");
+            machine.ok(&format!("pg_createcluster --locale C.UTF-8 --port {} 15 main", debian::PORT));
+            machine.ok(&format!("systemctl daemon-reload && systemctl start {unit}"));
+            debian::make_database(&machine);
+            talk(&Synapse::set_up_on(&machine, unit, debian::BLOCK));
+        }
+        Start::Playbook => {
+            let playbook = Playbook::set_up(&machine, 15);
+            playbook.sql("CREATE ROLE synapse LOGIN PASSWORD 'secret'");
+            playbook
+                .sql("CREATE DATABASE synapse OWNER synapse TEMPLATE template0 ENCODING 'UTF8' LOCALE 'C'");
+            machine.ok("mkdir -p /matrix/synapse/config");
+            machine.write("/matrix/synapse/config/homeserver.yaml", PLAYBOOK);
+        }
+        Start::External => {
+            external::other_machine(&machine);
+            external::there(
+                &machine,
+                "postgres",
+                "CREATE ROLE matrix_backup LOGIN PASSWORD 'secret-of-the-backup'; GRANT pg_read_all_data TO matrix_backup",
+            );
+            talk(&Synapse::set_up_on(&machine, "db.service", external::BLOCK));
+        }
     }
     Some(machine)
+}
+
+fn talk(synapse: &Synapse<'_>) {
+    let user = synapse.register("ada");
+    let room = synapse.create_room(&user, "pages");
+    for number in 1..=20 {
+        synapse.send(&user, &room, &format!("message {number}"));
+    }
 }
 
 /// What each command printed, or the first thing that is not as the page says.

@@ -17,6 +17,7 @@
 pub mod boot;
 pub mod containers;
 pub mod debian;
+pub mod external;
 pub mod image;
 pub mod package;
 pub mod probe;

@@ -7,11 +7,29 @@ pub enum Start {
     Bare,
     /// Synapse on a server of the package, of `PostgreSQL` 15, with twenty messages.
     Homeserver,
+    /// The package in `/root`, and Synapse on Debian's cluster 15/main.
+    Debian,
+    /// The package in `/root`, and a playbook's server of `PostgreSQL` 15 in a container.
+    Playbook,
+    /// The package in `/root`, and Synapse on a server of another machine, with a role for backups.
+    External,
+}
+
+impl Start {
+    fn named(name: &str) -> Option<Self> {
+        Some(match name {
+            "bare" => Self::Bare,
+            "debian" => Self::Debian,
+            "playbook" => Self::Playbook,
+            "external" => Self::External,
+            _ => return None,
+        })
+    }
 }
 
 /// A page. Comments that a reader does not see:
 ///
-/// * `<!-- start: bare -->`: what there is before the first command, if not a homeserver
+/// * `<!-- start: bare -->`: what there is before the first command, if not a homeserver: see [`Start`]
 /// * `<!-- $ command -->`: is run between the blocks
 /// * `<!-- exit status N -->`: that of the last command of the next block
 #[derive(Debug)]
@@ -50,8 +68,8 @@ impl Page {
             if let Some(comment) =
                 line.trim().strip_prefix("<!-- ").and_then(|rest| rest.strip_suffix(" -->"))
             {
-                if comment == "start: bare" {
-                    page.start = Start::Bare;
+                if let Some(start) = comment.strip_prefix("start: ") {
+                    page.start = Start::named(start).ok_or_else(|| format!("line {}: {line}", at + 1))?;
                 } else if let Some(command) = comment.strip_prefix("$ ") {
                     page.commands.push(Command::new(at, command, false));
                 } else if let Some(number) = comment.strip_prefix("exit status ") {
