@@ -92,6 +92,7 @@ setup:
 install: $(BUILT)
 	install -D -m 0755 -t $(DESTDIR)$(PREFIX)/bin target/release/$(PROGRAM)
 	for name in $(NAMES); do ln -f $(DESTDIR)$(PREFIX)/bin/$(PROGRAM) $(DESTDIR)$(PREFIX)/bin/$$name; done
+	install -D -m 0644 packaging/common/needrestart.conf $(DESTDIR)/etc/needrestart/conf.d/matrix-postgres.conf
 	install -d $(DESTDIR)$(PREFIX)/libexec/matrix-postgres
 	for name in $(INTERNAL); do ln -sf ../../bin/$(PROGRAM) $(DESTDIR)$(PREFIX)/libexec/matrix-postgres/$$name; done
 	install -D -m 0644 -t $(DESTDIR)$(PREFIX)/lib/systemd/system units/*

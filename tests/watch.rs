@@ -166,3 +166,25 @@ fn what_is_left_over_is_told_with_size_and_age_and_goes_by_one_command() {
     assert_eq!(machine.ok("cd /matrix/postgres && ls -d data?*"), "data.upgrade-mine");
     machine.ok("systemctl restart matrix-postgres.service");
 }
+
+#[test]
+fn a_server_that_an_update_has_left_behind_is_told_until_it_is_restarted() {
+    let Some(machine) = machine::for_test("replaced") else { return };
+    machine.ok("systemctl start matrix-postgres.service matrix-postgres-backup.service");
+    let status = || machine.run("matrix-postgres-backup status");
+    let said = "an update of PostgreSQL was installed, and the server still runs the version before it";
+    assert!(!status().stdout.contains(said), "{}", status());
+    // As dpkg does it.
+    machine.ok(
+        "cd /usr/lib/postgresql/17/bin && cp -p postgres postgres.dpkg-new && mv postgres.dpkg-new postgres",
+    );
+    let told = status();
+    assert_eq!(told.status, 0, "{told}");
+    assert!(told.stdout.contains(said), "{told}");
+    assert!(told.stdout.contains("HINT: systemctl restart matrix-postgres.service"), "{told}");
+    machine.ok("systemctl restart matrix-postgres.service");
+    assert!(!status().stdout.contains(said), "{}", status());
+    // needrestart leaves it to the administrator.
+    machine.ok(r#"perl -we 'our %nrconf; require "/etc/needrestart/conf.d/matrix-postgres.conf";
+            exit !grep { "matrix-postgres.service" =~ /$_/ } keys %{$nrconf{override_rc}}'"#);
+}

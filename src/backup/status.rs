@@ -136,6 +136,18 @@ impl Status {
         }
         self
     }
+
+    /// The same, with what is to be said where the programs of the server have been replaced since it started; `unit` is its.
+    #[must_use]
+    pub fn with_replaced_server(mut self, is_replaced: bool, unit: &str) -> Self {
+        if is_replaced {
+            self.warnings.push(format!(
+                "an update of PostgreSQL was installed, and the server still runs the version before it: {unit}"
+            ));
+            self.hint = self.hint.or_else(|| Some(format!("systemctl restart {unit}")));
+        }
+        self
+    }
 }
 
 /// What is wrong, the most important first, and what to do about the first of it that says so.
@@ -446,6 +458,17 @@ mod tests {
         // What is not well comes first.
         let none = judged(&[], &next()).with_version(Some(Major(14)), now);
         assert_eq!(none.hint.as_deref(), Some("systemctl start matrix-postgres-backup.service"));
+    }
+
+    #[test]
+    fn a_server_that_was_not_restarted_after_an_update_is_told_and_all_is_well() {
+        let of = |is_replaced| {
+            judged(&[entry("20261124T030000Z", Good)], &next()).with_replaced_server(is_replaced, "x.service")
+        };
+        let old = of(true);
+        assert!(old.well && old.warnings[0].contains("an update of PostgreSQL was installed"));
+        assert_eq!(old.hint.as_deref(), Some("systemctl restart x.service"));
+        assert!(of(false).warnings.is_empty());
     }
 
     #[test]

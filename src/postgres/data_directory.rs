@@ -79,6 +79,13 @@ impl Postmaster {
         }
     }
 
+    /// Whether its program is not the installed one any more: a minor version has been installed since it started (proc(5),
+    /// `/proc/PID/exe`). Who may not look is not told.
+    pub fn is_replaced(&self, proc: &Path) -> bool {
+        let program = std::fs::read_link(proc.join(self.pid.to_string()).join("exe"));
+        program.is_ok_and(|program| program.as_os_str().as_encoded_bytes().ends_with(b" (deleted)"))
+    }
+
     fn in_directory(directory: &Directory, proc: &Path) -> Result<Option<Self>> {
         let text = match directory.read(Path::new("postmaster.pid"), LOCK_FILE) {
             Ok(text) => String::from_utf8_lossy(&text).into_owned(),

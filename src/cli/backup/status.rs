@@ -17,7 +17,7 @@ use crate::config::Settings;
 use crate::error::{Error, Kind, Result};
 use crate::files;
 use crate::place::Place;
-use crate::postgres::{DataDirectory, Major};
+use crate::postgres::{DataDirectory, Major, Postmaster};
 use crate::report::{DecimalBytes, HumanCount, columns};
 use crate::systemd::{self, Manager};
 
@@ -47,6 +47,11 @@ pub(super) fn now(settings: &Settings) -> Result<Status> {
     let obstacle = obstacle(settings);
     let status =
         status.with_obstacle(obstacle.as_ref()).with_shadowed(&systemd::shadowed(settings.server.adopted()));
+    let proc = Path::new("/proc");
+    let server = Postmaster::of(&settings.data_directory, proc).ok().flatten();
+    let is_replaced =
+        server.is_some_and(|server| server.is_replaced(proc)) && settings.server.remote.is_none();
+    let status = status.with_replaced_server(is_replaced, &settings.server.unit);
     Ok(status.with_version(version(settings, &entries), now))
 }
 
