@@ -20,6 +20,9 @@ const MARK: &str = "matrix-postgres: replaced by a restore";
 /// The comment of a database that a restore has not finished.
 pub(super) const UNFINISHED: &str = "matrix-postgres: a restore that is not finished";
 
+/// How many bytes a name may have (`NAMEDATALEN`).
+pub(super) const LONGEST_NAME: usize = 63;
+
 /// The command that removes them.
 pub const CLEAN: &str = "matrix-postgres-backup clean";
 
@@ -61,12 +64,21 @@ impl fmt::Display for Leftover {
 
 /// The name of a database that is being restored.
 pub(super) fn unfinished_name(database: &str, now: Timestamp) -> String {
-    format!("{database}_restoring_{}", BackupName::at(now))
+    with_suffix(database, &format!("_restoring_{}", BackupName::at(now)))
 }
 
 /// The name under which a database stays that is replaced now.
 pub(super) fn name(database: &str, now: Timestamp) -> String {
-    format!("{database}_before_{}", BackupName::at(now))
+    with_suffix(database, &format!("_before_{}", BackupName::at(now)))
+}
+
+/// As long as a name may be: of a longer one PostgreSQL would cut off the suffix.
+fn with_suffix(database: &str, suffix: &str) -> String {
+    let mut end = database.len().min(LONGEST_NAME - suffix.len());
+    while !database.is_char_boundary(end) {
+        end -= 1;
+    }
+    format!("{}{suffix}", &database[..end])
 }
 
 /// psql's statement that marks a database as replaced by us, and keeps its own comment.
@@ -241,6 +253,21 @@ mod tests {
                 .contains("\"a_restoring_20261124T030000Z\", left unfinished by an interrupted restore"),
             "{unfinished}"
         );
+    }
+
+    #[test]
+    fn of_a_long_name_as_much_is_kept_as_fits() {
+        let now = "2026-11-24T03:00:00Z".parse().unwrap();
+        let long = "d".repeat(63);
+        assert_eq!(name(&long, now), format!("{}_before_20261124T030000Z", "d".repeat(39)));
+        assert_eq!(unfinished_name(&long, now), format!("{}_restoring_20261124T030000Z", "d".repeat(36)));
+        assert_eq!(unfinished_name(&"d".repeat(36), now).len(), 63);
+        let of_two_bytes = format!("d{}", "ä".repeat(31));
+        assert_eq!(
+            unfinished_name(&of_two_bytes, now),
+            format!("d{}_restoring_20261124T030000Z", "ä".repeat(17))
+        );
+        assert!(judge(&name(&of_two_bytes, now), Cause::Replaced).is_some());
     }
 
     #[test]

@@ -1,3 +1,4 @@
+-- in place
 -- database: ddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddd
 -- Names that are as long as names may be: of the database, a role, a schema, tables, indexes that are named after them.
 CREATE ROLE rrrrrrrrrrrrrrrrrrrrrrrrrrrrrrrrrrrrrrrrrrrrrrrrrrrrrrrrrrrrrrr;

@@ -107,7 +107,7 @@ pub fn plan(
         .hint("leave --skip-broken out"));
     }
     // PostgreSQL would cut it, silently (chapter "Lexical Structure").
-    if plan.unfinished.len() > 63 {
+    if plan.name.len() > leftovers::LONGEST_NAME {
         return Err(Error::new(Kind::Config, format!("the name {:?} is too long", plan.name))
             .state("nothing was changed")
             .hint("use a shorter name: --as"));
