@@ -19,6 +19,9 @@ const NOTE: &str = "matrix_postgres.missing";
 /// system, or PostgreSQL itself (appendix "PostgreSQL Error Codes"; as [`refusals::verdict`] has it).
 const GRAVE: &str = "'23', '40', '53', '57', '58', 'XX'";
 
+/// Of a key between tables that rows do not keep (`foreign_key_violation`).
+const KEY_IS_BROKEN: &str = "'23503'";
+
 /// What was tried, in order.
 #[derive(Debug, Default)]
 pub(super) struct Attempts(Vec<String>);
@@ -49,7 +52,17 @@ impl Attempts {
             let name = [schema.map_or(&[][..], |table| &table[..2]), name].concat();
             return Some(self.main(text, format!("index {}", shown(&name))));
         }
-        let of_index = is(0, "comment") && is(1, "on") && is(2, "index")
+        if is(0, "alter") && is(1, "table") && has("foreign") && has("references") {
+            // "ALTER TABLE ONLY schema.table ADD CONSTRAINT name FOREIGN KEY (…) REFERENCES …"
+            let (add, key) = (after("add")?, after("foreign")?);
+            if !is(add, "constraint") || !is(key, "key") {
+                return None;
+            }
+            let table = tokens.get(2 + usize::from(is(2, "only"))..add - 1)?;
+            let name = tokens.get(add + 1..key - 1)?;
+            return Some(self.main(text, format!("fk constraint {} {}", shown(table), shown(name))));
+        }
+        let of_index = is(0, "comment") && is(1, "on") && (is(2, "index") || is(2, "constraint"))
             || is(0, "alter") && is(1, "index")
             || is(0, "alter") && is(1, "table") && (has("cluster") || has("replica") && has("index"));
         of_index.then(|| following(text))
@@ -60,7 +73,7 @@ impl Attempts {
         self.0.push(what);
         let caught = format!(
             "WHEN OTHERS THEN
-                IF pg_catalog.substr(SQLSTATE, 1, 2) IN ({GRAVE}) THEN RAISE; END IF;
+                IF pg_catalog.substr(SQLSTATE, 1, 2) IN ({GRAVE}) AND SQLSTATE <> {KEY_IS_BROKEN} THEN RAISE; END IF;
                 GET STACKED DIAGNOSTICS context = PG_EXCEPTION_CONTEXT;
                 PERFORM pg_catalog.set_config('{NOTE}', 'yes', false), pg_catalog.set_config('client_min_messages', 'warning', true);
                 RAISE WARNING '%', '{MARK}{number} ' || pg_catalog.json_build_object('error', SQLERRM, 'context', context);"
@@ -153,6 +166,23 @@ mod tests {
     }
 
     #[test]
+    fn a_key_that_rows_do_not_keep_may_fail() {
+        let mut attempts = Attempts::default();
+        let made = attempt(
+            &mut attempts,
+            "ALTER TABLE ONLY public.b\n    ADD CONSTRAINT \"b id\" FOREIGN KEY (id) REFERENCES public.a(id) NOT VALID;",
+        );
+        assert!(made.unwrap().contains("AND SQLSTATE <> '23503' THEN RAISE"));
+        let comment = attempt(&mut attempts, "COMMENT ON CONSTRAINT \"b id\" ON public.b IS 'x';");
+        assert!(comment.unwrap().contains("IS DISTINCT FROM 'yes' THEN RAISE"));
+        let said = "WARNING:  matrix-postgres-missing 0 {\"error\":\"insert or update on table \\\"b\\\" violates foreign key \
+            constraint \\\"b id\\\"\",\"context\":\"\"}";
+        let missing = attempts.missing(said);
+        assert_eq!(missing[0].what, "fk constraint public.b b id");
+        assert!(missing[0].remedy.starts_with("correct or delete the rows"), "{:?}", missing[0]);
+    }
+
+    #[test]
     fn what_belongs_to_an_index_may_fail_with_one_and_nothing_else_may() {
         let mut attempts = Attempts::default();
         for text in [
@@ -169,6 +199,7 @@ mod tests {
         for text in [
             "CREATE TABLE t (a int);",
             "ALTER TABLE t ADD PRIMARY KEY (a);",
+            "ALTER TABLE t ADD CONSTRAINT \"foreign\" CHECK (a > 0);",
             "COPY t (a) FROM stdin;",
             "SELECT 1;",
         ] {

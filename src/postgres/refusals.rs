@@ -88,18 +88,21 @@ fn header(text: &str) -> String {
     text.splitn(3, ' ').nth(2).unwrap_or(text).to_owned()
 }
 
-/// Rows that contradict each other, or are no values: the database that was dumped is damaged itself.
-const DAMAGE: [&str; 9] = [
+/// Rows that contradict each other, or are no values: the database that was dumped is damaged itself. Those that break a key
+/// between tables may be there in one that is not, as whoever switches its triggers off, or is a replica, is not held to it.
+const DAMAGE: [&str; 8] = [
     "could not create unique index",
     "could not create exclusion constraint",
     "violates unique constraint",
-    "violates foreign key constraint",
     "violates exclusion constraint",
     "invalid byte sequence for encoding",
     "invalid input syntax for type",
     "missing data for column",
     "extra data after last expected column",
 ];
+
+/// What is said of a key between tables that rows do not keep.
+const KEY_IS_BROKEN: &str = "violates foreign key constraint";
 
 /// Whose fault a failure is by what was said of it: the machine's, the server's, the dump's, or that of a definition which
 /// the server does not take.
@@ -140,6 +143,11 @@ pub fn cure(said: &str) -> String {
         (true, None) => "a restore runs with an empty search_path, which functions need: \
              ALTER FUNCTION … SET search_path = …, in the live database"
             .to_owned(),
+        (false, _) if said.contains(KEY_IS_BROKEN) => {
+            "correct or delete the rows that violate the foreign key, or drop the key, in \
+             the live database"
+                .to_owned()
+        }
         (false, _) => "change the named objects in the live database".to_owned(),
     }
 }
@@ -224,7 +232,7 @@ pg_restore: warning: errors ignored on restore: 7
     fn damage_is_told_from_what_no_server_takes() {
         for (said, kind) in [
             ("ERROR:  could not create unique index \"twice_pkey\"", Kind::Damaged),
-            ("ERROR:  insert or update on table \"x\" violates foreign key constraint \"y\"", Kind::Damaged),
+            ("ERROR:  insert or update on table \"x\" violates foreign key constraint \"y\"", Kind::NotTaken),
             ("pg_restore: error: could not read from input file", Kind::Damaged),
             ("ERROR:  column \"a\" of relation \"c\" contains null values", Kind::NotTaken),
             ("COPY failed for table \"g\": ERROR:  function f(text) does not exist", Kind::NotTaken),

@@ -7,13 +7,14 @@ use super::toc::{Toc, of_kind};
 
 const LARGE_OBJECTS_AS_SUCH: &[u8] = b"BLOB METADATA";
 
-/// Kinds of entries without which all rows are there, and nothing else fails: indexes, what a view had gathered, privileges
-/// and what is said of objects, what does something at certain events.
-const CAN_BE_MISSED: [&[u8]; 17] = [
+/// Kinds of entries without which all rows are there, and nothing else fails: indexes, keys between tables, what a view had
+/// gathered, privileges and what is said of objects, what does something at certain events.
+const CAN_BE_MISSED: [&[u8]; 18] = [
     b"ACL",
     b"COMMENT",
     b"DEFAULT ACL",
     b"EVENT TRIGGER",
+    b"FK CONSTRAINT",
     b"INDEX",
     b"INDEX ATTACH",
     b"MATERIALIZED VIEW DATA",
