@@ -148,6 +148,8 @@ pub(super) fn ask(session: &Session<'_>, database: &str, size: &str) -> Result<C
 ///
 /// Extensions' own relations are none of pg_dump's; their rows may be the user's. Constraints NOT NULL have names since
 /// 18 and are compared as columns; foreign keys that a partition has from its parent have names of the server's choice.
+/// Of objects that are counted, those of sessions are left out, for they end with these, and those in schemas of the system,
+/// as no dump has them; plpgsql, too, which every new database has, and one may have dropped.
 /// Triggers that a partition has from its parent count as internal in 11 to 14. The schema `public` may have been dropped
 /// and made anew, and is initdb's own again in a new cluster.
 const QUERY: &str = "
@@ -156,6 +158,8 @@ WITH relations AS MATERIALIZED (
         AND deptype = 'e') AS of_extension
     FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = relnamespace
     WHERE relpersistence <> 't' AND nspname <> 'information_schema' AND nspname !~ '^pg_'
+), schemas AS MATERIALIZED (
+    SELECT oid FROM pg_catalog.pg_namespace WHERE nspname <> 'information_schema' AND nspname !~ '^pg_'
 ), columns AS (
     SELECT attrelid, pg_catalog.json_agg(pg_catalog.json_build_array(attname,
         pg_catalog.format_type(atttypid, atttypmod) || CASE WHEN attnotnull THEN ' NOT NULL' ELSE '' END || CASE
@@ -219,20 +223,25 @@ SELECT pg_catalog.json_build_object(
     'counts', pg_catalog.json_build_object(
         'schemas', (SELECT pg_catalog.count(*) FROM pg_catalog.pg_namespace
             WHERE oid >= 16384 AND nspname !~ '^pg_' AND nspname <> 'public'),
-        'extensions', (SELECT pg_catalog.count(*) FROM pg_catalog.pg_extension),
-        'functions', (SELECT pg_catalog.count(*) FROM pg_catalog.pg_proc p WHERE oid >= 16384 AND NOT EXISTS (
+        'extensions', (SELECT pg_catalog.count(*) FROM pg_catalog.pg_extension WHERE extname <> 'plpgsql'),
+        'functions', (SELECT pg_catalog.count(*) FROM pg_catalog.pg_proc p
+            WHERE oid >= 16384 AND pronamespace IN (SELECT oid FROM schemas) AND NOT EXISTS (
             SELECT FROM pg_catalog.pg_depend WHERE classid = 'pg_catalog.pg_proc'::regclass AND objid = p.oid AND deptype = 'i')),
         'types', (SELECT pg_catalog.count(*) FROM pg_catalog.pg_type
-            WHERE oid >= 16384 AND typtype IN ('b', 'd', 'e', 'r') AND typelem = 0),
-        'enumeration labels', (SELECT pg_catalog.count(*) FROM pg_catalog.pg_enum WHERE oid >= 16384),
-        'rules', (SELECT pg_catalog.count(*) FROM pg_catalog.pg_rewrite WHERE oid >= 16384),
-        'triggers', (SELECT pg_catalog.count(*) FROM pg_catalog.pg_trigger t WHERE oid >= 16384 AND NOT tgisinternal AND NOT EXISTS (
+            WHERE oid >= 16384 AND typnamespace IN (SELECT oid FROM schemas) AND typtype IN ('b', 'd', 'e', 'r') AND typelem = 0),
+        'enumeration labels', (SELECT pg_catalog.count(*) FROM pg_catalog.pg_enum e JOIN pg_catalog.pg_type t ON t.oid = enumtypid
+            WHERE e.oid >= 16384 AND typnamespace IN (SELECT oid FROM schemas)),
+        'rules', (SELECT pg_catalog.count(*) FROM pg_catalog.pg_rewrite WHERE oid >= 16384 AND ev_class IN (SELECT oid FROM relations)),
+        'triggers', (SELECT pg_catalog.count(*) FROM pg_catalog.pg_trigger t
+            WHERE oid >= 16384 AND tgrelid IN (SELECT oid FROM relations) AND NOT tgisinternal AND NOT EXISTS (
             SELECT FROM pg_catalog.pg_depend WHERE classid = 'pg_catalog.pg_trigger'::regclass AND objid = t.oid
             AND refclassid = 'pg_catalog.pg_trigger'::regclass)),
         'event triggers', (SELECT pg_catalog.count(*) FROM pg_catalog.pg_event_trigger),
-        'policies', (SELECT pg_catalog.count(*) FROM pg_catalog.pg_policy),
-        'column defaults', (SELECT pg_catalog.count(*) FROM pg_catalog.pg_attrdef WHERE oid >= 16384),
-        'extended statistics', (SELECT pg_catalog.count(*) FROM pg_catalog.pg_statistic_ext),
+        'policies', (SELECT pg_catalog.count(*) FROM pg_catalog.pg_policy WHERE polrelid IN (SELECT oid FROM relations)),
+        'column defaults', (SELECT pg_catalog.count(*) FROM pg_catalog.pg_attrdef
+            WHERE oid >= 16384 AND adrelid IN (SELECT oid FROM relations)),
+        'extended statistics', (SELECT pg_catalog.count(*) FROM pg_catalog.pg_statistic_ext
+            WHERE stxnamespace IN (SELECT oid FROM schemas)),
         'default privileges', (SELECT pg_catalog.count(*) FROM pg_catalog.pg_default_acl),
         'publications', (SELECT pg_catalog.count(*) FROM pg_catalog.pg_publication),
         'foreign servers', (SELECT pg_catalog.count(*) FROM pg_catalog.pg_foreign_server),

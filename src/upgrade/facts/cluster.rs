@@ -42,6 +42,9 @@ pub struct Shared {
     pub prepared_transactions: u64,
     /// Replication slots.
     pub replication_slots: Vec<String>,
+    /// Replication origins that belong to no subscription.
+    #[serde(default)]
+    pub replication_origins: Vec<String>,
     /// Databases that accept no connections, other than template0.
     pub closed_databases: Vec<String>,
     /// Whether `template0` accepts connections.
@@ -105,6 +108,12 @@ pub struct Contained {
     /// Subscriptions that are switched on.
     #[serde(default)]
     pub subscriptions: Vec<String>,
+    /// What was made in schemas of the system, which no dump has.
+    #[serde(default)]
+    pub among_the_systems: Vec<String>,
+    /// Foreign keys whose triggers are switched off, which no dump says.
+    #[serde(default)]
+    pub keys_switched_off: Vec<String>,
     /// Names that are not UTF-8, as a database in SQL_ASCII may have them: how many.
     #[serde(default)]
     pub unreadable_names: u64,
@@ -122,6 +131,8 @@ const SHARED: &str = "SELECT pg_catalog.json_build_object(
         FROM pg_catalog.pg_tablespace WHERE spcname NOT LIKE 'pg\\_%'),
     'prepared_transactions', (SELECT pg_catalog.count(*) FROM pg_catalog.pg_prepared_xacts),
     'replication_slots', (SELECT coalesce(pg_catalog.json_agg(slot_name), '[]') FROM pg_catalog.pg_replication_slots),
+    'replication_origins', (SELECT coalesce(pg_catalog.json_agg(roname ORDER BY roname), '[]')
+        FROM pg_catalog.pg_replication_origin WHERE roname !~ '^pg_[0-9]'),
     'closed_databases', (SELECT coalesce(pg_catalog.json_agg(datname), '[]') FROM pg_catalog.pg_database
         WHERE NOT datallowconn AND datname <> 'template0'),
     'template0_open', EXISTS (SELECT FROM pg_catalog.pg_database WHERE datname = 'template0' AND datallowconn),
@@ -151,6 +162,19 @@ const CONTAINED: &str = "SET lock_timeout = '30s'; SELECT pg_catalog.json_build_
         WHERE relpersistence = 'u' AND relkind = 'r'),
     'subscriptions', (SELECT coalesce(pg_catalog.json_agg(subname ORDER BY subname), '[]') FROM pg_catalog.pg_subscription
         WHERE subenabled AND subdbid = (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database())),
+    'among_the_systems', (SELECT coalesce(pg_catalog.json_agg(pg_catalog.format('%s %s', type, identity) ORDER BY identity), '[]') FROM (
+            SELECT tableoid AS class, oid, pronamespace AS schema FROM pg_catalog.pg_proc
+            UNION ALL SELECT tableoid, oid, oprnamespace FROM pg_catalog.pg_operator
+            UNION ALL SELECT tableoid, oid, typnamespace FROM pg_catalog.pg_type WHERE typtype IN ('b', 'd', 'e', 'r') AND typelem = 0
+            UNION ALL SELECT tableoid, oid, relnamespace FROM pg_catalog.pg_class WHERE relkind IN ('r', 'p', 'v', 'm', 'f', 'S', 'c')
+        ) AS made, pg_catalog.pg_identify_object(class, made.oid, 0)
+        WHERE made.oid >= 16384 AND made.schema IN (SELECT n.oid FROM pg_catalog.pg_namespace n
+            WHERE nspname IN ('pg_catalog', 'information_schema'))
+        AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend WHERE classid = class AND objid = made.oid AND deptype IN ('e', 'i'))),
+    'keys_switched_off', (SELECT coalesce(pg_catalog.json_agg(name ORDER BY name), '[]') FROM (
+            SELECT DISTINCT pg_catalog.format('%I of %s', conname, conrelid::pg_catalog.regclass) AS name
+            FROM pg_catalog.pg_trigger JOIN pg_catalog.pg_constraint c ON c.oid = tgconstraint
+            WHERE contype = 'f' AND tgisinternal AND tgenabled IN ('D', 'R')) AS keys),
     'unreadable_names', CASE WHEN pg_catalog.getdatabaseencoding() = 'SQL_ASCII' THEN (SELECT pg_catalog.count(*) FROM (
             SELECT relname::text FROM pg_catalog.pg_class UNION ALL SELECT attname::text FROM pg_catalog.pg_attribute
             UNION ALL SELECT typname::text FROM pg_catalog.pg_type UNION ALL SELECT proname::text FROM pg_catalog.pg_proc

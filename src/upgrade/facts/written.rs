@@ -240,8 +240,10 @@ SELECT pg_catalog.json_build_object(
         'tables, views and sequences', (SELECT pg_catalog.count(*) FROM relations WHERE relkind IN ('r', 'p', 'v', 'm', 'f', 'S')),
         'columns', (SELECT pg_catalog.count(*) FROM pg_catalog.pg_attribute JOIN relations r ON r.oid = attrelid
             WHERE relkind IN ('r', 'p', 'v', 'm', 'f') AND attnum > 0 AND NOT attisdropped),
-        'constraints', (SELECT pg_catalog.count(*) FROM pg_catalog.pg_constraint WHERE oid >= 16384 AND contype IN ('c', 'f', 'p', 'u', 'x')),
-        'triggers', (SELECT pg_catalog.count(*) FROM pg_catalog.pg_trigger WHERE oid >= 16384 AND NOT tgisinternal),
+        'constraints', (SELECT pg_catalog.count(*) FROM pg_catalog.pg_constraint
+            WHERE oid >= 16384 AND contype IN ('c', 'f', 'p', 'u', 'x') AND (conrelid = 0 OR conrelid IN (SELECT oid FROM relations))),
+        'triggers', (SELECT pg_catalog.count(*) FROM pg_catalog.pg_trigger
+            WHERE oid >= 16384 AND NOT tgisinternal AND tgrelid IN (SELECT oid FROM relations)),
         'schemas', (SELECT pg_catalog.count(*) FROM pg_catalog.pg_namespace WHERE oid >= 16384 AND nspname !~ '^pg_'),
         'large objects', (SELECT pg_catalog.count(*) FROM pg_catalog.pg_largeobject_metadata)));";
 

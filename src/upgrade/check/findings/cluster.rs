@@ -4,9 +4,9 @@ use super::super::report::Weight;
 use super::Findings;
 use crate::backup::quoted;
 use crate::config::Method;
-use crate::postgres::{Major, identifier};
+use crate::postgres::{Major, identifier, literal};
 use crate::report::DecimalBytes;
-use crate::upgrade::facts::{Cluster, Facts, Shared};
+use crate::upgrade::facts::{Cluster, Contained, Facts, Shared};
 use crate::upgrade::plan::subscriptions::{command, switched_off};
 
 /// `md5_password_warnings` at each login.
@@ -49,6 +49,28 @@ impl Findings {
                 let message = format!("database {database:?} has {} large objects", contained.large_objects);
                 self.add(Weight::Fact, message, None);
             }
+            self.lost(database, contained);
+        }
+    }
+
+    /// What no dump has of a database, and pg_upgrade goes by a dump.
+    fn lost(&mut self, database: &str, contained: &Contained) {
+        for object in &contained.among_the_systems {
+            self.add(
+                Weight::Warning,
+                format!("database {database:?}: {object} is not migrated, nor backed up: it is in a schema of the system"),
+                Some("move it to another schema: ALTER … SET SCHEMA"),
+            );
+        }
+        for key in &contained.keys_switched_off {
+            self.add(
+                Weight::Warning,
+                format!(
+                    "database {database:?}: the triggers of foreign key {key} are disabled, and will be enabled in the new \
+                     cluster; method dump fails if rows violate the key"
+                ),
+                Some("drop the key, or ENABLE TRIGGER ALL once no row violates it; or test it: matrix-postgres-upgrade rehearse"),
+            );
         }
     }
 
@@ -153,6 +175,14 @@ impl Findings {
                 message,
                 Some("ALTER SYSTEM SET synchronous_standby_names = '', and reload the server"),
             );
+        }
+        for origin in &shared.replication_origins {
+            let message = format!("replication origin {origin:?} is not migrated");
+            let again = format!(
+                "after the upgrade: SELECT pg_catalog.pg_replication_origin_create({})",
+                literal(origin)
+            );
+            self.add(Weight::Warning, message, Some(&again));
         }
         for slot in &shared.replication_slots {
             let message = format!("replication slot {slot} is not migrated; its standby must be recreated");
