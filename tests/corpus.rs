@@ -51,7 +51,7 @@ fn prepare(machine: &Machine, majors: [u16; 2]) {
 /// Those that do not stand in the way, in so many parts.
 fn upgraded_in_parts(machine: &Machine, from: u16, to: u16, parts: usize) {
     prepare(machine, [from, to]);
-    let mut way = Everything::on(machine, from, to);
+    let mut way = Everything::on(machine, from, to).comparing_contents();
     let all: Vec<_> = oddities(from).into_iter().filter(|oddity| !oddity.apart).collect();
     for part in 0..parts {
         let chosen = all.iter().enumerate().filter(|(at, _)| at % parts == part);

@@ -43,6 +43,13 @@ impl<'a> Everything<'a> {
         way
     }
 
+    /// The same where upgrades compare every value of every row.
+    pub fn comparing_contents(self) -> Self {
+        let configuration = self.machine.ok(&format!("cat {CONFIGURATION}"));
+        self.machine.write(CONFIGURATION, &format!("{configuration}\ncompare = \"content\"\n"));
+        self
+    }
+
     /// Tells how far it is.
     pub fn reached(&self, what: &str) {
         let name = format!("{} to {}", self.from, self.to);

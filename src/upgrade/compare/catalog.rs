@@ -35,6 +35,8 @@ pub(super) struct Found {
     pub(super) calls: bool,
     /// Whose rows are read with it, or with which its own are.
     pub(super) reading: Reading,
+    /// Whether it has places in the log (pg_lsn), in whatever type.
+    pub(super) places: bool,
     /// Names of its columns, sorted, where an old and a new cluster may have them in another order.
     pub(super) by_name: Option<Vec<String>>,
 }
@@ -48,7 +50,7 @@ impl Found {
             _ => return None,
         };
         let (name, columns, copied) = (self.name.clone(), self.by_name.clone(), self.calls);
-        Some(Item::Table { name, whole, columns, copied })
+        Some(Item::Table { name, whole, columns, copied, places: self.places })
     }
 }
 
@@ -153,7 +155,7 @@ pub(super) fn ask(session: &Session<'_>, database: &str, size: &str) -> Result<C
 /// Triggers that a partition has from its parent count as internal in 11 to 14. The schema `public` may have been dropped
 /// and made anew, and is initdb's own again in a new cluster.
 const QUERY: &str = "
-WITH relations AS MATERIALIZED (
+WITH RECURSIVE relations AS MATERIALIZED (
     SELECT c.*, nspname, EXISTS (SELECT FROM pg_catalog.pg_depend WHERE classid = 'pg_catalog.pg_class'::regclass AND objid = c.oid
         AND deptype = 'e') AS of_extension
     FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = relnamespace
@@ -179,6 +181,14 @@ WITH relations AS MATERIALIZED (
         WHERE relid <> partrelid AND relid IN (SELECT partrelid FROM hashed))
 ), within AS MATERIALIZED (
     SELECT tree.relid FROM whole, pg_catalog.pg_partition_tree(partrelid) AS tree WHERE tree.relid <> partrelid
+), types (oid, of) AS MATERIALIZED (
+    SELECT oid, typbasetype FROM pg_catalog.pg_type WHERE typtype = 'd'
+    UNION ALL SELECT oid, typelem FROM pg_catalog.pg_type WHERE typelem <> 0
+    UNION ALL SELECT rngtypid, rngsubtype FROM pg_catalog.pg_range
+    UNION ALL SELECT (pg_catalog.to_jsonb(r) ->> 'rngmultitypid')::oid, rngtypid FROM pg_catalog.pg_range r
+    UNION ALL SELECT reltype, atttypid FROM pg_catalog.pg_attribute JOIN relations r ON r.oid = attrelid WHERE attnum > 0
+), places (oid) AS (
+    SELECT 'pg_catalog.pg_lsn'::pg_catalog.regtype::oid UNION SELECT types.oid FROM types JOIN places ON places.oid = of
 ), inheriting AS MATERIALIZED (
     SELECT inhrelid FROM pg_catalog.pg_inherits JOIN pg_catalog.pg_class c ON c.oid = inhrelid
     WHERE relkind IN ('r', 'f') AND NOT relispartition
@@ -193,6 +203,7 @@ SELECT pg_catalog.json_build_object(
             'inherits', r.oid IN (SELECT inhrelid FROM inheriting),
             'reading', CASE WHEN r.oid IN (SELECT partrelid FROM whole) THEN 'whole'
                 WHEN r.oid IN (SELECT relid FROM within) THEN 'within' ELSE 'alone' END,
+            'places', EXISTS (SELECT FROM pg_catalog.pg_attribute WHERE attrelid = r.oid AND atttypid IN (SELECT oid FROM places)),
             'by_name', CASE WHEN r.oid IN (SELECT inhrelid FROM inheriting) OR r.oid IN (SELECT partrelid FROM whole) THEN (
                 SELECT coalesce(pg_catalog.json_agg(attname ORDER BY attname COLLATE \"C\"), '[]') FROM pg_catalog.pg_attribute
                 WHERE attrelid = r.oid AND attnum > 0 AND NOT attisdropped) END,

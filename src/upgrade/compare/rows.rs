@@ -23,6 +23,9 @@ pub(super) enum Item {
         columns: Option<Vec<String>>,
         /// Without planning a query of it: that would call a function of its owner's, as whoever asks.
         copied: bool,
+        /// Places in the log are in it, whose second number is written with zeros before it since 19: all that stand
+        /// behind a slash are left out.
+        places: bool,
     },
     Sequence(Name),
     /// The contents of all large objects.
@@ -63,8 +66,9 @@ pub(super) fn portions(database: &str, mut items: Vec<(Item, u64)>, enough: u64)
 pub(super) fn read(session: &Session<'_>, portion: &Portion, depth: Depth) -> Result<Vec<Answer>> {
     let mut answers: Vec<Answer> = session.answers(&portion.database, &script(portion, depth))?;
     for (number, item) in portion.items.iter().enumerate() {
-        if let Item::Table { name, whole, columns, copied: true } = item {
-            let mut lines = Lines { hashed: depth == Depth::Content, ..Lines::default() };
+        if let Item::Table { name, whole, columns, copied: true, places } = item {
+            let hashed = depth == Depth::Content;
+            let mut lines = Lines { hashed, without_zeros: *places, ..Lines::default() };
             let tables = match whole {
                 true => session.query(&portion.database, &leaves(name))?,
                 false => vec![quoted(name)],
@@ -114,6 +118,9 @@ fn listed(columns: Option<&[String]>) -> String {
 #[derive(Default)]
 struct Lines {
     hashed: bool,
+    /// Those behind a slash are not hashed.
+    without_zeros: bool,
+    is_behind_slash: bool,
     line: Hasher,
     count: u64,
     sum: u64,
@@ -122,7 +129,15 @@ struct Lines {
 impl Lines {
     fn feed(&mut self, piece: &[u8]) {
         for part in piece.split_inclusive(|&byte| byte == b'\n') {
-            if self.hashed {
+            if self.hashed && self.without_zeros {
+                for piece in part.split_inclusive(|&byte| byte == b'/') {
+                    let zeros =
+                        piece.iter().take_while(|&&byte| self.is_behind_slash && byte == b'0').count();
+                    self.line.update(&piece[zeros..]);
+                    self.is_behind_slash =
+                        piece.ends_with(b"/") || self.is_behind_slash && zeros == piece.len();
+                }
+            } else if self.hashed {
                 self.line.update(part);
             }
             if part.ends_with(b"\n") {
@@ -144,13 +159,19 @@ fn script(portion: &Portion, depth: Depth) -> String {
             // The row, whatever a column may be called. Of the table's own type there may be a cast, which is a function of
             // its owner's; of a row that has none there is not.
             Item::Table { copied: true, .. } => continue,
-            Item::Table { name, whole, columns, .. } => (
+            Item::Table { name, whole, columns, places, .. } => (
                 match depth {
                     Depth::Rows | Depth::Files => "pg_catalog.count(*)::text, ''".to_owned(),
-                    Depth::Content => format!(
-                        "pg_catalog.count(*)::text, coalesce(pg_catalog.sum(pg_catalog.hashtextextended(ROW({})::text COLLATE \"C\", 0)), 0)::text",
-                        columns_of(columns.as_deref())
-                    ),
+                    Depth::Content => {
+                        let row = format!("ROW({})::text", columns_of(columns.as_deref()));
+                        let row = match places {
+                            true => format!("pg_catalog.regexp_replace({row}, '/0+', '/', 'g')"),
+                            false => row,
+                        };
+                        format!(
+                            "pg_catalog.count(*)::text, coalesce(pg_catalog.sum(pg_catalog.hashtextextended({row} COLLATE \"C\", 0)), 0)::text"
+                        )
+                    }
                 },
                 format!("{}{} AS t", if *whole { "" } else { "ONLY " }, quoted(name)),
             ),
@@ -189,7 +210,7 @@ mod tests {
 
     fn table(name: &str) -> Item {
         let name = Name { schema: "public".into(), name: name.into() };
-        Item::Table { name, whole: false, columns: None, copied: false }
+        Item::Table { name, whole: false, columns: None, copied: false, places: false }
     }
 
     #[test]
@@ -213,6 +234,36 @@ mod tests {
         assert_eq!(of(&["1\ta\n2\tb\n"]), of(&["2\t", "b\n1\ta", "\n"]));
         assert_ne!(of(&["1\ta\n2\tb\n"]), of(&["1\tb\n2\ta\n"]));
         assert_eq!(of(&[]), (0, 0));
+    }
+
+    #[test]
+    fn a_place_in_the_log_is_the_same_with_zeros_and_without() {
+        let of = |pieces: &[&str]| {
+            let mut lines = Lines { hashed: true, without_zeros: true, ..Lines::default() };
+            for piece in pieces {
+                lines.feed(piece.as_bytes());
+            }
+            lines.sum
+        };
+        let old = of(&["0/16\t{1/2,NULL}\n0/0\tA/F0\n"]);
+        assert_eq!(old, of(&["0/0", "0000016\t{1/", "000", "00002,NULL}\n0/00000000\tA/000000F0\n"]));
+        assert_ne!(old, of(&["0/16\t{1/2,NULL}\n0/0\tA/F\n"]));
+        let item = |places| Item::Table {
+            name: Name { schema: "s".into(), name: "t".into() },
+            whole: false,
+            columns: None,
+            copied: false,
+            places,
+        };
+        let sql = |places| {
+            script(&Portion { database: "d".into(), items: vec![item(places)], bytes: 0 }, Depth::Content)
+        };
+        assert!(
+            sql(true).contains("regexp_replace(ROW(t.*)::text, '/0+', '/', 'g') COLLATE"),
+            "{}",
+            sql(true)
+        );
+        assert!(!sql(false).contains("regexp_replace"));
     }
 
     #[test]
