@@ -7,7 +7,8 @@ use crate::runtime::{jobs, run_and_quote};
 /// The first version whose tables can be checked, too.
 const STRUCTURE_CHECKED: Major = Major(14);
 
-/// Tables and indexes, page by page, by the rules of the version that wrote them. The copy is left as it was.
+/// Tables and indexes, page by page, by the rules of the version that wrote them. The copy is left as it was, but for
+/// the version of an amcheck that it has itself.
 ///
 /// # Errors
 /// [`Kind::Damaged`].
@@ -16,17 +17,18 @@ pub(super) fn check(copy: &Session<'_>, from: Major) -> Result<()> {
         log::warn!("tables and indexes are not checked by pg_amcheck: not available for PostgreSQL {from}");
         return Ok(());
     }
-    let mut without = Vec::new();
+    let (mut with, mut without) = (Vec::new(), Vec::new());
     for database in postgres::databases(copy)? {
         let has = "SELECT pg_catalog.to_json(pg_catalog.count(*)) FROM pg_catalog.pg_extension WHERE extname = 'amcheck';";
-        if copy.query::<u32>(&database.name, has)? == 0 {
-            without.push(database.name);
-        }
+        let those = if copy.query::<u32>(&database.name, has)? == 0 { &mut without } else { &mut with };
+        those.push(database.name);
     }
     let forbidding = forbidding(copy)?;
     for (database, triggers) in &forbidding {
         copy.execute(database, &set_all(triggers, "ENABLE"))?;
     }
+    // One that has been brought along from before 14 does not know how to check tables.
+    with.iter().try_for_each(|database| copy.execute(database, "ALTER EXTENSION amcheck UPDATE;"))?;
     let command = copy.runtime.command(copy.major, &pg_amcheck::all(copy.connection, jobs()))?;
     run_and_quote(command, "pg_amcheck").map_err(|error| {
         // Its word for damage; with 1 it could not look.

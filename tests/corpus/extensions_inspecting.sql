@@ -1,0 +1,31 @@
+-- since: 15
+-- Extensions that look into a server's own files and memory, one of them the one that a rehearsal makes for itself.
+CREATE SCHEMA inspecting;
+CREATE EXTENSION amcheck SCHEMA inspecting VERSION '1.2';
+CREATE EXTENSION pageinspect;
+CREATE EXTENSION pg_visibility;
+CREATE EXTENSION pgstattuple;
+CREATE EXTENSION pg_buffercache;
+CREATE EXTENSION pg_freespacemap;
+CREATE EXTENSION pgrowlocks;
+CREATE EXTENSION pg_walinspect;
+CREATE EXTENSION pg_surgery;
+CREATE EXTENSION pg_prewarm;
+CREATE EXTENSION sslinfo;
+CREATE EXTENSION dblink;
+CREATE EXTENSION intagg;
+CREATE EXTENSION dict_int;
+CREATE EXTENSION tsm_system_time;
+CREATE EXTENSION tcn;
+CREATE EXTENSION refint;
+CREATE EXTENSION autoinc;
+CREATE EXTENSION insert_username;
+CREATE EXTENSION moddatetime;
+CREATE SEQUENCE next_id;
+CREATE TABLE t (id int, who text NOT NULL, moddate timestamp);
+CREATE TRIGGER who BEFORE INSERT OR UPDATE ON t FOR EACH ROW EXECUTE FUNCTION insert_username(who);
+CREATE TRIGGER moved BEFORE UPDATE ON t FOR EACH ROW EXECUTE FUNCTION moddatetime(moddate);
+CREATE TRIGGER numbered BEFORE INSERT OR UPDATE ON t FOR EACH ROW EXECUTE FUNCTION autoinc(id, next_id);
+INSERT INTO t (id, who, moddate) VALUES (0, 'x', '2026-01-01'), (0, 'y', '2026-01-02');
+GRANT EXECUTE ON FUNCTION pg_buffercache_pages() TO pg_monitor;
+GRANT EXECUTE ON FUNCTION inspecting.bt_index_check(regclass) TO PUBLIC;
