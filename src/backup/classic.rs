@@ -255,8 +255,9 @@ fn check_roles(named: &BTreeSet<String>, existing: &[String]) -> Result<()> {
         names.join(", ")
     );
     // Those are made by the server, and by a newer one only.
-    let (newer, make): (Vec<_>, Vec<_>) = names.into_iter().partition(|name| name.starts_with("pg_"));
-    let make: Vec<_> = make.iter().map(|name| format!("CREATE ROLE {name}")).collect();
+    let newer: Vec<_> = names.iter().filter(|name| name.starts_with("pg_")).map(String::as_str).collect();
+    // In quotes: current_user without them is somebody else.
+    let make: Vec<_> = missing.iter().map(|name| format!("CREATE ROLE {}", identifier(name))).collect();
     let error = Error::new(Kind::Server, message);
     Err(match newer.is_empty() {
         true => error.hint(format!("create them first: matrix-postgres-cli -c {}", quoted(&make.join("; ")))),
@@ -273,16 +274,19 @@ mod tests {
     fn all_roles_that_are_missing_are_named() {
         let roles = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect::<Vec<_>>();
         let named: BTreeSet<_> =
-            roles(&["synapse", "we ird", "o'brien", "pg_read_all_data"]).into_iter().collect();
-        check_roles(&named, &roles(&["synapse", "we ird", "o'brien", "pg_read_all_data"])).unwrap();
+            roles(&["synapse", "current_user", "o'brien", "pg_read_all_data"]).into_iter().collect();
+        check_roles(&named, &roles(&["synapse", "current_user", "o'brien", "pg_read_all_data"])).unwrap();
         let error = check_roles(&named, &roles(&["synapse", "pg_read_all_data"])).unwrap_err();
         assert_eq!(error.kind(), Kind::Server);
         assert!(
-            error.hint_text().unwrap().ends_with(r#"-c 'CREATE ROLE "o'\''brien"; CREATE ROLE "we ird"'"#),
+            error
+                .hint_text()
+                .unwrap()
+                .ends_with(r#"-c 'CREATE ROLE "current_user"; CREATE ROLE "o'\''brien"'"#),
             "{}",
             error.report()
         );
-        let error = check_roles(&named, &roles(&["synapse", "we ird", "o'brien"])).unwrap_err();
+        let error = check_roles(&named, &roles(&["synapse", "current_user", "o'brien"])).unwrap_err();
         assert!(
             error.hint_text().unwrap().starts_with("restore it into a newer version"),
             "{}",

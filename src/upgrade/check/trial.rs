@@ -343,7 +343,15 @@ fn said(error: Error) -> Result<Obstacle> {
         cause = error.source();
     }
     let mut sentence = String::new();
+    let mut is_warning = false;
     for line in message.lines().map(str::trim).filter(|line| !line.is_empty()) {
+        // A program that we let connect by itself repeats what the server warns of at each login.
+        let [warns, explains] = [&["WARNING: "][..], &["DETAIL: ", "HINT: "]]
+            .map(|starts| starts.iter().any(|start| line.starts_with(start)));
+        is_warning = warns || is_warning && explains;
+        if is_warning {
+            continue;
+        }
         // Long sentences come in several lines.
         let goes_on = line.starts_with(|c: char| c.is_lowercase());
         sentence.push_str(if sentence.is_empty() {
@@ -367,6 +375,9 @@ mod tests {
         let error =
             Error::new(Kind::Program, "psql failed").because("ERROR:  x\n\nPASSWORD 'SCRAM-SHA-256$4096:y'");
         assert_eq!(said(error).unwrap().message, "psql failed: ERROR:  x; PASSWORD '…'");
+        let noisy = "Checking for x  fatal\nWARNING:  invalid value\nDETAIL:  y is gone.\nWARNING:  invalid value\nin database:\nq";
+        let error = Error::new(Kind::Program, "pg_upgrade failed").because(noisy);
+        assert_eq!(said(error).unwrap().message, "pg_upgrade failed: Checking for x  fatal in database: q");
         assert!(said(Error::new(Kind::Interrupted, "x")).is_err());
     }
 }
