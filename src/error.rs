@@ -60,6 +60,8 @@ pub enum Kind {
     NoKey = 43,
     /// The server rejects an object of an intact backup; a new backup would have the same problem.
     NotTaken = 44,
+    /// A target of `[[offsite]]` cannot be reached, rejects the login or a file, or is full.
+    Offsite = 45,
 }
 
 impl Kind {
@@ -86,6 +88,7 @@ impl Kind {
             Self::Interrupted => "run the command again",
             Self::NotDelivered => "check [notify] in /etc/matrix-postgres/config.toml",
             Self::NoKey => "pass the private key: --identity",
+            Self::Offsite => "check the target: journalctl --unit=matrix-postgres-backup-offsite.service",
             Self::NotTaken => "change the named objects in the live database, then make a new backup",
         }
     }
@@ -310,7 +313,7 @@ mod tests {
         let documented = include_str!("../docs/exit-statuses.md")
             .lines()
             .filter_map(|line| line.strip_prefix("| ")?.split(' ').next()?.parse::<u8>().ok());
-        assert!(documented.eq(Kind::Bug.exit_status()..=Kind::NotTaken.exit_status()));
+        assert!(documented.eq(Kind::Bug.exit_status()..=Kind::Offsite.exit_status()));
     }
 
     #[test]

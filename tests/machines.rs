@@ -82,6 +82,7 @@ fn the_units_expose_little() {
         ("matrix-postgres-backup.service", 2.0),
         ("matrix-postgres-notify@x.service", 4.0),
         ("matrix-postgres-backup-verify.service", 2.0),
+        ("matrix-postgres-backup-offsite.service", 2.0),
         ("matrix-postgres.service", 3.0),
         ("matrix-postgres-upgrade.service", 3.0),
         ("matrix-postgres-recover.service", 3.0),
@@ -167,7 +168,11 @@ fn an_update_of_the_package_interrupts_neither_server_nor_backup() {
         .wait_for("matrix-postgres-backup status --json | grep '\"well\": true'", Duration::from_secs(300));
     assert_eq!(property(&machine, "matrix-postgres-backup.service", "Result"), "success");
     assert_eq!(property(&machine, "matrix-postgres.service", "MainPID"), before[0]);
-    for timer in ["matrix-postgres-backup.timer", "matrix-postgres-backup-verify.timer"] {
+    for timer in [
+        "matrix-postgres-backup.timer",
+        "matrix-postgres-backup-verify.timer",
+        "matrix-postgres-backup-offsite.timer",
+    ] {
         assert_eq!(property(&machine, timer, "ActiveState"), "active");
     }
 }

@@ -11,11 +11,12 @@ use std::time::Duration;
 use machine::{Machine, package};
 
 const PATIENCE: Duration = Duration::from_secs(300);
-const UNITS: [&str; 4] = [
+const UNITS: [&str; 5] = [
     "matrix-postgres.service",
     "matrix-postgres-recover.service",
     "matrix-postgres-backup.timer",
     "matrix-postgres-backup-verify.timer",
+    "matrix-postgres-backup-offsite.timer",
 ];
 
 /// A machine with rpm, both versions of the package in /root, and nothing installed.
@@ -78,7 +79,7 @@ fn property(machine: &Machine, unit: &str, name: &str) -> String {
     machine.ok(&format!("systemctl show --value --property={name} {unit}"))
 }
 
-fn states(machine: &Machine, name: &str) -> [String; 4] {
+fn states(machine: &Machine, name: &str) -> [String; UNITS.len()] {
     UNITS.map(|unit| property(machine, unit, name))
 }
 
@@ -91,8 +92,8 @@ fn it_is_installed_updated_while_a_backup_runs_and_removed() {
     let Some(machine) = for_test("rpm") else { return };
     machine.ok("rpm --install --nodeps /root/older.rpm 2>&1");
     // Presets say what is enabled, and nothing is started.
-    assert_eq!(states(&machine, "UnitFileState"), ["disabled"; 4]);
-    assert_eq!(states(&machine, "ActiveState"), ["inactive"; 4]);
+    assert_eq!(states(&machine, "UnitFileState"), ["disabled"; UNITS.len()]);
+    assert_eq!(states(&machine, "ActiveState"), ["inactive"; UNITS.len()]);
     assert_eq!(machine.ok("stat -c '%U %a' /var/backups/matrix-postgres"), "matrix-postgres 700");
     machine.ok("systemd-analyze verify matrix-postgres.service matrix-postgres-backup.service 2>&1");
     // As the README says.
@@ -125,7 +126,7 @@ fn it_is_installed_updated_while_a_backup_runs_and_removed() {
     machine.wait_for("test \"$(systemctl is-active matrix-postgres-backup.service)\" = inactive", PATIENCE);
     assert_eq!(property(&machine, "matrix-postgres-backup.service", "Result"), "success");
     machine.ok("matrix-postgres-backup status && matrix-postgres-backup verify");
-    assert_eq!(states(&machine, "UnitFileState"), ["enabled"; 4]);
+    assert_eq!(states(&machine, "UnitFileState"), ["enabled"; UNITS.len()]);
 
     let removed = machine.ok("rpm --erase matrix-postgres 2>&1");
     assert!(removed.contains("/var/lib/matrix-postgres is kept"), "{removed}");
@@ -134,7 +135,7 @@ fn it_is_installed_updated_while_a_backup_runs_and_removed() {
     machine.ok(
         "test -f /var/lib/matrix-postgres/data/PG_VERSION && grep '^wait = \"1h\"' /etc/matrix-postgres/config.toml*",
     );
-    assert_eq!(states(&machine, "ActiveState"), ["inactive"; 4]);
+    assert_eq!(states(&machine, "ActiveState"), ["inactive"; UNITS.len()]);
     // Installed once more, it goes on where it was.
     machine.ok(
         "rpm --install --nodeps /root/matrix-postgres.rpm 2>&1 && systemctl start matrix-postgres.service",

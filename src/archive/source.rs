@@ -147,6 +147,8 @@ impl Read for Located {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         self.file.read(buffer).map_err(|error| match error.kind() {
             io::ErrorKind::Interrupted => error,
+            // Of a program that says itself what is wrong.
+            _ if error.get_ref().is_some_and(<dyn std::error::Error + Send + Sync>::is::<Error>) => error,
             _ => io::Error::other(Error::io("read", &self.path, error)),
         })
     }

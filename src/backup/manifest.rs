@@ -15,7 +15,7 @@ use crate::error::{Error, Kind, Result};
 use crate::postgres::{BackupFormat, Closed, Database, Libraries, Properties, ServerFacts};
 
 /// A longer one is none of ours: it has a line for each table.
-const LONGEST: u64 = 256 << 20;
+pub(super) const LONGEST: u64 = 256 << 20;
 
 /// The manifest's name among a backup's files.
 pub const FILE: &str = "manifest.json";

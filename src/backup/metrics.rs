@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use super::offsite::state::State;
 use super::status::Status;
 
 /// The whole file: what is not known has no line.
@@ -49,6 +50,36 @@ pub fn text(status: &Status) -> String {
             let _ = writeln!(text, "# HELP {name} {help}.\n# TYPE {name} gauge\n{name} {value}");
         }
     }
+    let _ = write!(text, "{}", offsite(status));
+    text
+}
+
+/// The same of each target of `[[offsite]]`, by its name.
+fn offsite(status: &Status) -> String {
+    type Value = fn(&State) -> Option<f64>;
+    let metrics: [(&str, &str, Value); 5] = [
+        ("well", "1 if status reports no problem with the target", |target| {
+            Some(f64::from(u8::from(target.problems.is_empty())))
+        }),
+        ("backups", "Number of backups in the target", |target| Some(target.backups as f64)),
+        ("missing", "Number of backups that the target lacks", |target| Some(target.missing.len() as f64)),
+        ("last_backup_timestamp_seconds", "Start of the newest backup in the target", |target| {
+            target.newest.map(|name| name.time().as_second() as f64)
+        }),
+        ("last_reached_timestamp_seconds", "Time when the target was last reached", |target| {
+            target.reached.map(|time| time.as_second() as f64)
+        }),
+    ];
+    let mut text = String::new();
+    for (name, help, value) in metrics.into_iter().filter(|_| !status.offsite.is_empty()) {
+        let name = format!("matrix_postgres_offsite_{name}");
+        let _ = writeln!(text, "# HELP {name} {help}.\n# TYPE {name} gauge");
+        for target in &status.offsite {
+            if let Some(value) = value(target) {
+                let _ = writeln!(text, "{name}{{target=\"{}\"}} {value}", target.target);
+            }
+        }
+    }
     text
 }
 
@@ -85,8 +116,27 @@ mod tests {
         ] {
             assert!(full.contains(line), "{line}{full}");
         }
-        assert!(!full.contains("next_run"));
-        let empty = text(&judge(&[], &settings, &Timer::None, None, now));
+        assert!(!full.contains("next_run") && !full.contains("offsite"));
+        let target = State {
+            target: "store".into(),
+            path: None,
+            reached: None,
+            backups: 2,
+            newest: Some("20261124T030000Z".parse().unwrap()),
+            age_seconds: None,
+            missing: vec![],
+            failure: None,
+            problems: vec!["x".into()],
+        };
+        let empty = judge(&[], &settings, &Timer::None, None, now).with_offsite(vec![target]);
+        assert!(!empty.well && empty.problems.contains(&"x".to_owned()));
+        let empty = text(&empty);
+        assert!(empty.contains("matrix_postgres_offsite_well{target=\"store\"} 0\n"), "{empty}");
+        assert!(
+            empty.contains("offsite_last_backup_timestamp_seconds{target=\"store\"} 1795489200\n"),
+            "{empty}"
+        );
+        assert!(!empty.contains("last_reached_timestamp_seconds{"), "{empty}");
         assert!(empty.contains("matrix_postgres_backup_backups 0\n"), "{empty}");
         assert!(!empty.contains("age_seconds"), "{empty}");
     }

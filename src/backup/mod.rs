@@ -8,7 +8,8 @@
 //! - [`encryption`]: whom to encrypt to
 //! - [`name`]: names of backups and of the files in them
 //! - [`manifest`]: what a backup says of itself
-//! - [`store`]: where they are kept, and [`directory`], the only place so far
+//! - [`store`]: where they are kept, and [`directory`], where they are made
+//! - [`elsewhere`]: where they are sent to, by `rclone`; [`offsite`]: what is sent there
 //! - [`catalogue`]: which backups there are
 //! - [`rows`]: counts rows in the SQL of a dump
 //! - `section`: what belongs to one database in the SQL of pg_dump and pg_dumpall; `frame`: what they write around it
@@ -45,6 +46,7 @@ pub mod compare;
 pub mod create;
 mod custom;
 pub mod directory;
+pub mod elsewhere;
 mod encoding;
 pub mod encryption;
 pub mod engine;
@@ -62,12 +64,14 @@ pub mod manifest;
 pub mod metrics;
 pub mod missing;
 pub mod name;
+pub mod offsite;
 pub mod origin;
 mod ownership;
 mod parallel;
 pub mod plan;
 pub mod prune;
 mod queue;
+pub mod rclone;
 pub mod read_back;
 pub mod restore;
 pub mod retention;

@@ -10,7 +10,7 @@ use super::manifest::{self, Manifest};
 use super::name::BackupName;
 use super::retention::{self, Candidate, Plan, Reason, State};
 use super::store::{Item, Kind as What, Store};
-use crate::config::Backup;
+use crate::config::Keep;
 use crate::error::{Error, Kind, Result};
 use crate::report::event;
 
@@ -21,7 +21,7 @@ const BESIDE: [&str; 1] = [manifest::FILE];
 ///
 /// # Errors
 /// [`Kind::File`] if the store cannot be read.
-pub fn plan(store: &dyn Store, settings: &Backup, now: &ZonedDateTime) -> Result<Plan> {
+pub fn plan(store: &dyn Store, keep: &Keep, now: &ZonedDateTime) -> Result<Plan> {
     let items = store.list()?;
     let is_link = |entry: &Entry| {
         let name = entry.name.to_string();
@@ -29,7 +29,7 @@ pub fn plan(store: &dyn Store, settings: &Backup, now: &ZonedDateTime) -> Result
     };
     let backups: Vec<_> =
         catalogue::list(store)?.iter().map(|entry| candidate(entry, is_link(entry))).collect();
-    Ok(retention::plan(&backups, &settings.keep, now))
+    Ok(retention::plan(&backups, keep, now))
 }
 
 fn candidate(entry: &Entry, is_link: bool) -> Candidate {
@@ -85,19 +85,33 @@ pub fn carry_out(store: &dyn Store, plan: &Plan) -> Result<Vec<BackupName>> {
     }
     let mut removed = Vec::new();
     for name in plan.removed() {
-        store.rename(&name.to_string(), &name.removing())?;
-        remove(store, &name.removing())?;
+        retire(store, name)?;
         removed.push(name);
     }
     if let (Some(oldest), Some(newest)) = (removed.first(), removed.last()) {
         log::info!(
             MESSAGE_ID = event::PRUNED, BACKUPS = removed.len();
-            "removed {} backups that no rule of [backup.keep] keeps, {oldest} to {newest}; remaining: {}",
+            "removed {} backups that no rule of retention keeps, {oldest} to {newest}, from {}; remaining: {}",
             removed.len(),
+            store.path().display(),
             plan.decisions.len() - removed.len()
         );
     }
     Ok(removed)
+}
+
+/// From one step on it is no backup any more, however far its removal gets.
+fn retire(store: &dyn Store, name: BackupName) -> Result<()> {
+    if store.renames() {
+        store.rename(&name.to_string(), &name.removing())?;
+        return remove(store, &name.removing());
+    }
+    // Where there is no such step, it is none without its manifest. What is left of it then is known by its name.
+    let files = store.within(&name.to_string());
+    let others = Manifest::load(&*files)?.files().map(|file| file.file.clone()).collect::<Vec<_>>();
+    files.remove_files(&[manifest::FILE.to_owned()])?;
+    files.remove_files(&others)?;
+    store.remove_empty(&name.to_string())
 }
 
 /// Goes on where a killed prune was.
@@ -139,7 +153,7 @@ mod tests {
     use super::*;
     use crate::backup::directory::Directory;
     use crate::backup::manifest::tests::example;
-    use crate::config::{Fragment, Settings};
+    use crate::config::{Backup, Fragment, Settings};
     use std::path::Path;
 
     fn backups(names: &[&str]) -> (tempfile::TempDir, Backup) {
@@ -182,7 +196,7 @@ mod tests {
         std::os::unix::fs::symlink(old[0], root.path().join("20261118T030000Z")).unwrap();
         std::fs::write(root.path().join("20261117T030000Z.tar"), "").unwrap();
         let store = Directory::new(root.path());
-        let plan = plan(&store, &settings, &now()).unwrap();
+        let plan = plan(&store, &settings.keep, &now()).unwrap();
         let removed = carry_out(&store, &plan).unwrap();
         assert_eq!(removed.iter().map(ToString::to_string).collect::<Vec<_>>(), [old[2], old[3]]);
         assert_eq!(
@@ -203,7 +217,7 @@ mod tests {
                 std::fs::remove_file(hidden.join(file)).unwrap();
             }
             let store = Directory::new(root.path());
-            carry_out(&store, &plan(&store, &settings, &now()).unwrap()).unwrap();
+            carry_out(&store, &plan(&store, &settings.keep, &now()).unwrap()).unwrap();
             assert_eq!(names(root.path()), ["20261124T030000Z"]);
         }
     }
@@ -215,7 +229,7 @@ mod tests {
         std::fs::create_dir(&hidden).unwrap();
         std::fs::write(hidden.join("x"), "").unwrap();
         let store = Directory::new(root.path());
-        carry_out(&store, &plan(&store, &settings, &now()).unwrap()).unwrap();
+        carry_out(&store, &plan(&store, &settings.keep, &now()).unwrap()).unwrap();
         assert!(hidden.join("x").exists());
     }
 }

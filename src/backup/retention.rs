@@ -236,7 +236,7 @@ impl fmt::Display for Reason {
             Self::NotReplaced(state) => write!(f, "{state}, but too few newer backups are verified"),
             Self::Future => f.write_str("its time is in the future; check the clock"),
             Self::Replaced(state) => write!(f, "{state}, and newer backups are verified"),
-            Self::NoRule => f.write_str("no rule of [backup.keep] keeps it"),
+            Self::NoRule => f.write_str("no retention rule keeps it"),
         }
     }
 }
@@ -317,7 +317,7 @@ mod tests {
              keep    20261123T030000Z  daily 2 of 2\n\
              remove  20261122T030000Z  damaged, and newer backups are verified\n\
              keep    20261121T030000Z  not ours: notes.txt\n\
-             remove  20261120T030000Z  no rule of [backup.keep] keeps it"
+             remove  20261120T030000Z  no retention rule keeps it"
         );
     }
 

@@ -108,7 +108,8 @@ fn prune_after(
     outcome: &Outcome,
     now: &ZonedDateTime,
 ) -> Result<usize> {
-    let removed = prune::plan(store, &settings.backup, now).and_then(|plan| prune::carry_out(store, &plan));
+    let removed =
+        prune::plan(store, &settings.backup.keep, now).and_then(|plan| prune::carry_out(store, &plan));
     removed.map(|removed| removed.len()).map_err(|error| {
         error.context("could not remove old backups").state(format!(
             "backup {} is complete and was read back; old backups were not removed",

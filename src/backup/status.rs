@@ -7,6 +7,7 @@ use super::catalogue::{self, Entry};
 use super::leftovers::Leftover;
 use super::manifest::{Manifest, Omission, Omitted, Trial};
 use super::name::BackupName;
+use super::offsite::state::{SEND, State};
 use crate::config::{Backup, Settings};
 use crate::error::Error;
 use crate::postgres::{Major, support};
@@ -55,6 +56,8 @@ pub struct Status {
     pub leftovers: Vec<Leftover>,
     /// Why it is not known whether there are such.
     pub leftovers_unknown: Option<String>,
+    /// The targets of `[[offsite]]`.
+    pub offsite: Vec<State>,
     /// What should be known and makes nothing unwell, a sentence each.
     pub warnings: Vec<String>,
     /// What is not well, a sentence each.
@@ -106,6 +109,18 @@ impl Status {
             Ok(leftovers) => Self { leftovers, ..self },
             Err(reason) => Self { leftovers_unknown: Some(reason), ..self },
         }
+    }
+
+    /// The same, with the targets of `[[offsite]]`.
+    #[must_use]
+    pub fn with_offsite(mut self, offsite: Vec<State>) -> Self {
+        let problems: Vec<_> = offsite.iter().flat_map(|target| target.problems.clone()).collect();
+        if !problems.is_empty() {
+            self.well = false;
+            self.hint = self.hint.or_else(|| Some(SEND.to_owned()));
+        }
+        self.problems.extend(problems);
+        Self { offsite, ..self }
     }
 
     /// The same, with the units of ours that are shadowed. Backups may be as good as any: it is well.
@@ -261,6 +276,7 @@ pub fn judge(
         omitted: omitted.to_vec(),
         leftovers: Vec::new(),
         leftovers_unknown: None,
+        offsite: Vec::new(),
         warnings: manifest.map(incomplete).unwrap_or_default(),
         problems: problems.list,
         hint: problems.hint,

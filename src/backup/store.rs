@@ -1,14 +1,14 @@
 //! Where backups are kept: a place with backups in it, each of which is a place with files in it.
 //!
 //! Everything that lists, reads, checks or removes backups reaches their files through [`Store`]. A directory of this machine is
-//! one, see [`super::directory`], and so far the only one: a target elsewhere is another file beside it.
+//! one, see [`super::directory`], in which they are made; a target that they are sent to is another, see [`super::elsewhere`].
 
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::archive::{Packed, Sink};
-use crate::error::Result;
+use crate::error::{Error, Kind as Failure, Result};
 
 /// A place with files and other places in it.
 ///
@@ -22,10 +22,14 @@ pub trait Store: fmt::Debug + Send + Sync {
     ///
     /// # Errors
     /// [`crate::Kind::File`], with the command that puts it right.
-    fn check(&self) -> Result<()>;
+    fn check(&self) -> Result<()> {
+        Ok(())
+    }
 
     /// How many bytes may still be written.
-    fn free_space(&self) -> Result<u64>;
+    fn free_space(&self) -> Result<u64> {
+        Err(not_made_in(self.path()))
+    }
 
     /// All that is in it, in no order.
     fn list(&self) -> Result<Vec<Item>>;
@@ -34,13 +38,24 @@ pub trait Store: fmt::Debug + Send + Sync {
     fn within(&self, name: &str) -> Arc<dyn Store>;
 
     /// Makes a place in it.
-    fn make(&self, name: &str) -> Result<()>;
+    fn make(&self, _name: &str) -> Result<()> {
+        Err(not_made_in(self.path()))
+    }
+
+    /// Whether a place in it can be given another name in one step.
+    fn renames(&self) -> bool {
+        true
+    }
 
     /// Gives a place in it another name, in one step and durably; what is in it has been written durably, too.
-    fn rename(&self, name: &str, to: &str) -> Result<()>;
+    fn rename(&self, _name: &str, _to: &str) -> Result<()> {
+        Err(not_made_in(self.path()))
+    }
 
     /// Removes a place with all that is in it.
-    fn remove(&self, name: &str) -> Result<()>;
+    fn remove(&self, _name: &str) -> Result<()> {
+        Err(not_made_in(self.path()))
+    }
 
     /// Removes a place with nothing in it.
     fn remove_empty(&self, name: &str) -> Result<()>;
@@ -61,9 +76,12 @@ pub trait Store: fmt::Debug + Send + Sync {
     fn read(&self, file: &str, longest: u64) -> Result<Option<Vec<u8>>>;
 
     /// Begins a new file.
-    fn create(&self, file: &str) -> Result<Box<dyn Sink + Send>>;
+    fn create(&self, _file: &str) -> Result<Box<dyn Sink + Send>> {
+        Err(not_made_in(self.path()))
+    }
 
-    /// Writes a small file, in the place of the one that there is: in one step, and durably.
+    /// Writes a small file, in the place of the one that there is: in one step, and durably. Where nothing may be replaced, it
+    /// says so, and leaves the one that there is.
     fn replace(&self, file: &str, text: &str) -> Result<()>;
 
     /// Removes these files, durably.
@@ -73,6 +91,11 @@ pub trait Store: fmt::Debug + Send + Sync {
     fn path_of(&self, name: &str) -> PathBuf {
         self.path().join(name)
     }
+}
+
+/// What only the making of backups needs, where none are made.
+fn not_made_in(path: &Path) -> Error {
+    Error::new(Failure::Bug, format!("backups are sent to {}, and not made there", path.display()))
 }
 
 /// Something in a place.

@@ -156,7 +156,7 @@ impl Backup {
             shrink_alarm: share("backup.shrink_alarm", input.shrink_alarm.unwrap_or(0.3))?,
             metrics_file: optional_path("backup.metrics_file", input.metrics_file)?,
             start_server: start_server(input.start_server)?,
-            keep: Keep::from_fragment(&input.keep)?,
+            keep: Keep::from_fragment("backup.keep", &input.keep)?,
             scratch_directory: absolute(
                 "backup.scratch_directory",
                 input.scratch_directory,

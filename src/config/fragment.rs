@@ -8,6 +8,7 @@ use super::backup::BackupFragment;
 use super::clients::ClientsFragment;
 use super::layout::Layout;
 use super::notify::NotifyFragment;
+use super::offsite::OffsiteFragment;
 use super::server::ServerFragment;
 use super::upgrade::UpgradeFragment;
 use crate::error::{Error, Kind, Result};
@@ -29,6 +30,7 @@ pub struct Fragment {
     pub clients: ClientsFragment,
     pub upgrade: UpgradeFragment,
     pub notify: NotifyFragment,
+    pub offsite: Option<Vec<OffsiteFragment>>,
 }
 
 impl Fragment {
@@ -45,7 +47,7 @@ impl Fragment {
     pub fn overlaid_by(self, other: Self) -> Self {
         overlay!(
             self, other;
-            data_directory, state_directory, socket_directory, wait;
+            data_directory, state_directory, socket_directory, wait, offsite;
             server, backup, clients, upgrade, notify;
             layout
         )

@@ -42,7 +42,8 @@ pub struct Keep {
 }
 
 impl Keep {
-    pub(super) fn from_fragment(input: &KeepFragment) -> Result<Self> {
+    /// `key` is that of the table.
+    pub(super) fn from_fragment(key: &str, input: &KeepFragment) -> Result<Self> {
         let keep = Self {
             last: input.last.unwrap_or(3),
             daily: input.daily.unwrap_or(7),
@@ -52,7 +53,7 @@ impl Keep {
         };
         match keep {
             Self { last: 0, daily: 0, weekly: 0, monthly: 0, yearly: 0 } => {
-                Err(Error::new(Kind::Config, "configuration: backup.keep keeps no backup")
+                Err(Error::new(Kind::Config, format!("configuration: {key} keeps no backup"))
                     .state("nothing was started")
                     .hint("set at least one of last, daily, weekly, monthly and yearly to more than 0"))
             }

@@ -7,6 +7,7 @@ use super::backup::Backup;
 use super::clients::Clients;
 use super::fragment::Fragment;
 use super::notify::Notify;
+use super::offsite::Offsite;
 use super::server::Server;
 use super::upgrade::Upgrade;
 use super::value::{absolute, duration};
@@ -36,6 +37,8 @@ pub struct Settings {
     pub upgrade: Upgrade,
     /// `[notify]`
     pub notify: Notify,
+    /// `[[offsite]]`
+    pub offsite: Vec<Offsite>,
 }
 
 impl Settings {
@@ -61,7 +64,9 @@ impl Settings {
             ("data_directory", input.data_directory.is_some()),
             ("socket_directory", input.socket_directory.is_some()),
         ];
+        let backup = Backup::from_fragment(input.backup)?;
         Ok(Self {
+            offsite: Offsite::from_fragments(input.offsite.unwrap_or_default(), backup.keep)?,
             data_directory: absolute("data_directory", input.data_directory, layout.data_directory())?,
             state_directory: absolute(
                 "state_directory",
@@ -74,7 +79,7 @@ impl Settings {
                 wait => duration("wait", wait, "6h")?,
             },
             server: Server::from_fragment(input.server, places)?,
-            backup: Backup::from_fragment(input.backup)?,
+            backup,
             clients: Clients::from_fragment(input.clients)?,
             upgrade: Upgrade::from_fragment(input.upgrade, layout)?,
             notify: Notify::from_fragment(input.notify)?,
@@ -106,6 +111,19 @@ mod tests {
             ("backup.max_age = \"soon\"", "a time span"),
             ("backup.max_age = \"-1h\"", "a time span"),
             ("server.role = \"\"", "a name"),
+            ("offsite = [{ remote = \"x:y\" }]", "offsite.name takes"),
+            ("offsite = [{ name = \"a/b\", remote = \"x:y\" }]", "offsite.name takes"),
+            ("offsite = [{ name = \"a\" }]", "offsite.remote takes REMOTE:PATH"),
+            ("offsite = [{ name = \"a\", remote = \"/mnt\" }]", "offsite.remote takes REMOTE:PATH"),
+            ("offsite = [{ name = \"a\", remote = \"x:../y\" }]", "offsite.remote takes REMOTE:PATH"),
+            (
+                "offsite = [{ name = \"a\", remote = \"x:y\", keep = { last = 0, daily = 0, weekly = 0, monthly = 0 } }]",
+                "offsite.keep keeps no backup",
+            ),
+            (
+                "offsite = [{ name = \"a\", remote = \"x:y\" }, { name = \"a\", remote = \"z:y\" }]",
+                "a name of its own",
+            ),
             ("server.kind = \"debain\"", "expected one of `own`, `debian`, `container`, `external`"),
             ("server.kind = \"external\"", "set server.host"),
             ("server.passfile = \"/p\"", "server.host is not"),
@@ -191,6 +209,24 @@ mod tests {
             encryption(&format!("backup.encrypt_to = [{fingerprint:?}, \"ada@test.example\"]")),
             Some(EncryptTo::OpenPgp { keys, home: "/etc/matrix-postgres/gnupg".into() })
         );
+    }
+
+    #[test]
+    fn a_target_keeps_what_is_kept_here_unless_it_says_otherwise() {
+        let text = "backup.keep.daily = 9\n[[offsite]]\nname = \"a\"\nremote = \"x:y/\"\n[[offsite]]\nname = \"b\"\n\
+                    remote = \"z:\"\nappend_only = true\n[offsite.keep]\nmonthly = 24";
+        let targets = settings(text).unwrap().offsite;
+        assert_eq!((targets[0].remote.as_str(), targets[0].keep.daily), ("x:y", 9));
+        assert_eq!((targets[1].keep.daily, targets[1].keep.monthly, targets[1].append_only), (7, 24, true));
+        assert_eq!(targets[1].max_delay, Duration::from_secs(6 * 3600));
+    }
+
+    #[test]
+    fn a_password_in_a_remote_is_refused_and_not_shown() {
+        let report = settings("offsite = [{ name = \"a\", remote = \":sftp,host=h,pass=SECRET:y\" }]")
+            .unwrap_err()
+            .report();
+        assert!(report.contains("without options") && !report.contains("SECRET"), "{report}");
     }
 
     #[test]

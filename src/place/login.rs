@@ -54,14 +54,18 @@ pub fn provide(
     if let Some(file) = &remote.passfile {
         return require_private(file, account).map(|()| None);
     }
-    let in_store = STORES.iter().map(Path::new).filter(|_| geteuid().is_root());
-    let files = credentials.into_iter().chain(in_store).map(|directory| directory.join(CREDENTIAL));
-    let Some(file) = files.into_iter().find(|file| file.exists()) else { return Ok(None) };
+    let Some(file) = credential_file(CREDENTIAL, credentials) else { return Ok(None) };
     let text = beneath::read(&file, MODEST).at("read", &file)?;
     let line = passfile(&String::from_utf8_lossy(&text), &file)?;
     let (password, path) = in_memory(line.as_bytes(), account)?;
     remote.passfile = Some(path);
     Ok(Some(password))
+}
+
+/// The file of a credential: among those of our unit, which are in this directory, or, for root, where systemd looks for it.
+pub fn credential_file(name: &str, credentials: Option<&Path>) -> Option<PathBuf> {
+    let in_store = STORES.iter().map(Path::new).filter(|_| geteuid().is_root());
+    credentials.into_iter().chain(in_store).map(|directory| directory.join(name)).find(|file| file.exists())
 }
 
 /// As libpq wants it (`passwordFromFile` in fe-connect.c).

@@ -24,7 +24,7 @@ pub use self::container::Container;
 pub use self::decision::decide;
 pub use self::facts::{Candidate, Facts, Unasked};
 pub use self::homeserver::Database;
-pub use self::login::{CREDENTIAL, Password, introduce, provide};
+pub use self::login::{CREDENTIAL, Password, credential_file, introduce, provide};
 use crate::account::Account;
 use crate::config::{Server, ServerKind, Settings};
 use crate::error::{Error, Kind, Result};

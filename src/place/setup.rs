@@ -30,9 +30,13 @@ const PASSFILE: &str = "/etc/matrix-postgres/passfile";
 /// Who makes backups, unless a drop-in says otherwise.
 const USER: &str = "matrix-postgres";
 
-/// The units that run as the backups' user, and whether one tries backups out, which must not reach the server.
-const UNITS: [(&str, bool); 2] =
-    [("matrix-postgres-backup.service", false), ("matrix-postgres-backup-verify.service", true)];
+/// The units that run as the backups' user, and whether one must not reach the server: it tries backups out, or sends them to
+/// others.
+const UNITS: [(&str, bool); 3] = [
+    ("matrix-postgres-backup.service", false),
+    ("matrix-postgres-backup-verify.service", true),
+    ("matrix-postgres-backup-offsite.service", true),
+];
 
 /// The drop-in's name, the same for each.
 const DROP_IN: &str = "10-server.conf";
@@ -102,15 +106,15 @@ pub fn plan(
     let below = |path: &str| root.join(path.trim_start_matches('/'));
     let lines = (!is_written).then(|| lines(place, is_only)).flatten();
     let mut wanted = vec![(below(FILE), lines)];
-    for (unit, is_trial) in UNITS {
+    for (unit, is_apart) in UNITS {
         let file = below(&format!("/etc/systemd/system/{unit}.d/{DROP_IN}"));
-        let text = match (&settings.server.remote, is_trial) {
+        let text = match (&settings.server.remote, is_apart) {
             // Who reaches the server is in a container, and no network is needed outside.
-            _ if image.is_some() => Some(drop_in(place, settings, &user, is_trial)),
+            _ if image.is_some() => Some(drop_in(place, settings, &user, is_apart)),
             (Some(remote), false) => Some(network(&remote.host)),
             // Nothing of a trial leaves the machine.
             (Some(_), true) => None,
-            (None, _) => (user.name != USER).then(|| drop_in(place, settings, &user, is_trial)),
+            (None, _) => (user.name != USER).then(|| drop_in(place, settings, &user, is_apart)),
         };
         wanted.push((file, text));
     }
@@ -204,7 +208,7 @@ fn quoted(text: &str) -> String {
 }
 
 /// What is different in a unit of the package for another user than ours.
-fn drop_in(place: &Place, settings: &Settings, user: &Account, is_trial: bool) -> String {
+fn drop_in(place: &Place, settings: &Settings, user: &Account, is_apart: bool) -> String {
     let mut text = format!(
         "# Written by \"matrix-postgres setup\": the server lets in the owner of its cluster only.\n\
          [Unit]\nAfter={}\n\n[Service]\nUser={}\n# A configuration may be closed to others.\nSupplementaryGroups={USER}\n",
@@ -212,15 +216,15 @@ fn drop_in(place: &Place, settings: &Settings, user: &Account, is_trial: bool) -
     );
     // /var/run is a link, and systemd does without what is not there.
     let mut hidden = Vec::new();
-    if is_trial {
-        text += "# Who runs as this user may log in there as the superuser, and a dump in SQL may try.\n";
+    if is_apart {
+        text += "# Who runs as this user may log in there as the superuser, and this unit must not.\n";
         hidden.push(settings.socket_directory.canonicalize().unwrap_or(settings.socket_directory.clone()));
     }
     if let Place::Container { container, .. } = place {
         // Its version is looked up there; no backup reads more of it.
-        hidden.extend(container.data_directory.iter().filter(|_| is_trial).cloned());
-        hidden.extend(container.environment.iter().filter(|_| is_trial).cloned());
-        hidden.extend(is_trial.then(|| PathBuf::from("/run/matrix-postgres-container")));
+        hidden.extend(container.data_directory.iter().filter(|_| is_apart).cloned());
+        hidden.extend(container.environment.iter().filter(|_| is_apart).cloned());
+        hidden.extend(is_apart.then(|| PathBuf::from("/run/matrix-postgres-container")));
     }
     for path in hidden {
         let _ = writeln!(text, "InaccessiblePaths=-{}", path.display());
@@ -417,7 +421,7 @@ mod tests {
         let place = place(Packaging::Debian);
         let settled = place.settle(settings.clone()).unwrap();
         let found = plan(root.path(), &place, &settled, false, true, None).unwrap();
-        assert_eq!(found.files.len(), 3);
+        assert_eq!(found.files.len(), 4);
         assert!(found.to_string().contains("    User=nobody\n"), "{found}");
         for (file, text) in &found.files {
             make_public(files::parent(file)).unwrap();

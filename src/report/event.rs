@@ -18,6 +18,11 @@ pub const UPGRADED: &str = "5b1c0d2f7a864e3c9d58a1e24f6b7c07";
 /// An upgrade failed, was refused, or was undone.
 pub const NOT_UPGRADED: &str = "5b1c0d2f7a864e3c9d58a1e24f6b7c08";
 
+/// A backup was sent to a target.
+pub const SENT: &str = "5b1c0d2f7a864e3c9d58a1e24f6b7c09";
+/// A target did not get what it should have.
+pub const NOT_SENT: &str = "5b1c0d2f7a864e3c9d58a1e24f6b7c0a";
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -25,7 +30,18 @@ mod tests {
     #[test]
     fn the_catalog_explains_each() {
         let catalog = include_str!("../../packaging/common/matrix-postgres.catalog");
-        let ids = [COMPLETE, FAILED, DAMAGED, PRUNED, NOT_DELIVERED, NOT_WELL, UPGRADED, NOT_UPGRADED];
+        let ids = [
+            COMPLETE,
+            FAILED,
+            DAMAGED,
+            PRUNED,
+            NOT_DELIVERED,
+            NOT_WELL,
+            UPGRADED,
+            NOT_UPGRADED,
+            SENT,
+            NOT_SENT,
+        ];
         let explained: Vec<_> = catalog.lines().filter_map(|line| line.strip_prefix("-- ")).collect();
         assert_eq!(explained, ids);
         assert!(ids.iter().all(|id| id.len() == 32 && id.bytes().all(|b| b.is_ascii_hexdigit())));

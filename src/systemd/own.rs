@@ -11,10 +11,11 @@ use super::unit::Unit;
 use crate::error::{Error, Kind, Result};
 
 /// The package's, as far as something is started or stopped by their names.
-const UNITS: [&str; 5] = [
+const UNITS: [&str; 6] = [
     "matrix-postgres.service",
     "matrix-postgres-backup.service",
     "matrix-postgres-backup-verify.service",
+    "matrix-postgres-backup-offsite.service",
     "matrix-postgres-upgrade.service",
     "matrix-postgres-recover.service",
 ];

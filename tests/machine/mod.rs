@@ -50,6 +50,14 @@ pub fn for_test_with_disk(name: &str) -> Option<Machine> {
     Some(machine)
 }
 
+/// As [`for_test`], with directories of the host: (path inside, path on the host).
+#[track_caller]
+pub fn for_test_with_binds(name: &str, binds: &[(&str, &std::path::Path)]) -> Option<Machine> {
+    let machine = booted(name, Image::Usual, |name| Machine::boot_with(name, binds))?;
+    package::install(&machine);
+    Some(machine)
+}
+
 /// As [`for_test`], with PostgreSQL 18 and 19 and a newer systemd.
 #[track_caller]
 pub fn for_test_on_newer(name: &str) -> Option<Machine> {

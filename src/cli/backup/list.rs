@@ -8,8 +8,7 @@ use serde::Serialize;
 
 use crate::backup::catalogue::{self, Entry};
 use crate::backup::manifest::{Encrypted, Manifest, Omitted, Trial};
-use crate::backup::store_of;
-use crate::config::Settings;
+use crate::backup::store::Store;
 use crate::error::Result;
 use crate::report::{DecimalBytes, HumanCount, columns};
 
@@ -30,13 +29,13 @@ struct Listed<'a> {
     problem: Option<String>,
 }
 
-pub(super) fn list(settings: &Settings, json: bool) -> Result<()> {
-    let entries = catalogue::list(&*store_of(&settings.backup))?;
+pub(super) fn list(store: &dyn Store, json: bool) -> Result<()> {
+    let entries = catalogue::list(store)?;
     if json {
         return crate::cli::print_json(&entries.iter().map(listed).collect::<Vec<_>>());
     }
     if entries.is_empty() {
-        return crate::cli::print(&format!("no backups in {}\n", settings.backup.directory.display()));
+        return crate::cli::print(&format!("no backups in {}\n", store.path().display()));
     }
     let zone = TimeZone::system();
     let heading = ["NAME", "STARTED", "SIZE", "DBS", "ROWS", "VERIFIED BY"].map(str::to_owned).to_vec();
@@ -100,7 +99,6 @@ mod tests {
     use crate::backup::directory::Directory;
     use crate::backup::manifest::Omission;
     use crate::backup::manifest::tests::example;
-    use crate::backup::store::Store;
     use crate::error::{Error, Kind};
     use std::sync::Arc;
 

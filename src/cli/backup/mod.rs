@@ -3,9 +3,11 @@
 mod clean;
 mod list;
 mod notify;
+mod places;
 mod prune;
 mod restore;
 mod run;
+mod send;
 mod status;
 mod trial;
 
@@ -13,19 +15,19 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
-use clap::{Parser, Subcommand};
+use clap::{Args, Parser, Subcommand};
 use jiff::Timestamp;
 use nix::unistd::geteuid;
 
+use self::places::{At, Backups};
 use crate::backup::catalogue::{self, Entry};
 use crate::backup::engine::{Dumps, Engine as _};
 use crate::backup::manifest::Manifest;
 use crate::backup::store::Store;
-use crate::backup::{store_of, verify};
+use crate::backup::verify;
 use crate::config::{self, Settings};
 use crate::error::{Error, IoContext as _, Kind, Result};
 use crate::files::beneath::Directory;
-use crate::lock::Lock;
 use crate::place::Place;
 use crate::report::{self, DecimalBytes, HumanCount, Progress, event};
 use crate::runtime::{exit_code, interrupt};
@@ -59,6 +61,8 @@ enum Verb {
     },
     /// List the backups
     List {
+        #[command(flatten)]
+        at: Elsewhere,
         /// Print JSON
         #[arg(long)]
         json: bool,
@@ -77,12 +81,25 @@ enum Verb {
         /// Without a key, only the checksums of the files of an encrypted backup are verified
         #[arg(long, value_name = "PATH")]
         identity: Option<PathBuf>,
+        #[command(flatten)]
+        at: Elsewhere,
     },
     /// Restore a database; the existing database of that name is kept under another name
     Restore(restore::Arguments),
     /// Remove the backups that no rule of [backup.keep] keeps; every successful run does this as well
     Prune {
         /// Print which backups would be kept and removed, with the reasons, and remove nothing
+        #[arg(long)]
+        dry_run: bool,
+        #[command(flatten)]
+        at: Elsewhere,
+    },
+    /// Send verified backups to the targets of [[offsite]] that lack them; matrix-postgres-backup-offsite.service does this
+    /// after each backup
+    Send {
+        /// The target [default: all]
+        target: Option<String>,
+        /// Print what would be sent, and send nothing
         #[arg(long)]
         dry_run: bool,
     },
@@ -118,14 +135,36 @@ enum Verb {
     },
 }
 
+/// Which backups are meant.
+#[derive(Debug, Args)]
+struct Elsewhere {
+    /// Those in this target of [[offsite]], or in a place as rclone has it (REMOTE:PATH), and not those of this machine
+    #[arg(long, value_name = "TARGET")]
+    at: Option<String>,
+    /// With --at: those of the machine that has this directory there [default: of this machine, or of the only one]
+    #[arg(long, requires = "at", value_name = "DIRECTORY")]
+    host: Option<String>,
+}
+
 impl Verb {
+    /// Where the backups are that it is about.
+    fn at(&self) -> At {
+        match self {
+            Self::List { at, .. } | Self::Verify { at, .. } | Self::Prune { at, .. } => {
+                At { target: at.at.clone(), host: at.host.clone() }
+            }
+            Self::Restore(arguments) => arguments.at(),
+            _ => At::default(),
+        }
+    }
+
     /// Whether it does nothing without a server; nothing if it has nothing to do with one.
     fn needs_server(&self) -> Option<bool> {
         match self {
             Self::Run { .. } | Self::Restore(_) | Self::Clean { .. } => Some(true),
             // Of a server in a container, the programs are in its image.
             Self::Status { .. } | Self::Describe { .. } | Self::Verify { .. } => Some(false),
-            Self::List { .. } | Self::Prune { .. } | Self::Notify { .. } => None,
+            Self::List { .. } | Self::Prune { .. } | Self::Send { .. } | Self::Notify { .. } => None,
         }
     }
 }
@@ -165,12 +204,17 @@ pub fn run(arguments: Arguments) -> Result<ExitCode> {
         }
         None => None,
     };
+    // What only root may read is read before.
+    let at = verb.at();
+    let configuration = at.target.is_some().then(places::configuration).transpose()?;
+    let to_send = matches!(verb, Verb::Send { .. }).then(places::configuration);
     if !stays {
         become_owner(&settings)?;
     }
     if matches!(verb, Verb::Run { .. } | Verb::Clean { .. }) {
         place.as_ref().map_or(Ok(()), Place::require_user)?;
     }
+    let backups = || Backups::find(&settings, &at, configuration.as_deref());
     match verb {
         Verb::Run { dry_run: true } => run::dry_run(&settings)?,
         Verb::Run { dry_run: false } => {
@@ -179,16 +223,22 @@ pub fn run(arguments: Arguments) -> Result<ExitCode> {
             }
         }
         Verb::Clean { yes, dry_run } => clean::clean(&settings, yes, dry_run)?,
-        Verb::List { json } => list::list(&settings, json)?,
-        Verb::Restore(arguments) => restore::restore(&settings, &arguments)?,
+        Verb::List { json, .. } => list::list(&*backups()?.store, json)?,
+        Verb::Restore(arguments) => restore::restore(&settings, &arguments, configuration.as_deref())?,
         Verb::Notify { unit, described } => notify::notify(&settings, &unit, described.as_deref())?,
         Verb::Describe { unit } => notify::describe(&settings, place.as_ref(), &unit)?,
-        Verb::Prune { dry_run } => prune::prune(&settings, dry_run)?,
-        Verb::Verify { name, trial: true, dry_run, identity } => {
-            trial::trial(&settings, name.as_deref(), dry_run, identity.as_deref())?;
+        Verb::Prune { dry_run, .. } => prune::prune(&settings, dry_run, &backups()?)?,
+        Verb::Send { target, dry_run } => {
+            let configuration = to_send.unwrap_or_else(places::configuration);
+            if let Err(error) = send::send(&settings, target.as_deref(), dry_run, configuration) {
+                return Ok(crate::cli::failure_of(&error, event::NOT_SENT));
+            }
         }
-        Verb::Verify { name, trial: false, dry_run, identity } => {
-            verify(&settings, name.as_deref(), dry_run, identity.as_deref())?;
+        Verb::Verify { name, trial: true, dry_run, identity, .. } => {
+            trial::trial(&settings, name.as_deref(), dry_run, identity.as_deref(), &backups()?)?;
+        }
+        Verb::Verify { name, trial: false, dry_run, identity, .. } => {
+            verify(&settings, name.as_deref(), dry_run, identity.as_deref(), &backups()?)?;
         }
         Verb::Status { json } => return status::status(&settings, place.as_ref(), json),
     }
@@ -221,9 +271,14 @@ fn become_owner(settings: &Settings) -> Result<()> {
     }
 }
 
-fn verify(settings: &Settings, name: Option<&str>, dry_run: bool, identity: Option<&Path>) -> Result<()> {
-    let backups = store_of(&settings.backup);
-    let Entry { name, files, manifest } = catalogue::find(&*backups, name, Timestamp::now())?;
+fn verify(
+    settings: &Settings,
+    name: Option<&str>,
+    dry_run: bool,
+    identity: Option<&Path>,
+    backups: &Backups,
+) -> Result<()> {
+    let Entry { name, files, manifest } = catalogue::find(&*backups.store, name, Timestamp::now())?;
     let manifest = manifest?;
     if dry_run {
         return crate::cli::print(&format!(
@@ -235,11 +290,11 @@ fn verify(settings: &Settings, name: Option<&str>, dry_run: bool, identity: Opti
     interrupt::listen()?;
     let mut progress = report::progress(crate::cli::on_terminal());
     let manifest = if let Some(identity) = identity.filter(|_| manifest.encryption.is_some()) {
-        decrypt(settings, &*files, manifest, identity, progress.as_mut())?
+        decrypt(settings, backups, &*files, manifest, identity, progress.as_mut())?
     } else {
         become_owner(settings)?;
-        backups.check()?;
-        let _lock = lock(settings)?;
+        backups.store.check()?;
+        let _lock = backups.lock(settings, VERIFICATION)?;
         let host = crate::cli::programs(settings);
         Dumps::new(settings, &host).verify(&*files, manifest, progress.as_mut())?
     };
@@ -255,14 +310,14 @@ fn verify(settings: &Settings, name: Option<&str>, dry_run: bool, identity: Opti
     Ok(())
 }
 
-fn lock(settings: &Settings) -> Result<Lock> {
-    Lock::take(settings, "verification of a backup")
-}
+/// For whom others wait.
+const VERIFICATION: &str = "verification of a backup";
 
 /// Reads as whoever has the key, and records the result as the owner. A copy that cannot be written to, on another
 /// machine, is as good as any: then nothing is recorded.
 fn decrypt(
     settings: &Settings,
+    backups: &Backups,
     files: &dyn Store,
     manifest: Manifest,
     identity: &Path,
@@ -274,8 +329,8 @@ fn decrypt(
         return verify::record(files, manifest, found);
     }
     let lock = become_owner(settings)
-        .and_then(|()| store_of(&settings.backup).check())
-        .and_then(|()| lock(settings))
+        .and_then(|()| backups.store.check())
+        .and_then(|()| backups.lock(settings, VERIFICATION))
         .and_then(|lock| Manifest::load(files).map(|now| (lock, now)));
     match lock {
         Ok((_lock, now)) => verify::record(files, now, found),

@@ -2,27 +2,27 @@
 
 use jiff::ZonedDateTime;
 
-use crate::backup::{prune, store_of};
+use super::places::Backups;
+use crate::backup::prune;
 use crate::config::Settings;
 use crate::error::Result;
-use crate::lock::Lock;
 use crate::runtime::interrupt;
 
-pub(super) fn prune(settings: &Settings, dry_run: bool) -> Result<()> {
-    let backups = store_of(&settings.backup);
+pub(super) fn prune(settings: &Settings, dry_run: bool, backups: &Backups) -> Result<()> {
+    let store = &*backups.store;
     let now = ZonedDateTime::now();
     if dry_run {
-        let plan = prune::plan(&*backups, &settings.backup, &now)?;
+        let plan = prune::plan(store, &backups.keep, &now)?;
         return match plan.decisions.is_empty() {
-            true => crate::cli::print(&format!("no backups in {}\n", backups.path().display())),
+            true => crate::cli::print(&format!("no backups in {}\n", store.path().display())),
             false => crate::cli::print(&format!("{plan}\n")),
         };
     }
     interrupt::listen()?;
-    backups.check()?;
-    let _lock = Lock::take(settings, "removal of old backups")?;
-    let plan = prune::plan(&*backups, &settings.backup, &now)?;
-    if prune::carry_out(&*backups, &plan)?.is_empty() {
+    store.check()?;
+    let _lock = backups.lock(settings, "removal of old backups")?;
+    let plan = prune::plan(store, &backups.keep, &now)?;
+    if prune::carry_out(store, &plan)?.is_empty() {
         log::info!("nothing to remove; --dry-run shows the reasons");
     }
     Ok(())

@@ -6,11 +6,12 @@ use clap::Args;
 use jiff::Timestamp;
 use nix::unistd::geteuid;
 
+use super::places::{At, Backups};
 use crate::backup::catalogue::Entry;
 use crate::backup::engine::{Dumps, Engine as _};
 use crate::backup::name::BackupName;
 use crate::backup::target::Authority;
-use crate::backup::{catalogue, classic, restore, store_of};
+use crate::backup::{catalogue, classic, restore};
 use crate::config::Settings;
 use crate::error::{Error, Kind, Result};
 use crate::lock::Lock;
@@ -38,6 +39,12 @@ pub(super) struct Arguments {
     /// Create the missing roles of the backup, and restore no database
     #[arg(long, conflicts_with_all = ["database", "new_name", "all"])]
     globals: bool,
+    /// Restore from a target of [[offsite]], or from a place as rclone has it (REMOTE:PATH), and not from this machine
+    #[arg(long, value_name = "TARGET")]
+    from: Option<String>,
+    /// With --from: the directory of the machine that made the backup, see list --at
+    #[arg(long, requires = "from", value_name = "DIRECTORY")]
+    host: Option<String>,
     /// Private key of an encrypted backup: an identity file of age, or the home directory of GnuPG
     #[arg(long, value_name = "PATH")]
     identity: Option<PathBuf>,
@@ -56,7 +63,22 @@ pub(super) struct Arguments {
     dry_run: bool,
 }
 
-pub(super) fn restore(settings: &Settings, arguments: &Arguments) -> Result<()> {
+impl Arguments {
+    /// Where the backup is.
+    pub(super) fn at(&self) -> At {
+        At { target: self.from.clone(), host: self.host.clone() }
+    }
+
+    /// Whether it is a file, and no backup's name.
+    fn is_file(&self) -> bool {
+        let name = &self.name;
+        let is_one = name.contains('/') || (name.parse::<BackupName>().is_err() && Path::new(name).exists());
+        self.from.is_none() && is_one
+    }
+}
+
+/// `configuration` is that of rclone, for a backup elsewhere.
+pub(super) fn restore(settings: &Settings, arguments: &Arguments, configuration: Option<&str>) -> Result<()> {
     if !geteuid().is_root() {
         return Err(Error::new(
             Kind::UnitRefused,
@@ -68,16 +90,17 @@ pub(super) fn restore(settings: &Settings, arguments: &Arguments) -> Result<()> 
     let host = crate::cli::programs(settings);
     let settings = &introduce(settings, &host, settings.wait)
         .map_err(|error| error.state("nothing was started, and nothing was changed"))?;
+    let backups = Backups::find(settings, &arguments.at(), configuration)?;
     if arguments.globals {
-        return roles(settings, arguments);
+        return roles(settings, arguments, &backups);
     }
     let connection = settings.connection();
     let session = Session::newest(&host, &connection);
     let databases = postgres::databases(&session)?;
     let mut progress = report::progress(crate::cli::on_terminal());
-    let entry = match is_file(&arguments.name) {
+    let entry = match arguments.is_file() {
         true => of_file(settings, arguments, &session, &databases, &host, progress.as_mut())?,
-        false => catalogue::find(&*store_of(&settings.backup), Some(&arguments.name), Timestamp::now())?,
+        false => catalogue::find(&*backups.store, Some(&arguments.name), Timestamp::now())?,
     };
     let chosen = match arguments.all {
         true => of_users(arguments, &entry)?.into_iter().map(Some).collect(),
@@ -169,7 +192,7 @@ fn request<'a>(
 
 /// The databases of a backup but for those that every cluster has: if they have tables, somebody has to say that they are meant.
 fn of_users(arguments: &Arguments, entry: &Entry) -> Result<Vec<String>> {
-    if is_file(&arguments.name) {
+    if arguments.is_file() {
         return Err(Error::new(
             Kind::Config,
             format!("--all is for backups, and {} is a file", arguments.name),
@@ -205,13 +228,8 @@ fn told(restored: Vec<Result<()>>) -> Result<()> {
     }
 }
 
-/// Whether it is a file, and no backup's name.
-fn is_file(name: &str) -> bool {
-    name.contains('/') || (name.parse::<BackupName>().is_err() && Path::new(name).exists())
-}
-
-fn roles(settings: &Settings, arguments: &Arguments) -> Result<()> {
-    let entry = catalogue::find(&*store_of(&settings.backup), Some(&arguments.name), Timestamp::now())?;
+fn roles(settings: &Settings, arguments: &Arguments, backups: &Backups) -> Result<()> {
+    let entry = catalogue::find(&*backups.store, Some(&arguments.name), Timestamp::now())?;
     if arguments.dry_run {
         return crate::cli::print(&roles_of(&entry));
     }

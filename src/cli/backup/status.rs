@@ -4,12 +4,14 @@ use std::fmt::Write as _;
 use std::path::Path;
 use std::process::ExitCode;
 
-use jiff::Timestamp;
 use jiff::tz::TimeZone;
+use jiff::{Timestamp, ZonedDateTime};
 
 use crate::backup::catalogue::{self, Entry};
 use crate::backup::leftovers::{self, CLEAN};
 use crate::backup::manifest::Omitted;
+use crate::backup::offsite::record::{DIRECTORY, Record};
+use crate::backup::offsite::state::{self, State};
 use crate::backup::status::{self, Status, Timer};
 use crate::backup::{metrics, start, store_of};
 use crate::cli::At;
@@ -40,10 +42,16 @@ pub(super) fn now(settings: &Settings) -> Result<Status> {
     let entries = catalogue::list(&*store)?;
     let timer = timer(&settings.backup.timer);
     let free = store.free_space().ok();
-    let now = Timestamp::now();
+    let zoned = ZonedDateTime::now();
+    let now = zoned.timestamp();
     let found =
         leftovers::find(settings, &crate::cli::programs(settings), now).map_err(|error| error.to_string());
     let status = status::judge(&entries, settings, &timer, free, now).with_leftovers(found);
+    let targets = settings
+        .offsite
+        .iter()
+        .map(|target| state::judge(target, &entries, Record::load(Path::new(DIRECTORY), target), &zoned));
+    let status = status.with_offsite(targets.collect());
     let obstacle = obstacle(settings);
     let status =
         status.with_obstacle(obstacle.as_ref()).with_shadowed(&systemd::shadowed(settings.server.adopted()));
@@ -104,6 +112,21 @@ fn timer(unit: &str) -> Timer {
     }
 }
 
+/// A target in a line.
+fn offsite(State { target, backups, newest, age_seconds, missing, failure, .. }: &State) -> String {
+    let newest = match (newest, age_seconds) {
+        (Some(name), Some(age)) => format!("newest {name} ({} h {} min old)", age / 3600, age / 60 % 60),
+        _ => "no backup yet".to_owned(),
+    };
+    let missing = match missing.len() {
+        0 => String::new(),
+        count => format!(", {count} to be sent"),
+    };
+    let failed = if failure.is_some() { ", FAILED" } else { "" };
+    let s = if *backups == 1 { "" } else { "s" };
+    format!("{target}: {backups} backup{s}, {newest}{missing}{failed}")
+}
+
 fn describe(status: &Status, server: Option<&Place>, zone: &TimeZone) -> String {
     let local =
         |time: Timestamp| time.to_zoned_datetime(zone.clone()).strftime("%a %Y-%m-%d %H:%M %Z").to_string();
@@ -155,6 +178,9 @@ fn describe(status: &Status, server: Option<&Place>, zone: &TimeZone) -> String 
         line("leftovers", format!("unknown: {reason}"));
     }
     line("backups", status.backups.to_string());
+    for target in &status.offsite {
+        line("offsite", offsite(target));
+    }
     line("next run", status.next_run.map_or_else(|| "none".into(), local));
     let mut text = columns(&rows);
     for warning in &status.warnings {

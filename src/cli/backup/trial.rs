@@ -4,14 +4,14 @@ use std::path::Path;
 
 use jiff::Timestamp;
 
+use super::places::Backups;
 use crate::backup::catalogue::{self, Entry};
 use crate::backup::engine::{Dumps, Engine as _};
 use crate::backup::manifest::Manifest;
 use crate::backup::source::Source;
-use crate::backup::{store_of, trial};
+use crate::backup::trial;
 use crate::config::Settings;
 use crate::error::{Error, Kind, Result};
-use crate::lock::Lock;
 use crate::report;
 use crate::runtime::interrupt;
 use crate::systemd::notify;
@@ -21,10 +21,10 @@ pub(super) fn trial(
     name: Option<&str>,
     dry_run: bool,
     identity: Option<&Path>,
+    backups: &Backups,
 ) -> Result<()> {
-    let backups = store_of(&settings.backup);
     let host = crate::cli::programs(settings);
-    let entry = catalogue::find(&*backups, name, Timestamp::now())?;
+    let entry = catalogue::find(&*backups.store, name, Timestamp::now())?;
     let mut manifest = Manifest::load(&*entry.files)?;
     if let Err(error) = &entry.manifest {
         return Err(Error::new(error.kind(), error.to_string()));
@@ -34,12 +34,12 @@ pub(super) fn trial(
         return crate::cli::print(&format!("{plan}\n"));
     }
     interrupt::listen()?;
-    backups.check()?;
+    backups.store.check()?;
     let mut progress = report::progress(crate::cli::on_terminal());
     let Entry { name, files, .. } = entry;
     // Without the rows that were counted there is nothing to compare with.
     if manifest.read_back.is_none() {
-        let _lock = Lock::take(settings, "verification of a backup")?;
+        let _lock = backups.lock(settings, "verification of a backup")?;
         manifest = Dumps::new(settings, &host).verify(&*files, manifest, progress.as_mut())?;
     }
     if let Some(damage) = manifest.read_back.and_then(|read_back| read_back.damage) {
