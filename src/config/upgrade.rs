@@ -24,13 +24,14 @@ pub struct UpgradeFragment {
     pub max_rate: Option<u64>,
     pub revert_on_client_failure: Option<bool>,
     pub trust_owners: Option<bool>,
+    pub image: Option<String>,
 }
 
 impl UpgradeFragment {
     /// This table with every key that `other` sets replaced by its value.
     #[must_use]
     pub(super) fn overlaid_by(self, other: Self) -> Self {
-        overlay!(self, other; to, keep_path, dump_directory, backup_within, compare, method, max_rate, revert_on_client_failure, trust_owners)
+        overlay!(self, other; to, keep_path, dump_directory, backup_within, compare, method, max_rate, revert_on_client_failure, trust_owners, image)
     }
 }
 
@@ -61,6 +62,9 @@ pub struct Upgrade {
     /// `trust_owners`: whether method `dump` loads everything as the superuser, so that functions that owners of tables have put
     /// into constraints may do whatever he may. Default false: such rows are loaded with their owner's rights.
     pub trust_owners: bool,
+    /// `image`: what the container of a server in one is made of after its upgrade. Default: the tag of the new version in the
+    /// repository of the present image.
+    pub image: Option<String>,
 }
 
 /// How the databases get to the new version.
@@ -145,7 +149,19 @@ impl Upgrade {
             max_rate: input.max_rate.filter(|rate| *rate > 0),
             revert_on_client_failure: input.revert_on_client_failure.unwrap_or_default(),
             trust_owners: input.trust_owners.unwrap_or_default(),
+            image: input.image.filter(|image| !image.is_empty()).map(image).transpose()?,
         })
+    }
+}
+
+/// It is written into a unit.
+fn image(text: String) -> Result<String> {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._-/:@".contains(&byte);
+    match text.bytes().all(is_plain) && !text.starts_with('-') {
+        true => Ok(text),
+        false => {
+            Err(refused("upgrade.image", &text, "the name of an image, such as docker.io/postgres:17-alpine"))
+        }
     }
 }
 

@@ -6,10 +6,12 @@
 pub mod aside;
 mod cluster;
 mod container;
+mod created;
 mod decision;
 mod exec;
 mod facts;
 mod homeserver;
+pub mod image;
 mod login;
 pub mod setup;
 

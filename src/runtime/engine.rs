@@ -2,11 +2,16 @@
 
 use std::fmt;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use serde::Serialize;
 
-use super::host::tool;
-use crate::error::Result;
+use super::host::{bare, tool};
+use super::limit::output_within;
+use crate::error::{Error, Kind, Result};
+
+/// A program that hangs is not waited for.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A program that runs containers. Both have the same command line, as far as it is used here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -46,6 +51,25 @@ impl Engine {
             Self::Podman => "podman",
         };
         tool(self.name(), package)
+    }
+
+    /// The variables that an image of this machine sets; nothing if it is not there.
+    ///
+    /// # Errors
+    /// [`crate::Kind::NotInstalled`], [`crate::Kind::Program`].
+    pub fn variables_of(self, image: &str) -> Result<Option<Vec<String>>> {
+        let mut command = bare(&self.program()?);
+        command.args(["image", "inspect", "--format", "{{json .Config.Env}}", "--", image]);
+        match output_within(command, &format!("{self} image inspect"), Vec::new(), PATIENCE) {
+            Ok(text) => serde_json::from_slice::<Option<Vec<String>>>(&text)
+                .map(|variables| Some(variables.unwrap_or_default()))
+                .map_err(|error| {
+                    let message = format!("what {self} says of the image {image} cannot be read");
+                    Error::new(Kind::Program, message).because(error)
+                }),
+            Err(error) if error.report().to_lowercase().contains("no such image") => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 }
 

@@ -181,8 +181,11 @@ impl Manager {
         }
     }
 
-    /// Queues a stop without waiting for it.
-    pub(super) fn queue_stop(&self, unit: &str) -> Result<()> {
+    /// Queues the stop of a unit and does not wait for it.
+    ///
+    /// # Errors
+    /// As [`Manager::queue_start`].
+    pub fn queue_stop(&self, unit: &str) -> Result<()> {
         zbus::block_on(self.queue(Verb::Stop, unit)).map(drop)
     }
 

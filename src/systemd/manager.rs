@@ -1,5 +1,6 @@
 //! systemd on the system bus, and what it is asked.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use zbus::connection::Builder;
@@ -53,6 +54,16 @@ impl Manager {
     /// [`Kind::NoUnit`] for a name that no unit can have, [`Kind::UnitRefused`], [`Kind::NoBus`].
     pub fn unit(&self, name: &str) -> Result<Unit> {
         zbus::block_on(async { Unit::read(&self.proxy(name).await?).await })
+            .map_err(|error| asked(name, &error))
+    }
+
+    /// The files that say more of a unit than the one that defines it.
+    ///
+    /// # Errors
+    /// As [`Manager::unit`].
+    pub fn drop_ins(&self, name: &str) -> Result<Vec<PathBuf>> {
+        zbus::block_on(async { self.proxy(name).await?.drop_in_paths().await })
+            .map(|files| files.into_iter().map(PathBuf::from).collect())
             .map_err(|error| asked(name, &error))
     }
 

@@ -11,7 +11,7 @@ use crate::upgrade::records::{Entry, Opened, Outcome, Place, Position, Step};
 use crate::upgrade::revert;
 use crate::upgrade::steps::servers::Sockets;
 use crate::upgrade::steps::work::Work;
-use crate::upgrade::steps::{dump_directory, keep, registration, stand_in};
+use crate::upgrade::steps::{drop_in, dump_directory, keep, registration, stand_in};
 
 /// Takes the steps that are left of an upgrade whose new cluster is in place.
 ///
@@ -91,6 +91,7 @@ pub fn finish(work: &mut Work<'_>) -> Result<()> {
 fn register(work: &Work<'_>) -> Result<()> {
     let upgrade = &work.entry().upgrade;
     registration::settle(upgrade, Place::New, &work.account)?;
+    drop_in::settle(upgrade, Place::New, work.manager)?;
     match stand_in::file(upgrade) {
         Some(_) => stand_in::settle(upgrade, Place::New, work.manager),
         // For the next boot systemd reads it in time.

@@ -146,7 +146,7 @@ pub fn require_same(entry: &Entry, settings: &Settings) -> Result<()> {
     let is_of_them = entry.upgrade.data_directory == settings.data_directory
         && entry.upgrade.server_unit == settings.server.unit;
     // A registered cluster is found by the journal alone.
-    match is_of_them || entry.upgrade.registered.is_some() {
+    match is_of_them || entry.upgrade.names_its_server() {
         true => Ok(()),
         false => Err(Error::new(
             Kind::Config,

@@ -13,7 +13,7 @@ use crate::upgrade::steps::cut::end_server;
 use crate::upgrade::steps::exchange::mend;
 use crate::upgrade::steps::servers::{Sockets, stop_abandoned, take_down};
 use crate::upgrade::steps::work::Work;
-use crate::upgrade::steps::{dump_directory, keep, login, registration, stand_in};
+use crate::upgrade::steps::{drop_in, dump_directory, keep, login, registration, stand_in};
 
 /// Looks which cluster is in place, after an exchange that was cut off has been mended.
 ///
@@ -91,6 +91,7 @@ pub fn revert(work: &mut Work<'_>, reason: &str) -> Result<Option<std::path::Pat
         if !work.manager.unit(&entry.upgrade.server_unit)?.is_wanted() {
             stop_abandoned(&entry.upgrade.data_directory)?;
         }
+        drop_in::settle(&entry.upgrade, Place::Old, work.manager)?;
         work.step(Step::Restarting)?;
         work.start_server(Place::Old)?;
         if let Err(error) = work.start_clients() {

@@ -19,7 +19,7 @@ use crate::upgrade::revert::again;
 use crate::upgrade::steps::cut::{end_server, note_clients};
 use crate::upgrade::steps::exchange::move_to;
 use crate::upgrade::steps::work::{Pause, Work, owner};
-use crate::upgrade::steps::{hold, keep, registration, stand_in};
+use crate::upgrade::steps::{drop_in, hold, keep, registration, stand_in};
 
 /// Makes sure that [`roll_back`] can be gone through with, as far as that can be seen while everything runs.
 ///
@@ -159,7 +159,11 @@ fn put_back(work: &Work<'_>, kept: &Path) -> Result<()> {
         registration::put(&work.entry().upgrade, Place::New, &work.account)?;
         return stand_in::settle(&work.entry().upgrade, Place::New, work.manager);
     }
-    if !exists(beside) || revert::in_place(work.entry())? != Place::New {
+    if revert::in_place(work.entry())? != Place::New {
+        return Ok(());
+    }
+    drop_in::settle(&work.entry().upgrade, Place::New, work.manager)?;
+    if !exists(beside) {
         return Ok(());
     }
     require_old(work.entry(), beside)?;

@@ -14,6 +14,7 @@ use crate::postgres::{DataDirectory, Major, support};
 use crate::report::DecimalBytes;
 use crate::runtime::Runtime;
 use crate::systemd::{self, Shadowed};
+use crate::upgrade::facts::remnants::{self, Remnant};
 use crate::upgrade::records::{Aim, Entry, Journal, Outcome, Rehearsal, Upgrade};
 use crate::upgrade::summary::Summary;
 
@@ -44,6 +45,8 @@ pub struct Status {
     pub unusable: Vec<PathBuf>,
     /// What upgrades and rehearsals have left.
     pub leftovers: Vec<Leftover>,
+    /// What the playbook's own upgrades have left; it is not removed by us.
+    pub remnants: Vec<Remnant>,
 }
 
 /// An old data directory that is kept.
@@ -80,7 +83,8 @@ pub fn status(settings: &Settings, runtime: &dyn Runtime, now: Timestamp) -> Res
         (false, Some(shadowed)) => Some(shadowed.hint()),
         _ => judged.hint.clone(),
     };
-    Ok(Status { shadowed, hint, rehearsal, rehearsal_outdated, unusable, leftovers, ..judged })
+    let remnants = remnants::find(settings);
+    Ok(Status { shadowed, hint, rehearsal, rehearsal_outdated, unusable, leftovers, remnants, ..judged })
 }
 
 impl Status {
@@ -153,6 +157,7 @@ fn judge(latest: Option<Entry>, kept: Vec<Kept>) -> Status {
         rehearsal_outdated: None,
         unusable: Vec::new(),
         leftovers: Vec::new(),
+        remnants: Vec::new(),
     }
 }
 
@@ -177,6 +182,9 @@ impl fmt::Display for Status {
         }
         if !self.leftovers.is_empty() {
             write!(f, "\nto remove leftovers: {CLEAN}")?;
+        }
+        for remnant in &self.remnants {
+            write!(f, "\nleft by an upgrade of the playbook's, and not touched: {remnant}")?;
         }
         if let Some(rehearsal) = &self.rehearsal {
             write!(f, "\n\n{rehearsal}")?;

@@ -6,7 +6,7 @@ use crate::config::Method;
 use crate::report::{DecimalBytes, columns};
 use crate::upgrade::plan::subscriptions;
 use crate::upgrade::records::{Compared, Entry, Place, Rehearsal, Step};
-use crate::upgrade::steps::stand_in;
+use crate::upgrade::steps::{drop_in, stand_in};
 
 /// What the table shows. Lines without a value are left out.
 #[derive(Debug, Clone, PartialEq)]
@@ -47,6 +47,7 @@ impl Summary {
                 units.join(", ")
             )
         });
+        let drop_in = is_new.then(|| drop_in::told(&entry.upgrade)).flatten();
         Self {
             method: entry.upgrade.method,
             downtime: format!("{:.1} s", entry.downtime()),
@@ -54,7 +55,7 @@ impl Summary {
             compared: entry.compared,
             disk: None,
             kept: kept.collect(),
-            warnings: not_started.chain(disabled).chain(stand_in).collect(),
+            warnings: not_started.chain(disabled).chain(stand_in).chain(drop_in).collect(),
         }
     }
 

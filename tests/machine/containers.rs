@@ -15,8 +15,8 @@
 
 use std::time::Duration;
 
-use super::Machine;
 use super::synapse::quote;
+use super::{Machine, Synapse};
 
 /// How long a daemon or a server may take to come up on a busy host.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -131,6 +131,17 @@ ExecStart=/bin/sleep infinity
 WantedBy=multi-user.target
 ";
 
+/// As the playbook writes it; the homeserver of these machines is in no container, and has a copy with an address.
+const DATABASE: &str = "\
+database:
+  name: psycopg2
+  args:
+    user: synapse
+    password: secret
+    database: synapse
+    host: HOST
+";
+
 /// Starts docker, which machines have, and do not start by themselves.
 #[track_caller]
 pub fn start_docker(machine: &Machine) {
@@ -184,6 +195,21 @@ impl<'a> Playbook<'a> {
     pub fn wait(&self) {
         let ready = "docker exec matrix-postgres pg_isready --quiet --host=127.0.0.1 --username=matrix";
         self.machine.wait_for(&format!("{ready} || {{ journalctl --no-pager -n 30; false; }}"), PATIENCE);
+    }
+
+    /// A homeserver whose database is in the container.
+    #[track_caller]
+    pub fn homeserver(&self) -> Synapse<'a> {
+        let machine = self.machine;
+        self.sql("CREATE ROLE synapse LOGIN PASSWORD 'secret'");
+        self.sql("CREATE DATABASE synapse OWNER synapse TEMPLATE template0 ENCODING 'UTF8' LOCALE 'C'");
+        machine.ok("mkdir -p /matrix/synapse/config && systemctl stop matrix-synapse.service");
+        machine.write("/matrix/synapse/config/homeserver.yaml", &DATABASE.replace("HOST", "matrix-postgres"));
+        let address = machine.ok(
+            "docker inspect --format '{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}' matrix-postgres",
+        );
+        machine.write("/root/database.yaml", &DATABASE.replace("HOST", &address));
+        Synapse::set_up_on(machine, "matrix-postgres.service", "/root/database.yaml")
     }
 
     /// The command that reads statements for its superuser.

@@ -45,14 +45,13 @@ pub(super) fn require_known(place: &Place) -> Result<()> {
     if let Some(Cluster { packaging: Packaging::Debian, .. }) = place.cluster() {
         return Ok(());
     }
+    if let Place::Container { container, .. } = place {
+        return container.require_within_reach();
+    }
     place.require_own("is not upgraded by this version").map_err(|error| {
         error.hint(match place {
             Place::External { .. } => {
                 "make a backup, matrix-postgres-backup run; the server is upgraded where it runs"
-            }
-            Place::Container { .. } => {
-                "make a backup, matrix-postgres-backup run, and try it out, matrix-postgres-backup verify --trial; \
-                 then let the playbook do it: ansible-playbook setup.yml --tags=upgrade-postgres"
             }
             _ => "make a backup, matrix-postgres-backup run, and see pg_upgrade(1)",
         })

@@ -10,7 +10,7 @@ use crate::upgrade::records::Journal;
 pub(super) fn of_journal(settings: Settings, is_to_look: bool) -> Result<Settings> {
     // One that cannot be used is told by the verbs.
     let journal = Journal::read(&settings.state_directory).ok().flatten();
-    match journal.filter(|journal| journal.entry.upgrade.registered.is_some()) {
+    match journal.filter(|journal| journal.entry.upgrade.names_its_server()) {
         Some(Journal { entry, .. }) => {
             let in_place = entry.is_in_place();
             Ok(entry.upgrade.settle(settings, in_place))

@@ -152,6 +152,11 @@ impl Occupant {
         self.container.is_none() && self.unit.as_deref() == Some(unit)
     }
 
+    /// Whether it is the server in the container of this name.
+    pub fn is_in(&self, container: &str) -> bool {
+        self.container.as_ref().is_some_and(|found| found.name.as_deref() == Some(container))
+    }
+
     /// The refusal to do anything to `data_directory`, which it has.
     pub fn refusal(&self, data_directory: &Path) -> Error {
         Error::new(Kind::DataDirectory, format!("{} is in use by {self}", data_directory.display()))

@@ -9,8 +9,9 @@ mod method;
 mod units;
 
 use super::report::{Finding, Weight};
-use crate::postgres::{Major, support};
+use crate::postgres::{Major, Occupant, support};
 use crate::upgrade::configuration::Foreseen as Change;
+use crate::upgrade::facts::container::Containment;
 use crate::upgrade::facts::registered::Registration;
 use crate::upgrade::facts::{CatalogSetting, Facts, Obstacle};
 
@@ -114,11 +115,53 @@ impl Findings {
         );
     }
 
+    /// What the unit of a server in a container must run afterwards.
+    pub(super) fn contained(&mut self, facts: &Facts) {
+        for remnant in &facts.remnants {
+            self.add(
+                Weight::Fact,
+                format!("left by an upgrade of the playbook's, and not touched: {remnant}"),
+                None,
+            );
+        }
+        let Some(Containment { container, drop_in, obstacles }) = &facts.contained else { return };
+        for Obstacle { message, hint } in obstacles {
+            self.add(Weight::Blocker, message, hint.as_deref());
+        }
+        if !obstacles.is_empty() {
+            return;
+        }
+        let unit = &facts.server_unit;
+        let message = format!(
+            "{unit} will run {} in place of {}, by {}, which a rollback removes",
+            container.new.image,
+            container.old.image,
+            drop_in.display()
+        );
+        self.add(
+            Weight::Fact,
+            message,
+            Some("the playbook sees the new version by itself, and writes an image of it into the unit when it is run the next time"),
+        );
+        if let Some(data) = &container.new.data {
+            let message = format!(
+                "the image {} looks for its cluster elsewhere: it is given PGDATA={}",
+                container.new.image,
+                data.display()
+            );
+            self.add(Weight::Fact, message, None);
+        }
+    }
+
     /// Only the server of the unit can be stopped, and started on the new cluster.
     pub(super) fn occupant(&mut self, facts: &Facts) {
         let path = facts.data_directory.path.display();
+        let is_ours = |occupant: &Occupant| match &facts.contained {
+            Some(contained) => occupant.is_in(&contained.container.name),
+            None => occupant.is_of(&facts.server_unit),
+        };
         match &facts.occupant {
-            Some(occupant) if !occupant.is_of(&facts.server_unit) => self.add(
+            Some(occupant) if !is_ours(occupant) => self.add(
                 Weight::Blocker,
                 format!("{path} is in use by {occupant}, and not by {}", facts.server_unit),
                 Some("set data_directory and server.unit in /etc/matrix-postgres/config.toml to a server that is not in a container, and its unit"),

@@ -50,6 +50,7 @@ fn standing(facts: &Facts) -> Findings {
     findings.versions(facts, facts.data_directory.contents.major());
     findings.directory(facts);
     findings.registered(facts);
+    findings.contained(facts);
     findings.configuration(facts);
     if let Some(cluster) = &facts.cluster {
         findings.cluster(cluster, facts);

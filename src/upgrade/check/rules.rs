@@ -104,7 +104,10 @@ fn complaints(said: &str, has_started: bool, to: Major) -> Vec<Obstacle> {
         others.retain(|message| !message.starts_with("database system is "));
         found.push(Obstacle {
             message: format!("PostgreSQL {to} does not start with the configuration: {}", others.join("; ")),
-            hint: Some("correct the setting in postgresql.conf, or ALTER SYSTEM RESET it".to_owned()),
+            hint: Some(match others.iter().any(|message| message.contains("parameter \"lc_")) {
+                true => "install the locale on this machine: apt-get install locales-all".to_owned(),
+                false => "correct the setting in postgresql.conf, or ALTER SYSTEM RESET it".to_owned(),
+            }),
         });
     }
     found

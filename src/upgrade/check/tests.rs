@@ -59,6 +59,8 @@ fn facts() -> Facts {
         socket_directory: "/run/matrix-postgres".into(),
         system_identifier: Some("1".into()),
         registered: None,
+        contained: None,
+        remnants: Vec::new(),
         server_unit: "matrix-postgres.service".into(),
         keep_path: ("/d/kept".into(), false),
         units: Ok(Units {

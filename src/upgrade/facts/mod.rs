@@ -4,6 +4,8 @@
 //! - [`sessions`], [`sockets`], [`connected`]: who is connected, and which unit that is of
 //! - [`units`]: what systemd says
 //! - [`registered`]: what Debian has of the cluster
+//! - [`container`]: what a playbook has of it
+//! - [`remnants`]: what a playbook has left
 //! - [`space`]: room on each file system
 //! - [`tried`]: what an empty cluster of the target has shown
 //! - [`kept`]: whether what is kept could take its place again
@@ -12,9 +14,11 @@
 
 pub mod cluster;
 pub mod connected;
+pub mod container;
 pub mod kept;
 pub mod left_behind;
 pub mod registered;
+pub mod remnants;
 pub mod sessions;
 pub mod sockets;
 pub mod space;
@@ -38,7 +42,9 @@ use crate::files;
 use crate::postgres::{self, Contents, DataDirectory, Major, Occupant};
 use crate::runtime::{AsUser, Runtime, output};
 use crate::upgrade::configuration::{self, Foreseen, Home};
+use crate::upgrade::facts::container::Containment;
 use crate::upgrade::facts::registered::Registration;
+use crate::upgrade::facts::remnants::Remnant;
 use crate::upgrade::facts::space::{Room, Space};
 use crate::upgrade::facts::units::Units;
 use crate::upgrade::records::Rehearsal;
@@ -86,6 +92,10 @@ pub struct Facts {
     pub dump_directory_problem: Option<String>,
     /// Of a cluster of Debian's: its registration.
     pub registered: Option<Registration>,
+    /// Of a server in a container: what its unit runs.
+    pub contained: Option<Containment>,
+    /// What the playbook's own upgrades have left.
+    pub remnants: Vec<Remnant>,
     /// The identity of the cluster in the data directory.
     pub system_identifier: Option<String>,
     /// Where its socket is.
@@ -121,6 +131,7 @@ pub fn gather(settings: &Settings, runtime: &dyn Runtime, to: Option<Major>) -> 
     let both = target.filter(|target| installed.contains(target) && installed.contains(&current));
     let owner = data_directory.owner.as_ref();
     let registered = registered::look(settings, current, target)?;
+    let contained = container::look(settings, runtime, cluster.as_ref(), target, owner)?;
     let home = match &registered {
         Some(Registration { registered, .. }) => Home::apart(&registered.old_configuration, path),
         None => Home::of(path),
@@ -165,6 +176,8 @@ pub fn gather(settings: &Settings, runtime: &dyn Runtime, to: Option<Major>) -> 
         trial: trial(settings),
         tried: None,
         registered,
+        contained,
+        remnants: remnants::find(settings),
         occupant: Occupant::find(path)?,
         data_directory,
         installed,

@@ -7,6 +7,7 @@ pub mod choice;
 pub mod subscriptions;
 
 use std::fmt;
+use std::path::Path;
 
 use jiff::Timestamp;
 
@@ -14,6 +15,7 @@ use crate::backup::target::Authority;
 use crate::config::{Method, Settings};
 use crate::error::{Error, Kind, Result};
 use crate::files::free_name;
+use crate::place::image::drop_in_of;
 use crate::postgres::initdb::Initialisation;
 use crate::postgres::{Contents, Libraries};
 use crate::report::DecimalBytes;
@@ -89,6 +91,7 @@ pub fn plan(
         dump_directory: settings.upgrade.dump_directory.join(format!("upgrade-{id}")),
         server_unit: settings.server.unit.clone(),
         registered: registered.cloned(),
+        container: facts.contained.as_ref().map(|contained| contained.container.clone()),
         id,
         from,
         to,
@@ -157,6 +160,14 @@ impl Plan {
             Some(registered) => registered_as(registered, &self.upgrade),
             None => vec!["exchange the two data directories".to_owned()],
         });
+        lines.extend(self.upgrade.container.as_ref().map(|container| {
+            format!(
+                "write {}, by which {} runs {}",
+                drop_in_of(Path::new("/"), &self.upgrade.server_unit).display(),
+                self.upgrade.server_unit,
+                container.new.image
+            )
+        }));
         lines.push("start the server and the services".to_owned());
         lines
     }

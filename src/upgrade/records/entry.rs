@@ -5,7 +5,9 @@ use std::path::PathBuf;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::upgrade::records::{Census, Compared, Counters, Place, Registered, Step, Upgrade, named_after};
+use crate::upgrade::records::{
+    Census, Compared, Container, Counters, Place, Registered, Step, Upgrade, named_after,
+};
 
 /// The version of the form that a journal has.
 pub(in crate::upgrade) const FORMAT: u32 = 1;
@@ -167,6 +169,8 @@ impl Entry {
             && self.upgrade.copy.as_ref().is_none_or(|copy| *copy == own("-copy"))
             && self.upgrade.dump_directory.file_name().is_some_and(|name| *name == *dump)
             && self.kept.as_ref().is_none_or(is_kept)
+            && self.upgrade.container.as_ref().is_none_or(Container::is_plain)
+            && !self.upgrade.server_unit.contains('/')
             && absolute.into_iter().chain(registered).all(plain);
         match well {
             true => Ok(()),
@@ -216,6 +220,7 @@ pub(in crate::upgrade) mod tests {
             dump_directory: "/var/tmp/x/upgrade-20261124T030000Z".into(),
             server_unit: "matrix-postgres.service".into(),
             registered: None,
+            container: None,
         }
     }
 

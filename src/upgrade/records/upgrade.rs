@@ -7,8 +7,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::{Method, Settings};
 use crate::error::{Error, Kind, Result};
+use crate::place::image::Run;
 use crate::postgres::Major;
-use crate::upgrade::records::Registered;
+use crate::upgrade::records::{Container, Registered};
 
 /// Which of the two clusters is in place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,6 +55,9 @@ pub struct Upgrade {
     /// Of a cluster of Debian's: where both are registered.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub registered: Option<Registered>,
+    /// Of a server in a container: what its unit runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub container: Option<Container>,
 }
 
 impl Upgrade {
@@ -99,12 +103,28 @@ impl Upgrade {
         Self { beside, registered, ..self }
     }
 
-    /// The settings for the server of the one that is in place: those of a registered cluster are not in any file.
+    /// What the container of the server is made of while this one is in place.
+    pub fn run(&self, which: Place) -> Option<&Run> {
+        let container = self.container.as_ref()?;
+        Some(match which {
+            Place::Old => &container.old,
+            Place::New => &container.new,
+        })
+    }
+
+    /// Whether the journal alone tells which server it is of: those of packages and in containers are in no file of settings.
+    pub fn names_its_server(&self) -> bool {
+        self.registered.is_some() || self.container.is_some()
+    }
+
+    /// The settings for the server of the one that is in place.
     #[must_use]
     pub fn settle(&self, settings: Settings, in_place: Place) -> Settings {
-        match &self.registered {
-            Some(registered) => registered.settle(settings, (self.home(in_place), self.unit(in_place))),
-            None => settings,
+        let place = (self.home(in_place), self.unit(in_place).as_str());
+        match (&self.registered, &self.container) {
+            (Some(registered), _) => registered.settle(settings, place),
+            (None, Some(container)) => container.settle(settings, place),
+            (None, None) => settings,
         }
     }
 

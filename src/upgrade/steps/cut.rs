@@ -1,9 +1,10 @@
 //! The cut: from here on nobody but us uses the old cluster.
 
 use crate::error::Result;
+use crate::postgres::HOME;
 use crate::upgrade::records::{Place, Step};
 use crate::upgrade::steps::work::Work;
-use crate::upgrade::steps::{registration, servers};
+use crate::upgrade::steps::{container, drop_in, registration, servers};
 
 /// What there is of the old cluster after the cut.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,15 +45,34 @@ pub(in crate::upgrade) fn note_clients(work: &mut Work<'_>, in_place: Place) -> 
 
 /// Stops the server, as the next step.
 pub(in crate::upgrade) fn stop_server(work: &mut Work<'_>) -> Result<()> {
+    let upgrade = &work.entry().upgrade;
+    if upgrade.container.is_some() {
+        // The less there is to write, the less time its stop takes, which the unit limits.
+        let connection = work.live_connection();
+        let written = work.live_session(&connection).execute(HOME, "CHECKPOINT;");
+        written.unwrap_or_else(|error| log::debug!("{}", error.report()));
+    }
     work.step(Step::StoppingServer)?;
-    end_server(work, Place::Old)
+    end_server(work, Place::Old)?;
+    let upgrade = &work.entry().upgrade;
+    match upgrade.container {
+        Some(_) => container::require_shut_down(work.runtime, &work.account, upgrade),
+        None => Ok(()),
+    }
 }
 
 /// Stops the server of the one that is in place, and whatever else was left on its data directory.
 pub(in crate::upgrade) fn end_server(work: &Work<'_>, in_place: Place) -> Result<()> {
     let upgrade = &work.entry().upgrade;
     registration::bar(upgrade, in_place, &work.account)?;
-    let unit = std::slice::from_ref(upgrade.unit(in_place));
-    work.manager.stop_all(unit, work.settings.server.start_timeout)?;
+    drop_in::bar(upgrade, work.manager)?;
+    let (unit, timeout) = (upgrade.unit(in_place), work.settings.server.start_timeout);
+    match &upgrade.container {
+        Some(container) => {
+            let server = (container, upgrade.home(in_place));
+            container::stop(work.manager, unit, timeout, server, &work.account)?;
+        }
+        None => work.manager.stop_all(std::slice::from_ref(unit), timeout)?,
+    }
     servers::stop_abandoned(upgrade.home(in_place))
 }

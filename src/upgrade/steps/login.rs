@@ -90,13 +90,18 @@ pub fn find(runtime: &dyn Runtime, account: &Account, upgrade: &Upgrade) -> Resu
     Ok(Rules::Elsewhere { files, data_directory: data_directory.to_owned(), includes })
 }
 
-/// Lets nobody in to the cluster in `directory` but root and its owner as `superuser`; it can be repeated. Returns the files
-/// that [`open`] is to put back, relative to the data directory.
+/// Lets nobody in to the cluster in `directory` but root and its owner, whom its server knows by this name, as `superuser`; it
+/// can be repeated. Returns the files that [`open`] is to put back, relative to the data directory.
 ///
 /// # Errors
 /// [`Kind::File`], [`Kind::NoSpace`].
-pub fn close(directory: &Path, rules: &Rules, account: &Account, superuser: &str) -> Result<Vec<PathBuf>> {
-    let ours = [(own_rules(superuser), String::new()), (String::new(), map(&account.name, superuser))];
+pub fn close(
+    directory: &Path,
+    rules: &Rules,
+    (account, name): (&Account, &str),
+    superuser: &str,
+) -> Result<Vec<PathBuf>> {
+    let ours = [(own_rules(superuser), String::new()), (String::new(), map(name, superuser))];
     account.with_files(|| match rules {
         Rules::Within(files) => {
             for (file, (before, after)) in files.iter().zip(&ours) {
@@ -259,7 +264,7 @@ mod tests {
         let rules = Rules::Within(USUAL.map(PathBuf::from));
         let mut files = Vec::new();
         for _ in 0..2 {
-            files = close(directory.path(), &rules, &account, "postgres").unwrap();
+            files = close(directory.path(), &rules, (&account, "mp"), "postgres").unwrap();
             let text = std::fs::read_to_string(path("pg_hba.conf")).unwrap();
             let rules: Vec<_> =
                 text.lines().filter(|line| !line.is_empty() && !line.starts_with('#')).collect();
@@ -299,7 +304,7 @@ mod tests {
             let rules = Rules::Elsewhere { files: outside.clone(), data_directory, includes };
             let mut files = Vec::new();
             for _ in 0..2 {
-                files = close(directory.path(), &rules, &account, "postgres").unwrap();
+                files = close(directory.path(), &rules, (&account, "mp"), "postgres").unwrap();
                 assert!(is_closed(directory.path(), &files));
                 let own = read("matrix-postgres-upgrade.hba.conf");
                 let rule = own.lines().find(|line| !line.starts_with('#')).unwrap();

@@ -12,14 +12,19 @@
 //! - [`login`]: who may log in to the new cluster until it is opened
 //! - `registration`: what a cluster of Debian's has in /etc
 //! - `stand_in`: what stands for the unit of a server that was replaced
+//! - `unit_file`: files that are written for units of others
+//! - `drop_in`: which image a playbook's unit runs
+//! - `container`: the end, and the start, of a server in one
 //! - [`exchange`]: two data directories change places
 //! - [`keep`]: the old one goes to where it is kept
 //! - [`temporary`]: clusters to try something out, and their end
 
 pub mod clock;
 pub mod cluster;
+mod container;
 pub mod copy;
 pub mod cut;
+pub(in crate::upgrade) mod drop_in;
 pub mod dump_directory;
 pub mod exchange;
 pub(in crate::upgrade) mod hold;
@@ -31,4 +36,5 @@ pub mod site;
 pub(in crate::upgrade) mod stand_in;
 pub(in crate::upgrade) mod temporary;
 pub mod transfer;
+mod unit_file;
 pub mod work;

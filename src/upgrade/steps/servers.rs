@@ -188,6 +188,11 @@ impl<'a> Private<'a> {
         Session { runtime: &self.runtime, major: self.major, connection: &self.connection }
     }
 
+    /// The port in the name of its socket.
+    pub fn port(&self) -> u16 {
+        self.connection.port
+    }
+
     /// Whether it has ended by itself.
     pub fn has_ended(&mut self) -> bool {
         self.server.has_ended()

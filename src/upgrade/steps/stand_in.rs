@@ -1,43 +1,32 @@
 //! Units that name the server of an old cluster get that of the new one: a unit of ours stands for the one that they name.
 
-use std::fs::{DirBuilder, Permissions};
-use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
-use crate::error::{Error, IoContext as _, Kind, Result};
-use crate::files::{self, beneath, exists};
+use crate::error::Result;
+use crate::files::exists;
 use crate::systemd::Manager;
 use crate::upgrade::records::{Place, Registered, Upgrade};
+use crate::upgrade::steps::unit_file::{self, WRITTEN};
 
 /// Where an administrator has units, and those that come before the package's.
 const UNITS: &str = "/etc/systemd/system";
-
-/// Ours begin with it.
-const WRITTEN: &str = "# Written by matrix-postgres-upgrade:";
-
-/// No file of ours is longer.
-const LONGEST: u64 = 1 << 16;
 
 /// The two files, which are there as long as the new cluster is in place, for units that name the old one's. systemd reads
 /// its units anew where it must: it starts other clusters at boot now, too.
 ///
 /// # Errors
-/// [`Kind::File`]; those of systemd.
+/// [`crate::Kind::File`]; those of systemd.
 pub(in crate::upgrade) fn settle(upgrade: &Upgrade, which: Place, manager: &Manager) -> Result<()> {
     let Some(registered) = &upgrade.registered else { return Ok(()) };
     for (file, text) in files(upgrade, registered) {
-        let is_ours = is_ours(&file)?;
+        let is_ours = unit_file::is_ours(&file)?;
         match which {
             Place::New if registered.dependents.is_empty() => {}
             Place::New if exists(&file) && !is_ours => {
                 log::warn!("{} is not from matrix-postgres-upgrade, and stays as it is", file.display());
             }
-            Place::New => write(&file, &text)?,
-            Place::Old if is_ours => {
-                std::fs::remove_file(&file).at("remove", &file)?;
-                // That of a drop-in; what is not empty stays.
-                let _ = std::fs::remove_dir(files::parent(&file));
-            }
+            Place::New => unit_file::write(&file, &text)?,
+            Place::Old if is_ours => unit_file::remove(&file)?,
             Place::Old => {}
         }
     }
@@ -64,29 +53,6 @@ fn files(upgrade: &Upgrade, registered: &Registered) -> [(PathBuf, String); 2] {
     );
     let wish = format!("{WRITTEN} see {old}.\n[Unit]\nWants={old}\n");
     [(units.join(old), stand_in), (units.join(format!("{new}.d/50-matrix-postgres-upgrade.conf")), wish)]
-}
-
-fn is_ours(file: &Path) -> Result<bool> {
-    match beneath::read(file, LONGEST) {
-        Ok(text) => Ok(text.starts_with(WRITTEN.as_bytes())),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
-        // A link, as of a unit that is masked.
-        Err(_) if file.is_symlink() => Ok(false),
-        Err(error) => {
-            Err(Error::new(Kind::File, format!("could not read {}", file.display())).because(error))
-        }
-    }
-}
-
-fn write(file: &Path, text: &str) -> Result<()> {
-    let directory = files::parent(file);
-    if !exists(directory) {
-        DirBuilder::new().mode(0o755).create(directory).at("create", directory)?;
-        // Whatever is kept from others elsewhere.
-        std::fs::set_permissions(directory, Permissions::from_mode(0o755))
-            .at("change the mode of", directory)?;
-    }
-    files::publish(file, text)
 }
 
 #[cfg(test)]

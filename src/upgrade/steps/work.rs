@@ -15,7 +15,7 @@ use crate::runtime::{AsUser, Process, Runtime};
 use crate::systemd::{Manager, notify};
 use crate::upgrade::records::{Entry, Journal, Place, Position, Step};
 use crate::upgrade::steps::clock::Clock;
-use crate::upgrade::steps::login;
+use crate::upgrade::steps::{container, login};
 
 /// Fault injection for the tests: the upgrade stands still once this step is in the journal.
 pub type Pause = Option<Step>;
@@ -95,11 +95,21 @@ impl<'a> Work<'a> {
         let started = self.manager.start_all(&units, self.settings.server.start_timeout);
         started.into_iter().try_for_each(|result| result.map(drop))?;
         let expected = postgres::system_identifier(upgrade.home(which))?;
-        let found = postgres::server_facts(&self.live_session(&self.live_connection()))
-            .map_err(|error| error.context("the server was started, but the login failed"))?;
-        match found.system_identifier == expected {
-            true => Ok(()),
-            false => Err(Error::new(
+        let connection = self.live_connection();
+        let ask = || postgres::server_facts(&self.live_session(&connection));
+        let found = match upgrade.container {
+            Some(_) => {
+                container::answer(self.manager, upgrade.unit(which), self.settings.server.start_timeout, ask)
+            }
+            None => ask(),
+        };
+        let found = found.map_err(|error| error.context("the server was started, but the login failed"))?;
+        match (found.system_identifier == expected, &upgrade.container) {
+            (true, Some(container)) if which == Place::New && !self.entry().was_open() => {
+                container::require_extensions(&self.live_session(&connection), container)
+            }
+            (true, _) => Ok(()),
+            (false, _) => Err(Error::new(
                 Kind::DataDirectory,
                 format!(
                     "the server on {} uses another data directory than {}",
@@ -137,7 +147,9 @@ impl<'a> Work<'a> {
     pub fn close_login(&mut self) -> Result<()> {
         let upgrade = &self.entry().upgrade;
         let rules = login::find(self.runtime, &self.account, upgrade)?;
-        let files = login::close(&upgrade.beside, &rules, &self.account, &self.settings.server.superuser)?;
+        let peer = upgrade.container.as_ref().map_or(&self.account.name, |container| &container.peer);
+        let files =
+            login::close(&upgrade.beside, &rules, (&self.account, peer), &self.settings.server.superuser)?;
         self.journal.entry.login_files = files;
         Ok(())
     }
@@ -151,7 +163,13 @@ impl<'a> Work<'a> {
         let Entry { login_files, upgrade, .. } = self.entry();
         let data_directory = upgrade.home(Place::New);
         login::open(data_directory, login_files)?;
-        if let Some(postmaster) = Postmaster::of(data_directory, Path::new("/proc"))?
+        if upgrade.container.is_some() {
+            // Its process has a number of its own.
+            let connection = self.live_connection();
+            let sql = "SELECT pg_catalog.pg_reload_conf();";
+            let asked = self.live_session(&connection).execute(HOME, sql);
+            asked.unwrap_or_else(|error| log::debug!("{}", error.report()));
+        } else if let Some(postmaster) = Postmaster::of(data_directory, Path::new("/proc"))?
             && let Some(process) = Process::of(postmaster.pid, self.account.uid)
         {
             process.signal(Signal::SIGHUP);

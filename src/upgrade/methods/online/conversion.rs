@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use crate::account::Account;
 use crate::error::{Error, Kind, Result};
 use crate::postgres::pg_upgrade::{self, Cluster, Mode};
-use crate::postgres::{self, Connection, Major, Purpose, Session, stamps, without_verifiers};
+use crate::postgres::{self, Major, Purpose, Session, stamps, without_verifiers};
 use crate::runtime::{AsUser, Runtime, Sandbox, jobs, run_and_quote};
 use crate::upgrade::methods::online::logs::Logs;
 use crate::upgrade::plan::Plan;
@@ -27,12 +27,11 @@ pub struct Conversion<'a> {
 }
 
 impl Conversion<'_> {
-    /// Asks whether it would go, while the old server runs, on `live`.
+    /// Asks whether it would go, while a server runs on the old cluster, or on a copy of that: in this directory, with this port.
     ///
     /// # Errors
     /// [`Kind::NotWell`] with its words.
-    pub fn check(&self, live: &Connection) -> Result<()> {
-        let old = (self.plan.upgrade.data_directory.as_path(), live.port);
+    pub fn check(&self, old: (&Path, u16)) -> Result<()> {
         // Where the live server's socket is, its postmaster.pid says; this is for the new one's.
         self.call(Mode::Check, old, self.sockets.directory_of_owner(), &[]).map_err(|error| {
             let error = if error.kind() == Kind::Program { error.with_kind(Kind::NotWell) } else { error };

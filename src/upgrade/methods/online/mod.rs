@@ -41,7 +41,11 @@ pub(super) fn build(stage: &mut dyn Stage, site: &Site<'_>) -> Result<()> {
     let mut follower = stage.follow(site, &source, &sockets)?;
     let logs = Some(logs::place(&settings.state_directory, id));
     let conversion = Conversion { runtime, account, sockets: &sockets, plan, logs };
-    conversion.check(&source.connection)?;
+    conversion.check(match plan.upgrade.container {
+        // pg_upgrade sees no server in a container, and would start a second one.
+        Some(_) => (copied_to, follower.port()),
+        None => (data_directory, source.connection.port),
+    })?;
     let stamped = conversion.stamped(&source.session())?;
     follower.catch_up(&source)?;
     // What was changed in it while the copy was made; the notes have been told.

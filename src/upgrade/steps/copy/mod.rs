@@ -188,6 +188,11 @@ impl<'a> Follower<'a> {
         Ok(follower)
     }
 
+    /// The port in the name of its socket.
+    pub fn port(&self) -> u16 {
+        self.server.port()
+    }
+
     /// Waits until it has next to everything, and nothing of that is only in its memory.
     ///
     /// # Errors

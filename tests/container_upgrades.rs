@@ -1,0 +1,311 @@
+//! Upgrades of a server in a container of docker, on which a real Synapse runs, as the Ansible playbook for Matrix lays it out:
+//! its unit runs the image of the new version afterwards, and that of the old one after a rollback.
+
+#[path = "machine/mod.rs"]
+mod machine;
+
+use std::time::Duration;
+
+use machine::Machine;
+use machine::containers::{Playbook, make_image};
+use machine::upgrade::{NOT_WELL, UPGRADE, journal, pause_at, said};
+use serde_json::Value;
+
+const SERVER_UNIT: &str = "matrix-postgres.service";
+const DROP_IN: &str = "/etc/systemd/system/matrix-postgres.service.d/50-matrix-postgres-upgrade.conf";
+const DROP_INS: &str = "/etc/systemd/system/matrix-postgres.service.d";
+const KEPT: &str = "/matrix/postgres-auto-upgrade-backup";
+
+const PATIENCE: Duration = Duration::from_secs(300);
+
+/// What an administrator may have beside the homeserver's database.
+const MORE: [&str; 5] = [
+    "CREATE ROLE bridge LOGIN PASSWORD 'secret' CONNECTION LIMIT 7",
+    "CREATE DATABASE \"mautrix-signal\" OWNER bridge TEMPLATE template0 ENCODING 'UTF8' LOCALE 'C'",
+    "ALTER DATABASE synapse SET work_mem = '7MB'",
+    "ALTER SYSTEM SET maintenance_work_mem = '123MB'",
+    "CREATE TABLE of_matrix AS SELECT n, 'row ' || n AS name FROM generate_series(1, 1000) n",
+];
+
+/// An installation on 15 with somebody's talk, whose unit has the server wait for its clients; the room.
+fn prepare<'a>(machine: &'a Machine, method: &str) -> (Playbook<'a>, String) {
+    let playbook = Playbook::set_up(machine, 15);
+    machine.ok(&format!(
+        "sed -i 's/--shm-size=256M/--stop-signal=SIGTERM &/' /etc/systemd/system/{SERVER_UNIT} && systemctl daemon-reload && \
+         systemctl restart {SERVER_UNIT} && systemctl enable --quiet docker.service {SERVER_UNIT}"
+    ));
+    playbook.wait();
+    let synapse = playbook.homeserver();
+    machine.ok("systemctl enable --quiet matrix-synapse.service");
+    let user = synapse.register("ada");
+    let room = synapse.create_room(&user, "upgrades");
+    synapse.send(&user, &room, "before the upgrade");
+    for statement in MORE {
+        playbook.sql(statement);
+    }
+    machine.ok("matrix-postgres setup --yes 2>&1");
+    configure(machine, method, "");
+    (playbook, room)
+}
+
+fn configure(machine: &Machine, method: &str, more: &str) {
+    machine.write(
+        "/etc/matrix-postgres/config.toml",
+        &format!("[upgrade]\nbackup_within = \"never\"\nmethod = \"{method}\"\n{more}"),
+    );
+}
+
+/// Everything that the server holds, in the words of one `pg_dumpall`.
+fn everything(machine: &Machine) -> Vec<String> {
+    let text = machine
+        .ok("cd / && runuser -u matrix -- /usr/lib/postgresql/17/bin/pg_dumpall -h /matrix/postgres/run -U matrix");
+    let is_said = |line: &&str| !line.is_empty() && !line.starts_with("--") && !line.contains("restrict ");
+    text.lines().filter(is_said).map(str::to_owned).collect()
+}
+
+/// The homeserver runs on the server of this version, in a container of its image, and has lost nothing.
+#[track_caller]
+fn is_on(machine: &Machine, major: u16, room: &str) {
+    machine.wait_for(
+        &format!("systemctl is-active {SERVER_UNIT} matrix-synapse.service && curl --silent --fail http://localhost:8008/health"),
+        PATIENCE,
+    );
+    assert_eq!(
+        machine.ok("docker inspect --format '{{.Config.Image}}' matrix-postgres"),
+        format!("postgres:{major}")
+    );
+    let version = "matrix-postgres-cli -d postgres -XAtc 'SHOW server_version_num'";
+    assert_eq!(machine.ok(version).get(..2), Some(major.to_string().as_str()));
+    assert_eq!(machine.ok("cat /matrix/postgres/data/PG_VERSION"), major.to_string());
+    assert!(said(machine, room).contains(&"before the upgrade".to_owned()));
+    let rows = "matrix-postgres-cli -d postgres -XAtc 'SELECT count(*), sum(n) FROM of_matrix'";
+    assert_eq!(machine.ok(rows), "1000|500500");
+    machine.ok("! test -e /matrix/postgres/run-upgrade && ! ls /var/tmp/matrix-postgres/* 2>/dev/null");
+    assert_eq!(machine.ok("stat -c %U /matrix/postgres/data"), "matrix");
+}
+
+#[track_caller]
+fn is_old(machine: &Machine, room: &str) {
+    is_on(machine, 15, room);
+    machine.ok(&format!("! test -e {DROP_INS} && ! test -e {KEPT}"));
+}
+
+#[track_caller]
+fn is_new(machine: &Machine, room: &str) {
+    is_on(machine, 17, room);
+    machine.ok(&format!("grep -q postgres:17 {DROP_IN} && test $(cat {KEPT}/PG_VERSION) = 15"));
+}
+
+#[track_caller]
+fn refuses(machine: &Machine, blocker: &str, hint: &str) {
+    let check = machine.run("matrix-postgres-upgrade check");
+    assert_eq!(check.status, NOT_WELL, "{check}");
+    assert!(check.stdout.contains(&format!("BLOCKER  {blocker}")), "{blocker}: {check}");
+    assert!(check.stdout.contains(&format!("HINT: {hint}")), "{hint}: {check}");
+    let refused = machine.run("matrix-postgres-upgrade run");
+    assert_eq!(refused.status, NOT_WELL, "{refused}");
+    assert!(refused.stderr.contains("nothing was stopped, and nothing was changed"), "{refused}");
+}
+
+#[test]
+fn a_server_in_a_container_is_upgraded_by_each_method_and_back() {
+    let Some(machine) = machine::for_test("container-upgrade") else { return };
+    let (playbook, room) = prepare(&machine, "online");
+
+    // What could go wrong afterwards is said beforehand.
+    let before = playbook.started();
+    let missing =
+        "the image postgres:17, which matrix-postgres.service is to run afterwards, is not on this machine";
+    refuses(&machine, missing, "docker pull postgres:17");
+    make_image(&machine, "docker", "postgres", 17);
+    configure(&machine, "online", "image = \"postgres:15\"\n");
+    refuses(&machine, "the image postgres:15 has PostgreSQL 15, and not 17", "set upgrade.image");
+    configure(&machine, "online", "");
+    playbook.sql("CREATE TABLE sorted (name text COLLATE \"de-x-icu\" PRIMARY KEY)");
+    refuses(
+        &machine,
+        "database \"postgres\" (collation C): indexes or partitions depend on a collation",
+        "only C, POSIX and C.UTF-8",
+    );
+    playbook.sql("DROP TABLE sorted");
+    machine.ok(&format!("mkdir /etc/systemd/system/{SERVER_UNIT}.d"));
+    let another = format!("/etc/systemd/system/{SERVER_UNIT}.d/other.conf");
+    machine.write(&another, "[Service]\nExecStartPre=/bin/true\n");
+    machine.ok("systemctl daemon-reload");
+    refuses(&machine, &format!("{another} changes the commands of {SERVER_UNIT}"), "move its commands to");
+    machine.ok(&format!("rm -r /etc/systemd/system/{SERVER_UNIT}.d && systemctl daemon-reload"));
+    assert_eq!(playbook.started(), before);
+
+    // Of the playbook's own upgrades.
+    let remnant = "/matrix/postgres/data-auto-upgrade-backup";
+    machine.ok(&format!("mkdir {remnant} && echo 14 >{remnant}/PG_VERSION"));
+    let named = format!("left by an upgrade of the playbook's, and not touched: {remnant}, PostgreSQL 14");
+
+    for method in ["dump", "online"] {
+        configure(&machine, method, "");
+        machine.ok("touch /tmp/matrix-postgres-dump.sql.zst");
+        let check = machine.run("matrix-postgres-upgrade check");
+        assert_eq!(check.status, 0, "{check}");
+        assert!(check.stdout.starts_with("server: the container matrix-postgres of docker"), "{check}");
+        assert!(
+            check.stdout.contains(&format!("will run postgres:17 in place of postgres:15, by {DROP_IN}")),
+            "{check}"
+        );
+        assert!(
+            check.stdout.contains(&named) && check.stdout.contains("/tmp/matrix-postgres-dump.sql.zst"),
+            "{check}"
+        );
+        machine.ok("matrix-postgres-upgrade rehearse 2>&1");
+        is_old(&machine, &room);
+        let plan = machine.ok("matrix-postgres-upgrade run --dry-run");
+        assert!(
+            plan.contains(&format!("write {DROP_IN}, by which {SERVER_UNIT} runs postgres:17")),
+            "{plan}"
+        );
+
+        // It writes whenever it is started; what does not run is not started. Somebody stays connected.
+        machine.ok("systemctl stop matrix-synapse.service");
+        let before = everything(&machine);
+        machine
+            .ok(&format!("systemd-run --quiet --unit=idle {} -c 'SELECT pg_sleep(36000)'", playbook.psql()));
+        let slept = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%pg_sleep(36000)%' AND pid <> pg_backend_pid()";
+        machine.wait_for(
+            &format!("test \"$({} -c {})\" = 1", playbook.psql(), machine::synapse::quote(slept)),
+            PATIENCE,
+        );
+        let upgraded = machine.run(UPGRADE);
+        let said = journal(&machine);
+        assert_eq!(upgraded.status, 0, "{upgraded}\n{said}");
+        eprintln!(
+            "{method}: {}",
+            said.lines().filter(|line| line.contains("downtime")).collect::<Vec<_>>().join("; ")
+        );
+        let after = everything(&machine);
+        let gone: Vec<_> = before.iter().filter(|line| !after.contains(line)).collect();
+        let come: Vec<_> = after.iter().filter(|line| !before.contains(line)).collect();
+        assert!(before == after, "gone: {gone:#?}\ncome: {come:#?}");
+        assert!(said.contains(DROP_IN), "{said}");
+        machine.ok("systemctl start matrix-synapse.service");
+        is_new(&machine, &room);
+
+        // The unit is the playbook's but for the image, and its server has all that it was given.
+        let show = |setting: &str| playbook.sql(&format!("SHOW {setting}"));
+        assert_eq!((show("max_connections"), show("maintenance_work_mem")), ("200".into(), "123MB".into()));
+        let status = machine.ok("matrix-postgres-upgrade status");
+        assert!(status.contains("upgraded from PostgreSQL 15 to 17"), "{status}");
+        assert!(status.contains(&format!("{DROP_IN} lets {SERVER_UNIT} run postgres:17")), "{status}");
+        machine.start("matrix-postgres-backup.service");
+        machine.ok("grep -q '\"version\": \"17\\.' \"$(ls -d /var/backups/matrix-postgres/2* | tail -n 1)\"/manifest.json");
+
+        machine.power_off();
+        machine.boot_again().expect("it should boot");
+        is_new(&machine, &room);
+
+        // The playbook writes its unit anew, with an image of the version that it finds.
+        let unit = format!("/etc/systemd/system/{SERVER_UNIT}");
+        machine.ok(&format!("cp -p {unit} /root/unit && sed -i 's/ postgres:15 / postgres:17 /' {unit} && systemctl daemon-reload"));
+        let status = machine.ok("matrix-postgres-upgrade status");
+        assert!(
+            status.contains("was written anew since the upgrade")
+                && status.contains(&format!("remove {DROP_IN}")),
+            "{status}"
+        );
+        if method == "dump" {
+            // The image of the old version is what a rollback needs then.
+            machine.ok(&format!(
+                "rm {DROP_IN} && systemctl daemon-reload && matrix-postgres-upgrade rollback --yes 2>&1"
+            ));
+            is_on(&machine, 15, &room);
+            machine.ok(&format!("grep -q postgres:15 {DROP_IN} && rm -r {DROP_INS}"));
+            machine.ok(&format!("cp -p /root/unit {unit} && systemctl daemon-reload"));
+        } else {
+            machine.ok(&format!("cp -p /root/unit {unit} && systemctl daemon-reload"));
+            machine.ok("matrix-postgres-upgrade rollback --yes 2>&1");
+        }
+        is_old(&machine, &room);
+        let aside = machine.ok("ls -d /matrix/postgres/data.upgrade-*");
+        assert_eq!(machine.ok(&format!("cat {aside}/PG_VERSION")), "17");
+        machine.ok("matrix-postgres-upgrade clean --yes && ! ls -d /matrix/postgres/data.*");
+    }
+    assert!(machine.ok("matrix-postgres-upgrade status").contains(&named));
+    machine.ok(&format!("test -e {remnant}/PG_VERSION"));
+}
+
+#[test]
+fn whatever_goes_wrong_the_playbooks_server_comes_up_by_itself() {
+    let Some(machine) = machine::for_test("container-sad-upgrade") else { return };
+    let (_, room) = prepare(&machine, "dump");
+    make_image(&machine, "docker", "postgres", 17);
+
+    // The image has the right programs, and its server does not start.
+    machine.ok("docker create --name broken postgres:17 && docker commit --change 'ENTRYPOINT [\"/bin/false\"]' broken broken:17 && docker rm broken");
+    configure(&machine, "dump", "image = \"broken:17\"\n");
+    let failed = machine.run(UPGRADE);
+    let told = journal(&machine);
+    assert!(
+        failed.status != 0
+            && told.contains("the homeserver runs on PostgreSQL 15 again, as before; nothing was lost"),
+        "{told}"
+    );
+    is_old(&machine, &room);
+    machine.ok("! ls -d /matrix/postgres/data.*");
+
+    for (method, step) in [
+        ("online", "following"),
+        ("dump", "stopping-server"),
+        ("dump", "transferring"),
+        ("online", "upgrading"),
+        ("dump", "exchanging"),
+        ("online", "starting-server"),
+        ("online", "starting-clients"),
+        ("dump", "keeping"),
+    ] {
+        eprintln!("killed: {method}, {step}");
+        configure(&machine, method, "");
+        pause_at(&machine, step);
+        if step == "transferring" {
+            // Servers of ours work on both clusters: none in a container sees them.
+            assert_ne!(machine.run(&format!("systemctl start {SERVER_UNIT}")).status, 0);
+            machine.ok("test -z \"$(docker ps --quiet)\"");
+        }
+        machine.ok("systemctl kill --kill-whom=main --signal=KILL matrix-postgres-upgrade.service");
+        comes_up(&machine, step, &room);
+    }
+    for (method, step) in [
+        ("dump", "transferring"),
+        ("online", "exchanging"),
+        ("dump", "starting-server"),
+        ("online", "keeping"),
+    ] {
+        eprintln!("power cut: {method}, {step}");
+        configure(&machine, method, "");
+        pause_at(&machine, step);
+        machine.power_cut();
+        machine.boot_again().unwrap_or_else(|error| panic!("{step}: {error}"));
+        comes_up(&machine, step, &room);
+    }
+    let status: Value =
+        serde_json::from_str(&machine.ok("matrix-postgres-upgrade status --json")).expect("JSON");
+    assert_eq!(status["open"], false, "{status}");
+}
+
+/// On one of the two, with nothing lost; then it goes back.
+#[track_caller]
+fn comes_up(machine: &Machine, step: &str, room: &str) {
+    machine.wait_for(
+        &format!(
+            "systemctl is-active {SERVER_UNIT} matrix-synapse.service && \
+             ! systemctl is-active matrix-postgres-upgrade.service matrix-postgres-recover.service && \
+             ! grep -aq '\"ended\": null' /var/lib/matrix-postgres-upgrade/upgrade/journal.json && \
+             curl --silent --fail http://localhost:8008/health || \
+             {{ journalctl --no-pager --boot --unit='matrix-*' --lines=40 >&2; false; }}"
+        ),
+        PATIENCE,
+    );
+    if ["starting-server", "starting-clients", "keeping"].contains(&step) {
+        is_new(machine, room);
+        machine.ok("matrix-postgres-upgrade rollback --yes 2>&1 && matrix-postgres-upgrade clean --yes");
+    }
+    is_old(machine, room);
+    machine.ok("! ls -d /matrix/postgres/data.*");
+}
