@@ -114,13 +114,11 @@ impl Status {
     /// The same, with the targets of `[[offsite]]`.
     #[must_use]
     pub fn with_offsite(mut self, offsite: Vec<State>) -> Self {
-        let problems: Vec<_> = offsite.iter().flat_map(|target| target.problems.clone()).collect();
-        if !problems.is_empty() {
-            self.well = false;
-            self.hint = self.hint.or_else(|| Some(SEND.to_owned()));
-        }
-        self.problems.extend(problems);
-        Self { offsite, ..self }
+        let known = self.problems.len();
+        self.problems.extend(offsite.iter().flat_map(|target| target.problems.clone()));
+        let is_new = self.problems.len() > known;
+        self.hint = self.hint.or_else(|| is_new.then(|| SEND.to_owned()));
+        Self { well: self.well && !is_new, offsite, ..self }
     }
 
     /// The same, with the units of ours that are shadowed. Backups may be as good as any: it is well.
