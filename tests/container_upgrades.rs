@@ -107,23 +107,20 @@ fn refuses(machine: &Machine, blocker: &str, hint: &str) {
     assert!(refused.stderr.contains("nothing was stopped, and nothing was changed"), "{refused}");
 }
 
-#[test]
-fn a_server_in_a_container_is_upgraded_by_each_method_and_back() {
-    let Some(machine) = machine::for_test("container-upgrade") else { return };
-    let (playbook, room) = prepare(&machine, "online");
-
-    // What could go wrong afterwards is said beforehand.
+/// What could go wrong afterwards is said beforehand. The image is there then.
+#[track_caller]
+fn is_refused_beforehand(machine: &Machine, playbook: &Playbook<'_>) {
     let before = playbook.started();
     let missing =
         "the image postgres:17, which matrix-postgres.service is to run afterwards, is not on this machine";
-    refuses(&machine, missing, "docker pull postgres:17");
-    make_image(&machine, "docker", "postgres", 17);
-    configure(&machine, "online", "image = \"postgres:15\"\n");
-    refuses(&machine, "the image postgres:15 has PostgreSQL 15, and not 17", "set upgrade.image");
-    configure(&machine, "online", "");
+    refuses(machine, missing, "docker pull postgres:17");
+    make_image(machine, "docker", "postgres", 17);
+    configure(machine, "online", "image = \"postgres:15\"\n");
+    refuses(machine, "the image postgres:15 has PostgreSQL 15, and not 17", "set upgrade.image");
+    configure(machine, "online", "");
     playbook.sql("CREATE TABLE sorted (name text COLLATE \"de-x-icu\" PRIMARY KEY)");
     refuses(
-        &machine,
+        machine,
         "database \"postgres\" (collation C): indexes or partitions depend on a collation",
         "only C, POSIX and C.UTF-8",
     );
@@ -132,10 +129,17 @@ fn a_server_in_a_container_is_upgraded_by_each_method_and_back() {
     let another = format!("/etc/systemd/system/{SERVER_UNIT}.d/other.conf");
     machine.write(&another, "[Service]\nExecStartPre=/bin/true\n");
     machine.ok("systemctl daemon-reload");
-    refuses(&machine, &format!("{another} changes the commands of {SERVER_UNIT}"), "move its commands to");
+    refuses(machine, &format!("{another} changes the commands of {SERVER_UNIT}"), "move its commands to");
     machine.ok(&format!("rm -r /etc/systemd/system/{SERVER_UNIT}.d && systemctl daemon-reload"));
     assert_eq!(playbook.started(), before);
+}
 
+#[test]
+fn a_server_in_a_container_is_upgraded_by_each_method_and_back() {
+    let Some(machine) = machine::for_test("container-upgrade") else { return };
+    let (playbook, room) = prepare(&machine, "online");
+
+    is_refused_beforehand(&machine, &playbook);
     // Of the playbook's own upgrades.
     let remnant = "/matrix/postgres/data-auto-upgrade-backup";
     machine.ok(&format!("mkdir {remnant} && echo 14 >{remnant}/PG_VERSION"));

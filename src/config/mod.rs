@@ -181,12 +181,13 @@ mod tests {
             .fold(String::new(), |text, line| text + line + "\n");
         let shown = Fragment::parse(&text, Path::new("example")).unwrap();
         let keys = text.lines().filter(|line| line.contains(" = ") && !line.starts_with('#')).count();
-        assert_eq!(keys, 59, "a key is missing in the example, or this count is to be raised");
+        assert_eq!(keys, 60, "a key is missing in the example, or this count is to be raised");
         let mut settings = Settings::from_fragment(shown).unwrap();
         assert_eq!(settings.server.version.take(), Some(crate::postgres::Major(17)));
         assert_eq!(settings.server.kind.take(), Some((ServerKind::Own, "server.kind")));
         assert!(std::mem::take(&mut settings.server.is_database_named));
         assert_eq!(settings.upgrade.to.take(), Some(crate::postgres::Major(17)));
+        assert_eq!(settings.upgrade.image.take().as_deref(), Some("docker.io/postgres:17-alpine"));
         assert_eq!(settings.notify.matrix.take().unwrap().room, "!room:example.org");
         assert!(std::mem::take(&mut settings.server.is_unit_named));
         assert_eq!(settings, load_default(tree(&[]).path(), None).unwrap());
