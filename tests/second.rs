@@ -149,14 +149,16 @@ fn a_playbooks_units_of_our_names_are_left_alone() {
 
     // The server's unit is that of the container, and meant to be. That of the backup is not.
     let container = "the container matrix-postgres of docker";
-    let blocker = format!("BLOCKER  the server in {container}");
-    refuses(&machine.run("matrix-postgres-upgrade check"), NOT_WELL, &[&blocker]);
+    let blocker = format!("BLOCKER  {}", shadow("matrix-postgres-backup.service"));
+    let check = machine.run("matrix-postgres-upgrade check");
+    refuses(&check, NOT_WELL, &[&format!("server: {container}"), &blocker]);
     let warning = format!("warning: {}", shadow("matrix-postgres-backup.service"));
     let status = machine.run("matrix-postgres-backup status");
     refuses(&status, NOT_WELL, &[&warning, container]);
     refuses(&machine.run("matrix-postgres-upgrade status"), 0, &[&warning, "HINT: systemctl cat"]);
     let adopted = shadow("matrix-postgres.service");
     assert!(!status.stdout.contains(&adopted), "{status}");
+    assert!(!check.stdout.contains(&adopted), "{check}");
     refuses(
         &machine.run(SERVER_PROGRAM),
         CONFIG,
