@@ -60,12 +60,8 @@ pub fn open(
     host: Option<&str>,
     this: &Machine,
 ) -> Result<Target> {
-    let (remote, keep, append_only) = if at.contains(':') {
-        (parse_remote(at)?, None, false)
-    } else {
-        let target = find(settings, at)?;
-        (target.remote.clone(), Some(target.keep), target.append_only)
-    };
+    let target = if at.contains(':') { None } else { Some(find(settings, at)?) };
+    let remote = target.map_or_else(|| parse_remote(at), |target| Ok(target.remote.clone()))?;
     let mut others = machine::directories(&rclone.directories(Path::new(&remote))?);
     let chosen = match host {
         Some(host) => host.to_owned(),
@@ -75,9 +71,17 @@ pub fn open(
         return Err(Error::new(Kind::NoBackup, format!("no directory {chosen:?} in {at}"))
             .hint(format!("there are: {}", others.join(", "))));
     }
+    let is_meant = host.is_some() || chosen == this.directory(&others);
     others.retain(|other| *other != chosen);
+    let append_only = target.is_some_and(|target| target.append_only);
     let store = Elsewhere::new(rclone, within(&remote, &chosen).into(), append_only);
-    Ok(Target { store, keep: keep.filter(|_| !append_only), others })
+    Ok(Target { store, keep: keep_of(target, is_meant), others })
+}
+
+/// How many are to stay. What is configured here is about the backups of this machine: of those of another, which are there
+/// alone, it removes none unless they were named.
+fn keep_of(target: Option<&Offsite>, is_meant: bool) -> Option<Keep> {
+    target.filter(|target| is_meant && !target.append_only).map(|target| target.keep)
 }
 
 /// The directory of this machine, the only one, or that which this machine would make.
@@ -121,6 +125,22 @@ mod tests {
         assert_eq!(choose(&["old-00000000", &own]).unwrap(), own);
         let error = choose(&["a-00000000", "b-00000000"]).unwrap_err();
         assert_eq!(error.hint_text(), Some("choose one: --host a-00000000, --host b-00000000"));
+    }
+
+    #[test]
+    fn of_another_machines_backups_none_is_removed_unless_they_are_named() {
+        let keep = Keep { last: 1, daily: 0, weekly: 0, monthly: 0, yearly: 0 };
+        let target = |append_only| Offsite {
+            name: "store".into(),
+            remote: "x:y".into(),
+            append_only,
+            max_delay: std::time::Duration::from_secs(60),
+            keep,
+        };
+        assert_eq!(keep_of(Some(&target(false)), true), Some(keep));
+        assert_eq!(keep_of(Some(&target(false)), false), None);
+        assert_eq!(keep_of(Some(&target(true)), true), None);
+        assert_eq!(keep_of(None, true), None);
     }
 
     #[test]
