@@ -8,8 +8,7 @@ use std::time::Duration;
 
 use machine::Machine;
 use machine::containers::{Playbook, make_image};
-use machine::upgrade::{NOT_WELL, UPGRADE, journal, pause_at, said};
-use serde_json::Value;
+use machine::upgrade::{NOT_WELL, UPGRADE, is_closed, journal, pause_at, recovered, said};
 
 const SERVER_UNIT: &str = "matrix-postgres.service";
 const DROP_IN: &str = "/etc/systemd/system/matrix-postgres.service.d/50-matrix-postgres-upgrade.conf";
@@ -288,24 +287,13 @@ fn whatever_goes_wrong_the_playbooks_server_comes_up_by_itself() {
         machine.boot_again().unwrap_or_else(|error| panic!("{step}: {error}"));
         comes_up(&machine, step, &room);
     }
-    let status: Value =
-        serde_json::from_str(&machine.ok("matrix-postgres-upgrade status --json")).expect("JSON");
-    assert_eq!(status["open"], false, "{status}");
+    is_closed(&machine);
 }
 
 /// On one of the two, with nothing lost; then it goes back.
 #[track_caller]
 fn comes_up(machine: &Machine, step: &str, room: &str) {
-    machine.wait_for(
-        &format!(
-            "systemctl is-active {SERVER_UNIT} matrix-synapse.service && \
-             ! systemctl is-active matrix-postgres-upgrade.service matrix-postgres-recover.service && \
-             ! grep -aq '\"ended\": null' /var/lib/matrix-postgres-upgrade/upgrade/journal.json && \
-             curl --silent --fail http://localhost:8008/health || \
-             {{ journalctl --no-pager --boot --unit='matrix-*' --lines=40 >&2; false; }}"
-        ),
-        PATIENCE,
-    );
+    recovered(machine, &format!("{SERVER_UNIT} matrix-synapse.service"), PATIENCE);
     if ["starting-server", "starting-clients", "keeping"].contains(&step) {
         is_new(machine, room);
         machine.ok("matrix-postgres-upgrade rollback --yes 2>&1 && matrix-postgres-upgrade clean --yes");

@@ -22,17 +22,6 @@ use machine::containers::Playbook;
 use machine::{Machine, Synapse, debian, external};
 use page::{Command, Page, Start};
 
-/// The `database:` block of its homeserver.
-const PLAYBOOK: &str = "\
-database:
-  name: psycopg2
-  args:
-    user: synapse
-    password: secret
-    database: synapse
-    host: matrix-postgres
-";
-
 /// As many at a time as there may well be processors.
 const AT_A_TIME: usize = 2;
 
@@ -110,12 +99,7 @@ fn begin(name: &str, start: Start) -> Option<Machine> {
             talk(&Synapse::set_up_on(&machine, unit, debian::BLOCK));
         }
         Start::Playbook => {
-            let playbook = Playbook::set_up(&machine, 15);
-            playbook.sql("CREATE ROLE synapse LOGIN PASSWORD 'secret'");
-            playbook
-                .sql("CREATE DATABASE synapse OWNER synapse TEMPLATE template0 ENCODING 'UTF8' LOCALE 'C'");
-            machine.ok("mkdir -p /matrix/synapse/config");
-            machine.write("/matrix/synapse/config/homeserver.yaml", PLAYBOOK);
+            Playbook::set_up(&machine, 15).make_database();
         }
         Start::External => {
             external::other_machine(&machine);

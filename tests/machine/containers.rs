@@ -197,14 +197,22 @@ impl<'a> Playbook<'a> {
         self.machine.wait_for(&format!("{ready} || {{ journalctl --no-pager -n 30; false; }}"), PATIENCE);
     }
 
+    /// Role and database of the homeserver, and its configuration.
+    #[track_caller]
+    pub fn make_database(&self) {
+        self.sql("CREATE ROLE synapse LOGIN PASSWORD 'secret'");
+        self.sql("CREATE DATABASE synapse OWNER synapse TEMPLATE template0 ENCODING 'UTF8' LOCALE 'C'");
+        self.machine.ok("mkdir -p /matrix/synapse/config");
+        let block = DATABASE.replace("HOST", "matrix-postgres");
+        self.machine.write("/matrix/synapse/config/homeserver.yaml", &block);
+    }
+
     /// A homeserver whose database is in the container.
     #[track_caller]
     pub fn homeserver(&self) -> Synapse<'a> {
         let machine = self.machine;
-        self.sql("CREATE ROLE synapse LOGIN PASSWORD 'secret'");
-        self.sql("CREATE DATABASE synapse OWNER synapse TEMPLATE template0 ENCODING 'UTF8' LOCALE 'C'");
-        machine.ok("mkdir -p /matrix/synapse/config && systemctl stop matrix-synapse.service");
-        machine.write("/matrix/synapse/config/homeserver.yaml", &DATABASE.replace("HOST", "matrix-postgres"));
+        self.make_database();
+        machine.ok("systemctl stop matrix-synapse.service");
         let address = machine.ok(
             "docker inspect --format '{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}' matrix-postgres",
         );

@@ -21,14 +21,18 @@ database:
     port: 5433
 ";
 
+/// The homeserver's role and database.
+pub const MADE: [&str; 2] = [
+    "CREATE ROLE synapse_user LOGIN PASSWORD 'secret'",
+    "CREATE DATABASE synapse OWNER synapse_user TEMPLATE template0 ENCODING 'UTF8' LOCALE 'C'",
+];
+
 /// Makes role, database and block in a cluster that runs.
 #[track_caller]
 pub fn make_database(machine: &Machine) {
-    as_postgres(machine, "CREATE ROLE synapse_user LOGIN PASSWORD 'secret'");
-    as_postgres(
-        machine,
-        "CREATE DATABASE synapse OWNER synapse_user TEMPLATE template0 ENCODING 'UTF8' LOCALE 'C'",
-    );
+    for statement in MADE {
+        as_postgres(machine, statement);
+    }
     machine.ok("mkdir -p /etc/matrix-synapse/conf.d");
     machine.write(BLOCK, DATABASE);
 }

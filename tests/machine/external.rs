@@ -1,10 +1,9 @@
 //! A server on another machine, which is a network namespace of this one: `db.test.local`, over TLS.
 
 use super::Machine;
+pub use super::debian::BLOCK;
+use super::debian::MADE;
 use super::synapse::quote;
-
-/// Where the homeserver's configuration has the `database:` block for it.
-pub const BLOCK: &str = "/etc/matrix-synapse/conf.d/database.yaml";
 
 /// The other machine: a network of its own, and a server that listens there for whoever has a password.
 const OTHER_MACHINE: &str = r"
@@ -63,12 +62,9 @@ database:
 #[track_caller]
 pub fn other_machine(machine: &Machine) {
     machine.ok(OTHER_MACHINE);
-    there(machine, "postgres", "CREATE ROLE synapse_user LOGIN PASSWORD 'secret'");
-    there(
-        machine,
-        "postgres",
-        "CREATE DATABASE synapse OWNER synapse_user TEMPLATE template0 ENCODING 'UTF8' LOCALE 'C'",
-    );
+    for statement in MADE {
+        there(machine, "postgres", statement);
+    }
     machine.ok("mkdir -p /etc/matrix-synapse/conf.d /etc/matrix-postgres /etc/credstore");
     machine.write(BLOCK, DATABASE);
 }

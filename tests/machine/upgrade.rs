@@ -207,17 +207,32 @@ pub fn pause_at(machine: &Machine, step: &str) {
     machine.wait_for(standing, Duration::from_secs(120));
 }
 
+/// Waits until these units run, the journal is closed, and the homeserver answers.
+#[track_caller]
+pub fn recovered(machine: &Machine, units: &str, patience: Duration) {
+    machine.wait_for(
+        &format!(
+            "if systemctl is-failed matrix-postgres-recover.service {units}; then \
+               journalctl --no-pager --boot --unit='matrix-*' --lines=80; fi; systemctl is-active {units} && \
+             ! systemctl is-active matrix-postgres-upgrade.service matrix-postgres-recover.service && \
+             ! grep -aq '\"ended\": null' /var/lib/matrix-postgres-upgrade/upgrade/journal.json && \
+             curl --silent --fail http://localhost:8008/health"
+        ),
+        patience,
+    );
+}
+
+/// No upgrade is under way, as `status` says.
+#[track_caller]
+pub fn is_closed(machine: &Machine) {
+    let status = machine.run("matrix-postgres-upgrade status --json").json();
+    assert_eq!(status["open"], false, "{status}");
+}
+
 /// The homeserver has come up by itself, on one of the two versions, and has lost nothing.
 #[track_caller]
 pub fn comes_up(machine: &Machine, step: &str, room: &str) {
-    machine.wait_for(
-        "if systemctl is-failed matrix-postgres-recover.service matrix-postgres.service matrix-synapse.service; then \
-           journalctl --no-pager --boot --unit='matrix-*' --lines=80; fi; systemctl is-active matrix-postgres.service matrix-synapse.service && \
-         ! systemctl is-active matrix-postgres-upgrade.service matrix-postgres-recover.service && \
-         ! grep -aq '\"ended\": null' /var/lib/matrix-postgres-upgrade/upgrade/journal.json && \
-         curl --silent --fail http://localhost:8008/health",
-        Duration::from_secs(180),
-    );
+    recovered(machine, "matrix-postgres.service matrix-synapse.service", Duration::from_secs(180));
     let expected = if ["starting-server", "starting-clients", "tending", "keeping"].contains(&step) {
         "17"
     } else {
