@@ -20,7 +20,7 @@ use crate::error::{Error, Kind, Result};
 pub struct Fragment {
     /// Not written, but found: where what is not written is.
     #[serde(skip)]
-    pub layout: Layout,
+    pub layout: Option<Layout>,
     pub data_directory: Option<PathBuf>,
     pub state_directory: Option<PathBuf>,
     pub socket_directory: Option<PathBuf>,
@@ -47,9 +47,8 @@ impl Fragment {
     pub fn overlaid_by(self, other: Self) -> Self {
         overlay!(
             self, other;
-            data_directory, state_directory, socket_directory, wait, offsite;
-            server, backup, clients, upgrade, notify;
-            layout
+            data_directory, state_directory, socket_directory, wait, offsite, layout;
+            server, backup, clients, upgrade, notify
         )
     }
 }

@@ -2,6 +2,9 @@
 
 use std::path::Path;
 
+/// Of a playbook, and of this package before.
+const MATRIX: &str = "/matrix/postgres";
+
 /// Written when a cluster is made; in the middle of an exchange, the data directory may have no name for an instant.
 const BLOCK: &str = "/var/lib/matrix-postgres/synapse-database.yaml";
 
@@ -13,7 +16,7 @@ pub enum Layout {
     /// `/var/lib/matrix-postgres`: since 2026-12 (Debian Policy 9.1.1, Filesystem Hierarchy Standard).
     #[default]
     State,
-    /// `/matrix/postgres`: of a playbook, and of this package before.
+    /// [`MATRIX`].
     Matrix,
 }
 
@@ -22,17 +25,9 @@ impl Layout {
     pub fn of(root: &Path) -> Self {
         let is_there = |path: &str| root.join(path.trim_start_matches('/')).exists();
         let is_used = [Self::State.data_directory(), BLOCK].into_iter().any(is_there);
-        match is_there(Self::Matrix.home()) && !is_used {
+        match is_there(MATRIX) && !is_used {
             true => Self::Matrix,
             false => Self::State,
-        }
-    }
-
-    /// The directory that the cluster is in.
-    pub const fn home(self) -> &'static str {
-        match self {
-            Self::State => "/var/lib/matrix-postgres",
-            Self::Matrix => "/matrix/postgres",
         }
     }
 

@@ -5,12 +5,12 @@
 //! the rest of the program sees nothing else.
 
 /// A table in which every key that the upper one sets is the upper one's; tables in it, behind the second semicolon, are laid
-/// over each other in turn; what is behind the third is the lower one's.
+/// over each other in turn.
 macro_rules! overlay {
-    ($lower:expr, $upper:expr; $($key:ident),* $(; $($table:ident),* $(; $($found:ident),*)?)?) => {
+    ($lower:expr, $upper:expr; $($key:ident),* $(; $($table:ident),*)?) => {
         Self {
             $($key: $upper.$key.or($lower.$key),)*
-            $($($table: $lower.$table.overlaid_by($upper.$table),)* $($($found: $lower.$found,)*)?)?
+            $($($table: $lower.$table.overlaid_by($upper.$table),)*)?
         }
     };
 }
@@ -57,9 +57,7 @@ pub const DEFAULT_DIRECTORY: &str = "/etc/matrix-postgres/config.d";
 /// [`Kind::Config`] naming file, line and the key that was probably meant.
 pub fn load(file: Option<&Path>) -> Result<Settings> {
     match file {
-        Some(file) => {
-            Settings::from_fragment(Fragment { layout: Layout::of(Path::new("/")), ..read_fragment(file)? })
-        }
+        Some(file) => settle(read_fragment(file)?, Path::new("/")),
         None => load_default(Path::new("/"), None),
     }
 }
@@ -75,15 +73,20 @@ pub fn load_without(left_out: &Path) -> Result<Settings> {
 /// The default file and directory below `root`, without the file `left_out`.
 fn load_default(root: &Path, left_out: Option<&Path>) -> Result<Settings> {
     let below = |path: &str| root.join(path.trim_start_matches('/'));
-    let mut input = Fragment { layout: Layout::of(root), ..Fragment::default() };
+    let mut input = Fragment::default();
     let main = below(DEFAULT_FILE);
     if main.try_exists().at("read", &main).map_err(as_config)? {
-        input = input.overlaid_by(read_fragment(&main)?);
+        input = read_fragment(&main)?;
     }
     for file in fragment_files(&below(DEFAULT_DIRECTORY))?.iter().filter(|file| left_out != Some(file)) {
         input = input.overlaid_by(read_fragment(file)?);
     }
-    Settings::from_fragment(input)
+    settle(input, root)
+}
+
+/// With what is not written, but found below `root`.
+fn settle(input: Fragment, root: &Path) -> Result<Settings> {
+    Settings::from_fragment(Fragment { layout: Some(Layout::of(root)), ..input })
 }
 
 fn fragment_files(directory: &Path) -> Result<Vec<PathBuf>> {

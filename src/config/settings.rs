@@ -59,7 +59,7 @@ impl Settings {
     /// # Errors
     /// [`crate::Kind::Config`] naming key, value and what is allowed.
     pub fn from_fragment(input: Fragment) -> Result<Self> {
-        let layout = input.layout;
+        let layout = input.layout.unwrap_or_default();
         let places = [
             ("data_directory", input.data_directory.is_some()),
             ("socket_directory", input.socket_directory.is_some()),

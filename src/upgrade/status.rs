@@ -184,7 +184,7 @@ impl fmt::Display for Status {
             write!(f, "\nto remove leftovers: {CLEAN}")?;
         }
         for remnant in &self.remnants {
-            write!(f, "\nleft by an upgrade of the playbook's, and not touched: {remnant}")?;
+            write!(f, "\n{remnant}")?;
         }
         if let Some(rehearsal) = &self.rehearsal {
             write!(f, "\n\n{rehearsal}")?;

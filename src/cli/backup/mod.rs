@@ -19,7 +19,7 @@ use clap::{Args, Parser, Subcommand};
 use jiff::Timestamp;
 use nix::unistd::geteuid;
 
-use self::places::{At, Backups};
+use self::places::{At, Backups, VERIFICATION};
 use crate::backup::catalogue::{self, Entry};
 use crate::backup::engine::{Dumps, Engine as _};
 use crate::backup::manifest::Manifest;
@@ -309,9 +309,6 @@ fn verify(
     }
     Ok(())
 }
-
-/// For whom others wait.
-const VERIFICATION: &str = "verification of a backup";
 
 /// Reads as whoever has the key, and records the result as the owner. A copy that cannot be written to, on another
 /// machine, is as good as any: then nothing is recorded.

@@ -27,6 +27,9 @@ const ENCRYPTED: &str = "/etc/credstore.encrypted";
 /// rclone's configuration is not longer than that.
 const MODEST: u64 = 1 << 20;
 
+/// For whom others wait.
+pub(super) const VERIFICATION: &str = "verification of a backup";
+
 /// What a verb is told of it.
 #[derive(Debug, Default, Clone)]
 pub(super) struct At {

@@ -19,7 +19,7 @@ use crate::config::Settings;
 use crate::error::{Error, Kind, Result};
 use crate::files;
 use crate::place::Place;
-use crate::postgres::{DataDirectory, Major, Postmaster};
+use crate::postgres::{DataDirectory, Major};
 use crate::report::{DecimalBytes, HumanCount, columns};
 use crate::systemd::{self, Manager};
 
@@ -56,11 +56,12 @@ pub(super) fn now(settings: &Settings) -> Result<Status> {
     let status =
         status.with_obstacle(obstacle.as_ref()).with_shadowed(&systemd::shadowed(settings.server.adopted()));
     let proc = Path::new("/proc");
-    let server = Postmaster::of(&settings.data_directory, proc).ok().flatten();
-    let is_replaced =
-        server.is_some_and(|server| server.is_replaced(proc)) && settings.server.remote.is_none();
+    let is_here = settings.server.remote.is_none();
+    let cluster = is_here.then(|| DataDirectory::read(&settings.data_directory, proc).ok()).flatten();
+    let server = cluster.as_ref().and_then(|cluster| cluster.postmaster.as_ref());
+    let is_replaced = server.is_some_and(|server| server.is_replaced(proc));
     let status = status.with_replaced_server(is_replaced, &settings.server.unit);
-    Ok(status.with_version(version(settings, &entries), now))
+    Ok(status.with_version(version(cluster.as_ref(), &entries), now))
 }
 
 /// Why there would be no backup now: the server does not run, and is not to be started.
@@ -74,9 +75,7 @@ fn obstacle(settings: &Settings) -> Option<Error> {
 }
 
 /// That of the data directory, or, where there is none to be read, of the server that the newest backup is of.
-fn version(settings: &Settings, entries: &[Entry]) -> Option<Major> {
-    let is_here = settings.server.remote.is_none();
-    let found = DataDirectory::read(&settings.data_directory, Path::new("/proc")).ok().filter(|_| is_here);
+fn version(found: Option<&DataDirectory>, entries: &[Entry]) -> Option<Major> {
     let backed_up =
         || entries.iter().rev().find_map(|entry| entry.manifest.as_ref().ok()?.server.major().ok());
     found.and_then(|found| found.contents.major()).or_else(backed_up)

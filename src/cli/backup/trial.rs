@@ -4,7 +4,7 @@ use std::path::Path;
 
 use jiff::Timestamp;
 
-use super::places::Backups;
+use super::places::{Backups, VERIFICATION};
 use crate::backup::catalogue::{self, Entry};
 use crate::backup::engine::{Dumps, Engine as _};
 use crate::backup::manifest::Manifest;
@@ -39,7 +39,7 @@ pub(super) fn trial(
     let Entry { name, files, .. } = entry;
     // Without the rows that were counted there is nothing to compare with.
     if manifest.read_back.is_none() {
-        let _lock = backups.lock(settings, "verification of a backup")?;
+        let _lock = backups.lock(settings, VERIFICATION)?;
         manifest = Dumps::new(settings, &host).verify(&*files, manifest, progress.as_mut())?;
     }
     if let Some(damage) = manifest.read_back.and_then(|read_back| read_back.damage) {

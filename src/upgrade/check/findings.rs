@@ -118,11 +118,7 @@ impl Findings {
     /// What the unit of a server in a container must run afterwards.
     pub(super) fn contained(&mut self, facts: &Facts) {
         for remnant in &facts.remnants {
-            self.add(
-                Weight::Fact,
-                format!("left by an upgrade of the playbook's, and not touched: {remnant}"),
-                None,
-            );
+            self.add(Weight::Fact, remnant.to_string(), None);
         }
         let Some(Containment { container, drop_in, obstacles }) = &facts.contained else { return };
         for Obstacle { message, hint } in obstacles {

@@ -65,7 +65,7 @@ impl Remnant {
 
 impl fmt::Display for Remnant {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.path.display())?;
+        write!(f, "left by an upgrade of the playbook's, and not touched: {}", self.path.display())?;
         if let Some(major) = self.major {
             write!(f, ", PostgreSQL {major}")?;
         }
