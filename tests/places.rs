@@ -48,6 +48,8 @@ fn a_homeserver_on_debians_cluster_is_backed_up_and_restored() {
     assert!(journal.contains("HINT: matrix-postgres setup"), "{journal}");
     // Root is.
     assert!(machine.ok("matrix-postgres-cli -XAtc 'SHOW server_version'").starts_with("15."));
+    // Its user may not enter this directory, and nothing is said of it.
+    assert_eq!(machine.ok("cd /root && matrix-postgres-cli -XAtc 'SELECT 1' 2>&1"), "1");
     let run = machine.run("matrix-postgres-backup run");
     assert_eq!(run.status, CONFIG, "{run}");
     assert!(run.stderr.contains("HINT: matrix-postgres setup"), "{run}");

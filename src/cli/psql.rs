@@ -11,7 +11,7 @@ use nix::unistd::{User, geteuid};
 
 use crate::account::Account;
 use crate::config::{self, Settings};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, IoContext as _, Kind, Result};
 use crate::postgres::{DataDirectory, Major};
 use crate::runtime::{Call, Container, Host, Image, Runtime as _};
 use crate::terminal;
@@ -96,7 +96,17 @@ fn command(psql: &Path, owner: Option<Account>) -> Command {
     if let Ok(Some(user)) = User::from_uid(owner.uid) {
         command.env("HOME", user.dir);
     }
+    // psql complains of a directory that it may not come back to.
+    if !may_be_here(&owner) {
+        command.current_dir("/");
+    }
     command
+}
+
+/// Whether this user may be in the present directory.
+fn may_be_here(user: &Account) -> bool {
+    let Ok(here) = std::env::current_dir() else { return false };
+    user.with_files(|| here.join(".").metadata().at("enter", &here)).is_ok()
 }
 
 /// The server's own psql; when we may not look into the data directory, the newest one.
