@@ -39,15 +39,15 @@ test: setup
 HOURS ?= 1
 soak: setup deb
 	MATRIX_POSTGRES_TESTS=all LIFE_MINUTES=$$(($(HOURS) * 60)) LIFE_SEEDS=1000000 LIFE_SHRINK=$${LIFE_SHRINK:-12} \
-		$(CARGO) test --test life nothing_goes -- --nocapture
+		$(CARGO) test --test booted life::nothing_goes -- --nocapture
 
 # Every odd database of tests/corpus through everything: about a quarter of an hour, so not a part of `make test`.
 corpus: setup deb
-	MATRIX_POSTGRES_TESTS=all $(CARGO) test --test corpus -- --nocapture
+	MATRIX_POSTGRES_TESTS=all $(CARGO) test --test booted corpus:: -- --nocapture
 
 # PostgreSQL's own regression database through everything.
 regression: setup deb
-	MATRIX_POSTGRES_TESTS=all $(CARGO) test --test regression -- --nocapture
+	MATRIX_POSTGRES_TESTS=all $(CARGO) test --test booted regression:: -- --nocapture
 
 # The main job on a throw-away machine; installs what it needs.
 demo: setup deb

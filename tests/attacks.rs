@@ -1,13 +1,10 @@
 //! What whoever has SQL access, or is the backup's user, could do to get further. Each test is one attack, and fails where it
 //! succeeds.
 
-#[path = "machine/mod.rs"]
-mod machine;
-
 use std::time::Duration;
 
-use machine::Machine;
-use machine::upgrade::{UPGRADE, configure, prepare, sql, version};
+use crate::machine::upgrade::{UPGRADE, configure, prepare, sql, version};
+use crate::machine::{self, Machine};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 

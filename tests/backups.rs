@@ -4,14 +4,11 @@
 #![allow(clippy::unwrap_used, reason = "a test that finds no value fails")]
 #![allow(clippy::doc_markdown, reason = "PostgreSQL is not code")]
 
-#[path = "machine/mod.rs"]
-mod machine;
-
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use machine::synapse::quote;
-use machine::{Machine, Output, Synapse};
+use crate::machine::synapse::quote;
+use crate::machine::{self, Machine, Output, Synapse};
 use serde_json::Value;
 
 // Of the programs' contract: see `matrix_postgres::error::Kind`.

@@ -1,13 +1,10 @@
 //! What the downtime of an upgrade would say, `check` says: odd databases, each of which it refuses with the reason, and the
 //! server afterwards as it was; where it says yes, the upgrade goes.
 
-#[path = "machine/mod.rs"]
-mod machine;
-
 use std::time::{Duration, Instant};
 
-use machine::upgrade::{UPGRADE, client, configure, journal, sql, version};
-use machine::{Machine, Output, Synapse};
+use crate::machine::upgrade::{UPGRADE, client, configure, journal, sql, version};
+use crate::machine::{self, Machine, Output, Synapse};
 
 /// Of the programs' contract: see `matrix_postgres::error::Kind`.
 const NOT_WELL: i32 = 40;

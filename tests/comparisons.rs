@@ -1,12 +1,9 @@
 //! An old and a new cluster compared: equal ones, ones that lack a thing each, and Synapse's own.
 
-#[path = "machine/mod.rs"]
-mod machine;
-
 use std::collections::BTreeSet;
 
-use machine::synapse::quote;
-use machine::{Machine, Output, Synapse};
+use crate::machine::synapse::quote;
+use crate::machine::{self, Machine, Output, Synapse};
 
 /// Of the programs' contract: see `matrix_postgres::error::Kind`.
 const NOT_WELL: i32 = 40;

@@ -1,9 +1,6 @@
 //! What a check says before an upgrade about the administrator's own configuration: of files, and in catalogs.
 
-#[path = "machine/mod.rs"]
-mod machine;
-
-use machine::Machine;
+use crate::machine::{self, Machine};
 
 /// Of the programs' contract: see `matrix_postgres::error::Kind`.
 const NOT_WELL: i32 = 40;

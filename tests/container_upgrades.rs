@@ -1,14 +1,11 @@
 //! Upgrades of a server in a container of docker, on which a real Synapse runs, as the Ansible playbook for Matrix lays it out:
 //! its unit runs the image of the new version afterwards, and that of the old one after a rollback.
 
-#[path = "machine/mod.rs"]
-mod machine;
-
 use std::time::Duration;
 
-use machine::Machine;
-use machine::containers::{Playbook, make_image};
-use machine::upgrade::{NOT_WELL, UPGRADE, is_closed, journal, pause_at, recovered, said};
+use crate::machine::containers::{Playbook, make_image};
+use crate::machine::upgrade::{NOT_WELL, UPGRADE, is_closed, journal, pause_at, recovered, said};
+use crate::machine::{self, Machine};
 
 const SERVER_UNIT: &str = "matrix-postgres.service";
 const DROP_IN: &str = "/etc/systemd/system/matrix-postgres.service.d/50-matrix-postgres-upgrade.conf";

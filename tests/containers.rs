@@ -1,15 +1,12 @@
 //! Servers in containers: an installation as the Ansible playbook for Matrix lays it out, with docker and with podman, is
 //! maintained beside its own units.
 
-#[path = "machine/mod.rs"]
-mod machine;
-
 use std::time::Duration;
 
-use machine::containers::{Playbook, make_image};
-use machine::synapse::quote;
-use machine::upgrade::NOT_WELL;
-use machine::{Machine, Synapse};
+use crate::machine::containers::{Playbook, make_image};
+use crate::machine::synapse::quote;
+use crate::machine::upgrade::NOT_WELL;
+use crate::machine::{self, Machine, Synapse};
 
 /// Of the programs' contract: see `matrix_postgres::error::Kind`.
 const CONFIG: i32 = 27;

@@ -2,14 +2,10 @@
 //! only some; what may be said in a file is in `legal/mod.rs`. `CORPUS_UPGRADES=N` adds upgrades between other versions, each
 //! with an Nth of the databases, until each was there once.
 
-mod legal;
-#[path = "machine/mod.rs"]
-mod machine;
-
 use std::path::Path;
 
-use legal::{Everything, Oddity};
-use machine::Machine;
+use crate::legal::{Everything, Oddity};
+use crate::machine::{self, Machine};
 
 fn directory() -> &'static Path {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/corpus"))

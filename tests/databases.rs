@@ -1,12 +1,9 @@
 //! Databases that are legal and unusual: extensions whose library must be loaded at the start, subscriptions, jobs, triggers
 //! on login and against DDL, settings for all roles, no database `postgres`, and what no server takes from a dump.
 
-#[path = "machine/mod.rs"]
-mod machine;
-
 use std::time::Duration;
 
-use machine::{Machine, Output};
+use crate::machine::{self, Machine, Output};
 
 /// Of the programs' contract: see `matrix_postgres::error::Kind`.
 const NOT_TAKEN: i32 = 44;

@@ -1,13 +1,10 @@
 //! Upgrades of a cluster of Debian's, on which a real Synapse runs: into a cluster of Debian's of the new version, and back.
 
-#[path = "machine/mod.rs"]
-mod machine;
-
 use std::time::Duration;
 
-use machine::debian::{BLOCK, PORT, as_postgres, make_database};
-use machine::upgrade::{NOT_WELL, UNIT_JOB, UPGRADE, is_closed, pause_at, recovered, refused};
-use machine::{Machine, Synapse};
+use crate::machine::debian::{BLOCK, PORT, as_postgres, make_database};
+use crate::machine::upgrade::{NOT_WELL, UNIT_JOB, UPGRADE, is_closed, pause_at, recovered, refused};
+use crate::machine::{self, Machine, Synapse};
 
 const OLD: &str = "postgresql@15-main.service";
 const NEW: &str = "postgresql@17-main.service";

@@ -1,9 +1,6 @@
 //! Encrypted backups in booted machines: by age and by gpg, in the sandbox of the unit, read with stock tools.
 
-#[path = "machine/mod.rs"]
-mod machine;
-
-use machine::{Machine, Output};
+use crate::machine::{self, Machine, Output};
 
 /// Of the programs' contract: see `matrix_postgres::error::Kind`.
 const DAMAGED: i32 = 26;

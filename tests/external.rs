@@ -1,12 +1,9 @@
 //! A server that others run, on another machine: over TLS, as a superuser and as a role that is none.
 
-#[path = "machine/mod.rs"]
-mod machine;
-
 use std::time::Duration;
 
-use machine::external::{BLOCK, other_machine, there};
-use machine::{Machine, Synapse};
+use crate::machine::external::{BLOCK, other_machine, there};
+use crate::machine::{self, Machine, Synapse};
 use serde_json::Value;
 
 /// Of the programs' contract: see `matrix_postgres::error::Kind`.

@@ -1,9 +1,6 @@
 //! Files and backups that somebody else has written, given to root to be restored.
 
-#[path = "machine/mod.rs"]
-mod machine;
-
-use machine::Machine;
+use crate::machine::{self, Machine};
 
 /// As the server's own user: it is the caller's psql.
 const CLI: &str = "runuser -u matrix-postgres -- matrix-postgres-cli";

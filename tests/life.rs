@@ -9,21 +9,11 @@
 //! - `LIFE_FIGURES`: a file to which a line is added for each life
 //! - `LIFE_PREVIOUS`: the package that is there before this one
 
-#![allow(unreachable_pub)]
-
-#[path = "life/deed.rs"]
 mod deed;
-#[path = "life/facts.rs"]
 mod facts;
-#[path = "life/live.rs"]
 mod live;
-#[path = "machine/mod.rs"]
-mod machine;
-#[path = "life/steps.rs"]
 mod steps;
-#[path = "life/truths.rs"]
 mod truths;
-#[path = "life/world.rs"]
 mod world;
 
 use std::fmt;
@@ -161,7 +151,11 @@ fn one(cradles: &Cradles, course: &Course) -> Option<(bool, String)> {
 
 fn again(course: &Course, kept: &[usize]) -> String {
     let kept: Vec<_> = kept.iter().map(ToString::to_string).collect();
-    format!("{} STEPS={} cargo test --test life nothing_goes -- --nocapture", course.name, kept.join(","))
+    format!(
+        "{} STEPS={} cargo test --test booted life::nothing_goes -- --nocapture",
+        course.name,
+        kept.join(",")
+    )
 }
 
 /// The first line.

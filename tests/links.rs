@@ -1,11 +1,8 @@
 //! What the cluster's owner may put where root works: links to what he may not reach, pipes that nobody writes to, and
 //! directories that are exchanged while root is at them. Nothing of others is read, changed, given away, removed or ended.
 
-#[path = "machine/mod.rs"]
-mod machine;
-
-use machine::Machine;
-use machine::upgrade::{prepare, sql};
+use crate::machine::upgrade::{prepare, sql};
+use crate::machine::{self, Machine};
 
 /// A verb that waits for what never comes is ended after so many seconds, which no verb here comes near.
 const HANGS: &str = "timeout --signal=KILL 1500";

@@ -1,12 +1,9 @@
 //! The package in booted machines: what it installs, how the server runs beside Debian's own, and how it
 //! refuses.
 
-#[path = "machine/mod.rs"]
-mod machine;
-
 use std::time::Duration;
 
-use machine::{Machine, Synapse};
+use crate::machine::{self, Machine, Synapse};
 
 /// Of the programs' contract: see `matrix_postgres::error::Kind`.
 const NOT_INSTALLED: &str = "30";

@@ -1,11 +1,8 @@
 //! Version 19 in booted machines, as a server and as what an upgrade goes to: of a real homeserver, with what 19 has removed and
 //! what it has under another name.
 
-#[path = "machine/mod.rs"]
-mod machine;
-
-use machine::Synapse;
-use machine::upgrade::{NOT_WELL, journal, prepare, sql, upgrade};
+use crate::machine::upgrade::{NOT_WELL, journal, prepare, sql, upgrade};
+use crate::machine::{self, Synapse};
 
 #[test]
 fn a_server_of_19_is_backed_up_tried_and_restored() {

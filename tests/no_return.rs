@@ -1,16 +1,13 @@
 //! Until there is no way back, nobody else's row is in a cluster that is taken away again; and the way back says before
 //! anything is stopped whether it can be gone, and what would be missed.
 
-#[path = "machine/mod.rs"]
-mod machine;
-
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use machine::upgrade::{
+use crate::machine::upgrade::{
     NOT_WELL, UNIT_JOB, UPGRADE, client, configure, is_well, journal, prepare, refused, sql, version,
 };
-use machine::{Machine, Synapse};
+use crate::machine::{self, Machine, Synapse};
 
 /// Belongs to no unit that is stopped, comes back at once, and notes down each row that the server has acknowledged.
 const STRANGER: &str = "

@@ -1,11 +1,8 @@
 //! Never silent, in booted machines: who is told when a backup fails, and what stays when old ones go.
 
-#[path = "machine/mod.rs"]
-mod machine;
-
 use std::time::Duration;
 
-use machine::{Machine, Synapse};
+use crate::machine::{self, Machine, Synapse};
 
 const BACKUP: &str = "matrix-postgres-backup.service";
 const NOTIFY: &str = "matrix-postgres-notify@*";

@@ -1,12 +1,9 @@
 //! Copies of the backups elsewhere, by rclone: to a real SFTP server and to an S3 server, cut at random, full, changed by others; and
 //! a machine that is gone.
 
-#[path = "machine/mod.rs"]
-mod machine;
-
 use std::time::Duration;
 
-use machine::{Machine, Output, Synapse};
+use crate::machine::{self, Machine, Output, Synapse};
 
 /// Of the programs' contract: see `matrix_postgres::error::Kind`.
 const DAMAGED: i32 = 26;

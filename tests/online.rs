@@ -1,17 +1,14 @@
 //! Upgrades by method `online` in booted machines, of a real homeserver: nothing that was acknowledged is lost, what fails
 //! leads back, and a rehearsal leaves nothing.
 
-#[path = "machine/mod.rs"]
-mod machine;
-
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use machine::Machine;
-use machine::upgrade::{
+use crate::machine::upgrade::{
     NOT_WELL, UNIT_JOB, UPGRADE, client, comes_up, configure, cut_the_power, is_well, journal, pause_at,
     prepare, prepare_17, refused, sql, upgrade, version,
 };
+use crate::machine::{self, Machine};
 
 /// For what takes a moment on an idle machine.
 const PATIENCE: Duration = Duration::from_secs(300);

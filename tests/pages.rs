@@ -5,21 +5,15 @@
 //! may be others, and so may the width of gaps; `…` stands for any text, and alone in a line for any lines. Comments of the
 //! page, which a reader does not see, say the rest: see [`page::Page`].
 
-#![allow(unreachable_pub)]
-
-#[path = "pages/alike.rs"]
 mod alike;
-#[path = "machine/mod.rs"]
-mod machine;
-#[path = "pages/page.rs"]
 mod page;
 
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
+use crate::machine::containers::Playbook;
+use crate::machine::{self, Machine, Synapse, debian, external};
 use alike::Names;
-use machine::containers::Playbook;
-use machine::{Machine, Synapse, debian, external};
 use page::{Command, Page, Start};
 
 /// As many at a time as there may well be processors.

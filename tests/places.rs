@@ -1,10 +1,7 @@
 //! The servers that people have already: Debian's clusters, beside a server of our own and instead of one.
 
-#[path = "machine/mod.rs"]
-mod machine;
-
-use machine::debian::{BLOCK, as_postgres, make_database};
-use machine::{Machine, Synapse};
+use crate::machine::debian::{BLOCK, as_postgres, make_database};
+use crate::machine::{self, Machine, Synapse};
 
 /// Of the programs' contract: see `matrix_postgres::error::Kind`.
 const CONFIG: i32 = 27;

@@ -6,14 +6,10 @@
 
 #![allow(clippy::doc_markdown)]
 
-mod legal;
-#[path = "machine/mod.rs"]
-mod machine;
-
 use std::process::Command;
 
-use legal::{Everything, Oddity};
-use machine::Machine;
+use crate::legal::{Everything, Oddity};
+use crate::machine::{self, Machine};
 
 const RECIPE: &str = include_str!("regression/recipe.sh");
 

@@ -1,12 +1,9 @@
 //! Restores in booted machines: of a homeserver that lost its database, over one that runs, and killed at any instant.
 
-#[path = "machine/mod.rs"]
-mod machine;
-
 use std::time::Duration;
 
-use machine::synapse::User;
-use machine::{Machine, Synapse};
+use crate::machine::synapse::User;
+use crate::machine::{self, Machine, Synapse};
 
 /// Of the programs' contract: see `matrix_postgres::error::Kind`.
 const DAMAGED: i32 = 26;

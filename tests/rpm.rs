@@ -1,14 +1,11 @@
 //! The .rpm, installed by rpm in a booted Debian that has the presets of a Fedora: its scripts, and a backup. What needs a
 //! Fedora, docs/rpm.md says.
 
-#[path = "machine/mod.rs"]
-mod machine;
-
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use machine::{Machine, package};
+use crate::machine::{self, Machine, package};
 
 const PATIENCE: Duration = Duration::from_secs(300);
 const UNITS: [&str; 5] = [

@@ -1,14 +1,11 @@
 //! Never a second server on one data directory, and nobody else's unit is touched: beside a server in a container, with a
 //! playbook's units that shadow ours, and beside our own.
 
-#[path = "machine/mod.rs"]
-mod machine;
-
 use std::time::Duration;
 
-use machine::containers::{Playbook, make_image};
-use machine::upgrade::{NOT_WELL, UNIT_JOB, UPGRADE, configure, sql};
-use machine::{Machine, Output, package};
+use crate::machine::containers::{Playbook, make_image};
+use crate::machine::upgrade::{NOT_WELL, UNIT_JOB, UPGRADE, configure, sql};
+use crate::machine::{self, Machine, Output, package};
 
 // Of the programs' contract: see `matrix_postgres::error::Kind`.
 const CONFIG: i32 = 27;

@@ -1,13 +1,10 @@
 //! One thing after another, by the units, as in the life of a server: what each verb leaves must not stand in the way of the
 //! next, and no state is a trap.
 
-#[path = "machine/mod.rs"]
-mod machine;
-
 use std::time::Duration;
 
-use machine::Machine;
-use machine::upgrade::{UPGRADE, comes_up, is_well, pause_at, prepare};
+use crate::machine::upgrade::{UPGRADE, comes_up, is_well, pause_at, prepare};
+use crate::machine::{self, Machine};
 
 const STATE: &str = "/var/lib/matrix-postgres-upgrade";
 const JOURNAL: &str = "/var/lib/matrix-postgres-upgrade/upgrade/journal.json";
@@ -223,9 +220,13 @@ fn a_server_that_is_stopped_while_it_recovers_from_a_crash_stops() {
              kill -KILL $({sql} \"SELECT pid FROM pg_stat_activity WHERE backend_type = 'walwriter'\")
              until {{ /usr/lib/postgresql/17/bin/pg_isready -qh /run/matrix-postgres; test $? = 1; }}; do :; done"
         ));
-        // Told so before its time, by somebody else, it would wait forever.
+        // Told so before its time, by somebody else as well, it would wait forever.
         if major == 17 {
-            machine.ok("systemctl kill --kill-whom=main --signal=INT matrix-postgres.service");
+            machine.ok(
+                "systemctl stop --no-block matrix-postgres.service
+                 until systemctl show -p SubState --value matrix-postgres.service | grep -qE '^(stop|dead)'; do :; done
+                 systemctl kill --kill-whom=main --signal=INT matrix-postgres.service || true",
+            );
         }
         // However long the recovery takes, it is seconds.
         let stopped = machine.run("timeout 300 systemctl stop matrix-postgres.service");

@@ -1,9 +1,6 @@
 //! Backups restored on trial: good ones, bad ones, without room, and killed.
 
-#[path = "machine/mod.rs"]
-mod machine;
-
-use machine::{Machine, Synapse};
+use crate::machine::{self, Machine, Synapse};
 
 /// Of the programs' contract: see `matrix_postgres::error::Kind`.
 const DAMAGED: i32 = 26;

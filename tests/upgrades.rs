@@ -1,16 +1,13 @@
 //! Upgrades by method `dump` in booted machines, of a real homeserver: all goes along; what fails leads back; what is refused stops
 //! nothing.
 
-#[path = "machine/mod.rs"]
-mod machine;
-
 use std::time::Duration;
 
-use machine::Machine;
-use machine::upgrade::{
+use crate::machine::upgrade::{
     DAMAGED, LOCKED, NO_SPACE, NOT_WELL, UNIT_JOB, UPGRADE, client, comes_up, configure, cut_the_power,
     is_well, journal, pause_at, prepare, prepare_17, refused, said, sql, upgrade, version,
 };
+use crate::machine::{self, Machine};
 
 const METHOD: &str = "dump";
 

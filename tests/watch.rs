@@ -1,12 +1,9 @@
 //! Nothing is silent: what an administrator is told without having asked for it, by hand and by the units.
 
-#[path = "machine/mod.rs"]
-mod machine;
-
 use std::time::Duration;
 
-use machine::Machine;
-use machine::upgrade::{NOT_WELL, sql};
+use crate::machine::upgrade::{NOT_WELL, sql};
+use crate::machine::{self, Machine};
 
 const PATIENCE: Duration = Duration::from_secs(120);
 

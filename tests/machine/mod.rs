@@ -10,7 +10,7 @@
 //! - [`synapse`]: a homeserver on the packaged database, and people who talk on it
 //! - [`upgrade`]: what upgrades start from, and what must be the case afterwards
 //!
-//! Tests, the demo and the benchmark share it: `#[path = "machine/mod.rs"] mod machine;`.
+//! Tests, the demo and the benchmark share it.
 #![allow(dead_code, unused_imports, reason = "not everybody who includes this uses all of it")]
 #![allow(unreachable_pub, clippy::doc_markdown, clippy::missing_panics_doc)]
 
