@@ -1,5 +1,5 @@
 -- in place
--- alone: nothing
+-- alone: dump 40
 -- not taken: fk constraint public.b b_id_fkey
 -- differs: b_id_fkey
 -- check: the triggers of foreign key b_id_fkey of

@@ -11,7 +11,7 @@ use crate::upgrade::configuration::Foreseen;
 use crate::upgrade::facts::connected::Connected;
 use crate::upgrade::facts::space::tests::space;
 use crate::upgrade::facts::units::Units;
-use crate::upgrade::facts::{CatalogSetting, Cluster, Contained, Obstacle, Shared, Tried};
+use crate::upgrade::facts::{CatalogSetting, Cluster, Contained, LooseKey, Obstacle, Shared, Tried};
 use crate::upgrade::records::rehearsal::tests::rehearsal;
 
 fn facts() -> Facts {
@@ -443,6 +443,22 @@ fn auto_and_hints_lead_to_a_method_that_goes_only() {
         tried.online.push(Obstacle { message: "aclitem".into(), hint: None });
     });
     assert!(!told.to_string().contains("--method dump"), "{told}");
+    let loose = |is_violated: Option<bool>| {
+        let mut key = LooseKey::default();
+        (key.name, key.is_violated) = ("b_id_fkey of b".into(), is_violated);
+        let mut facts = facts();
+        facts.method = Some(Method::Dump);
+        facts.cluster.as_mut().unwrap().contents[0].1.loose_keys.push(key);
+        check(&facts)
+    };
+    assert!(loose(None).is_possible() && loose(Some(false)).is_possible());
+    let told = loose(Some(true)).to_string();
+    assert!(
+        told.contains(
+            "method dump is not possible: database \"homeserver\": rows violate foreign key b_id_fkey of b"
+        ),
+        "{told}"
+    );
     let mut both = facts();
     both.tried = Some(Tried { refused: vec![obstacle("no", Some("do"))], ..Tried::default() });
     assert!(check(&both).to_string().contains("BLOCKER  no\n         HINT: do"));

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::loose_keys::{self, LooseKey};
 use super::sessions::Session;
 use crate::backup::guarded;
 use crate::config::Settings;
@@ -113,7 +114,7 @@ pub struct Contained {
     pub among_the_systems: Vec<String>,
     /// Foreign keys whose triggers are switched off, which no dump says.
     #[serde(default)]
-    pub keys_switched_off: Vec<String>,
+    pub loose_keys: Vec<LooseKey>,
     /// Names that are not UTF-8, as a database in SQL_ASCII may have them: how many.
     #[serde(default)]
     pub unreadable_names: u64,
@@ -171,10 +172,7 @@ const CONTAINED: &str = "SET lock_timeout = '30s'; SELECT pg_catalog.json_build_
         WHERE made.oid >= 16384 AND made.schema IN (SELECT n.oid FROM pg_catalog.pg_namespace n
             WHERE nspname IN ('pg_catalog', 'information_schema'))
         AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend WHERE classid = class AND objid = made.oid AND deptype IN ('e', 'i'))),
-    'keys_switched_off', (SELECT coalesce(pg_catalog.json_agg(name ORDER BY name), '[]') FROM (
-            SELECT DISTINCT pg_catalog.format('%I of %s', conname, conrelid::pg_catalog.regclass) AS name
-            FROM pg_catalog.pg_trigger JOIN pg_catalog.pg_constraint c ON c.oid = tgconstraint
-            WHERE contype = 'f' AND tgisinternal AND tgenabled IN ('D', 'R')) AS keys),
+    'loose_keys', LOOSE_KEYS,
     'unreadable_names', CASE WHEN pg_catalog.getdatabaseencoding() = 'SQL_ASCII' THEN (SELECT pg_catalog.count(*) FROM (
             SELECT relname::text FROM pg_catalog.pg_class UNION ALL SELECT attname::text FROM pg_catalog.pg_attribute
             UNION ALL SELECT typname::text FROM pg_catalog.pg_type UNION ALL SELECT proname::text FROM pg_catalog.pg_proc
@@ -213,11 +211,14 @@ pub(super) fn ask(
     let connection = connection.clone().to_server(server.major()?);
     let session = postgres::Session { connection: &connection, ..session };
     let databases = postgres::databases(&session)?;
-    let contained = CONTAINED.replace("STALE", stale(server.version_num));
-    let contents = databases
-        .iter()
-        .map(|database| Ok((database.name.clone(), session.query(&database.name, &contained)?)))
-        .collect::<Result<_>>()?;
+    let question =
+        CONTAINED.replace("STALE", stale(server.version_num)).replace("LOOSE_KEYS", loose_keys::QUESTION);
+    let contained = |database: &Database| -> Result<(String, Contained)> {
+        let mut contained: Contained = session.query(&database.name, &question)?;
+        contained.loose_keys.iter_mut().for_each(|key| key.look(&session, &database.name));
+        Ok((database.name.clone(), contained))
+    };
+    let contents = databases.iter().map(contained).collect::<Result<_>>()?;
     let foreseen = databases
         .iter()
         .map(|database| Ok((database.name.clone(), guarded::Foreseen::find(&session, &database.name)?)))

@@ -10,6 +10,7 @@
 //! - [`tried`]: what an empty cluster of the target has shown
 //! - [`kept`]: whether what is kept could take its place again
 //! - [`left_behind`]: what no upgrade carries over
+//! - [`loose_keys`]: foreign keys that nothing enforces
 //! - [`written`]: whether a return would lose anything
 
 pub mod cluster;
@@ -17,6 +18,7 @@ pub mod connected;
 pub mod container;
 pub mod kept;
 pub mod left_behind;
+pub mod loose_keys;
 pub mod registered;
 pub mod remnants;
 pub mod sessions;
@@ -27,6 +29,7 @@ pub mod units;
 pub mod written;
 
 pub use cluster::{CatalogSetting, Cluster, Contained, Shared};
+pub use loose_keys::LooseKey;
 pub use tried::{Obstacle, Tried};
 
 use std::collections::BTreeSet;

@@ -38,7 +38,24 @@ pub fn goes(facts: &Facts, method: Method) -> bool {
 /// What is in the way of method `dump`, but for room.
 pub fn dump_obstacles(facts: &Facts) -> Vec<Obstacle> {
     let tried = facts.tried.iter().flat_map(|tried| tried.dump.iter().cloned());
-    tried.chain(guarded_obstacles(facts)).collect()
+    tried.chain(guarded_obstacles(facts)).chain(violated_keys(facts)).collect()
+}
+
+/// Keys that a dump could not make again.
+fn violated_keys(facts: &Facts) -> Vec<Obstacle> {
+    let mut found = Vec::new();
+    for (database, contained) in facts.cluster.iter().flat_map(|cluster| &cluster.contents) {
+        for key in contained.loose_keys.iter().filter(|key| key.is_violated == Some(true)) {
+            found.push(Obstacle {
+                message: format!(
+                    "database {database:?}: rows violate foreign key {}, whose triggers are disabled",
+                    key.name
+                ),
+                hint: Some("correct the rows, or drop the key: ALTER TABLE … DROP CONSTRAINT …".to_owned()),
+            });
+        }
+    }
+    found
 }
 
 /// What only a superuser could load, and would call owners' functions on the way.

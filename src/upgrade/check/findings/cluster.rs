@@ -62,12 +62,16 @@ impl Findings {
                 Some("move it to another schema: ALTER … SET SCHEMA"),
             );
         }
-        for key in &contained.keys_switched_off {
+        for key in &contained.loose_keys {
+            let dump = match key.is_violated {
+                None => "; method dump fails if rows violate the key",
+                Some(_) => "",
+            };
             self.add(
                 Weight::Warning,
                 format!(
-                    "database {database:?}: the triggers of foreign key {key} are disabled, and will be enabled in the new \
-                     cluster; method dump fails if rows violate the key"
+                    "database {database:?}: the triggers of foreign key {} are disabled, and will be enabled in the new cluster{dump}",
+                    key.name
                 ),
                 Some("drop the key, or ENABLE TRIGGER ALL once no row violates it; or test it: matrix-postgres-upgrade rehearse"),
             );
