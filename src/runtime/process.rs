@@ -1,7 +1,7 @@
 //! A child process: its standard error is kept for the error message, its exit status always counts, and
 //! it never outlives its owner.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::io::{BufRead as _, BufReader, Read, Write as _};
 use std::os::unix::process::ExitStatusExt as _;
 use std::process::{ChildStderr, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
@@ -9,6 +9,7 @@ use std::sync::mpsc::{self, Receiver};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use log::Level;
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{Id, WaitPidFlag, waitid};
 use nix::unistd::Pid;
@@ -19,6 +20,9 @@ use crate::terminal;
 
 /// How many of the last lines of standard error an error message quotes.
 const TAIL_LINES: usize = 12;
+
+/// How many different warnings of programs are remembered.
+const REMEMBERED: usize = 1000;
 
 /// How long the last words of a program that has ended may take. A child of its own may hold the pipe for longer.
 const LAST_WORDS: Duration = Duration::from_secs(2);
@@ -89,8 +93,8 @@ impl Child {
     pub fn wait(mut self) -> Result<()> {
         let (status, lines) = self.reap()?;
         if status.success() {
-            for line in lines {
-                log::warn!("{}: {line}", self.name);
+            for line in lines.into_iter().map(|line| format!("{}: {line}", self.name)) {
+                log::log!(if is_news(&line) { Level::Warn } else { Level::Debug }, "{line}");
             }
             return Ok(());
         }
@@ -129,6 +133,17 @@ impl Drop for Child {
             self.signal(Signal::SIGKILL);
             let _ = self.reap();
         }
+    }
+}
+
+/// Whether no program of ours has said so yet, as far as it is remembered: a setting of a database that names what is gone makes
+/// each session say the same.
+fn is_news(line: &str) -> bool {
+    static SAID: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
+    let mut said = SAID.lock().unwrap_or_else(PoisonError::into_inner);
+    match said.len() < REMEMBERED {
+        true => said.insert(line.to_owned()),
+        false => !said.contains(line),
     }
 }
 
@@ -285,6 +300,12 @@ mod tests {
         let error = run_and_quote(shell("echo reason; echo more >&2; exit 1"), "the tool").unwrap_err();
         assert_eq!(error.report(), "the tool failed (exit status 1)\n -> reason\nmore");
         run_and_quote(shell("echo all is well"), "the tool").unwrap();
+    }
+
+    #[test]
+    fn the_same_warning_of_many_runs_is_told_once() {
+        let line = "psql: WARNING:  invalid value for parameter \"x\"";
+        assert!(is_news(line) && !is_news(line) && is_news(&format!("{line} again")));
     }
 
     #[test]
