@@ -233,6 +233,8 @@ fn a_server_that_is_stopped_while_it_recovers_from_a_crash_stops() {
         assert_eq!(stopped.status, 0, "PostgreSQL {major}: {stopped}");
         machine.ok("systemctl start matrix-postgres.service");
         assert_eq!(machine.ok(&format!("{sql} 'SELECT count(*) FROM much'")), "3000000");
+        let said = machine.ok("systemctl show -p StatusText --value matrix-postgres.service");
+        assert_eq!(said, format!("PostgreSQL {major}"));
     }
 }
 

@@ -66,6 +66,7 @@ pub fn start(
     // With its supplementary groups: `ssl-cert` lets PostgreSQL read a certificate's key.
     account.assume()?;
     claim.hand_on(&directory)?;
+    notify::status(&format!("PostgreSQL {major}"));
     let error = command.exec();
     Err(Error::new(Kind::Program, format!("could not start {}", terminal::program(&command).display()))
         .because(error))
