@@ -220,14 +220,19 @@ fn a_server_that_is_stopped_while_it_recovers_from_a_crash_stops() {
              kill -KILL $({sql} \"SELECT pid FROM pg_stat_activity WHERE backend_type = 'walwriter'\")
              until {{ /usr/lib/postgresql/17/bin/pg_isready -qh /run/matrix-postgres; test $? = 1; }}; do :; done"
         ));
-        // Told so before its time, by somebody else as well, it would wait forever.
-        if major == 17 {
-            machine.ok(
+        // Told so before its time, by somebody else as well, it would wait forever: before systemd is asked, or while it waits.
+        let kill = "systemctl kill --kill-whom=main --signal=INT matrix-postgres.service";
+        machine.ok(&match major {
+            15 => format!(
+                "cursor=$(journalctl -n 0 --show-cursor | sed -n 's/^-- cursor: //p'); {kill}
+                 until journalctl --after-cursor=\"$cursor\" -u matrix-postgres.service | grep -q 'received fast shutdown'; do :; done"
+            ),
+            _ => format!(
                 "systemctl stop --no-block matrix-postgres.service
                  until systemctl show -p SubState --value matrix-postgres.service | grep -qE '^(stop|dead)'; do :; done
-                 systemctl kill --kill-whom=main --signal=INT matrix-postgres.service || true",
-            );
-        }
+                 {kill} || true"
+            ),
+        });
         // However long the recovery takes, it is seconds.
         let stopped = machine.run("timeout 300 systemctl stop matrix-postgres.service");
         assert_eq!(stopped.status, 0, "PostgreSQL {major}: {stopped}");
@@ -235,6 +240,13 @@ fn a_server_that_is_stopped_while_it_recovers_from_a_crash_stops() {
         assert_eq!(machine.ok(&format!("{sql} 'SELECT count(*) FROM much'")), "3000000");
         let said = machine.ok("systemctl show -p StatusText --value matrix-postgres.service");
         assert_eq!(said, format!("PostgreSQL {major}"));
+        // It is heard again when systemd has started it by itself.
+        machine.ok(
+            "unit=matrix-postgres.service; before=$(systemctl show -p MainPID --value $unit)
+             systemctl kill --kill-whom=main --signal=KILL $unit
+             timeout 300 sh -c \"until systemctl show -p MainPID -p SubState $unit | grep -v ^MainPID=$before | sort | tr '\\n' ' ' |
+                 grep -q '^MainPID=[1-9][0-9]* SubState=running'; do :; done\"",
+        );
     }
 }
 
