@@ -6,7 +6,7 @@
 use serde::Deserialize;
 
 use super::missing::Missing;
-use crate::postgres::refusals;
+use crate::postgres::{key_trigger, refusals};
 use crate::sql::tokens::Token;
 
 /// What the message of a failure begins with; its number and its words follow.
@@ -61,6 +61,10 @@ impl Attempts {
             let table = tokens.get(2 + usize::from(is(2, "only"))..add - 1)?;
             let name = tokens.get(add + 1..key - 1)?;
             return Some(self.main(text, format!("fk constraint {} {}", shown(table), shown(name))));
+        }
+        if is(0, "alter") && is(1, "table") && tokens.iter().filter_map(Token::name).any(key_trigger::is_name)
+        {
+            return Some(block(text, "WHEN undefined_object THEN NULL;"));
         }
         let of_index = is(0, "comment") && is(1, "on") && (is(2, "index") || is(2, "constraint"))
             || is(0, "alter") && is(1, "index")
@@ -180,6 +184,15 @@ mod tests {
         let missing = attempts.missing(said);
         assert_eq!(missing[0].what, "fk constraint public.b b id");
         assert!(missing[0].remedy.starts_with("correct or delete the rows"), "{:?}", missing[0]);
+    }
+
+    #[test]
+    fn whether_a_trigger_of_a_key_is_switched_on_is_no_matter() {
+        let text = "ALTER TABLE public.part DISABLE TRIGGER \"RI_ConstraintTrigger_c_16495\";";
+        assert!(
+            attempt(&mut Attempts::default(), text).unwrap().contains("WHEN undefined_object THEN NULL;")
+        );
+        assert_eq!(attempt(&mut Attempts::default(), "ALTER TABLE public.part DISABLE TRIGGER mine;"), None);
     }
 
     #[test]

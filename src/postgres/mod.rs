@@ -10,6 +10,7 @@ mod control_group;
 mod data_directory;
 mod endpoint;
 pub mod initdb;
+pub mod key_trigger;
 mod libraries;
 pub mod occupant;
 mod of_all;

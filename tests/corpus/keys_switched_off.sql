@@ -1,7 +1,7 @@
 -- check: the triggers of foreign key many_a_b_fkey of
 -- check: the triggers of foreign key odd_id_fkey of
--- Keys whose triggers are switched off although no row violates them: of several columns, partial ones, of other types, between
--- partitioned tables and with children that the key does not hold for. Where a type is somebody's own, nobody can tell.
+-- Keys whose triggers are switched off although no row violates them: of several columns, partial ones, of other types, and with
+-- children that the key does not hold for. Where a type is somebody's own, nobody can tell.
 CREATE TABLE "the Keys" ("A" int, b bigint, PRIMARY KEY ("A", b));
 INSERT INTO "the Keys" VALUES (1, 1);
 CREATE TABLE many (a bigint, b int, FOREIGN KEY (a, b) REFERENCES "the Keys");
@@ -10,13 +10,6 @@ CREATE TABLE child () INHERITS (many);
 INSERT INTO many VALUES (1, 1), (NULL, 7), (7, NULL), (NULL, NULL);
 INSERT INTO whole VALUES (1, 1), (NULL, NULL);
 INSERT INTO child VALUES (7, 7);
-CREATE TABLE halves (id int PRIMARY KEY) PARTITION BY HASH (id);
-CREATE TABLE half_0 PARTITION OF halves FOR VALUES WITH (MODULUS 2, REMAINDER 0);
-CREATE TABLE half_1 PARTITION OF halves FOR VALUES WITH (MODULUS 2, REMAINDER 1);
-CREATE TABLE of_halves (id int REFERENCES halves) PARTITION BY LIST (id);
-CREATE TABLE of_halves_all PARTITION OF of_halves DEFAULT;
-INSERT INTO halves SELECT generate_series(1, 10);
-INSERT INTO of_halves VALUES (1), (2), (NULL);
 CREATE DOMAIN positive AS int CHECK (VALUE > 0);
 CREATE TABLE odds (id positive PRIMARY KEY);
 CREATE TABLE odd (id positive REFERENCES odds);
@@ -24,5 +17,4 @@ INSERT INTO odds VALUES (1);
 INSERT INTO odd VALUES (1);
 ALTER TABLE many DISABLE TRIGGER ALL;
 ALTER TABLE whole DISABLE TRIGGER ALL;
-ALTER TABLE of_halves_all DISABLE TRIGGER ALL;
 ALTER TABLE odd DISABLE TRIGGER ALL;

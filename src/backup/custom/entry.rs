@@ -10,6 +10,7 @@ use super::binary::Columns;
 use super::fields::{Recorder, put_text};
 use super::header::{Form, WITH_ACCESS_METHOD, WITH_KIND};
 use crate::error::Result;
+use crate::postgres::key_trigger;
 use crate::sql::guard::beginning;
 use crate::sql::tokens::{Token, tokens};
 
@@ -50,6 +51,8 @@ pub(super) struct Entry {
     pub(super) copy: Option<Vec<u8>>,
     /// The table, as it is quoted in SQL, if the rows are of one that the dump makes.
     pub(super) own: Option<String>,
+    /// It says only whether a trigger of a foreign key is switched on, by a name that is nobody's in another database.
+    pub(super) is_key_trigger: bool,
     /// What it says of privileges.
     pub(super) privileges: Option<Vec<u8>>,
     /// What is in its columns, if its rows are sent in binary.
@@ -117,6 +120,10 @@ impl Entry {
                 source.bytes::<1>()?;
             }
         }
+        let trigger = tag.rsplit(|byte| *byte == b' ').next().unwrap_or_default();
+        let is_key_trigger = description == b"TRIGGER"
+            && !definition.trim_ascii_start().starts_with(b"CREATE ")
+            && std::str::from_utf8(trigger).is_ok_and(key_trigger::is_name);
         let may_run = match description.as_slice() {
             b"FUNCTION" => !is_of_triggers(&definition),
             b"AGGREGATE" | b"DOMAIN" => true,
@@ -136,6 +143,7 @@ impl Entry {
             before,
             copy,
             own: None,
+            is_key_trigger,
             privileges,
             columns: None,
             file,

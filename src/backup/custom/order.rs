@@ -58,7 +58,7 @@ impl Toc {
 
     pub(super) fn later(&self) -> impl Iterator<Item = &Entry> {
         let definitions = |entry: &&Entry| entry.section < DATA;
-        let of_all = |entry: &&Entry| !entry.has_rows && !self.is_apart(entry.id);
+        let of_all = |entry: &&Entry| !entry.has_rows && !entry.is_key_trigger && !self.is_apart(entry.id);
         self.entries().iter().skip_while(definitions).filter(of_all)
     }
 

@@ -92,6 +92,7 @@ pub(super) fn entries() -> Vec<Made<'static>> {
         Made(8, "we ird_b", "INDEX", None, &["1", "5"]),
         Made(7, "we ird we ird_fkey", "FK CONSTRAINT", None, &["1", "5"]),
         Made(10, "we ird we ird_fkey2", "FK CONSTRAINT", None, &["1", "8"]),
+        Made(12, "we ird RI_ConstraintTrigger_c_16495", "TRIGGER", None, &["1"]),
     ]
 }
 

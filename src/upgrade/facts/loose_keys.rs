@@ -47,7 +47,8 @@ pub(super) const QUESTION: &str = "(SELECT coalesce(pg_catalog.json_agg(pg_catal
             pg_catalog.string_agg(pg_catalog.format('k.%I OPERATOR(pg_catalog.=) f.%I', k.attname, f.attname), ' AND ') AS equal,
             pg_catalog.bool_and(o.oid < 16384 AND oprname = '=' AND f.atttypid < 16384 AND k.atttypid < 16384
                 AND f.attcollation = k.attcollation) AS is_ours
-        FROM pg_catalog.pg_constraint c, pg_catalog.unnest(conkey, confkey, conpfeqop) AS pair (child, parent, operator)
+        FROM pg_catalog.pg_constraint c, ROWS FROM (pg_catalog.unnest(conkey),
+            pg_catalog.unnest(confkey), pg_catalog.unnest(conpfeqop)) AS pair (child, parent, operator)
         JOIN pg_catalog.pg_operator o ON o.oid = operator, pg_catalog.pg_attribute f, pg_catalog.pg_attribute k
         WHERE contype = 'f' AND f.attrelid = conrelid AND f.attnum = pair.child AND k.attrelid = confrelid AND k.attnum = pair.parent
         AND EXISTS (SELECT FROM pg_catalog.pg_trigger WHERE tgconstraint = c.oid AND tgisinternal AND tgenabled IN ('D', 'R'))
