@@ -11,6 +11,7 @@ mod backups;
 mod checks;
 mod comparisons;
 mod configurations;
+mod confinement;
 mod container_upgrades;
 mod containers;
 mod corpus;
