@@ -1,9 +1,10 @@
-//! What the units keep from whoever has taken over a process of theirs, tried from inside.
+//! What the units keep from whoever has taken over a process of theirs, tried from inside; and what they leave to those who
+//! work with them.
 
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use crate::machine::{self, Machine};
+use crate::machine::{self, Machine, Output};
 
 /// What is tried, in bash: what it is called, and what succeeds without the unit's confinement.
 type Attempt = (&'static str, &'static str);
@@ -161,4 +162,99 @@ fn a_server_has_all_that_it_needs_whoever_owns_it() {
     assert_eq!(machine.ok("stat -c '%U %a' /srv/new /srv/new/data"), "root 755\nmatrix-postgres 700");
     assert_eq!(owner(&machine, "/run/matrix-postgres"), "matrix-postgres");
     sql("SELECT 1");
+}
+
+fn as_user(machine: &Machine, user: &str, command: &str) -> Output {
+    machine.run(&format!("setpriv --reuid={user} --regid={user} --init-groups {command}"))
+}
+
+#[test]
+fn a_member_of_the_group_starts_backups_and_reads_of_them_and_no_more() {
+    let Some(machine) = machine("confinement-group") else { return };
+    machine.ok("useradd --groups matrix-postgres-admin member && useradd stranger");
+    // Its free space is not the same twice.
+    let lasting = |text: &str| {
+        text.lines().filter(|line| !line.starts_with("free space:")).map(str::to_owned).collect::<Vec<_>>()
+    };
+    let status = |output: &Output| (output.status, lasting(&output.stdout));
+    let start = "systemctl --no-ask-password start matrix-postgres-backup.service";
+    let refused = as_user(&machine, "stranger", start);
+    assert_ne!(refused.status, 0, "{refused}");
+    machine.ok("! ls /var/backups/matrix-postgres | grep .");
+    let started = as_user(&machine, "member", start);
+    assert_eq!(started.status, 0, "{started}");
+    machine.ok("ls /var/backups/matrix-postgres | grep -c . | grep -x 1");
+
+    // The same as root is told, with the same exit status.
+    for question in ["list", "list --json", "status"] {
+        let roots = machine.run(&format!("matrix-postgres-backup {question}"));
+        let members = as_user(&machine, "member", &format!("matrix-postgres-backup {question}"));
+        assert_eq!(status(&members), status(&roots), "{members}\n{roots}");
+        let strangers = as_user(&machine, "stranger", &format!("matrix-postgres-backup {question}"));
+        assert_ne!(strangers.status, 0, "{strangers}");
+        assert!(!strangers.stdout.contains("matrix-postgres"), "{strangers}");
+    }
+    let json = as_user(&machine, "member", "matrix-postgres-backup status --json").json();
+    assert_eq!(json["well"], true, "{json}");
+    // Also that something is wrong.
+    machine.ok("systemctl stop matrix-postgres-backup.timer");
+    let unwell = as_user(&machine, "member", "matrix-postgres-backup status");
+    assert_eq!(status(&unwell), status(&machine.run("matrix-postgres-backup status")), "{unwell}");
+    assert_ne!(unwell.status, 0, "{unwell}");
+    machine.ok("systemctl start matrix-postgres-backup.timer");
+
+    let name = machine.ok("ls /var/backups/matrix-postgres");
+    for refused in [
+        "systemctl --no-ask-password stop matrix-postgres-backup.service",
+        "systemctl --no-ask-password restart matrix-postgres-backup.service",
+        "systemctl --no-ask-password kill matrix-postgres-backup.service",
+        "systemctl --no-ask-password stop matrix-postgres-backup.timer",
+        "systemctl --no-ask-password start matrix-postgres-backup-verify.service",
+        "systemctl --no-ask-password start matrix-postgres-upgrade.service",
+        "systemctl --no-ask-password stop matrix-postgres.service",
+        "systemctl --no-ask-password restart matrix-postgres.service",
+        "systemctl --no-ask-password stop matrix-postgres-report.socket",
+        "systemctl --no-ask-password disable matrix-postgres-backup.timer",
+        "systemctl --no-ask-password set-property matrix-postgres-backup.service CPUWeight=1",
+        "ls /var/backups/matrix-postgres",
+        &format!("cat /var/backups/matrix-postgres/{name}/manifest.json"),
+        "ls /matrix/postgres/data",
+        "cat /matrix/postgres/synapse-database.yaml",
+        "matrix-postgres-backup run",
+        "matrix-postgres-backup verify",
+        "matrix-postgres-backup prune",
+        &format!("matrix-postgres-backup restore --yes {name}"),
+        "matrix-postgres-upgrade run",
+        "matrix-postgres-cli -XAtc 'SELECT 1'",
+    ] {
+        let tried = as_user(&machine, "member", refused);
+        assert_ne!(tried.status, 0, "{refused}: {tried}");
+    }
+    // Whatever is said to the socket.
+    let said = "import socket, sys
+s = socket.socket(socket.AF_UNIX); s.connect('/run/matrix-postgres-report/socket')
+s.sendall(sys.argv[1].encode()); s.shutdown(socket.SHUT_WR)
+answer = b''
+while part := s.recv(65536): answer += part
+print(answer.decode())";
+    machine.write("/usr/local/bin/say.py", said);
+    for question in [
+        "",
+        "restore",
+        "{\"restore\":{\"json\":false}}",
+        "{\"list\":{\"json\":false,\"config\":\"/etc/shadow\"}}",
+    ] {
+        let quoted = machine::synapse::quote(question);
+        let answer = as_user(&machine, "member", &format!("python3 /usr/local/bin/say.py {quoted}"));
+        assert_eq!((answer.status, answer.stdout.as_str()), (0, ""), "{question}: {answer}");
+    }
+    let answer = as_user(&machine, "stranger", "python3 /usr/local/bin/say.py x");
+    assert_ne!(answer.status, 0, "{answer}");
+
+    // A unit of the same name that is not ours is nobody's to start.
+    machine.ok("printf '[Service]\\nType=oneshot\\nExecStart=/usr/bin/touch /root/started\\n' \
+        >/etc/systemd/system/matrix-postgres-backup.service && systemctl daemon-reload");
+    let refused = as_user(&machine, "member", start);
+    assert_ne!(refused.status, 0, "{refused}");
+    machine.ok("test ! -e /root/started");
 }

@@ -32,8 +32,9 @@ const USER: &str = "matrix-postgres";
 
 /// The units that run as the backups' user, and whether one must not reach the server: it tries backups out, or sends them to
 /// others.
-const UNITS: [(&str, bool); 3] = [
+const UNITS: [(&str, bool); 4] = [
     ("matrix-postgres-backup.service", false),
+    ("matrix-postgres-report@.service", false),
     ("matrix-postgres-backup-verify.service", true),
     ("matrix-postgres-backup-offsite.service", true),
 ];
@@ -421,7 +422,7 @@ mod tests {
         let place = place(Packaging::Debian);
         let settled = place.settle(settings.clone()).unwrap();
         let found = plan(root.path(), &place, &settled, false, true, None).unwrap();
-        assert_eq!(found.files.len(), 4);
+        assert_eq!(found.files.len(), 5);
         assert!(found.to_string().contains("    User=nobody\n"), "{found}");
         for (file, text) in &found.files {
             make_public(files::parent(file)).unwrap();
@@ -462,7 +463,7 @@ mod tests {
         let mut settings = place.settle(written).unwrap();
         settings.server.user = Account::current().name;
         let found = plan(root.path(), &place, &settings, true, true, None).unwrap();
-        assert_eq!(found.files.len(), 1, "{found}");
+        assert_eq!(found.files.len(), 2, "{found}");
         for line in
             ["PrivateNetwork=no", "IPAddressAllow=192.0.2.7", "LoadCredential=matrix-postgres-password"]
         {

@@ -2,6 +2,7 @@
 
 mod clean;
 mod list;
+mod members;
 mod notify;
 mod places;
 mod prune;
@@ -19,6 +20,7 @@ use clap::{Args, Parser, Subcommand};
 use jiff::Timestamp;
 use nix::unistd::geteuid;
 
+use self::members::Question;
 use self::places::{At, Backups, VERIFICATION};
 use crate::backup::catalogue::{self, Entry};
 use crate::backup::engine::{Dumps, Engine as _};
@@ -127,6 +129,9 @@ enum Verb {
         /// As for notify
         unit: String,
     },
+    /// Carry out what a member of matrix-postgres-admin asks for on standard input (for matrix-postgres-report@.service)
+    #[command(hide = true)]
+    Answer,
     /// Show the state of the backups; exit status 0 only if there is no problem
     Status {
         /// Print JSON
@@ -158,13 +163,26 @@ impl Verb {
         }
     }
 
+    /// What a member of matrix-postgres-admin may ask for.
+    fn question(&self) -> Option<Question> {
+        match self {
+            Self::List { at: Elsewhere { at: None, .. }, json } => Some(Question::List { json: *json }),
+            Self::Status { json } => Some(Question::Status { json: *json }),
+            _ => None,
+        }
+    }
+
     /// Whether it does nothing without a server; nothing if it has nothing to do with one.
     fn needs_server(&self) -> Option<bool> {
         match self {
             Self::Run { .. } | Self::Restore(_) | Self::Clean { .. } => Some(true),
             // Of a server in a container, the programs are in its image.
             Self::Status { .. } | Self::Describe { .. } | Self::Verify { .. } => Some(false),
-            Self::List { .. } | Self::Prune { .. } | Self::Send { .. } | Self::Notify { .. } => None,
+            Self::List { .. }
+            | Self::Prune { .. }
+            | Self::Send { .. }
+            | Self::Notify { .. }
+            | Self::Answer => None,
         }
     }
 }
@@ -174,8 +192,16 @@ impl Verb {
 /// # Errors
 /// See the verbs.
 pub fn run(arguments: Arguments) -> Result<ExitCode> {
-    let mut settings = config::load(arguments.config.as_deref())?;
     let verb = arguments.verb.unwrap_or(Verb::Run { dry_run: false });
+    if let Verb::Answer = verb {
+        return members::answer();
+    }
+    if let Some(question) = verb.question().filter(|_| arguments.config.is_none() && !geteuid().is_root())
+        && let Some(answered) = members::ask(question)?
+    {
+        return Ok(answered);
+    }
+    let mut settings = config::load(arguments.config.as_deref())?;
     // Whoever has the private key can read it; the backups' owner cannot, and is become when it has been used.
     // A restore stops and starts units, and a notice is the notify unit's: both stay who they are.
     let stays =
@@ -240,6 +266,7 @@ pub fn run(arguments: Arguments) -> Result<ExitCode> {
         Verb::Verify { name, trial: false, dry_run, identity, .. } => {
             verify(&settings, name.as_deref(), dry_run, identity.as_deref(), &backups()?)?;
         }
+        Verb::Answer => {}
         Verb::Status { json } => return status::status(&settings, place.as_ref(), json),
     }
     Ok(ExitCode::SUCCESS)
