@@ -274,7 +274,7 @@ After=network.target
 
 [Service]
 Type=exec
-ExecStart=/usr/bin/podman run --rm --replace --name matrix-postgres --network=host --user=991 --log-driver=none \
+ExecStart=/usr/bin/podman run --rm --replace --name matrix-postgres --network=host --user=791 --log-driver=none \
     --env-file=/matrix/postgres/env-postgres-server -v /matrix/postgres/data:/var/lib/postgresql/data \
     -v /matrix/postgres/run:/var/run/postgresql -v /etc/passwd:/etc/passwd:ro localhost/postgres:15 \
     postgres -c listen_addresses=
@@ -288,7 +288,7 @@ WantedBy=multi-user.target
 fn a_server_in_a_container_of_podmans_is_backed_up_and_restored() {
     let Some(machine) = machine::for_test("containers-podman") else { return };
     make_image(&machine, "podman", "localhost/postgres", 15);
-    machine.ok("useradd --system --uid 991 --no-create-home --home-dir /matrix matrix
+    machine.ok("useradd --system --uid 791 --no-create-home --home-dir /matrix matrix
         install -d -o matrix -g matrix -m 0700 /matrix /matrix/postgres /matrix/postgres/data
         install -d -o matrix -g matrix -m 0755 /matrix/postgres/run");
     machine.write("/matrix/postgres/env-postgres-server", "POSTGRES_USER=matrix\nPOSTGRES_PASSWORD=x\nPOSTGRES_DB=matrix\nPOSTGRES_INITDB_ARGS=--locale=C --encoding=UTF8\n");

@@ -63,7 +63,7 @@ rm -r "$files"
 /// The playbook's directories and files: `$1` the image, `$2` its unit. A cluster that is there keeps its owner.
 const LAYOUT: &str = r#"
 image=$1 unit=$2
-id matrix >/dev/null 2>&1 || useradd --system --uid 991 --no-create-home --home-dir /matrix matrix
+id matrix >/dev/null 2>&1 || useradd --system --uid 791 --no-create-home --home-dir /matrix matrix
 if [ ! -d /matrix/postgres/data ]; then
     install -d -o matrix -g matrix -m 0750 /matrix /matrix/postgres
     install -d -o matrix -g matrix -m 0700 /matrix/postgres/data
