@@ -14,7 +14,7 @@ ZSH ?= site-functions
 # What is built before it is installed.
 BUILT := build docs
 
-.PHONY: all build check test soak corpus regression demo bench deb rpm reproducible docs install setup clean
+.PHONY: all build check deny msrv test soak corpus regression demo bench deb rpm reproducible docs install setup clean
 
 all: build
 
@@ -30,6 +30,15 @@ check:
 	$(CARGO) fmt --check
 	$(CARGO) clippy --all-targets --quiet -- -D warnings
 	$(CARGO) test --quiet
+
+# Licences, versions and sources of the libraries, see deny.toml.
+deny:
+	$(CARGO) deny check bans licenses sources
+
+# Everything, by the oldest toolchain that Cargo.toml names; rustup fetches it.
+msrv:
+	CARGO_TARGET_DIR=target/msrv rustup run --install $$(sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml) \
+		cargo check --locked --all-targets
 
 # Everything, in booted machines with real PostgreSQL and Synapse.
 test: setup
