@@ -1,12 +1,8 @@
 //! What whoever has SQL access, or is the backup's user, could do to get further. Each test is one attack, and fails where it
 //! succeeds.
 
-use std::time::Duration;
-
 use crate::machine::upgrade::{UPGRADE, configure, prepare, sql, version};
 use crate::machine::{self, Machine};
-
-const PATIENCE: Duration = Duration::from_secs(60);
 
 /// As the homeserver's own role.
 fn as_synapse(machine: &Machine, script: &str) {
@@ -131,7 +127,7 @@ fn what_is_set_for_a_database_or_a_role_keeps_nothing_from_being_done() {
             machine.run("journalctl --no-pager -o cat -n 40").stdout
         );
     }
-    machine.wait_for("matrix-postgres-backup status", PATIENCE);
+    machine.wait_for("matrix-postgres-backup status");
     let counted = "PGOPTIONS='-c role=none -c statement_timeout=0 -c transaction_timeout=0' \
         matrix-postgres-cli -d other -XAtc 'SELECT count(*) FROM public.t' 2>/dev/null";
     assert_eq!(machine.ok(counted), "100000");

@@ -5,7 +5,6 @@
 #![allow(clippy::doc_markdown, reason = "PostgreSQL is not code")]
 
 use std::collections::BTreeSet;
-use std::time::Duration;
 
 use crate::machine::synapse::quote;
 use crate::machine::{self, Machine, Output, Synapse};
@@ -26,7 +25,6 @@ const INTERRUPTED: i32 = 41;
 
 const BACKUPS: &str = "/var/backups/matrix-postgres";
 const CONFIGURATION: &str = "/etc/matrix-postgres/config.toml";
-const PATIENCE: Duration = Duration::from_secs(30);
 
 /// psql on Debian's own cluster, with the tools that anybody has.
 const OTHER: &str = "runuser -u postgres -- psql -XAt -p 5432";
@@ -107,7 +105,7 @@ fn assert_only(machine: &Machine, backups: &BTreeSet<String>) {
         "! pgrep -x pg_dump && ! pgrep -x pg_restore && ! pgrep -f '^/usr/bin/matrix-postgres-backup run'",
     );
     // And the server is as well as before.
-    assert_eq!(machine.wait_for("matrix-postgres-cli -XAtc 'SELECT 1'", PATIENCE), "1");
+    assert_eq!(machine.wait_for("matrix-postgres-cli -XAtc 'SELECT 1'"), "1");
 }
 
 /// Every table of a database: rows counted, and a digest of all that is in them. Sequences, large objects, views.
@@ -394,10 +392,7 @@ fn whatever_happens_in_the_middle_nothing_is_lost_and_nothing_is_left() {
     configure(&machine, "[backup]\nlock_timeout = \"1s\"\n");
     machine.ok("systemd-run --quiet --unit=locker matrix-postgres-cli -d large \
          -c \"BEGIN; LOCK TABLE t; SELECT pg_sleep(600)\"");
-    machine.wait_for(
-        "[ $(matrix-postgres-cli -XAtc \"SELECT count(*) FROM pg_locks WHERE mode = 'AccessExclusiveLock'\") = 1 ]",
-        PATIENCE,
-    );
+    machine.wait_for("[ $(matrix-postgres-cli -XAtc \"SELECT count(*) FROM pg_locks WHERE mode = 'AccessExclusiveLock'\") = 1 ]");
     let output = command(&machine, "run");
     assert_fails(&output, PROGRAM, &["could not dump database \"large\"", "public.t", &reassured, "HINT: "]);
     sql(
@@ -436,7 +431,7 @@ fn whatever_happens_in_the_middle_nothing_is_lost_and_nothing_is_left() {
     for who in ["second", "verification"] {
         assert!(output.stderr.contains(&format!("{who}: {LOCKED}")), "{output}");
     }
-    machine.wait_for("! pgrep -x pg_dump", PATIENCE);
+    machine.wait_for("! pgrep -x pg_dump");
     assert_eq!(names(&machine).len(), 2, "the kill leaves something unfinished");
     assert!(names(&machine).iter().any(|name| name.ends_with(".partial")), "which is not called a backup");
     assert_eq!(json(&machine, "list --json").as_array().unwrap().len(), 1);
@@ -482,7 +477,7 @@ fn a_unit_that_is_stopped(machine: &Machine, older: &BTreeSet<String>) {
     ));
     let status = property(machine, "matrix-postgres-backup.service", "ExecMainStatus");
     assert_eq!(status, INTERRUPTED.to_string());
-    machine.wait_for("[ $(systemctl is-active matrix-postgres.service) = inactive ]", PATIENCE);
+    machine.wait_for("[ $(systemctl is-active matrix-postgres.service) = inactive ]");
     assert_eq!(&names(machine), older);
     machine.ok(&format!("rm {CONFIGURATION}"));
     start(machine);

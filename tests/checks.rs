@@ -1,7 +1,7 @@
 //! What the downtime of an upgrade would say, `check` says: odd databases, each of which it refuses with the reason, and the
 //! server afterwards as it was; where it says yes, the upgrade goes.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use crate::machine::upgrade::{UPGRADE, client, configure, journal, sql, version};
 use crate::machine::{self, Machine, Output, Synapse};
@@ -153,10 +153,7 @@ fn from_15_what_the_target_does_not_take_is_told_beforehand() {
     // Killed, it leaves nothing that the next one does not clear away.
     for _ in 0..2 {
         machine.ok("matrix-postgres-upgrade check >/dev/null & sleep 1; kill -KILL $! || true");
-        machine.wait_for(
-            "! ls -d /matrix/postgres/data.check-* /var/lib/matrix-postgres-upgrade/rehearsing 2>/dev/null && ! pgrep -f 'upgrade [r]ecover'",
-            Duration::from_secs(60),
-        );
+        machine.wait_for("! ls -d /matrix/postgres/data.check-* /var/lib/matrix-postgres-upgrade/rehearsing 2>/dev/null && ! pgrep -f 'upgrade [r]ecover'");
     }
     takes(&machine, "", "method online");
 

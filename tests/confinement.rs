@@ -2,7 +2,6 @@
 //! work with them.
 
 use std::fmt::Write as _;
-use std::time::Duration;
 
 use crate::machine::{self, Machine, Output};
 
@@ -129,7 +128,7 @@ fn a_server_has_all_that_it_needs_whoever_owns_it() {
     let compiled = "SET jit_above_cost = 0; EXPLAIN ANALYZE SELECT sum(n) FROM generate_series(1, 9) n";
     assert!(sql(compiled).contains("JIT:"), "{}", sql(compiled));
     machine.ok("matrix-postgres-cli -XAtc \"ALTER SYSTEM SET work_mem = '5MB'\" && systemctl reload matrix-postgres.service");
-    machine.wait_for("matrix-postgres-cli -XAtc 'SHOW work_mem' | grep -x 5MB", Duration::from_secs(60));
+    machine.wait_for("matrix-postgres-cli -XAtc 'SHOW work_mem' | grep -x 5MB");
     machine.ok(&format!(
         "grep -P '^Cap(Prm|Eff|Bnd|Amb):\\t0{{16}}$' /proc/{}/status | wc -l | grep -x 3",
         pid()
@@ -149,7 +148,7 @@ fn a_server_has_all_that_it_needs_whoever_owns_it() {
         assert_eq!(sql("SELECT n FROM t"), "1");
     }
     machine.ok("matrix-postgres-cli -XAtc \"ALTER SYSTEM SET work_mem = '6MB'\" && systemctl reload matrix-postgres.service");
-    machine.wait_for("matrix-postgres-cli -XAtc 'SHOW work_mem' | grep -x 6MB", Duration::from_secs(60));
+    machine.wait_for("matrix-postgres-cli -XAtc 'SHOW work_mem' | grep -x 6MB");
     machine.ok("systemctl stop matrix-postgres.service");
     let state = "pg_controldata=$(ls -d /usr/lib/postgresql/*/bin/pg_controldata | tail -n 1)
         $pg_controldata /matrix/postgres/data | grep 'cluster state'";

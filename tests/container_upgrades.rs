@@ -1,8 +1,6 @@
 //! Upgrades of a server in a container of docker, on which a real Synapse runs, as the Ansible playbook for Matrix lays it out:
 //! its unit runs the image of the new version afterwards, and that of the old one after a rollback.
 
-use std::time::Duration;
-
 use crate::machine::containers::{Playbook, make_image};
 use crate::machine::upgrade::{NOT_WELL, UPGRADE, is_closed, journal, pause_at, recovered, said};
 use crate::machine::{self, Machine};
@@ -11,8 +9,6 @@ const SERVER_UNIT: &str = "matrix-postgres.service";
 const DROP_IN: &str = "/etc/systemd/system/matrix-postgres.service.d/50-matrix-postgres-upgrade.conf";
 const DROP_INS: &str = "/etc/systemd/system/matrix-postgres.service.d";
 const KEPT: &str = "/matrix/postgres-auto-upgrade-backup";
-
-const PATIENCE: Duration = Duration::from_secs(300);
 
 /// What an administrator may have beside the homeserver's database.
 const MORE: [&str; 5] = [
@@ -62,10 +58,7 @@ fn everything(machine: &Machine) -> Vec<String> {
 /// The homeserver runs on the server of this version, in a container of its image, and has lost nothing.
 #[track_caller]
 fn is_on(machine: &Machine, major: u16, room: &str) {
-    machine.wait_for(
-        &format!("systemctl is-active {SERVER_UNIT} matrix-synapse.service && curl --silent --fail http://localhost:8008/health"),
-        PATIENCE,
-    );
+    machine.wait_for(&format!("systemctl is-active {SERVER_UNIT} matrix-synapse.service && curl --silent --fail http://localhost:8008/health"));
     assert_eq!(
         machine.ok("docker inspect --format '{{.Config.Image}}' matrix-postgres"),
         format!("postgres:{major}")
@@ -169,10 +162,11 @@ fn a_server_in_a_container_is_upgraded_by_each_method_and_back() {
         machine
             .ok(&format!("systemd-run --quiet --unit=idle {} -c 'SELECT pg_sleep(36000)'", playbook.psql()));
         let slept = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%pg_sleep(36000)%' AND pid <> pg_backend_pid()";
-        machine.wait_for(
-            &format!("test \"$({} -c {})\" = 1", playbook.psql(), machine::synapse::quote(slept)),
-            PATIENCE,
-        );
+        machine.wait_for(&format!(
+            "test \"$({} -c {})\" = 1",
+            playbook.psql(),
+            machine::synapse::quote(slept)
+        ));
         let upgraded = machine.run(UPGRADE);
         let said = journal(&machine);
         assert_eq!(upgraded.status, 0, "{upgraded}\n{said}");
@@ -290,7 +284,7 @@ fn whatever_goes_wrong_the_playbooks_server_comes_up_by_itself() {
 /// On one of the two, with nothing lost; then it goes back.
 #[track_caller]
 fn comes_up(machine: &Machine, step: &str, room: &str) {
-    recovered(machine, &format!("{SERVER_UNIT} matrix-synapse.service"), PATIENCE);
+    recovered(machine, &format!("{SERVER_UNIT} matrix-synapse.service"));
     if ["starting-server", "starting-clients", "keeping"].contains(&step) {
         is_new(machine, room);
         machine.ok("matrix-postgres-upgrade rollback --yes 2>&1 && matrix-postgres-upgrade clean --yes");

@@ -1,8 +1,6 @@
 //! Servers in containers: an installation as the Ansible playbook for Matrix lays it out, with docker and with podman, is
 //! maintained beside its own units.
 
-use std::time::Duration;
-
 use crate::machine::containers::{Playbook, make_image};
 use crate::machine::synapse::quote;
 use crate::machine::upgrade::NOT_WELL;
@@ -15,8 +13,6 @@ const SERVER: i32 = 32;
 const SERVER_UNIT: &str = "matrix-postgres.service";
 const BACKUP: &str = "matrix-postgres-backup.service";
 const TRIAL: &str = "matrix-postgres-backup-verify.service";
-
-const PATIENCE: Duration = Duration::from_secs(300);
 
 fn newest_is_of(machine: &Machine, major: u16) {
     machine.ok("matrix-postgres-backup list");
@@ -137,7 +133,7 @@ fn without_programs(machine: &Machine, major: u16) {
 #[track_caller]
 fn nothing_is_left(machine: &Machine, program: &str) {
     let ours = format!("{program} ps --all --quiet --filter label=matrix-postgres.process");
-    machine.wait_for(&format!("test -z \"$({ours})\" || {{ {program} ps --all; false; }}"), PATIENCE);
+    machine.wait_for(&format!("test -z \"$({ours})\" || {{ {program} ps --all; false; }}"));
 }
 
 #[test]
@@ -183,12 +179,9 @@ fn programs_that_the_machine_lacks_are_run_in_containers_of_the_servers_image() 
     machine.ok(&format!(
         "systemd-run --quiet --unit=locker {locked} 'BEGIN; LOCK TABLE t; SELECT pg_sleep(3600)'"
     ));
-    machine.wait_for(
-        &format!(
-            "test $({locked} \"SELECT count(*) FROM pg_locks WHERE mode = 'AccessExclusiveLock'\") -ge 1"
-        ),
-        PATIENCE,
-    );
+    machine.wait_for(&format!(
+        "test $({locked} \"SELECT count(*) FROM pg_locks WHERE mode = 'AccessExclusiveLock'\") -ge 1"
+    ));
     let dumps = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'pg_dump' OR query LIKE 'LOCK TABLE public.t %'";
     for (how, end) in [
         ("the unit", "systemctl kill --signal=SIGKILL --kill-whom=all matrix-postgres-backup.service"),
@@ -199,16 +192,13 @@ fn programs_that_the_machine_lacks_are_run_in_containers_of_the_servers_image() 
         ("the unit, by its administrator", "systemctl stop matrix-postgres-backup.service"),
     ] {
         machine.ok(&format!("systemctl reset-failed {BACKUP}; systemctl start --no-block {BACKUP}"));
-        machine.wait_for(&format!("test $({locked} \"{dumps}\") -ge 1"), PATIENCE);
+        machine.wait_for(&format!("test $({locked} \"{dumps}\") -ge 1"));
         machine.ok(end);
-        machine.wait_for(&format!("! systemctl is-active --quiet {BACKUP}"), PATIENCE);
-        machine.wait_for(
-            &format!(
-                "test $({locked} \"{dumps}\") = 0 || {{ echo {}; docker ps --all; false; }}",
-                quote(how)
-            ),
-            PATIENCE,
-        );
+        machine.wait_for(&format!("! systemctl is-active --quiet {BACKUP}"));
+        machine.wait_for(&format!(
+            "test $({locked} \"{dumps}\") = 0 || {{ echo {}; docker ps --all; false; }}",
+            quote(how)
+        ));
         nothing_is_left(&machine, "docker");
     }
     // The end of docker's client would not be that of what it runs by exec.
@@ -295,7 +285,7 @@ fn a_server_in_a_container_of_podmans_is_backed_up_and_restored() {
     machine.write(&format!("/etc/systemd/system/{SERVER_UNIT}"), PODMAN);
     machine.ok(&format!("systemctl daemon-reload && systemctl start {SERVER_UNIT}"));
     let ready = "podman exec matrix-postgres pg_isready --quiet --username=matrix";
-    machine.wait_for(&format!("{ready} || {{ journalctl --no-pager -n 30 >&2; false; }}"), PATIENCE);
+    machine.wait_for(&format!("{ready} || {{ journalctl --no-pager -n 30 >&2; false; }}"));
     let started = "matrix-postgres-cli -XAtc 'SELECT pg_postmaster_start_time()'";
     let before = machine.ok(started);
     machine.ok("matrix-postgres-cli -c \"CREATE TABLE t AS SELECT generate_series(1, 500) n\"");

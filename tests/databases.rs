@@ -1,8 +1,6 @@
 //! Databases that are legal and unusual: extensions whose library must be loaded at the start, subscriptions, jobs, triggers
 //! on login and against DDL, settings for all roles, no database `postgres`, and what no server takes from a dump.
 
-use std::time::Duration;
-
 use crate::machine::{self, Machine, Output};
 
 /// Of the programs' contract: see `matrix_postgres::error::Kind`.
@@ -187,10 +185,7 @@ fn servers_of_ours_take_no_part_in_replication_and_carry_out_no_jobs() {
     ));
     let all_there = |machine: &Machine| {
         let received = "matrix-postgres-cli -d homeserver -XAtqc 'SELECT count(*) FROM t'";
-        machine.wait_for(
-            &format!("test \"$({received})\" = \"$({publisher} 'SELECT count(*) FROM t')\""),
-            Duration::from_secs(120),
-        );
+        machine.wait_for(&format!("test \"$({received})\" = \"$({publisher} 'SELECT count(*) FROM t')\""));
     };
     goes(&machine.run("matrix-postgres-upgrade rehearse --method online 2>&1"));
     goes(&machine.run("matrix-postgres-upgrade run --method online 2>&1"));

@@ -1,7 +1,5 @@
 //! Upgrades of a cluster of Debian's, on which a real Synapse runs: into a cluster of Debian's of the new version, and back.
 
-use std::time::Duration;
-
 use crate::machine::debian::{BLOCK, PORT, as_postgres, make_database};
 use crate::machine::upgrade::{NOT_WELL, UNIT_JOB, UPGRADE, is_closed, pause_at, recovered, refused};
 use crate::machine::{self, Machine, Synapse};
@@ -73,7 +71,7 @@ fn starts(machine: &Machine, cluster: &str) -> String {
 /// The homeserver answers, and has what was said.
 #[track_caller]
 fn talks(machine: &Machine, room: &str) {
-    machine.wait_for("curl --silent --fail http://localhost:8008/health", Duration::from_secs(300));
+    machine.wait_for("curl --silent --fail http://localhost:8008/health");
     let synapse = Synapse::of(machine);
     let said = synapse.messages(&synapse.log_in("ada"), room);
     assert!(said.iter().any(|(_, text)| text == "before the upgrade"), "{said:?}");
@@ -262,7 +260,7 @@ fn whatever_goes_wrong_debians_cluster_comes_up_by_itself() {
 /// On one of the two, with nothing lost; then it goes back.
 #[track_caller]
 fn comes_up(machine: &Machine, step: &str, room: &str) {
-    recovered(machine, "matrix-synapse.service", Duration::from_secs(300));
+    recovered(machine, "matrix-synapse.service");
     let is_forward = ["starting-server", "starting-clients", "keeping"].contains(&step);
     if is_forward {
         is_new(machine, room);

@@ -1,7 +1,5 @@
 //! A server that others run, on another machine: over TLS, as a superuser and as a role that is none.
 
-use std::time::Duration;
-
 use crate::machine::external::{BLOCK, other_machine, there};
 use crate::machine::{self, Machine, Synapse};
 use serde_json::Value;
@@ -17,7 +15,6 @@ const TRIAL: &str = "matrix-postgres-backup-verify.service";
 const CONFIGURATION: &str = "/etc/matrix-postgres/config.toml";
 const FOUND: &str = "/etc/matrix-postgres/config.d/10-server.toml";
 const CREDENTIAL: &str = "/etc/credstore/matrix-postgres-password";
-const PATIENCE: Duration = Duration::from_secs(600);
 
 /// Of the role that makes backups. All that means something in a password file, and to a shell.
 const PASSWORD: &str = r#"cor:rect \ho'rse "$x"#;
@@ -47,7 +44,7 @@ fn backups(machine: &Machine) -> Vec<String> {
 /// Nobody is asked for a notice any more.
 fn settle(machine: &Machine) {
     let running = "systemctl list-units --plain --no-legend --state=active,activating,deactivating 'matrix-postgres-notify@*'";
-    machine.wait_for(&format!("! {running} | grep -q ."), PATIENCE);
+    machine.wait_for(&format!("! {running} | grep -q ."));
 }
 
 #[track_caller]
@@ -66,12 +63,11 @@ fn nobody_sees_the_password_of_a_backup(machine: &Machine) {
         .spawn()
         .expect("psql");
     let held = "SELECT 1 / count(*) FROM pg_locks WHERE relation = 'events'::regclass AND mode = 'AccessExclusiveLock'";
-    machine.wait_for(
-        &format!("cd / && runuser -u postgres -- psql -X -h /srv/db/socket -d synapse -c \"{held}\""),
-        PATIENCE,
-    );
+    machine.wait_for(&format!(
+        "cd / && runuser -u postgres -- psql -X -h /srv/db/socket -d synapse -c \"{held}\""
+    ));
     machine.ok(&format!("systemctl start --no-block {BACKUP}"));
-    machine.wait_for("pgrep -f '[p]g_dump .*synapse'", PATIENCE);
+    machine.wait_for("pgrep -f '[p]g_dump .*synapse'");
     let part = "ho'rse";
     machine.write("/root/part", part);
     machine.ok("! cat /proc/[0-9]*/cmdline 2>/dev/null | grep -qaFf /root/part");
@@ -82,10 +78,8 @@ fn nobody_sees_the_password_of_a_backup(machine: &Machine) {
         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE '%pg_sleep%' AND pid <> pg_backend_pid()",
     );
     let _ = holding.wait();
-    machine.wait_for(
-        &format!("test \"$(systemctl show --value --property=ActiveState {BACKUP})\" = inactive"),
-        PATIENCE,
-    );
+    machine
+        .wait_for(&format!("test \"$(systemctl show --value --property=ActiveState {BACKUP})\" = inactive"));
 }
 
 #[test]
@@ -239,7 +233,7 @@ fn who_is_not_the_server_gets_nothing_and_who_is_away_is_waited_for() {
         machine.ok(what);
         if what.contains("reload") {
             let shown = "openssl s_client -starttls postgres -connect 10.77.0.2:5432 </dev/null 2>/dev/null | openssl x509 -noout -issuer";
-            machine.wait_for(&format!("{shown} | grep -q db.test.local"), PATIENCE);
+            machine.wait_for(&format!("{shown} | grep -q db.test.local"));
         }
         let journal = failed(&machine, SERVER);
         assert!(journal.contains("certificate"), "{journal}");
@@ -252,7 +246,7 @@ fn who_is_not_the_server_gets_nothing_and_who_is_away_is_waited_for() {
     }
     assert_eq!(log_ins(), before);
     let shown = "openssl s_client -starttls postgres -connect 10.77.0.2:5432 </dev/null 2>/dev/null | openssl x509 -noout -issuer";
-    machine.wait_for(&format!("{shown} | grep -q authority"), PATIENCE);
+    machine.wait_for(&format!("{shown} | grep -q authority"));
     machine.start(BACKUP);
 
     // The network is down, and comes back; then the server.
@@ -265,14 +259,13 @@ fn who_is_not_the_server_gets_nothing_and_who_is_away_is_waited_for() {
         machine.ok(&format!("systemctl start --no-block {BACKUP}"));
         let read =
             format!("journalctl --sync; journalctl --no-pager --output=cat --unit={BACKUP} --invocation=0");
-        machine.wait_for(&format!("{read} | grep -q 'cannot be reached.*trying again for up to'"), PATIENCE);
+        machine.wait_for(&format!("{read} | grep -q 'cannot be reached.*trying again for up to'"));
         let status = machine.run("matrix-postgres-backup status");
         assert!(status.stdout.contains("cannot be reached"), "{status}");
         machine.ok(back);
-        machine.wait_for(
-            &format!("test \"$(systemctl show --value --property=ActiveState {BACKUP})\" = inactive"),
-            PATIENCE,
-        );
+        machine.wait_for(&format!(
+            "test \"$(systemctl show --value --property=ActiveState {BACKUP})\" = inactive"
+        ));
         let journal = machine.journal_of(BACKUP);
         assert!(journal.contains("is back") && journal.contains("is complete"), "{journal}");
         // How many there are is up to what is kept.

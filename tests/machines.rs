@@ -1,8 +1,6 @@
 //! The package in booted machines: what it installs, how the server runs beside Debian's own, and how it
 //! refuses.
 
-use std::time::Duration;
-
 use crate::machine::{self, Machine, Synapse};
 
 /// Of the programs' contract: see `matrix_postgres::error::Kind`.
@@ -63,7 +61,7 @@ fn a_package_without_configuration_gives_a_server_for_synapse() {
     // A restart of the server is survived by the homeserver, and changes nothing.
     machine.ok("systemctl restart matrix-postgres.service");
     assert_eq!(sql(&machine, "SHOW server_version"), version);
-    machine.wait_for("curl --silent --fail http://localhost:8008/health", Duration::from_secs(30));
+    machine.wait_for("curl --silent --fail http://localhost:8008/health");
     machine.power_cut();
     machine.boot_again().unwrap();
     machine.ok("systemctl start matrix-synapse.service");
@@ -146,12 +144,9 @@ fn an_update_of_the_package_interrupts_neither_server_nor_backup() {
     // pg_dump waits for the table.
     machine.ok("systemd-run --quiet --unit=holder matrix-postgres-cli -XAtc \
         'BEGIN; LOCK TABLE t IN ACCESS EXCLUSIVE MODE; SELECT pg_sleep(3600)'");
-    machine.wait_for(
-        "matrix-postgres-cli -XAtc \"SELECT 1 FROM pg_locks WHERE mode = 'AccessExclusiveLock' AND granted\" | grep 1",
-        Duration::from_secs(300),
-    );
+    machine.wait_for("matrix-postgres-cli -XAtc \"SELECT 1 FROM pg_locks WHERE mode = 'AccessExclusiveLock' AND granted\" | grep 1");
     machine.ok("systemctl start --no-block matrix-postgres-backup.service");
-    machine.wait_for("pgrep -x pg_dump", Duration::from_secs(300));
+    machine.wait_for("pgrep -x pg_dump");
     let pids = || {
         ["matrix-postgres.service", "matrix-postgres-backup.service"]
             .map(|unit| property(&machine, unit, "MainPID"))
@@ -164,8 +159,7 @@ fn an_update_of_the_package_interrupts_neither_server_nor_backup() {
         &machine,
         "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE mode = 'AccessExclusiveLock' AND granted",
     );
-    machine
-        .wait_for("matrix-postgres-backup status --json | grep '\"well\": true'", Duration::from_secs(300));
+    machine.wait_for("matrix-postgres-backup status --json | grep '\"well\": true'");
     assert_eq!(property(&machine, "matrix-postgres-backup.service", "Result"), "success");
     assert_eq!(property(&machine, "matrix-postgres.service", "MainPID"), before[0]);
     for timer in [
@@ -202,7 +196,7 @@ fn a_new_cluster_is_in_var_lib_and_stays_there() {
     let room = synapse.create_room(&user, "layouts");
     synapse.send(&user, &room, "before the upgrade");
     let talks = || {
-        machine.wait_for("curl --silent --fail http://localhost:8008/health", Duration::from_secs(300));
+        machine.wait_for("curl --silent --fail http://localhost:8008/health");
         let said = synapse.messages(&synapse.log_in("ada"), &room);
         assert!(said.iter().any(|(_, text)| text == "before the upgrade"), "{said:?}");
     };
@@ -286,7 +280,7 @@ fn the_package_stays_while_an_upgrade_is_not_ended() {
     start(&machine);
     machine.ok("echo 'upgrade.backup_within = \"never\"' >/etc/matrix-postgres/config.toml
          matrix-postgres-upgrade run --pause stopping-server >/root/said 2>&1 & echo $! >/root/pid");
-    machine.wait_for("grep 'pausing: ' /root/said", Duration::from_secs(60));
+    machine.wait_for("grep 'pausing: ' /root/said");
     let removed = machine.run("dpkg --remove matrix-postgres");
     assert_ne!(removed.status, 0, "{removed}");
     assert!(removed.stderr.contains("HINT: matrix-postgres-upgrade recover"), "{removed}");
@@ -294,7 +288,7 @@ fn the_package_stays_while_an_upgrade_is_not_ended() {
     machine.ok("kill -KILL $(cat /root/pid)");
     let ended = "matrix-postgres-upgrade recover
          ! grep -a '\"ended\": null' /var/lib/matrix-postgres-upgrade/upgrade/journal.json";
-    machine.wait_for(ended, Duration::from_secs(60));
+    machine.wait_for(ended);
     machine.ok("systemctl is-active matrix-postgres.service");
     machine.ok("dpkg --remove matrix-postgres");
 }
@@ -352,7 +346,7 @@ fn a_server_that_is_killed_comes_back() {
     start(&machine);
     let pid = property(&machine, "matrix-postgres.service", "MainPID");
     machine.ok(&format!("kill -KILL {pid}"));
-    machine.wait_for("matrix-postgres-cli -XAtc 'SELECT 1'", Duration::from_secs(30));
+    machine.wait_for("matrix-postgres-cli -XAtc 'SELECT 1'");
     assert_ne!(property(&machine, "matrix-postgres.service", "MainPID"), pid);
 }
 

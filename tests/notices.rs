@@ -1,7 +1,5 @@
 //! Never silent, in booted machines: who is told when a backup fails, and what stays when old ones go.
 
-use std::time::Duration;
-
 use crate::machine::{self, Machine, Synapse};
 
 const BACKUP: &str = "matrix-postgres-backup.service";
@@ -64,7 +62,7 @@ fn settle(machine: &Machine) {
         "sleep 0.3; ! systemctl list-units --no-legend --state=activating '{NOTIFY}' | grep -q . \
          && ! systemctl list-jobs --no-legend | grep -q matrix-postgres"
     );
-    machine.wait_for(&idle, Duration::from_secs(90));
+    machine.wait_for(&idle);
 }
 
 fn journal(machine: &Machine) -> String {
@@ -74,7 +72,7 @@ fn journal(machine: &Machine) -> String {
 fn switch(machine: &Machine) {
     machine.write("/root/switch.py", SWITCH);
     machine.ok("systemd-run --quiet --unit=switch.service python3 /root/switch.py");
-    machine.wait_for("bash -c '</dev/tcp/127.0.0.1/8099'", Duration::from_secs(20));
+    machine.wait_for("bash -c '</dev/tcp/127.0.0.1/8099'");
 }
 
 fn sendmail(machine: &Machine) {
@@ -120,7 +118,7 @@ fn mail_a_room_and_the_switch_are_told_of_a_failure() {
         "touch /var/told/wait; chmod 0755 /var/backups/matrix-postgres && ! systemctl start {BACKUP}"
     ));
     let mail_server = "$(pgrep -u matrix-postgres-notify -o -f sendmail)";
-    machine.wait_for(&format!("test -n \"{mail_server}\""), Duration::from_secs(60));
+    machine.wait_for(&format!("test -n \"{mail_server}\""));
     for secret in [
         format!("/proc/{mail_server}/environ"),
         format!("'/run/credentials/matrix-postgres-notify@{BACKUP}.service/matrix-postgres.matrix-token'"),

@@ -1,8 +1,6 @@
 //! Copies of the backups elsewhere, by rclone: to a real SFTP server and to an S3 server, cut at random, full, changed by others; and
 //! a machine that is gone.
 
-use std::time::Duration;
-
 use crate::machine::{self, Machine, Output, Synapse};
 
 /// Of the programs' contract: see `matrix_postgres::error::Kind`.
@@ -16,8 +14,6 @@ const OFFSITE: i32 = 45;
 const BACKUP: &str = "matrix-postgres-backup.service";
 const UNIT: &str = "matrix-postgres-backup-offsite.service";
 const CREDENTIAL: &str = "/etc/credstore/matrix-postgres-rclone.conf";
-
-const PATIENCE: Duration = Duration::from_secs(300);
 
 /// sshd on port 2222, for the user `store`, whose files are in /target.
 const SERVE: &str = r#"
@@ -102,13 +98,10 @@ fn back_up(machine: &Machine) -> String {
 /// Waits until the unit has ended once more; its exit status.
 #[track_caller]
 fn settled(machine: &Machine, before: u64) -> String {
-    machine.wait_for(
-        &format!(
+    machine.wait_for(&format!(
             "case $(systemctl show --value --property=ActiveState {UNIT}) in activating | deactivating) false ;; esac
              test $(systemctl show --value --property=InactiveEnterTimestampMonotonic {UNIT}) -gt {before}"
-        ),
-        PATIENCE,
-    );
+        ));
     machine.ok(&format!("systemctl show --value --property=ExecMainStatus {UNIT}"))
 }
 

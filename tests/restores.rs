@@ -1,7 +1,5 @@
 //! Restores in booted machines: of a homeserver that lost its database, over one that runs, and killed at any instant.
 
-use std::time::Duration;
-
 use crate::machine::synapse::User;
 use crate::machine::{self, Machine, Synapse};
 
@@ -321,14 +319,14 @@ fn a_restore_that_is_killed_leaves_the_old_or_the_new_and_never_none() {
          for i in $(seq 6000); do systemctl is-active --quiet matrix-synapse.service || break; sleep 0.01; done
          kill -KILL $pid; status=0; wait $pid || status=$?; test $status = 137 || {{ cat /root/said >&2; false; }}"
     ));
-    machine.wait_for("systemctl is-active matrix-synapse.service", Duration::from_secs(60));
+    machine.wait_for("systemctl is-active matrix-synapse.service");
     machine.ok("! pgrep -f 'read -[r] _'");
     // What they left is cleared away by the next.
     machine.ok("systemctl reset-failed");
     machine.ok(&format!("matrix-postgres-backup restore --yes {name} 2>&1"));
     assert!(!databases(&machine).iter().any(|database| database.contains("_restoring_")));
     assert!(said(&machine, &room).contains(&"before the backup".to_owned()));
-    machine.wait_for("curl --silent --fail http://localhost:8008/health", Duration::from_secs(30));
+    machine.wait_for("curl --silent --fail http://localhost:8008/health");
     clean(&machine);
 }
 

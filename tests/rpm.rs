@@ -3,11 +3,9 @@
 
 use std::path::Path;
 use std::process::Command;
-use std::time::Duration;
 
 use crate::machine::{self, Machine, package};
 
-const PATIENCE: Duration = Duration::from_secs(300);
 const UNITS: [&str; 5] = [
     "matrix-postgres.service",
     "matrix-postgres-recover.service",
@@ -103,9 +101,9 @@ fn it_is_installed_updated_while_a_backup_runs_and_removed() {
     machine.ok("systemd-run --quiet --unit=holder matrix-postgres-cli -XAtc \
         'BEGIN; LOCK TABLE t IN ACCESS EXCLUSIVE MODE; SELECT pg_sleep(3600)'");
     let held = "SELECT count(*) FROM pg_locks WHERE mode = 'AccessExclusiveLock' AND granted";
-    machine.wait_for(&format!("matrix-postgres-cli -XAtc \"{held}\" | grep 1"), PATIENCE);
+    machine.wait_for(&format!("matrix-postgres-cli -XAtc \"{held}\" | grep 1"));
     machine.ok("systemctl start --no-block matrix-postgres-backup.service");
-    machine.wait_for("pgrep -x pg_dump", PATIENCE);
+    machine.wait_for("pgrep -x pg_dump");
     let pids = || {
         ["matrix-postgres.service", "matrix-postgres-backup.service"]
             .map(|unit| property(&machine, unit, "MainPID"))
@@ -120,7 +118,7 @@ fn it_is_installed_updated_while_a_backup_runs_and_removed() {
         &machine,
         "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE mode = 'AccessExclusiveLock' AND granted",
     );
-    machine.wait_for("test \"$(systemctl is-active matrix-postgres-backup.service)\" = inactive", PATIENCE);
+    machine.wait_for("test \"$(systemctl is-active matrix-postgres-backup.service)\" = inactive");
     assert_eq!(property(&machine, "matrix-postgres-backup.service", "Result"), "success");
     machine.ok("matrix-postgres-backup status && matrix-postgres-backup verify");
     assert_eq!(states(&machine, "UnitFileState"), ["enabled"; UNITS.len()]);

@@ -1,8 +1,6 @@
 //! Never a second server on one data directory, and nobody else's unit is touched: beside a server in a container, with a
 //! playbook's units that shadow ours, and beside our own.
 
-use std::time::Duration;
-
 use crate::machine::containers::{Playbook, make_image};
 use crate::machine::upgrade::{NOT_WELL, UNIT_JOB, UPGRADE, configure, sql};
 use crate::machine::{self, Machine, Output, package};
@@ -13,7 +11,6 @@ const DATA_DIRECTORY: i32 = 31;
 const SERVER: i32 = 32;
 
 const SERVER_PROGRAM: &str = "/usr/libexec/matrix-postgres/matrix-postgres-server";
-const PATIENCE: Duration = Duration::from_secs(120);
 
 fn property(machine: &Machine, unit: &str, name: &str) -> String {
     machine.ok(&format!("systemctl show --value --property={name} {unit}"))
@@ -60,7 +57,7 @@ fn a_container_has_its_data_directory_for_itself() {
          bash -c {}",
         machine::synapse::quote(&format!("({inserts}) | {}", playbook.psql()))
     ));
-    machine.wait_for("grep -q 'INSERT 0 1' /root/acknowledged", PATIENCE);
+    machine.wait_for("grep -q 'INSERT 0 1' /root/acknowledged");
 
     let pid = playbook.pid();
     let container =
@@ -99,7 +96,7 @@ json.dump(journal, open('{file}', 'w'), indent=2)\""
     refuses(&refused, DATA_DIRECTORY, &[&in_use, "nothing was stopped, and nothing was changed"]);
     machine.ok(&format!("systemctl stop matrix-postgres-recover.service; cp -p /root/journal.json {file}"));
 
-    machine.wait_for("! systemctl is-active --quiet writer", PATIENCE);
+    machine.wait_for("! systemctl is-active --quiet writer");
     assert_eq!(machine.ok("grep -c 'INSERT 0 1' /root/acknowledged"), "500");
     assert_eq!(playbook.sql("SELECT count(*), sum(n) FROM t"), "500|125250");
     assert_eq!((playbook.started(), machine.ok(TRACES)), before);
@@ -242,7 +239,7 @@ fn a_server_that_was_stopped_by_hand_is_not_started_for_a_backup() {
     assert_eq!(sql(&machine, "postgres", "SELECT count(*) FROM t"), "5");
     // Killed, it comes back, whatever its children still hold.
     machine.ok(&format!("kill -KILL {pid}"));
-    machine.wait_for("matrix-postgres-cli -XAtc 'SELECT 1'", PATIENCE);
+    machine.wait_for("matrix-postgres-cli -XAtc 'SELECT 1'");
 }
 
 #[test]
@@ -255,7 +252,6 @@ fn a_container_of_podmans_is_named_too() {
         postgres -c listen_addresses= >/dev/null");
     machine.wait_for(
         "podman exec db pg_isready --quiet --host=/var/run/postgresql || { podman logs db >&2; false; }",
-        PATIENCE,
     );
     let pid = machine.ok("podman inspect --format '{{.State.Pid}}' db");
     let in_use = format!("/matrix/postgres/data is in use by the container db of podman (process {pid}");

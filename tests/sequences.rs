@@ -1,15 +1,12 @@
 //! One thing after another, by the units, as in the life of a server: what each verb leaves must not stand in the way of the
 //! next, and no state is a trap.
 
-use std::time::Duration;
-
 use crate::machine::upgrade::{UPGRADE, comes_up, is_well, pause_at, prepare};
 use crate::machine::{self, Machine};
 
 const STATE: &str = "/var/lib/matrix-postgres-upgrade";
 const JOURNAL: &str = "/var/lib/matrix-postgres-upgrade/upgrade/journal.json";
 const BACKUP: &str = "systemctl start matrix-postgres-backup.service";
-const PATIENCE: Duration = Duration::from_secs(120);
 
 /// What systemd and the units must leave as it is.
 fn owners(machine: &Machine) -> String {
@@ -24,10 +21,7 @@ fn restarts(machine: &Machine) {
     machine.ok(
         "systemctl restart matrix-postgres.service || { journalctl -u matrix-postgres -n 20 >&2; false; }",
     );
-    machine.wait_for(
-        "systemctl start matrix-synapse && curl --silent --fail http://localhost:8008/health",
-        PATIENCE,
-    );
+    machine.wait_for("systemctl start matrix-synapse && curl --silent --fail http://localhost:8008/health");
 }
 
 #[test]
@@ -50,7 +44,7 @@ fn backups_and_upgrades_by_their_units_do_not_stand_in_each_others_way() {
     assert_eq!(owners(&machine), before);
     machine.power_off();
     machine.boot_again().unwrap();
-    machine.wait_for("curl --silent --fail http://localhost:8008/health", PATIENCE);
+    machine.wait_for("curl --silent --fail http://localhost:8008/health");
     is_well(&machine, "17", &room);
     assert_eq!(owners(&machine), before);
     machine.ok("matrix-postgres-backup status");
@@ -78,15 +72,15 @@ fn a_backup_waits_for_what_is_under_way_and_is_made_then() {
     let Some(machine) = machine::for_test("waiting") else { return };
     machine.ok("systemctl start matrix-postgres.service");
     machine.ok(&format!("systemd-run --quiet --unit=holder flock {STATE}/lock sleep infinity"));
-    machine.wait_for(&format!("! flock --nonblock {STATE}/lock true"), PATIENCE);
+    machine.wait_for(&format!("! flock --nonblock {STATE}/lock true"));
     machine.ok("systemctl start --no-block matrix-postgres-backup.service");
-    machine.wait_for("journalctl -o cat -u matrix-postgres-backup | grep 'waiting: another backup, restore or upgrade is running'", PATIENCE);
+    machine.wait_for("journalctl -o cat -u matrix-postgres-backup | grep 'waiting: another backup, restore or upgrade is running'");
     machine.ok("matrix-postgres-backup list | grep 'no backups'");
     // A limit that is reached is told.
     machine.ok("mkdir -p /etc/matrix-postgres && echo 'wait = \"0s\"' >/etc/matrix-postgres/config.toml");
     assert_eq!(machine.run("matrix-postgres-backup run").status, machine::upgrade::LOCKED);
     machine.ok("systemctl stop holder.service");
-    machine.wait_for("matrix-postgres-backup status --json | grep '\"well\": true'", PATIENCE);
+    machine.wait_for("matrix-postgres-backup status --json | grep '\"well\": true'");
     assert_eq!(machine.ok("find /var/backups/matrix-postgres -name '.holder*'"), "");
 }
 
@@ -126,7 +120,7 @@ fn cut_off(machine: &Machine, step: &str) {
     pause_at(machine, step);
     machine.ok("systemctl mask --runtime matrix-postgres-recover.service");
     machine.ok("systemctl kill --kill-whom=main --signal=KILL matrix-postgres-upgrade.service");
-    machine.wait_for("systemctl is-failed matrix-postgres-upgrade.service", PATIENCE);
+    machine.wait_for("systemctl is-failed matrix-postgres-upgrade.service");
     machine.ok("rm -r /etc/systemd/system/matrix-postgres-upgrade.service.d; \
         systemctl unmask --runtime matrix-postgres-recover.service && systemctl daemon-reload");
 }
@@ -187,10 +181,8 @@ fn a_fault_that_passes_is_outlived() {
         "mount -o remount,ro {STATE}
          systemctl kill --kill-whom=main --signal=KILL matrix-postgres-upgrade.service"
     ));
-    machine.wait_for(
-        "systemctl show --property=SubState matrix-postgres-recover.service | grep auto-restart",
-        PATIENCE,
-    );
+    machine
+        .wait_for("systemctl show --property=SubState matrix-postgres-recover.service | grep auto-restart");
     machine.ok(&format!("mount -o remount,rw {STATE}"));
     comes_up(&machine, "upgrading", &room);
 }

@@ -1,8 +1,6 @@
 //! Upgrades by method `dump` in booted machines, of a real homeserver: all goes along; what fails leads back; what is refused stops
 //! nothing.
 
-use std::time::Duration;
-
 use crate::machine::upgrade::{
     DAMAGED, LOCKED, NO_SPACE, NOT_WELL, UNIT_JOB, UPGRADE, client, comes_up, configure, cut_the_power,
     is_well, journal, pause_at, prepare, prepare_17, refused, said, sql, upgrade, version,
@@ -107,7 +105,7 @@ fn what_stands_in_the_way_is_refused_before_anything_stops() {
     assert_ne!(server.status, 0, "nobody starts the server on a cluster that is carried over: {server}");
     // Told to stop, it goes back.
     machine.ok("systemctl kill --kill-whom=main --signal=KILL matrix-postgres-upgrade.service");
-    machine.wait_for("systemctl is-active matrix-synapse.service", Duration::from_secs(60));
+    machine.wait_for("systemctl is-active matrix-synapse.service");
 }
 
 #[test]

@@ -1,11 +1,7 @@
 //! Nothing is silent: what an administrator is told without having asked for it, by hand and by the units.
 
-use std::time::Duration;
-
 use crate::machine::upgrade::{NOT_WELL, sql};
 use crate::machine::{self, Machine};
-
-const PATIENCE: Duration = Duration::from_secs(120);
 
 /// A client that is a unit of its own, which nobody stops.
 fn connect(machine: &Machine, name: &str, how: &str, properties: &str) {
@@ -14,7 +10,7 @@ fn connect(machine: &Machine, name: &str, how: &str, properties: &str) {
          psql 'port=5433 dbname=postgres application_name={name} {how}' -XAtqc 'SELECT pg_catalog.pg_sleep(3600)'"
     ));
     let asked = format!("SELECT 1 FROM pg_catalog.pg_stat_activity WHERE application_name = '{name}'");
-    machine.wait_for(&format!("matrix-postgres-cli -XAtqc \"{asked}\" | grep 1"), PATIENCE);
+    machine.wait_for(&format!("matrix-postgres-cli -XAtqc \"{asked}\" | grep 1"));
 }
 
 /// What the verb of an upgrade says within the sandbox of its unit.

@@ -24,8 +24,8 @@ use super::image::{self, Image};
 /// overlays lack `renameat2(RENAME_EXCHANGE)`, and Docker refuses them.
 const REAL: [&str; 4] = ["/matrix", "/var/backups", "/var/lib/docker", "/var/lib/containers"];
 
-/// How long a boot, and an orderly end, may take.
-const PATIENCE: Duration = Duration::from_secs(90);
+/// What has not come by then never will, however busy the host is.
+const HOPELESS: Duration = Duration::from_secs(900);
 const TICK: Duration = Duration::from_millis(20);
 
 /// Mounts the overlay, and the disk if there is one, and becomes `systemd-nspawn`: `$1` layers, `$2` the machine's
@@ -197,7 +197,7 @@ impl Machine {
             .stdout(console.try_clone()?)
             .stderr(console)
             .spawn()?;
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + HOPELESS;
         let mut leader = None;
         // A machine that lost one of its many units is up, too ("degraded").
         while !leader.is_some_and(is_up) {
@@ -271,14 +271,14 @@ impl Machine {
 
     /// Runs a script, again and again, until it succeeds; returns what it printed.
     #[track_caller]
-    pub fn wait_for(&self, script: &str, patience: Duration) -> String {
-        let deadline = Instant::now() + patience;
+    pub fn wait_for(&self, script: &str) -> String {
+        let deadline = Instant::now() + HOPELESS;
         loop {
             let output = self.run(script);
             if output.status == 0 {
                 return output.stdout;
             }
-            assert!(Instant::now() < deadline, "not within {patience:?}: {script}\n{output}");
+            assert!(Instant::now() < deadline, "not within {HOPELESS:?}: {script}\n{output}");
             sleep(TICK * 5);
         }
     }
@@ -346,7 +346,7 @@ impl Machine {
         if let Some(signal) = signal.into() {
             let _ = kill(Pid::from_raw(running.leader), signal);
         }
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + HOPELESS;
         while matches!(running.nspawn.try_wait(), Ok(None)) && Instant::now() < deadline {
             sleep(TICK);
         }
@@ -463,7 +463,7 @@ fn remove_group(group: &Path) {
         return;
     }
     let _ = std::fs::write(group.join("cgroup.kill"), "1");
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + HOPELESS;
     while remove_empty(group).is_err() && Instant::now() < deadline {
         sleep(TICK);
     }

@@ -194,7 +194,7 @@ impl<'a> Playbook<'a> {
     #[track_caller]
     pub fn wait(&self) {
         let ready = "docker exec matrix-postgres pg_isready --quiet --host=127.0.0.1 --username=matrix";
-        self.machine.wait_for(&format!("{ready} || {{ journalctl --no-pager -n 30; false; }}"), PATIENCE);
+        self.machine.wait_for(&format!("{ready} || {{ journalctl --no-pager -n 30; false; }}"));
     }
 
     /// Role and database of the homeserver, and its configuration.

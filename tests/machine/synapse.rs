@@ -84,7 +84,7 @@ impl<'a> Synapse<'a> {
     #[track_caller]
     pub fn settle(&self) {
         let left = "matrix-postgres-cli -XAtc 'SELECT count(*) FROM background_updates'";
-        self.machine.wait_for(&format!("test \"$({left})\" = 0"), std::time::Duration::from_secs(600));
+        self.machine.wait_for(&format!("test \"$({left})\" = 0"));
     }
 
     /// The homeserver that is there already: after a power cut, say.

@@ -186,7 +186,7 @@ pub fn upgrade(machine: &Machine, (user, room): (User, String), from: u16, to: u
     let said_all = format!("{}{}", asked.stdout, asked.stderr);
     assert!(asked.status == 41 && said_all.contains("will be lost"), "{asked}");
     assert!(said_all.contains("homeserver: public."), "{asked}");
-    machine.wait_for("systemctl is-active matrix-synapse.service", Duration::from_secs(60));
+    machine.wait_for("systemctl is-active matrix-synapse.service");
     machine.ok("matrix-postgres-upgrade rollback --yes");
     assert_eq!(version(machine), from.to_string());
     assert_eq!(said(machine, &room), ["before the upgrade"]);
@@ -204,22 +204,19 @@ pub fn pause_at(machine: &Machine, step: &str) {
     );
     machine.ok("systemctl daemon-reload && systemctl start --no-block matrix-postgres-upgrade.service");
     let standing = "journalctl --no-pager --output=cat --boot --unit=matrix-postgres-upgrade.service | tail -n 1 | grep -q 'pausing: '";
-    machine.wait_for(standing, Duration::from_secs(120));
+    machine.wait_for(standing);
 }
 
 /// Waits until these units run, the journal is closed, and the homeserver answers.
 #[track_caller]
-pub fn recovered(machine: &Machine, units: &str, patience: Duration) {
-    machine.wait_for(
-        &format!(
-            "if systemctl is-failed matrix-postgres-recover.service {units}; then \
+pub fn recovered(machine: &Machine, units: &str) {
+    machine.wait_for(&format!(
+        "if systemctl is-failed matrix-postgres-recover.service {units}; then \
                journalctl --no-pager --boot --unit='matrix-*' --lines=80; fi; systemctl is-active {units} && \
              ! systemctl is-active matrix-postgres-upgrade.service matrix-postgres-recover.service && \
              ! grep -aq '\"ended\": null' /var/lib/matrix-postgres-upgrade/upgrade/journal.json && \
              curl --silent --fail http://localhost:8008/health"
-        ),
-        patience,
-    );
+    ));
 }
 
 /// No upgrade is under way, as `status` says.
@@ -232,7 +229,7 @@ pub fn is_closed(machine: &Machine) {
 /// The homeserver has come up by itself, on one of the two versions, and has lost nothing.
 #[track_caller]
 pub fn comes_up(machine: &Machine, step: &str, room: &str) {
-    recovered(machine, "matrix-postgres.service matrix-synapse.service", Duration::from_secs(180));
+    recovered(machine, "matrix-postgres.service matrix-synapse.service");
     let expected = if ["starting-server", "starting-clients", "tending", "keeping"].contains(&step) {
         "17"
     } else {
