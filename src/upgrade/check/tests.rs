@@ -459,6 +459,9 @@ fn auto_and_hints_lead_to_a_method_that_goes_only() {
         ),
         "{told}"
     );
+    let mut apart = facts();
+    apart.cluster.as_mut().unwrap().contents[0].1.partitions_apart.push("public.part".into());
+    assert_eq!(check(&apart).method, Method::Dump);
     let mut both = facts();
     both.tried = Some(Tried { refused: vec![obstacle("no", Some("do"))], ..Tried::default() });
     assert!(check(&both).to_string().contains("BLOCKER  no\n         HINT: do"));

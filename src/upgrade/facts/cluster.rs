@@ -115,6 +115,10 @@ pub struct Contained {
     /// Foreign keys whose triggers are switched off, which no dump says.
     #[serde(default)]
     pub loose_keys: Vec<LooseKey>,
+    /// Partitions whose triggers of foreign keys are not switched on or off as their parents' are: see
+    /// [`key_trigger`](crate::postgres::key_trigger).
+    #[serde(default)]
+    pub partitions_apart: Vec<String>,
     /// Names that are not UTF-8, as a database in SQL_ASCII may have them: how many.
     #[serde(default)]
     pub unreadable_names: u64,
@@ -173,6 +177,9 @@ const CONTAINED: &str = "SET lock_timeout = '30s'; SELECT pg_catalog.json_build_
             WHERE nspname IN ('pg_catalog', 'information_schema'))
         AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend WHERE classid = class AND objid = made.oid AND deptype IN ('e', 'i'))),
     'loose_keys', LOOSE_KEYS,
+    'partitions_apart', (SELECT coalesce(pg_catalog.json_agg(DISTINCT t.tgrelid::pg_catalog.regclass::text), '[]')
+        FROM pg_catalog.pg_trigger t JOIN pg_catalog.pg_trigger parent ON parent.oid = t.tgparentid
+        JOIN pg_catalog.pg_constraint c ON c.oid = t.tgconstraint WHERE contype = 'f' AND t.tgenabled <> parent.tgenabled),
     'unreadable_names', CASE WHEN pg_catalog.getdatabaseencoding() = 'SQL_ASCII' THEN (SELECT pg_catalog.count(*) FROM (
             SELECT relname::text FROM pg_catalog.pg_class UNION ALL SELECT attname::text FROM pg_catalog.pg_attribute
             UNION ALL SELECT typname::text FROM pg_catalog.pg_type UNION ALL SELECT proname::text FROM pg_catalog.pg_proc

@@ -35,7 +35,8 @@ const LIMITS: &str = "SET lock_timeout = '5s'; SET statement_timeout = '60s';";
 /// All of a database, as JSON. A row of a key that MATCHes SIMPLE violates it if none of its columns is null, and one of MATCH
 /// FULL unless all are. The operators are those of the key itself, which is a key of periods where one has another name.
 pub(super) const QUESTION: &str = "(SELECT coalesce(pg_catalog.json_agg(pg_catalog.json_build_object('name', name, 'question', CASE WHEN is_ours
-        THEN pg_catalog.format('SELECT EXISTS (SELECT FROM %s AS f WHERE (%s) AND NOT EXISTS (SELECT FROM %s AS k WHERE %s))',
+        THEN pg_catalog.format(
+            'SELECT pg_catalog.to_json(EXISTS (SELECT FROM %s AS f WHERE (%s) AND NOT EXISTS (SELECT FROM %s AS k WHERE %s)))',
             child, given, parent, equal) END) ORDER BY name), '[]') FROM (
         SELECT pg_catalog.format('%I of %s', conname, conrelid::pg_catalog.regclass) AS name,
             CASE (SELECT relkind FROM pg_catalog.pg_class WHERE oid = conrelid) WHEN 'p' THEN '' ELSE 'ONLY ' END

@@ -1,7 +1,7 @@
 //! Which method an upgrade takes, and why. Pure.
 
 use crate::config::Method;
-use crate::postgres::{Contents, Major, pg_upgrade};
+use crate::postgres::{Contents, Major, identifier, pg_upgrade};
 use crate::report::DecimalBytes;
 use crate::upgrade::facts::{Cluster, Facts, Obstacle};
 
@@ -105,6 +105,7 @@ pub(in crate::upgrade) fn standing_obstacles(facts: &Facts) -> Vec<Obstacle> {
     if let Some(cluster) = &facts.cluster {
         found.extend(server_obstacles(cluster, facts.replication_refused.as_deref()));
         found.extend(unspeakable(cluster));
+        found.extend(partitions_apart(cluster));
     }
     found
 }
@@ -118,6 +119,21 @@ fn unspeakable(cluster: &Cluster) -> Vec<Obstacle> {
         hint: Some("rename it: ALTER DATABASE … RENAME TO …".to_owned()),
     };
     names.map(obstacle).collect()
+}
+
+/// pg_upgrade's dump says of their triggers what the new server refuses.
+fn partitions_apart(cluster: &Cluster) -> Vec<Obstacle> {
+    let mut found = Vec::new();
+    for (database, contained) in &cluster.contents {
+        found.extend(contained.partitions_apart.iter().map(|table| Obstacle {
+            message: format!(
+                "pg_upgrade does not support partitions whose triggers of foreign keys are enabled or disabled apart from \
+                 their parent's: {table} in database {database:?}"
+            ),
+            hint: Some(format!("ALTER TABLE {table} ENABLE TRIGGER ALL, in database {}", identifier(database))),
+        }));
+    }
+    found
 }
 
 /// Why no copy can follow the server.
