@@ -72,9 +72,11 @@ fn through_everything(machine: &Machine, from: u16, to: u16) {
     }
     let made: Vec<_> = all.iter().filter(|oddity| !oddity.apart && way.make(oddity)).collect();
     way.reached(&format!("{} made", made.len()));
-    way.backup_and_restore(&made);
     if from != to {
         way.check(&made);
+    }
+    way.backup_and_restore(&made);
+    if from != to {
         way.rehearse();
         way.upgrades(&made);
     }
