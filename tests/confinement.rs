@@ -149,6 +149,10 @@ fn a_server_has_all_that_it_needs_whoever_owns_it() {
     }
     machine.ok("matrix-postgres-cli -XAtc \"ALTER SYSTEM SET work_mem = '6MB'\" && systemctl reload matrix-postgres.service");
     machine.wait_for("matrix-postgres-cli -XAtc 'SHOW work_mem' | grep -x 6MB");
+    assert_eq!(
+        machine.ok("stat -c %U /run/matrix-postgres /run/matrix-postgres/.s.PGSQL.5432.lock"),
+        "other\nother"
+    );
     machine.ok("systemctl stop matrix-postgres.service");
     let state = "pg_controldata=$(ls -d /usr/lib/postgresql/*/bin/pg_controldata | tail -n 1)
         $pg_controldata /matrix/postgres/data | grep 'cluster state'";

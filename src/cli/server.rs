@@ -25,6 +25,9 @@ pub struct Arguments {
     /// For ExecStop= of the unit: wait until the server can be stopped
     #[arg(long, hide = true)]
     before_stop: bool,
+    /// For ExecStartPost= and ExecReload= of the unit: give the socket's directory back to the server's user
+    #[arg(long, hide = true)]
+    hand_back: bool,
 }
 
 /// What postgres(1) and libsystemd read in the environment of a service.
@@ -43,7 +46,14 @@ const HANDED_ON: [&str; 6] = [
 /// See [`server::start`] and [`server::stop`].
 pub fn run(arguments: Arguments) -> Result<ExitCode> {
     let settings = config::load(arguments.config.as_deref())?;
+    if arguments.hand_back {
+        server::hand_back(&settings)?;
+        return Ok(ExitCode::SUCCESS);
+    }
     if arguments.before_stop {
+        if let Err(error) = server::hand_back(&settings) {
+            log::warn!("{}", error.report());
+        }
         let main = std::env::var("MAINPID").ok().and_then(|main| main.parse().ok());
         server::stop(&settings, &super::host(&settings), main)?;
         return Ok(ExitCode::SUCCESS);

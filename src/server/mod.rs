@@ -5,12 +5,15 @@
 //! - [`initialise`]: a new cluster, which appears whole or not at all
 //! - [`start`]: gives up root, becomes `postgres`
 //! - `stop`: ends it
+//! - `socket_directory`: whose the socket's directory is
 
 pub mod initialise;
 pub mod plan;
+mod socket_directory;
 mod start;
 mod stop;
 
 pub use plan::Plan;
+pub use socket_directory::hand_back;
 pub use start::start;
 pub use stop::stop;

@@ -1,7 +1,6 @@
 //! Gives up root and becomes `postgres`, which then speaks to systemd by itself.
 
 use std::ffi::OsString;
-use std::os::unix::fs::fchown;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 
@@ -10,6 +9,7 @@ use nix::unistd::geteuid;
 
 use super::initialise::initialise;
 use super::plan::{Facts, Plan, plan};
+use super::socket_directory::hand_over;
 use crate::account::Account;
 use crate::config::Settings;
 use crate::error::{Error, IoContext as _, Kind, Result};
@@ -153,13 +153,4 @@ fn remains(data_directory: &Path) -> Result<Option<PathBuf>> {
 fn is_upgrading(settings: &Settings) -> bool {
     let journal = Journal::read(&settings.state_directory);
     journal.is_ok_and(|journal| journal.is_some_and(|Journal { entry, .. }| entry.is_open()))
-}
-
-/// The socket's directory was made by systemd for root.
-fn hand_over(directory: &Path, account: &Account) -> Result<()> {
-    std::fs::create_dir_all(directory).at("create", directory)?;
-    let opened = Directory::open(directory).and_then(|directory| directory.readable());
-    opened
-        .and_then(|opened| fchown(opened, Some(account.uid.as_raw()), Some(account.gid.as_raw())))
-        .at("change the owner of", directory)
 }
