@@ -1,0 +1,220 @@
+//! The engine pgBackRest: set up, run each night, and not well as soon as anything stands still; with the distribution's pgBackRest.
+
+use std::time::Duration;
+
+use crate::machine::{self, Machine};
+
+/// Of the programs' contract: see `matrix_postgres::error::Kind`.
+const DAMAGED: i32 = 26;
+const CONFIG: i32 = 27;
+const FILE: i32 = 28;
+const NOT_INSTALLED: i32 = 30;
+const SERVER: i32 = 32;
+const NOT_WELL: i32 = 40;
+
+const BACKUP: &str = "matrix-postgres-backup.service";
+const SETUP: &str = "matrix-postgres setup --engine pgbackrest --yes";
+const SQL: &str = "matrix-postgres-cli -XAtq -v ON_ERROR_STOP=1 -c";
+const REPOSITORY: &str = "/var/backups/matrix-postgres/pgbackrest";
+/// As an administrator who knows it would call it.
+const PGBACKREST: &str = "runuser -u matrix-postgres -- pgbackrest --no-config \
+    --config-include-path=/etc/pgbackrest/conf.d --stanza=matrix-postgres";
+
+const PATIENCE: Duration = Duration::from_secs(300);
+
+/// A machine with a server and a table.
+fn with_server(name: &str) -> Option<Machine> {
+    let machine = machine::for_test(name)?;
+    machine.ok("systemctl start matrix-postgres.service");
+    machine.ok(&format!("{SQL} 'CREATE TABLE t AS SELECT n FROM generate_series(1, 1000) n'"));
+    Some(machine)
+}
+
+/// The same, backed up by pgBackRest.
+fn with_backup(name: &str) -> Option<Machine> {
+    let machine = with_server(name)?;
+    machine.ok(SETUP);
+    machine.start(BACKUP);
+    Some(machine)
+}
+
+/// What `status` says, which must not be well.
+#[track_caller]
+fn problems(machine: &Machine) -> String {
+    let status = machine.run("matrix-postgres-backup status --json");
+    assert_eq!(status.status, NOT_WELL, "{status}");
+    status.json()["problems"].to_string()
+}
+
+/// The labels of the backups, and whether they were verified.
+#[track_caller]
+fn labels(machine: &Machine) -> Vec<(String, bool)> {
+    let list = machine.run("matrix-postgres-backup list --json").json();
+    let list = list.as_array().expect("an array").clone();
+    let line = |line: &serde_json::Value| {
+        assert_eq!(line["engine"], "pgbackrest", "{line}");
+        (line["name"].as_str().expect("a name").to_owned(), line["verified"] == true)
+    };
+    list.iter().map(line).collect()
+}
+
+#[test]
+fn what_is_not_ours_is_refused_by_name_and_nothing_is_changed() {
+    let Some(machine) = machine::for_test("pgbackrest-refused") else { return };
+    let refused = |status: i32, expected: &str| {
+        let done = machine.run(SETUP);
+        assert_eq!(done.status, status, "{done}");
+        assert!(done.stderr.contains(expected), "{done}");
+        assert!(done.stderr.contains("HINT: "), "{done}");
+        let untouched = "test ! -e /etc/pgbackrest/conf.d/matrix-postgres.conf && test ! -e /etc/matrix-postgres/config.d/20-engine.toml";
+        machine.ok(untouched);
+    };
+    // No server, and none that may be asked.
+    refused(SERVER, "no server is listening");
+    machine.ok("systemctl start matrix-postgres.service; mv /usr/bin/pgbackrest /root/");
+    refused(NOT_INSTALLED, "apt-get install pgbackrest");
+    machine.ok("mv /root/pgbackrest /usr/bin/");
+    // Another archive.
+    machine.ok(&format!(
+        "{SQL} \"ALTER SYSTEM SET archive_mode = on\" -c \"ALTER SYSTEM SET archive_command = 'test ! -e /x/%f && cp %p /x/%f'\"
+         systemctl restart matrix-postgres.service"
+    ));
+    refused(CONFIG, "archive_command = \"test ! -e /x/%f && cp %p /x/%f\"");
+    machine.ok(&format!("{SQL} 'ALTER SYSTEM RESET archive_command'; {SQL} 'SELECT pg_reload_conf()'"));
+    // A repository that its owner cannot read.
+    machine.ok(&format!("install -d -m 0700 {REPOSITORY}"));
+    refused(FILE, "pgBackRest cannot read its repository");
+    machine.ok(&format!("rmdir {REPOSITORY}"));
+    // Without a restart: archive_mode is on already.
+    let begun = "systemctl show --value --property=MainPID matrix-postgres.service";
+    let before = machine.ok(begun);
+    let said = machine.ok(SETUP);
+    assert!(
+        said.contains("no restart is needed") && said.contains("a segment of the WAL was archived"),
+        "{said}"
+    );
+    assert_eq!(machine.ok(begun), before);
+    // A stanza of another cluster.
+    machine.ok(
+        "systemctl stop matrix-postgres.service; mv /var/lib/matrix-postgres/data /var/lib/matrix-postgres/other 2>/dev/null ||
+             mv /matrix/postgres/data /matrix/postgres/other
+         systemctl start matrix-postgres.service",
+    );
+    let other = machine.run(SETUP);
+    assert_eq!(other.status, CONFIG, "{other}");
+    assert!(other.stderr.contains("stanza \"matrix-postgres\" is of another cluster"), "{other}");
+    let (_, journal) = machine.fails(BACKUP);
+    assert!(journal.contains("is of another cluster"), "{journal}");
+    assert!(problems(&machine).contains("is of another cluster"));
+}
+
+#[test]
+fn a_night_is_a_verified_backup_and_status_tells_what_is_wrong() {
+    let Some(machine) = with_server("pgbackrest-nights") else { return };
+    let plan = machine.ok("matrix-postgres setup --engine pgbackrest --dry-run");
+    assert!(plan.contains("restart matrix-postgres.service, once"), "{plan}");
+    machine.ok("test ! -e /etc/pgbackrest/conf.d/matrix-postgres.conf");
+    machine.ok(SETUP);
+    // Nothing is left to do.
+    let again = machine.ok(SETUP);
+    assert!(
+        !again.contains("ALTER SYSTEM") && again.contains("a segment of the WAL was archived"),
+        "{again}"
+    );
+    assert!(problems(&machine).contains("pgBackRest has no backup yet"));
+    machine.ok(&format!("{PGBACKREST} check"));
+
+    machine.start(BACKUP);
+    machine.ok("matrix-postgres-backup status");
+    machine.ok(&format!("{SQL} 'INSERT INTO t SELECT n FROM generate_series(1, 100) n'"));
+    machine.start(BACKUP);
+    let made = labels(&machine);
+    assert_eq!(made.len(), 2, "{made:?}");
+    assert!(
+        made[0].0.ends_with('F') && made[1].0.ends_with('I') && made.iter().all(|(_, verified)| *verified),
+        "{made:?}"
+    );
+    let status = machine.run("matrix-postgres-backup status --json").json();
+    assert_eq!(status["well"], true, "{status}");
+    assert_eq!(status["pgbackrest"]["lag_seconds"], 0, "{status}");
+    assert!(status["pgbackrest"]["lag_bytes"].as_u64().is_some_and(|bytes| bytes < 1 << 25), "{status}");
+    let shown = machine.ok("matrix-postgres-backup status");
+    assert!(shown.contains("archive lag:") && shown.contains("last segment:"), "{shown}");
+    machine.ok("matrix-postgres-backup verify");
+    machine.start("matrix-postgres-backup-verify.service");
+    // No dump was made.
+    machine.ok("! ls -d /var/backups/matrix-postgres/2*Z");
+
+    // The archive command fails: pg_wal grows, and it is said.
+    machine.ok(&format!("mv {REPOSITORY}/archive {REPOSITORY}/gone; {SQL} 'SELECT pg_switch_wal()'"));
+    let waits = format!("{SQL} 'SELECT failed_count FROM pg_stat_archiver' | grep -qv '^0'");
+    machine.wait_for(&waits, PATIENCE);
+    let (_, journal) = machine.fails(BACKUP);
+    assert!(journal.contains("HINT: "), "{journal}");
+    assert!(!problems(&machine).is_empty());
+    machine.ok(&format!("rm -rf {REPOSITORY}/archive; mv {REPOSITORY}/gone {REPOSITORY}/archive"));
+    machine.wait_for("matrix-postgres-backup status", PATIENCE);
+    machine.ok("systemctl reset-failed");
+
+    // A segment is lost.
+    let lost = machine.ok(&format!(
+        "find {REPOSITORY}/archive -name '????????????????????????-*' | sort | tail -n 3 | head -n 1"
+    ));
+    machine.ok(&format!("{SQL} 'CREATE TABLE u (a int)' -c 'SELECT pg_switch_wal()'; mv {lost} /root/"));
+    assert!(problems(&machine).contains("WAL is missing in the archive"));
+    machine.ok(&format!("mv /root/$(basename {lost}) {lost}"));
+    machine.ok("matrix-postgres-backup status");
+
+    // Archiving is switched off.
+    machine.ok(&format!("{SQL} \"ALTER SYSTEM SET archive_command = ''\" -c 'SELECT pg_reload_conf()'"));
+    machine.wait_for("! matrix-postgres-backup status", PATIENCE);
+    assert!(problems(&machine).contains("does not archive its WAL by pgBackRest"));
+    machine.ok(SETUP);
+    machine.wait_for("matrix-postgres-backup status", PATIENCE);
+}
+
+#[test]
+fn a_byte_that_has_changed_in_the_repository_is_found() {
+    let Some(machine) = with_backup("pgbackrest-damage") else { return };
+    machine.ok(&format!(
+        "file=$(find {REPOSITORY}/backup -path '*F/*' -type f ! -name 'backup.manifest*' -size +20k | sort | head -n 1)
+         test -n \"$file\" && printf XXXX | dd of=\"$file\" bs=1 seek=3000 conv=notrunc status=none"
+    ));
+    let verified = machine.run("matrix-postgres-backup verify");
+    assert_eq!(verified.status, DAMAGED, "{verified}");
+    assert!(problems(&machine).contains("is not verified"));
+    // It is not what the next one is made from.
+    let label = labels(&machine).remove(0);
+    assert!(!label.1, "{label:?}");
+}
+
+#[test]
+fn after_an_upgrade_of_the_stanza_an_old_backup_is_not_enough() {
+    let Some(machine) = with_backup("pgbackrest-identity") else { return };
+    machine.ok(
+        "systemctl stop matrix-postgres.service
+         data=$(find /var/lib/matrix-postgres /matrix/postgres -maxdepth 1 -name data 2>/dev/null | head -n 1)
+         cp $data/postgresql.auto.conf /root/ && mv $data $data.before && systemctl start matrix-postgres.service
+         cat /root/postgresql.auto.conf >>$data/postgresql.auto.conf && systemctl restart matrix-postgres.service",
+    );
+    let said = machine.ok(&format!("{SETUP} --upgrade-stanza"));
+    assert!(said.contains("pgbackrest stanza-upgrade"), "{said}");
+    let info = machine.ok(&format!("{PGBACKREST} info"));
+    assert!(info.contains("status: ok"), "{info}");
+    assert!(problems(&machine).contains("no backup of the present cluster, only of one before it"));
+    machine.start(BACKUP);
+    machine.ok("matrix-postgres-backup status");
+    assert!(labels(&machine).last().is_some_and(|(label, _)| label.ends_with('F')));
+}
+
+#[test]
+fn both_engines_make_a_backup_each_and_one_that_fails_keeps_the_other_from_nothing() {
+    let Some(machine) = with_server("pgbackrest-both") else { return };
+    machine.ok("matrix-postgres setup --engine both --yes");
+    machine.start(BACKUP);
+    machine.ok("matrix-postgres-backup status && ls -d /var/backups/matrix-postgres/2*Z");
+    machine.ok(&format!("chmod 0 {REPOSITORY}/backup"));
+    let (_, journal) = machine.fails(BACKUP);
+    assert!(journal.contains("pgBackRest") || journal.contains("pgbackrest"), "{journal}");
+    assert_eq!(machine.ok("ls -d /var/backups/matrix-postgres/2*Z | wc -l"), "2");
+}
