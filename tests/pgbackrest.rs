@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::machine::{self, Machine};
+use crate::machine::{self, Machine, Synapse};
 
 /// Of the programs' contract: see `matrix_postgres::error::Kind`.
 const DAMAGED: i32 = 26;
@@ -19,6 +19,9 @@ const REPOSITORY: &str = "/var/backups/matrix-postgres/pgbackrest";
 /// As an administrator who knows it would call it.
 const PGBACKREST: &str = "runuser -u matrix-postgres -- pgbackrest --no-config \
     --config-include-path=/etc/pgbackrest/conf.d --stanza=matrix-postgres";
+
+/// The homeserver's own word that it does.
+const ANSWERS: &str = "curl --silent --fail --output /dev/null http://localhost:8008/_matrix/client/versions";
 
 const PATIENCE: Duration = Duration::from_secs(300);
 
@@ -217,4 +220,112 @@ fn both_engines_make_a_backup_each_and_one_that_fails_keeps_the_other_from_nothi
     let (_, journal) = machine.fails(BACKUP);
     assert!(journal.contains("pgBackRest") || journal.contains("pgbackrest"), "{journal}");
     assert_eq!(machine.ok("ls -d /var/backups/matrix-postgres/2*Z | wc -l"), "2");
+}
+
+/// The time of the machine, between what was done before and what is done after.
+fn time(machine: &Machine) -> String {
+    machine.ok("date --utc '+%F %T.%6N+00'")
+}
+
+#[test]
+fn a_time_between_two_messages_has_the_first_and_not_the_second() {
+    let Some(machine) = machine::for_test("pgbackrest-time") else { return };
+    machine.ok("systemctl start matrix-postgres.service");
+    let before = time(&machine);
+    let synapse = Synapse::set_up(&machine);
+    let user = synapse.register("ada");
+    let room = synapse.create_room(&user, "room");
+    synapse.settle();
+    // It keeps connections, which a restart of the server cuts off.
+    machine.ok(&format!("{SETUP} && systemctl restart matrix-synapse.service"));
+    machine.wait_for(ANSWERS, PATIENCE);
+    machine.start(BACKUP);
+    synapse.send(&user, &room, "first");
+    let between = time(&machine);
+    synapse.send(&user, &room, "second");
+    let bodies = || synapse.messages(&user, &room).into_iter().map(|(_, body)| body).collect::<Vec<_>>();
+    let both = bodies();
+    assert!(both.contains(&"first".to_owned()) && both.contains(&"second".to_owned()), "{both:?}");
+
+    // Before the first backup, in the future, no time, and not both.
+    let units = "matrix-postgres.service matrix-synapse.service";
+    let running = &format!("systemctl show --value --property=MainPID {units}");
+    let pids = machine.ok(running);
+    let refused = |arguments: &str, status: i32, expected: &str| {
+        let done = machine.run(&format!("matrix-postgres-backup restore --yes {arguments}"));
+        assert_eq!(done.status, status, "{done}");
+        assert!(done.stderr.contains(expected), "{done}");
+        assert_eq!(machine.ok(running), pids);
+    };
+    refused(&format!("--to-time '{before}'"), CONFIG, "is before the end of the first backup");
+    refused("--to-time '2100-01-01 00:00:00+01'", CONFIG, "is in the future");
+    refused("--to-time 'last night'", CONFIG, "is no time");
+    refused("--to-lsn FFFFFF/0", CONFIG, "has not been written yet");
+    let early = machine.run("matrix-postgres-backup restore --yes --to-lsn 0/1");
+    assert!(early.status != 0 && early.stderr.contains("nothing was stopped"), "{early}");
+    assert_eq!(machine.ok(running), pids);
+    machine.ok("test ! -e /matrix/postgres/data.restoring");
+    refused(&format!("--to-time '{between}' --to-lsn 0/1"), 2, "cannot be used with");
+    machine.ok(&format!("matrix-postgres-backup restore --dry-run --to-time '{between}'"));
+    assert_eq!(machine.ok(running), pids);
+
+    // Killed while it restores, when it stops services, and when the clusters are exchanged: one or the other is in place, whole,
+    // and the services run.
+    let instants = [
+        "test -e /matrix/postgres/data.restoring/PG_VERSION",
+        "test -e /matrix/postgres/data.restoring/postmaster.pid",
+        "! systemctl is-active --quiet matrix-synapse.service",
+        "test $(stat --format=%i /matrix/postgres/data) != $inode",
+    ];
+    for instant in instants {
+        machine.ok(&format!(
+            "inode=$(stat --format=%i /matrix/postgres/data)
+             matrix-postgres-backup restore --yes --to-time '{between}' >/root/restore 2>&1 & pid=$!
+             until {instant}; do kill -0 $pid || {{ cat /root/restore; exit 1; }}; done
+             kill -KILL $pid || true"
+        ));
+        machine
+            .wait_for(&format!("{ANSWERS} && systemctl is-active --quiet matrix-postgres.service"), PATIENCE);
+        assert!(bodies().contains(&"first".to_owned()), "{instant}: {:?}", bodies());
+    }
+    let kept = "find /matrix/postgres -maxdepth 1 -name 'data.before-restore-*'";
+    let restored = machine.run(&format!("matrix-postgres-backup restore --yes --to-time '{between}'"));
+    assert_eq!(restored.status, 0, "{restored}");
+    machine.wait_for(ANSWERS, PATIENCE);
+    let now = bodies();
+    assert!(now.contains(&"first".to_owned()) && !now.contains(&"second".to_owned()), "{now:?}");
+    assert!(!machine.ok(kept).is_empty());
+    machine.ok("test ! -e /matrix/postgres/data.restoring");
+
+    // The new timeline is archived and backed up; and from there, too, there is a way back.
+    synapse.send(&user, &room, "third");
+    machine.start(BACKUP);
+    machine.wait_for("matrix-postgres-backup status", PATIENCE);
+    let again = time(&machine);
+    synapse.send(&user, &room, "fourth");
+    machine.ok(&format!("matrix-postgres-backup restore --yes --to-time '{again}'"));
+    machine.wait_for(ANSWERS, PATIENCE);
+    let now = bodies();
+    assert!(now.contains(&"third".to_owned()) && !now.contains(&"fourth".to_owned()), "{now:?}");
+}
+
+#[test]
+fn a_damaged_cluster_is_restored_over_a_copy_of_it() {
+    let Some(machine) = with_backup("pgbackrest-delta") else { return };
+    machine.ok(&format!(
+        "{SQL} 'INSERT INTO t VALUES (4711)'; systemctl stop matrix-postgres.service
+         data=/matrix/postgres/data; : >$data/global/pg_control; rm $data/base/*/1259"
+    ));
+    machine.ok("! systemctl start matrix-postgres.service; systemctl stop matrix-postgres.service");
+    let restored = machine.run("matrix-postgres-backup restore --delta --yes");
+    assert_eq!(restored.status, 0, "{restored}");
+    machine.ok("systemctl reset-failed; systemctl start matrix-postgres.service");
+    assert_eq!(machine.ok(&format!("{SQL} 'SELECT count(*) FROM t WHERE n = 4711'")), "1");
+    machine.ok("test -e /matrix/postgres/data.before-restore-*/PG_VERSION");
+
+    // Back to a position, too.
+    let lsn = machine.ok(&format!("{SQL} 'SELECT pg_current_wal_lsn()'"));
+    machine.ok(&format!("{SQL} 'DELETE FROM t' -c 'CREATE TABLE later (a int)'"));
+    machine.ok(&format!("matrix-postgres-backup restore --yes --to-lsn {lsn}"));
+    assert_eq!(machine.ok(&format!("{SQL} \"SELECT count(*), to_regclass('later') FROM t\"")), "1001|");
 }

@@ -130,6 +130,11 @@ impl Backup {
         Timestamp::from_second(self.timestamp.start).unwrap_or_default()
     }
 
+    /// When it was consistent.
+    pub fn ended(&self) -> Timestamp {
+        Timestamp::from_second(self.timestamp.stop).unwrap_or_default()
+    }
+
     /// Whether it depends on no other.
     pub fn is_full(&self) -> bool {
         self.kind == "full"

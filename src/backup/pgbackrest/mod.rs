@@ -7,6 +7,7 @@
 //! - [`setup`]: the stanza, and a server that archives
 //! - [`record`]: which backups were verified
 //! - [`refusal`]: what is refused
+//! - [`restore`]: the cluster as it was at a time
 //! - [`run`]: a backup, verified
 //! - [`status`]: is all well?
 
@@ -16,6 +17,7 @@ pub mod info;
 pub mod program;
 pub mod record;
 pub mod refusal;
+pub mod restore;
 pub mod run;
 pub mod setup;
 pub mod status;

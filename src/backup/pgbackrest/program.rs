@@ -180,6 +180,28 @@ impl Program {
         self.ask("repo-ls", &["--recurse".to_owned(), format!("archive/{}/{archive}", self.stanza)])
     }
 
+    /// Puts the files of the newest backup that reaches the target into this directory; with `delta` over those that are there.
+    ///
+    /// # Errors
+    /// [`Kind::Program`] with its words, [`Kind::NoSpace`].
+    pub fn restore(&self, into: &Path, target: &[String], delta: bool) -> Result<()> {
+        let mut words = vec![format!("--pg1-path={}", into.display())];
+        words.extend_from_slice(target);
+        words.extend(delta.then(|| "--delta".to_owned()));
+        self.ask("restore", &words).map(drop)
+    }
+
+    /// What a server on this directory has a shell do to get a segment of the WAL.
+    pub fn restore_command(&self, data: &Path) -> String {
+        let always = self.always().join(" ");
+        format!("{} {always} --pg1-path={} archive-get %f \"%p\"", self.file.display(), data.display())
+    }
+
+    /// Where it is.
+    pub fn file(&self) -> &Path {
+        &self.file
+    }
+
     /// What the server has a shell do with each segment of the WAL.
     pub fn archive_command(&self) -> String {
         format!("{} {} archive-push %p", self.file.display(), self.always().join(" "))

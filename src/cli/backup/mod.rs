@@ -163,6 +163,8 @@ impl Verb {
         match self {
             // How far the archive is, the server knows.
             Self::List { at, .. } if engine.is_pgbackrest() && at.at.is_none() => Some(false),
+            // The server of a cluster that is to be brought back may be unable to start.
+            Self::Restore(arguments) if arguments.is_of_cluster() => Some(false),
             Self::Run { .. } | Self::Restore(_) | Self::Clean { .. } => Some(true),
             // Of a server in a container, the programs are in its image.
             Self::Status { .. } | Self::Describe { .. } | Self::Verify { .. } => Some(false),
