@@ -266,6 +266,7 @@ fn a_time_between_two_messages_has_the_first_and_not_the_second() {
     assert_eq!(machine.ok(running), pids);
     machine.ok("test ! -e /matrix/postgres/data.restoring");
     refused(&format!("--to-time '{between}' --to-lsn 0/1"), 2, "cannot be used with");
+    refused(&format!("--to-time '{between}' --skip-broken"), 2, "cannot be used with");
     machine.ok(&format!("matrix-postgres-backup restore --dry-run --to-time '{between}'"));
     assert_eq!(machine.ok(running), pids);
 
@@ -328,4 +329,29 @@ fn a_damaged_cluster_is_restored_over_a_copy_of_it() {
     machine.ok(&format!("{SQL} 'DELETE FROM t' -c 'CREATE TABLE later (a int)'"));
     machine.ok(&format!("matrix-postgres-backup restore --yes --to-lsn {lsn}"));
     assert_eq!(machine.ok(&format!("{SQL} \"SELECT count(*), to_regclass('later') FROM t\"")), "1001|");
+}
+
+/// As the page has it, "By hand", but for the names of this machine.
+#[test]
+fn by_hand_a_dropped_table_is_back() {
+    let Some(machine) = with_backup("pgbackrest-by-hand") else { return };
+    let time = time(&machine);
+    machine.ok(&format!("{SQL} 'DROP TABLE t'"));
+    machine.ok(&format!(
+        "systemctl stop matrix-postgres.service
+         mv /matrix/postgres/data /matrix/postgres/data.before
+         install -d -m 0700 -o matrix-postgres -g matrix-postgres /matrix/postgres/data
+         {PGBACKREST} --type=time --target='{time}' --target-action=promote restore
+         systemctl start matrix-postgres.service"
+    ));
+    machine.wait_for(
+        &format!("test $({SQL} 'SELECT pg_is_in_recovery()') = f && {SQL} 'SELECT 1 FROM t LIMIT 1'"),
+        PATIENCE,
+    );
+    assert_eq!(machine.ok(&format!("{SQL} 'SELECT count(*) FROM t'")), "1000");
+    for name in ["recovery_target_time", "recovery_target_action", "restore_command"] {
+        machine.ok(&format!("{SQL} 'ALTER SYSTEM RESET {name}'"));
+    }
+    machine.start(BACKUP);
+    machine.ok("matrix-postgres-backup status");
 }

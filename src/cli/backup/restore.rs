@@ -34,14 +34,14 @@ pub(super) struct Arguments {
     name: Option<String>,
     /// Bring the whole cluster back as it was then, from the backups of pgBackRest, such as "2026-11-27 03:00:00+01"; without an
     /// offset, in the local time zone. The previous cluster is kept beside
-    #[arg(long, value_name = "TIME", conflicts_with_all = ["name", "database", "new_name", "all", "globals", "from", "identity"])]
+    #[arg(long, value_name = "TIME", conflicts_with_all = ["name", "database", "new_name", "all", "globals", "from", "identity", "trust_owners", "skip_broken"])]
     to_time: Option<String>,
     /// The same for a position in the WAL, such as 0/1A2B3C8
-    #[arg(long, value_name = "LSN", conflicts_with_all = ["to_time", "name", "database", "new_name", "all", "globals", "from", "identity"])]
+    #[arg(long, value_name = "LSN", conflicts_with_all = ["to_time", "name", "database", "new_name", "all", "globals", "from", "identity", "trust_owners", "skip_broken"])]
     to_lsn: Option<String>,
     /// Restore the cluster over a copy of the present one, which may be damaged: only files that differ are read from the
     /// repository; alone, as far as there is WAL
-    #[arg(long, conflicts_with_all = ["name", "database", "new_name", "all", "globals", "from", "identity"])]
+    #[arg(long, conflicts_with_all = ["name", "database", "new_name", "all", "globals", "from", "identity", "trust_owners", "skip_broken"])]
     delta: bool,
     /// The database to restore [default: that of the homeserver]
     #[arg(long, value_name = "DATABASE")]
