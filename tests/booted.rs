@@ -29,6 +29,7 @@ mod notices;
 mod offsite;
 mod online;
 mod pages;
+mod pgbackrest;
 mod places;
 mod regression;
 mod restores;

@@ -8,6 +8,7 @@
 //! - [`encryption`]: whom to encrypt to
 //! - [`name`]: names of backups and of the files in them
 //! - [`manifest`]: what a backup says of itself
+//! - [`pgbackrest`]: the other engine, which has a repository of its own
 //! - [`store`]: where they are kept, and [`directory`], where they are made
 //! - [`elsewhere`]: where they are sent to, by `rclone`; [`offsite`]: what is sent there
 //! - [`catalogue`]: which backups there are
@@ -37,6 +38,7 @@
 //! - [`compare`]: a restored database against the manifest
 //! - [`trial`]: restores a backup into a server made for that
 //! - [`sample`]: whether the first rows of tables are taken
+//! - [`newest`]: what is shown of the newest one
 //! - [`status`], [`metrics`]: is all well? For people and for Prometheus
 
 mod attempts;
@@ -64,10 +66,12 @@ pub mod manifest;
 pub mod metrics;
 pub mod missing;
 pub mod name;
+pub mod newest;
 pub mod offsite;
 pub mod origin;
 mod ownership;
 mod parallel;
+pub mod pgbackrest;
 pub mod plan;
 pub mod prune;
 mod queue;

@@ -189,7 +189,7 @@ fn earlier_backups(list: &[catalogue::Entry]) -> String {
 }
 
 /// The server that is backed up.
-struct Server<'a> {
+pub(super) struct Server<'a> {
     runtime: &'a dyn Runtime,
     connection: Connection,
     /// If it was started for this.
@@ -203,14 +203,14 @@ impl<'a> Server<'a> {
     }
 
     /// A server that runs already.
-    fn running(settings: &'a Settings, runtime: &'a dyn Runtime) -> Result<Self> {
+    pub(super) fn running(settings: &'a Settings, runtime: &'a dyn Runtime) -> Result<Self> {
         let server = Self::new(settings, runtime);
         server.session()?.execute(HOME, "SELECT 1;")?;
         Ok(server)
     }
 
     /// The server, started if it does not run.
-    fn reach(settings: &'a Settings, runtime: &'a dyn Runtime) -> Result<Self> {
+    pub(super) fn reach(settings: &'a Settings, runtime: &'a dyn Runtime) -> Result<Self> {
         let mut server = Self::new(settings, runtime);
         if !server.connection.is_absent() {
             return Self::running(settings, runtime);
@@ -225,7 +225,7 @@ impl<'a> Server<'a> {
         Ok(server)
     }
 
-    fn session(&self) -> Result<Session<'_>> {
+    pub(super) fn session(&self) -> Result<Session<'_>> {
         // psql of any version talks to any server.
         let major = *self.runtime.majors().last().ok_or_else(|| {
             Error::new(Kind::NotInstalled, "no PostgreSQL is installed").hint("apt-get install postgresql")
@@ -267,7 +267,7 @@ impl<'a> Server<'a> {
     }
 
     /// Stops what was started, whatever the result.
-    fn leave<T>(self, done: Result<T>) -> Result<T> {
+    pub(super) fn leave<T>(self, done: Result<T>) -> Result<T> {
         let Some(started) = self.started else { return done };
         match (done, started.stop()) {
             (Ok(_), Err(error)) => {

@@ -7,7 +7,9 @@ use super::catalogue::{self, Entry};
 use super::leftovers::Leftover;
 use super::manifest::{Manifest, Omission, Omitted, Trial};
 use super::name::BackupName;
+use super::newest::Newest;
 use super::offsite::state::{SEND, State};
+use super::pgbackrest;
 use crate::config::{Backup, Settings};
 use crate::error::Error;
 use crate::postgres::{Major, support};
@@ -58,47 +60,15 @@ pub struct Status {
     pub leftovers_unknown: Option<String>,
     /// The targets of `[[offsite]]`.
     pub offsite: Vec<State>,
+    /// The backups of pgBackRest, where that is the engine.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pgbackrest: Option<pgbackrest::status::State>,
     /// What should be known and makes nothing unwell, a sentence each.
     pub warnings: Vec<String>,
     /// What is not well, a sentence each.
     pub problems: Vec<String>,
     /// The one next command.
     pub hint: Option<String>,
-}
-
-/// The newest backup.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Newest {
-    /// Its name.
-    pub name: BackupName,
-    /// When it was begun.
-    pub time: Timestamp,
-    /// Seconds since then.
-    pub age_seconds: i64,
-    /// Bytes of all its files.
-    pub bytes: Option<u64>,
-    /// Rows of all its tables.
-    pub rows: Option<u64>,
-    /// How long the dump took.
-    pub milliseconds: Option<u64>,
-    /// Whether it was read back whole and found good.
-    pub verified: bool,
-}
-
-impl Newest {
-    fn of(entry: &Entry, now: Timestamp) -> Self {
-        let manifest = entry.manifest.as_ref().ok();
-        Self {
-            name: entry.name,
-            time: entry.name.time(),
-            age_seconds: now.duration_since(entry.name.time()).as_secs(),
-            bytes: manifest.map(Manifest::bytes),
-            rows: manifest.and_then(Manifest::rows),
-            milliseconds: manifest
-                .map(|manifest| manifest.databases.iter().map(|dump| dump.milliseconds).sum()),
-            verified: entry.is_verified(),
-        }
-    }
 }
 
 impl Status {
@@ -119,6 +89,22 @@ impl Status {
         let is_new = self.problems.len() > known;
         self.hint = self.hint.or_else(|| is_new.then(|| SEND.to_owned()));
         Self { well: self.well && !is_new, offsite, ..self }
+    }
+
+    /// The same, with the backups of pgBackRest, or why nothing is known of them.
+    #[must_use]
+    pub fn with_pgbackrest(mut self, state: Result<pgbackrest::status::State, Error>) -> Self {
+        let (problems, hint) = match &state {
+            Ok(state) => (state.problems.clone(), state.hint.clone()),
+            Err(error) => (
+                vec![format!("the backups of pgBackRest are not known: {}", error.one_line())],
+                error.hint_text().map(str::to_owned),
+            ),
+        };
+        self.well &= problems.is_empty();
+        self.problems.extend(problems);
+        self.hint = self.hint.or(hint);
+        Self { pgbackrest: state.ok(), ..self }
     }
 
     /// The same, with the units of ours that are shadowed. Backups may be as good as any: it is well.
@@ -244,8 +230,11 @@ pub fn judge(
     let newest_trial = newest_trial(past);
 
     let mut problems = Problems::default();
-    problems.newest(newest, future);
-    problems.age(verified, settings, now);
+    // Those of before another engine was chosen need not be new.
+    if settings.engine.dumps() {
+        problems.newest(newest, future);
+        problems.age(verified, settings, now);
+    }
     if let Some((problem, what)) = of_the_future(future, settings) {
         problems.add([problem], Some(what));
     }
@@ -275,6 +264,7 @@ pub fn judge(
         leftovers: Vec::new(),
         leftovers_unknown: None,
         offsite: Vec::new(),
+        pgbackrest: None,
         warnings: manifest.map(incomplete).unwrap_or_default(),
         problems: problems.list,
         hint: problems.hint,

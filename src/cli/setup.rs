@@ -4,14 +4,16 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::{Parser, Subcommand};
+use clap::{Parser, Subcommand, ValueEnum};
 use nix::unistd::geteuid;
 
-use crate::config::{self, Settings};
+use crate::account::Account;
+use crate::backup::pgbackrest::setup as pgbackrest;
+use crate::config::{self, Engine, Settings};
 use crate::error::{Error, Kind, Result};
 use crate::place::{Facts, Place, decide, introduce, setup};
 use crate::postgres::{self, Session};
-use crate::runtime::Host;
+use crate::runtime::{Host, Runtime as _};
 use crate::upgrade::records::Journal;
 
 /// Set up the maintenance of the homeserver's PostgreSQL server, wherever that is.
@@ -33,6 +35,13 @@ enum Verb {
         /// Find out where the server is (what happens anyway)
         #[arg(long)]
         detect: bool,
+        /// Back up by pgBackRest from now on, or by both engines: create its stanza, switch archiving of the WAL on, and try it.
+        /// Whether the server must be restarted is said before
+        #[arg(long, value_name = "ENGINE")]
+        engine: Option<Choice>,
+        /// Let the stanza be that of the present cluster, after an upgrade of the server by other means
+        #[arg(long, requires = "engine")]
+        upgrade_stanza: bool,
         /// Do not ask
         #[arg(long)]
         yes: bool,
@@ -42,12 +51,21 @@ enum Verb {
     },
 }
 
+/// What is to make backups. (To go back to dumps alone, see the page on pgBackRest.)
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Choice {
+    /// pgBackRest alone
+    Pgbackrest,
+    /// pgBackRest and pg_dump
+    Both,
+}
+
 /// Carries out the verb.
 ///
 /// # Errors
 /// [`Kind::DataDirectory`] if it cannot be told where the server is; those of the verb.
 pub fn run(arguments: Arguments) -> Result<ExitCode> {
-    let Verb::Setup { detect: _, yes, dry_run } = arguments.verb;
+    let Verb::Setup { detect: _, yes, dry_run, engine, upgrade_stanza } = arguments.verb;
     if !geteuid().is_root() {
         return Err(Error::new(
             Kind::UnitRefused,
@@ -77,7 +95,8 @@ pub fn run(arguments: Arguments) -> Result<ExitCode> {
     let plan = setup::plan(Path::new("/"), &place, &settings, is_written, is_only, needed)?;
     super::print(&plan.to_string())?;
     if dry_run {
-        return Ok(ExitCode::SUCCESS);
+        let engine = engine.map(|engine| by_pgbackrest(&settings, engine, upgrade_stanza, yes, dry_run));
+        return engine.unwrap_or(Ok(())).map(|()| ExitCode::SUCCESS);
     }
     if plan.is_empty() {
         super::print("all is set up\n")?;
@@ -92,8 +111,38 @@ pub fn run(arguments: Arguments) -> Result<ExitCode> {
     // What has been written counts now.
     let (settings, _password) = super::settle(&place, config::load(None)?)?;
     let next = log_in(&settings, &place)?;
+    if let Some(engine) = engine {
+        by_pgbackrest(&settings, engine, upgrade_stanza, yes, dry_run)?;
+    }
     super::print(&format!("next: {next}\n"))?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Sets up pgBackRest, and tries it.
+fn by_pgbackrest(
+    settings: &Settings,
+    engine: Choice,
+    upgrades: bool,
+    yes: bool,
+    dry_run: bool,
+) -> Result<()> {
+    let engine = match engine {
+        Choice::Pgbackrest => Engine::Pgbackrest,
+        Choice::Both => Engine::Both,
+    };
+    let host = super::programs(settings);
+    let (facts, program) = pgbackrest::gather(settings, &host, engine, upgrades)?;
+    let plan = pgbackrest::plan(&facts, settings)?;
+    super::print(&plan.to_string())?;
+    if dry_run {
+        return Ok(());
+    }
+    if !yes && !plan.0.is_empty() {
+        super::confirm(if plan.restarts() { "do it, and restart the server?" } else { "do it?" })?;
+    }
+    let owner = host.account().cloned().unwrap_or_else(Account::current);
+    pgbackrest::carry_out(settings, &host, &program, &plan, &owner)?;
+    super::print("pgBackRest is set up: a segment of the WAL was archived\n")
 }
 
 /// Tries it; returns the next command.

@@ -18,6 +18,9 @@ use crate::postgres::BackupFormat;
 #[allow(missing_docs)]
 pub struct BackupFragment {
     pub directory: Option<PathBuf>,
+    pub engine: Option<String>,
+    pub stanza: Option<String>,
+    pub repository: Option<PathBuf>,
     pub format: Option<String>,
     pub compression: Option<String>,
     pub level: Option<i32>,
@@ -44,7 +47,7 @@ impl BackupFragment {
     pub(super) fn overlaid_by(self, other: Self) -> Self {
         overlay!(
             self, other;
-            directory, format, compression, level, threads, rsyncable, encrypt_to, recipients_file, gnupg_home,
+            directory, engine, stanza, repository, format, compression, level, threads, rsyncable, encrypt_to, recipients_file, gnupg_home,
             exclude_table_data, exclude_databases, lock_timeout, max_age, timer, shrink_alarm, metrics_file,
             start_server,
             scratch_directory;
@@ -58,6 +61,12 @@ impl BackupFragment {
 pub struct Backup {
     /// `directory`: default `/var/backups/matrix-postgres`.
     pub directory: PathBuf,
+    /// `engine`: what makes backups. Default `dump`.
+    pub engine: Engine,
+    /// `stanza`: what pgBackRest calls the cluster. Default `matrix-postgres`.
+    pub stanza: String,
+    /// `repository`: where pgBackRest keeps backups and the archived WAL. Default `pgbackrest` in `directory`.
+    pub repository: PathBuf,
     /// `format`: `custom` (default) or `plain`.
     pub format: BackupFormat,
     /// `compression`: `zstd` (default), `gzip` or `none`.
@@ -95,6 +104,30 @@ pub struct Backup {
     /// `scratch_directory`: where dumps are unpacked and trial servers are made. Default
     /// `/var/tmp/matrix-postgres`; not /tmp, which is memory on many systems.
     pub scratch_directory: PathBuf,
+}
+
+/// What makes backups.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Engine {
+    /// pg_dump.
+    Dump,
+    /// pgBackRest.
+    Pgbackrest,
+    /// Each of them.
+    Both,
+}
+
+impl Engine {
+    /// Whether databases are dumped.
+    pub fn dumps(self) -> bool {
+        self != Self::Pgbackrest
+    }
+
+    /// Whether pgBackRest backs up the cluster.
+    pub fn is_pgbackrest(self) -> bool {
+        self != Self::Dump
+    }
 }
 
 /// `start_server`, as written.
@@ -137,8 +170,13 @@ impl Backup {
             optional_path("backup.recipients_file", input.recipients_file)?,
             absolute("backup.gnupg_home", input.gnupg_home, "/etc/matrix-postgres/gnupg")?,
         )?;
+        let directory = absolute("backup.directory", input.directory, "/var/backups/matrix-postgres")?;
+        let beside = directory.join("pgbackrest");
         Ok(Self {
-            directory: absolute("backup.directory", input.directory, "/var/backups/matrix-postgres")?,
+            engine: engine(input.engine.as_deref())?,
+            stanza: stanza(input.stanza)?,
+            repository: absolute("backup.repository", input.repository, &beside.to_string_lossy())?,
+            directory,
             format: format(input.format.as_deref())?,
             compression,
             level: level(compression, input.level)?,
@@ -195,6 +233,25 @@ fn compression(text: Option<&str>) -> Result<Compression> {
         Some("gzip") => Ok(Compression::Gzip),
         Some("none") => Ok(Compression::None),
         Some(other) => Err(refused("backup.compression", other, "zstd, gzip or none")),
+    }
+}
+
+fn engine(text: Option<&str>) -> Result<Engine> {
+    match text {
+        None | Some("dump") => Ok(Engine::Dump),
+        Some("pgbackrest") => Ok(Engine::Pgbackrest),
+        Some("both") => Ok(Engine::Both),
+        Some(other) => Err(refused("backup.engine", other, "dump, pgbackrest or both")),
+    }
+}
+
+/// It is a name of directories, and stands in commands of a shell.
+fn stanza(name: Option<String>) -> Result<String> {
+    let name = name.unwrap_or_else(|| "matrix-postgres".to_owned());
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_".contains(&byte);
+    match name.bytes().all(is_plain) && name.bytes().next().is_some_and(|first| first != b'-') {
+        true => Ok(name),
+        false => Err(refused("backup.stanza", &name, "letters, digits, - and _")),
     }
 }
 

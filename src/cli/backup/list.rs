@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use crate::backup::catalogue::{self, Entry};
 use crate::backup::manifest::{Encrypted, Manifest, Omitted, Trial};
+use crate::backup::pgbackrest::status::{Listed as Backup, State};
 use crate::backup::store::Store;
 use crate::error::Result;
 use crate::report::{DecimalBytes, HumanCount, columns};
@@ -15,6 +16,7 @@ use crate::report::{DecimalBytes, HumanCount, columns};
 /// A line of `list --json`. Keys are only ever added.
 #[derive(Serialize)]
 struct Listed<'a> {
+    engine: &'static str,
     name: String,
     time: Timestamp,
     path: &'a Path,
@@ -29,10 +31,21 @@ struct Listed<'a> {
     problem: Option<String>,
 }
 
-pub(super) fn list(store: &dyn Store, json: bool) -> Result<()> {
+/// `others` are those of pgBackRest, where that is the engine.
+pub(super) fn list(store: &dyn Store, others: Option<&State>, json: bool) -> Result<()> {
     let entries = catalogue::list(store)?;
+    let of_pgbackrest = others.map_or(&[][..], |state| &state.backups);
     if json {
-        return crate::cli::print_json(&entries.iter().map(listed).collect::<Vec<_>>());
+        let dumps = entries.iter().map(|entry| OfAny::Dump(Box::new(listed(entry))));
+        let backups = of_pgbackrest.iter().map(|backup| OfAny::Other { engine: "pgbackrest", backup });
+        return crate::cli::print_json(&dumps.chain(backups).collect::<Vec<_>>());
+    }
+    if !of_pgbackrest.is_empty() {
+        crate::cli::print(&table(of_pgbackrest))?;
+        if entries.is_empty() {
+            return Ok(());
+        }
+        crate::cli::print("\n")?;
     }
     if entries.is_empty() {
         return crate::cli::print(&format!("no backups in {}\n", store.path().display()));
@@ -43,9 +56,39 @@ pub(super) fn list(store: &dyn Store, json: bool) -> Result<()> {
     crate::cli::print(&columns(&std::iter::once(heading).chain(rows).collect::<Vec<_>>()))
 }
 
+/// A line of either engine.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum OfAny<'a> {
+    Dump(Box<Listed<'a>>),
+    Other {
+        engine: &'static str,
+        #[serde(flatten)]
+        backup: &'a Backup,
+    },
+}
+
+/// The backups of pgBackRest.
+fn table(backups: &[Backup]) -> String {
+    let zone = TimeZone::system();
+    let heading = ["LABEL", "STARTED", "TYPE", "STORED", "VERIFIED"].map(str::to_owned).to_vec();
+    let rows = backups.iter().map(|backup| {
+        let verified = match (&backup.problem, backup.present) {
+            (_, Some(false)) => "OF ANOTHER CLUSTER",
+            (None, _) => "yes",
+            (Some(_), _) => "NO",
+        };
+        let begun = backup.time.to_zoned_datetime(zone.clone()).strftime("%Y-%m-%d %H:%M").to_string();
+        let stored = DecimalBytes(backup.stored_bytes).to_string();
+        vec![backup.name.clone(), begun, backup.kind.clone(), stored, verified.to_owned()]
+    });
+    columns(&std::iter::once(heading).chain(rows).collect::<Vec<_>>())
+}
+
 fn listed(entry: &Entry) -> Listed<'_> {
     let manifest = entry.manifest.as_ref().ok();
     Listed {
+        engine: "dump",
         name: entry.name.to_string(),
         time: entry.name.time(),
         path: entry.files.path(),

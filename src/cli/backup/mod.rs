@@ -26,8 +26,8 @@ use crate::backup::catalogue::{self, Entry};
 use crate::backup::engine::{Dumps, Engine as _};
 use crate::backup::manifest::Manifest;
 use crate::backup::store::Store;
-use crate::backup::verify;
-use crate::config::{self, Settings};
+use crate::backup::{pgbackrest, verify};
+use crate::config::{self, Engine, Settings};
 use crate::error::{Error, IoContext as _, Kind, Result};
 use crate::files::beneath::Directory;
 use crate::place::Place;
@@ -173,8 +173,12 @@ impl Verb {
     }
 
     /// Whether it does nothing without a server; nothing if it has nothing to do with one.
-    fn needs_server(&self) -> Option<bool> {
+    fn needs_server(&self, engine: Engine) -> Option<bool> {
         match self {
+            // How far the archive is, the server knows.
+            Self::List { at, .. } if engine.is_pgbackrest() && at.at.is_none() => Some(false),
+            // The server of a cluster that is to be brought back may be unable to start.
+            Self::Restore(arguments) if arguments.is_of_cluster() => Some(false),
             Self::Run { .. } | Self::Restore(_) | Self::Clean { .. } => Some(true),
             // Of a server in a container, the programs are in its image.
             Self::Status { .. } | Self::Describe { .. } | Self::Verify { .. } => Some(false),
@@ -211,7 +215,7 @@ pub fn run(arguments: Arguments) -> Result<ExitCode> {
     }
     // As who we are: servers and files tell root more.
     let mut _password = None;
-    let place = match verb.needs_server() {
+    let place = match verb.needs_server(settings.backup.engine) {
         Some(needs) => {
             let place = crate::cli::place(&settings)?;
             match crate::cli::settle(&place, settings.clone()) {
@@ -249,7 +253,11 @@ pub fn run(arguments: Arguments) -> Result<ExitCode> {
             }
         }
         Verb::Clean { yes, dry_run } => clean::clean(&settings, yes, dry_run)?,
-        Verb::List { json, .. } => list::list(&*backups()?.store, json)?,
+        Verb::List { json, .. } => {
+            let is_asked = settings.backup.engine.is_pgbackrest() && at.target.is_none();
+            let others = is_asked.then(|| status::pgbackrest(&settings)).transpose()?;
+            list::list(&*backups()?.store, others.as_ref(), json)?;
+        }
         Verb::Restore(arguments) => restore::restore(&settings, &arguments, configuration.as_deref())?,
         Verb::Notify { unit, described } => notify::notify(&settings, &unit, described.as_deref())?,
         Verb::Describe { unit } => notify::describe(&settings, place.as_ref(), &unit)?,
@@ -259,6 +267,12 @@ pub fn run(arguments: Arguments) -> Result<ExitCode> {
             if let Err(error) = send::send(&settings, target.as_deref(), dry_run, configuration) {
                 return Ok(crate::cli::failure_of(&error, event::NOT_SENT));
             }
+        }
+        // A name is that of a dump.
+        Verb::Verify { name: None, trial, dry_run: false, .. }
+            if !settings.backup.engine.dumps() && at.target.is_none() =>
+        {
+            verify_pgbackrest(&settings, trial)?;
         }
         Verb::Verify { name, trial: true, dry_run, identity, .. } => {
             trial::trial(&settings, name.as_deref(), dry_run, identity.as_deref(), &backups()?)?;
@@ -296,6 +310,18 @@ fn become_owner(settings: &Settings) -> Result<()> {
         }
         Err(_) => Ok(()),
     }
+}
+
+/// Reads back what pgBackRest has stored.
+fn verify_pgbackrest(settings: &Settings, trial: bool) -> Result<()> {
+    interrupt::listen()?;
+    if trial {
+        log::warn!("there are no trial restores of backups of pgBackRest: they are read back only");
+    }
+    let mut progress = report::progress(crate::cli::on_terminal());
+    let label = pgbackrest::run::verify(settings, &crate::cli::programs(settings), progress.as_mut())?;
+    log::info!("all that pgBackRest has stored is intact; the newest backup is {label}");
+    Ok(())
 }
 
 fn verify(

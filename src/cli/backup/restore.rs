@@ -4,12 +4,16 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use jiff::Timestamp;
+use jiff::civil::DateTime;
+use jiff::tz::TimeZone;
 use nix::unistd::geteuid;
 
 use super::places::{At, Backups};
 use crate::backup::catalogue::Entry;
 use crate::backup::engine::{Dumps, Engine as _};
 use crate::backup::name::BackupName;
+use crate::backup::pgbackrest::restore as pgbackrest;
+use crate::backup::pgbackrest::restore::Target;
 use crate::backup::target::Authority;
 use crate::backup::{catalogue, classic, restore};
 use crate::config::Settings;
@@ -26,7 +30,19 @@ pub(super) struct Arguments {
     /// Name of the backup, see list; or a file of pg_dump (plain or custom format) or pg_dumpall, of any name, also
     /// compressed by gzip or zstd. Roles in the file must exist; objects without an owner get the owner of the
     /// database
-    name: String,
+    #[arg(required_unless_present_any = ["to_time", "to_lsn", "delta"])]
+    name: Option<String>,
+    /// Bring the whole cluster back as it was then, from the backups of pgBackRest, such as "2026-11-27 03:00:00+01"; without an
+    /// offset, in the local time zone. The previous cluster is kept beside
+    #[arg(long, value_name = "TIME", conflicts_with_all = ["name", "database", "new_name", "all", "globals", "from", "identity", "trust_owners", "skip_broken"])]
+    to_time: Option<String>,
+    /// The same for a position in the WAL, such as 0/1A2B3C8
+    #[arg(long, value_name = "LSN", conflicts_with_all = ["to_time", "name", "database", "new_name", "all", "globals", "from", "identity", "trust_owners", "skip_broken"])]
+    to_lsn: Option<String>,
+    /// Restore the cluster over a copy of the present one, which may be damaged: only files that differ are read from the
+    /// repository; alone, as far as there is WAL
+    #[arg(long, conflicts_with_all = ["name", "database", "new_name", "all", "globals", "from", "identity", "trust_owners", "skip_broken"])]
+    delta: bool,
     /// The database to restore [default: that of the homeserver]
     #[arg(long, value_name = "DATABASE")]
     database: Option<String>,
@@ -69,9 +85,36 @@ impl Arguments {
         At { target: self.from.clone(), host: self.host.clone() }
     }
 
+    /// Whether the cluster is brought back as a whole, by pgBackRest.
+    pub(super) fn is_of_cluster(&self) -> bool {
+        self.name.is_none()
+    }
+
+    fn name(&self) -> &str {
+        self.name.as_deref().unwrap_or_default()
+    }
+
+    /// Until where WAL is replayed.
+    fn target(&self) -> Result<Target> {
+        match (&self.to_time, &self.to_lsn) {
+            (Some(time), _) => {
+                let local = || TimeZone::system().to_timestamp(time.parse::<DateTime>()?);
+                let parsed: Result<Timestamp, jiff::Error> = time.parse::<Timestamp>().or_else(|_| local());
+                parsed.map(Target::Time).map_err(|error| {
+                    Error::new(Kind::Config, format!("{time:?} is no time"))
+                        .because(error)
+                        .state("nothing was changed")
+                        .hint("such as --to-time \"2026-11-27 03:00:00+01\"")
+                })
+            }
+            (None, Some(lsn)) => Target::lsn(lsn),
+            (None, None) => Ok(Target::End),
+        }
+    }
+
     /// Whether it is a file, and no backup's name.
     fn is_file(&self) -> bool {
-        let name = &self.name;
+        let name = self.name();
         let is_one = name.contains('/') || (name.parse::<BackupName>().is_err() && Path::new(name).exists());
         self.from.is_none() && is_one
     }
@@ -88,6 +131,9 @@ pub(super) fn restore(settings: &Settings, arguments: &Arguments, configuration:
         .hint("sudo matrix-postgres-backup restore"));
     }
     let host = crate::cli::programs(settings);
+    if arguments.is_of_cluster() {
+        return cluster(settings, arguments, &host);
+    }
     let settings = &introduce(settings, &host, settings.wait)
         .map_err(|error| error.state("nothing was started, and nothing was changed"))?;
     let backups = Backups::find(settings, &arguments.at(), configuration)?;
@@ -100,7 +146,7 @@ pub(super) fn restore(settings: &Settings, arguments: &Arguments, configuration:
     let mut progress = report::progress(crate::cli::on_terminal());
     let entry = match arguments.is_file() {
         true => of_file(settings, arguments, &session, &databases, &host, progress.as_mut())?,
-        false => catalogue::find(&*backups.store, Some(&arguments.name), Timestamp::now())?,
+        false => catalogue::find(&*backups.store, Some(arguments.name()), Timestamp::now())?,
     };
     let chosen = match arguments.all {
         true => of_users(arguments, &entry)?.into_iter().map(Some).collect(),
@@ -148,6 +194,27 @@ pub(super) fn restore(settings: &Settings, arguments: &Arguments, configuration:
     told(restored.collect())
 }
 
+/// The cluster as a whole.
+fn cluster(settings: &Settings, arguments: &Arguments, host: &dyn Runtime) -> Result<()> {
+    let unchanged = |error: Error| error.state("nothing was stopped, and nothing was changed");
+    let target = arguments.target().map_err(unchanged)?;
+    let (facts, program) = pgbackrest::gather(settings, host).map_err(unchanged)?;
+    let plan =
+        pgbackrest::plan(&facts, settings, target, arguments.delta, Timestamp::now()).map_err(unchanged)?;
+    crate::cli::print(&format!("{plan}\n"))?;
+    if arguments.dry_run {
+        return Ok(());
+    }
+    if !arguments.yes {
+        crate::cli::confirm("start the restore?")?;
+    }
+    interrupt::listen()?;
+    let mut progress = report::progress(crate::cli::on_terminal());
+    let done = pgbackrest::carry_out(settings, host, &program, &plan, progress.as_mut())?;
+    log::info!("{done}");
+    Ok(())
+}
+
 /// What a file is a dump of, which is to become the database that the arguments or the settings name.
 fn of_file(
     settings: &Settings,
@@ -169,7 +236,7 @@ fn of_file(
         server: &facts,
         roles: &postgres::all_roles(session)?,
     };
-    classic::read(Path::new(&arguments.name), goal, host, progress)
+    classic::read(Path::new(arguments.name()), goal, host, progress)
 }
 
 fn request<'a>(
@@ -195,7 +262,7 @@ fn of_users(arguments: &Arguments, entry: &Entry) -> Result<Vec<String>> {
     if arguments.is_file() {
         return Err(Error::new(
             Kind::Config,
-            format!("--all is for backups, and {} is a file", arguments.name),
+            format!("--all is for backups, and {} is a file", arguments.name()),
         )
         .state("nothing was changed")
         .hint("name the database: --database"));
@@ -229,7 +296,7 @@ fn told(restored: Vec<Result<()>>) -> Result<()> {
 }
 
 fn roles(settings: &Settings, arguments: &Arguments, backups: &Backups) -> Result<()> {
-    let entry = catalogue::find(&*backups.store, Some(&arguments.name), Timestamp::now())?;
+    let entry = catalogue::find(&*backups.store, Some(arguments.name()), Timestamp::now())?;
     if arguments.dry_run {
         return crate::cli::print(&roles_of(&entry));
     }

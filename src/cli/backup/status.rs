@@ -13,7 +13,7 @@ use crate::backup::manifest::Omitted;
 use crate::backup::offsite::record::{DIRECTORY, Record};
 use crate::backup::offsite::state::{self, State};
 use crate::backup::status::{self, Status, Timer};
-use crate::backup::{metrics, start, store_of};
+use crate::backup::{metrics, pgbackrest, start, store_of};
 use crate::cli::At;
 use crate::config::Settings;
 use crate::error::{Error, Kind, Result};
@@ -52,6 +52,10 @@ pub(super) fn now(settings: &Settings) -> Result<Status> {
         .iter()
         .map(|target| state::judge(target, &entries, Record::load(Path::new(DIRECTORY), target), &zoned));
     let status = status.with_offsite(targets.collect());
+    let status = match settings.backup.engine.is_pgbackrest() {
+        true => status.with_pgbackrest(pgbackrest(settings)),
+        false => status,
+    };
     let obstacle = obstacle(settings);
     let status =
         status.with_obstacle(obstacle.as_ref()).with_shadowed(&systemd::shadowed(settings.server.adopted()));
@@ -62,6 +66,13 @@ pub(super) fn now(settings: &Settings) -> Result<Status> {
     let is_replaced = server.is_some_and(|server| server.is_replaced(proc));
     let status = status.with_replaced_server(is_replaced, &settings.server.unit);
     Ok(status.with_version(version(cluster.as_ref(), &entries), now))
+}
+
+/// How the backups of pgBackRest are.
+pub(super) fn pgbackrest(settings: &Settings) -> Result<pgbackrest::status::State> {
+    pgbackrest::setup::require_near(settings)?;
+    let facts = pgbackrest::status::gather(settings, &crate::cli::programs(settings))?;
+    Ok(pgbackrest::status::judge(&facts, settings, Timestamp::now()))
 }
 
 /// Why there would be no backup now: the server does not run, and is not to be started.
@@ -126,6 +137,33 @@ fn offsite(State { target, backups, newest, age_seconds, missing, failure, .. }:
     format!("{target}: {backups} backup{s}, {newest}{missing}{failed}")
 }
 
+/// The backups of pgBackRest, and how far the archive is behind.
+fn of_pgbackrest(
+    state: &pgbackrest::status::State,
+    local: &dyn Fn(Timestamp) -> String,
+    line: &mut dyn FnMut(&str, String),
+) {
+    let newest = state.backups.iter().rfind(|backup| backup.present != Some(false));
+    let newest = newest.map_or_else(
+        || "no backup of the present cluster".to_owned(),
+        |backup| {
+            let verified = if backup.verified { "verified" } else { "NOT VERIFIED" };
+            format!("newest {} ({}, {}), {verified}", backup.name, backup.kind, local(backup.time))
+        },
+    );
+    line("pgbackrest", format!("stanza {}, {} backups, {newest}", state.stanza, state.backups.len()));
+    if let (Some(seconds), Some(waiting)) = (state.lag_seconds, state.waiting) {
+        let bytes = state.lag_bytes.map_or_else(|| "?".to_owned(), |bytes| DecimalBytes(bytes).to_string());
+        line("archive lag", format!("{seconds} s, {bytes}, {waiting} segments waiting"));
+    }
+    if let (Some(segment), Some(time)) = (&state.last_segment, state.last_archived) {
+        line("last segment", format!("{segment}, archived {}", local(time)));
+    }
+    for gap in &state.gaps {
+        line("missing", gap.clone());
+    }
+}
+
 fn describe(status: &Status, server: Option<&Place>, zone: &TimeZone) -> String {
     let local =
         |time: Timestamp| time.to_zoned_datetime(zone.clone()).strftime("%a %Y-%m-%d %H:%M %Z").to_string();
@@ -179,6 +217,9 @@ fn describe(status: &Status, server: Option<&Place>, zone: &TimeZone) -> String 
     line("backups", status.backups.to_string());
     for target in &status.offsite {
         line("offsite", offsite(target));
+    }
+    if let Some(state) = &status.pgbackrest {
+        of_pgbackrest(state, &local, &mut line);
     }
     line("next run", status.next_run.map_or_else(|| "none".into(), local));
     let mut text = columns(&rows);

@@ -1,0 +1,23 @@
+//! The other engine: pgBackRest, which copies the cluster's files, what has changed of them, and the WAL.
+//!
+//! - [`program`]: what pgbackrest(1) is told
+//! - [`info`]: what it says of a stanza
+//! - [`archive`]: what the server says of archiving, and what is missing in the archive
+//! - [`configuration`]: its file in [`program::DIRECTORY`]
+//! - [`setup`]: the stanza, and a server that archives
+//! - [`record`]: which backups were verified
+//! - [`refusal`]: what is refused
+//! - [`restore`]: the cluster as it was at a time
+//! - [`run`]: a backup, verified
+//! - [`status`]: is all well?
+
+pub mod archive;
+pub mod configuration;
+pub mod info;
+pub mod program;
+pub mod record;
+pub mod refusal;
+pub mod restore;
+pub mod run;
+pub mod setup;
+pub mod status;

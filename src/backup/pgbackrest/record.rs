@@ -1,0 +1,79 @@
+//! Which backups were verified, which pgBackRest itself does not remember.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Kind, Result};
+use crate::files::{self, beneath};
+
+/// It is no longer than that.
+const LONGEST: u64 = 1 << 20;
+
+/// What was found, by the labels of the backups.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Record {
+    /// Those that there are.
+    pub backups: BTreeMap<String, Verified>,
+}
+
+/// What was found in a backup.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Verified {
+    /// When.
+    pub at: Timestamp,
+    /// What is wrong with it.
+    pub damage: Option<String>,
+}
+
+fn file(directory: &Path) -> PathBuf {
+    directory.join(".pgbackrest.json")
+}
+
+impl Record {
+    /// That in the directory of the backups. One that cannot be read has nothing in it: then nothing was verified.
+    pub fn load(directory: &Path) -> Self {
+        let text = beneath::read(&file(directory), LONGEST).unwrap_or_default();
+        serde_json::from_slice(&text).unwrap_or_default()
+    }
+
+    /// With what was found in one of the backups with these labels.
+    #[must_use]
+    pub fn with<'a>(
+        mut self,
+        label: &str,
+        verified: Verified,
+        labels: impl IntoIterator<Item = &'a str>,
+    ) -> Self {
+        let labels: Vec<_> = labels.into_iter().collect();
+        self.backups.retain(|label, _| labels.contains(&label.as_str()));
+        self.backups.insert(label.to_owned(), verified);
+        self
+    }
+
+    /// Writes it.
+    ///
+    /// # Errors
+    /// [`Kind::File`], [`Kind::NoSpace`].
+    pub fn save(&self, directory: &Path) -> Result<()> {
+        let text = serde_json::to_string_pretty(self)
+            .map_err(|error| Error::new(Kind::Bug, "could not write JSON").because(error))?;
+        files::replace(&file(directory), &text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn those_that_are_gone_are_forgotten() {
+        let directory = tempfile::tempdir().unwrap();
+        let verified = Verified { at: Timestamp::UNIX_EPOCH, damage: None };
+        let record = Record::load(directory.path()).with("a", verified.clone(), []);
+        record.with("b", verified, ["b"]).save(directory.path()).unwrap();
+        assert_eq!(Record::load(directory.path()).backups.keys().collect::<Vec<_>>(), ["b"]);
+    }
+}

@@ -1,0 +1,49 @@
+//! What is refused, with what puts it right.
+
+use super::info::Stanza;
+use crate::config::Settings;
+use crate::error::{Error, Kind, Result};
+use crate::postgres::ServerFacts;
+
+/// What puts right whether WAL is archived.
+pub const SETUP: &str = "matrix-postgres setup --engine pgbackrest";
+
+/// Fails unless the server is of this machine, in no container.
+///
+/// # Errors
+/// [`Kind::Config`].
+pub fn require_near(settings: &Settings) -> Result<()> {
+    if settings.server.remote.is_none() && settings.server.image.is_none() {
+        return Ok(());
+    }
+    Err(Error::new(
+        Kind::Config,
+        "pgBackRest reads the files of a cluster, and that of this server is on another machine or in a container",
+    )
+    .state("nothing was changed")
+    .hint("backup.engine = \"dump\" in /etc/matrix-postgres/config.toml"))
+}
+
+/// The repository cannot be read.
+pub(super) fn unreadable(reason: &str) -> Error {
+    Error::new(Kind::File, "pgBackRest cannot read its repository")
+        .because(reason.to_owned())
+        .hint("check the owner and the mode of backup.repository; the owner of the cluster must be able to write to it")
+}
+
+/// The stanza is of a cluster that is not the server's.
+pub(super) fn of_another(stanza: &Stanza, server: &ServerFacts) -> Error {
+    let (identifier, version) = stanza
+        .present()
+        .map(|database| (database.system_identifier.to_string(), database.version.clone()))
+        .unwrap_or_default();
+    Error::new(
+        Kind::Config,
+        format!(
+            "stanza {:?} is of another cluster: of PostgreSQL {version} with the system identifier {identifier}, and the server \
+             has PostgreSQL {} with {}",
+            stanza.name, server.version, server.system_identifier
+        ),
+    )
+    .hint(format!("if the server was upgraded: {SETUP} --upgrade-stanza; otherwise set backup.stanza to a new name, then {SETUP}"))
+}
