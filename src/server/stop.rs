@@ -18,7 +18,7 @@ use crate::postgres::{self, pg_isready};
 use crate::runtime::{Process, Runtime, fields_of_stat};
 
 /// How often it is asked.
-const TICK: Duration = Duration::from_millis(100);
+const TICK: Duration = Duration::from_millis(20);
 
 /// How often its processes are looked at.
 const LOOK: Duration = Duration::from_secs(1);
