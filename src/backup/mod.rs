@@ -8,6 +8,7 @@
 //! - [`encryption`]: whom to encrypt to
 //! - [`name`]: names of backups and of the files in them
 //! - [`manifest`]: what a backup says of itself
+//! - `outage`: what is done while services are stopped
 //! - [`pgbackrest`]: the other engine, which has a repository of its own
 //! - [`store`]: where they are kept, and [`directory`], where they are made
 //! - [`elsewhere`]: where they are sent to, by `rclone`; [`offsite`]: what is sent there
@@ -69,6 +70,7 @@ pub mod name;
 pub mod newest;
 pub mod offsite;
 pub mod origin;
+mod outage;
 mod ownership;
 mod parallel;
 pub mod pgbackrest;

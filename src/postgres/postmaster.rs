@@ -34,10 +34,10 @@ fn quoted(path: &str) -> String {
 }
 
 /// What a server of our own may do with files: nothing outside of its own directories, but for the files of rules.
-fn allowed(besides: Sandbox, data_directory: &Path, connection: &Connection, settings: &[String]) -> Sandbox {
-    let sandbox = besides.with_cluster(data_directory);
+fn allowed(startup: &Startup, data_directory: &Path, connection: &Connection) -> Sandbox {
+    let sandbox = startup.sandbox().clone().with_cluster(data_directory);
     let sandbox = connection.socket_directory().into_iter().fold(sandbox, Sandbox::with_directory);
-    let files = settings.iter().filter_map(|setting| {
+    let files = startup.settings().iter().filter_map(|setting| {
         setting.strip_prefix("hba_file=").or_else(|| setting.strip_prefix("ident_file="))
     });
     // Other files of rules, which they name, are beside them.
@@ -66,40 +66,13 @@ impl PrivateServer {
         startup: &Startup,
         deadline: Duration,
     ) -> Result<Self> {
-        Self::start_within(
-            runtime,
-            major,
-            data_directory,
-            connection,
-            account,
-            startup,
-            deadline,
-            Sandbox::new(),
-        )
-    }
-
-    /// The same; besides what each server may, it may do what `besides` says.
-    ///
-    /// # Errors
-    /// As [`PrivateServer::start`].
-    #[allow(clippy::too_many_arguments, reason = "those of a server, and one more")]
-    pub fn start_within(
-        runtime: &dyn Runtime,
-        major: Major,
-        data_directory: &Path,
-        connection: &Connection,
-        account: &Account,
-        startup: &Startup,
-        deadline: Duration,
-        besides: Sandbox,
-    ) -> Result<Self> {
         let settings = startup.settings();
         let mut call = arguments(data_directory, connection, &[]);
         call.arguments.extend(settings.iter().flat_map(|setting| ["-c".into(), setting.into()]));
         call.arguments.extend(startup.is_for_binary_upgrade().then(|| "-b".into()));
         let call = call.as_user(account);
         let name = format!("postgres on {}", data_directory.display());
-        let allowed = allowed(besides, data_directory, connection, settings);
+        let allowed = allowed(startup, data_directory, connection);
         let mut child = runtime.start_server(major, &call, allowed, name)?;
         let limit = Instant::now() + deadline;
         while !accepts(connection, data_directory) {

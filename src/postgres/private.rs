@@ -6,6 +6,7 @@
 
 use super::Major;
 use super::libraries::Libraries;
+use crate::runtime::Sandbox;
 
 /// What a server of our own is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -158,6 +159,7 @@ const CONFIGURED: [Set; 8] = [
 pub struct Startup {
     settings: Vec<String>,
     binary_upgrade: bool,
+    sandbox: Sandbox,
 }
 
 impl Startup {
@@ -192,7 +194,18 @@ impl Startup {
         if purpose == Purpose::Trial {
             settings.extend(libraries.settings.iter().map(|(name, value)| format!("{name}={value}")));
         }
-        Self { settings, binary_upgrade: purpose == Purpose::Recreated }
+        Self { settings, binary_upgrade: purpose == Purpose::Recreated, sandbox: Sandbox::new() }
+    }
+
+    /// The same for a server that may do this besides what each may.
+    #[must_use]
+    pub fn within(self, sandbox: Sandbox) -> Self {
+        Self { sandbox, ..self }
+    }
+
+    /// What it may do with files, but for its own.
+    pub fn sandbox(&self) -> &Sandbox {
+        &self.sandbox
     }
 
     /// The same with these settings, which win.

@@ -1,5 +1,6 @@
 //! systemd on the system bus, and what it is asked.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -87,6 +88,19 @@ impl Manager {
             listed.into_iter().filter(|unit| unit::is_wanted(&unit.3)).map(|unit| unit.0).collect();
         names.sort_unstable();
         Ok(names)
+    }
+
+    /// The same of several patterns, each once, but for units of ours.
+    ///
+    /// # Errors
+    /// As [`Manager::wanted_units`].
+    pub fn clients(&self, patterns: &[String]) -> Result<Vec<String>> {
+        let mut units = BTreeSet::new();
+        for pattern in patterns {
+            let wanted = self.wanted_units(pattern)?.into_iter();
+            units.extend(wanted.filter(|unit| !unit.starts_with("matrix-postgres")));
+        }
+        Ok(units.into_iter().collect())
     }
 
     /// The unit that a process belongs to, if systemd started it; 0 is this process.

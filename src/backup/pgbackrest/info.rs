@@ -210,6 +210,15 @@ pub(super) mod tests {
     pub(crate) const OLD: &str = "7713619712426489218";
     pub(crate) const NEW: &str = "7713620247089470650";
 
+    /// What it was of the cluster that has this identity.
+    pub(crate) fn stanza_of(identifier: &str) -> Stanza {
+        let mut stanza = parse(UPGRADED, "matrix-postgres").unwrap();
+        if identifier == OLD {
+            stanza.db.truncate(1);
+        }
+        stanza
+    }
+
     pub(crate) fn server(identifier: &str) -> ServerFacts {
         ServerFacts {
             version: "17.6".into(),

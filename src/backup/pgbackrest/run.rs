@@ -216,16 +216,16 @@ fn make(
 #[cfg(test)]
 mod tests {
     use super::super::archive::tests::archiving;
-    use super::super::info::parse;
-    use super::super::info::tests::{NEW, OLD, UPGRADED, server};
+    use super::super::info::tests::{NEW, OLD, server, stanza_of};
     use super::*;
 
     fn facts(identifier: &str) -> Facts {
-        let mut stanza = parse(UPGRADED, "matrix-postgres").unwrap();
-        if identifier == OLD {
-            stanza.db.truncate(1);
+        Facts {
+            stanza: stanza_of(identifier),
+            server: server(identifier),
+            archiving: archiving(),
+            command: "x".into(),
         }
-        Facts { stanza, server: server(identifier), archiving: archiving(), command: "x".into() }
     }
 
     fn at(time: &str) -> Timestamp {

@@ -254,20 +254,15 @@ impl State {
 #[cfg(test)]
 mod tests {
     use super::super::archive::tests::archiving;
-    use super::super::info::parse;
-    use super::super::info::tests::{NEW, OLD, UPGRADED, server};
+    use super::super::info::tests::{NEW, OLD, server, stanza_of};
     use super::super::record::Verified;
     use super::*;
     use crate::config::Fragment;
 
     fn facts(identifier: &str) -> Facts {
-        let mut stanza = parse(UPGRADED, "matrix-postgres").unwrap();
-        if identifier == OLD {
-            stanza.db.truncate(1);
-        }
         let verified = Verified { at: Timestamp::UNIX_EPOCH, damage: None };
         Facts {
-            stanza,
+            stanza: stanza_of(identifier),
             server: Ok((server(identifier), archiving())),
             command: "x".into(),
             record: Record::default().with("20261129-154529F_20261129-154530I", verified, []),

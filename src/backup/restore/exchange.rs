@@ -5,10 +5,10 @@ use std::fmt::Write as _;
 use super::plan::Plan;
 use super::work::Work;
 use crate::backup::leftovers;
+use crate::backup::outage::outage;
 use crate::error::Result;
 use crate::postgres::{HOME, identifier, literal};
-use crate::runtime::{Guard, tool};
-use crate::systemd::{Inhibitor, Manager, Stopped};
+use crate::systemd::Manager;
 
 /// How often the exchange is tried against clients that come back at once.
 const TRIES: usize = 10;
@@ -25,17 +25,10 @@ impl Work<'_> {
             return self.rename();
         }
         let manager = Manager::connect()?;
-        let _inhibitor = Inhibitor::take(&manager, "restore of a database");
         let clients = &self.settings.clients;
-        let units = Stopped::would_stop(&manager, &running(&manager, &clients.units)?)?;
-        let guard = guard(&units)?;
-        let stopped = Stopped::stop(&manager, &units, clients.timeout);
-        let done = stopped.map(|stopped| (self.rename(), stopped.start_again()));
-        // Whatever came of it, everything has been tried by now.
-        if let Some(guard) = guard {
-            guard.dismiss();
-        }
-        let (renamed, again) = done?;
+        let wanted = manager.clients(&clients.units)?;
+        let (renamed, again) =
+            outage(&manager, "restore of a database", &wanted, clients.timeout, || self.rename())?;
         match (renamed, again) {
             (Ok(()), again) => again.map_err(|error| error.state("the restored database is in place")),
             (Err(error), Ok(())) => {
@@ -98,26 +91,4 @@ impl Work<'_> {
             }
         }
     }
-}
-
-/// Starts the units if we are killed before we do.
-fn guard(units: &[String]) -> Result<Option<Guard>> {
-    if units.is_empty() {
-        return Ok(None);
-    }
-    let start = ["start"].into_iter().chain(units.iter().rev().map(String::as_str));
-    Guard::post(&tool("systemctl", "systemd")?, start).map(Some)
-}
-
-/// The units that run, but for the server's own and others of ours.
-fn running(manager: &Manager, patterns: &[String]) -> Result<Vec<String>> {
-    let mut units = Vec::new();
-    for pattern in patterns {
-        units.extend(
-            manager.wanted_units(pattern)?.into_iter().filter(|unit| !unit.starts_with("matrix-postgres")),
-        );
-    }
-    units.sort();
-    units.dedup();
-    Ok(units)
 }

@@ -1,7 +1,5 @@
 //! What systemd says before an upgrade: all of it or, if it cannot be asked, why not.
 
-use std::collections::BTreeSet;
-
 use super::connected::{self, Connected};
 use super::sessions::Session;
 use super::sockets;
@@ -33,7 +31,7 @@ fn read(manager: &Manager, settings: &Settings, sessions: &[Session]) -> Result<
     Ok(Units {
         missing: missing(manager, settings)?,
         shadowed: manager.shadowed(settings.server.adopted())?,
-        clients: clients(manager, &settings.clients.units)?,
+        clients: manager.clients(&settings.clients.units)?,
         connected: connected(manager, sessions).map_err(|error| sentence(&error)),
     })
 }
@@ -58,15 +56,6 @@ fn unit(manager: &Manager, name: &str) -> Result<Option<Unit>> {
         Err(error) if error.kind() == Kind::NoUnit => Ok(None),
         read => read.map(Some),
     }
-}
-
-fn clients(manager: &Manager, patterns: &[String]) -> Result<Vec<String>> {
-    let mut units = BTreeSet::new();
-    for pattern in patterns {
-        let wanted = manager.wanted_units(pattern)?.into_iter();
-        units.extend(wanted.filter(|unit| !unit.starts_with("matrix-postgres")));
-    }
-    Ok(units.into_iter().collect())
 }
 
 fn connected(manager: &Manager, sessions: &[Session]) -> Result<Vec<Connected>> {

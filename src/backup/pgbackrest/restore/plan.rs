@@ -43,27 +43,25 @@ impl Target {
 
     /// What pgBackRest is told.
     pub(super) fn options(self) -> Vec<String> {
-        match self {
-            Self::End => Vec::new(),
-            Self::Time(_) => {
-                vec!["--type=time".into(), format!("--target={self}"), "--target-action=promote".into()]
-            }
-            Self::Lsn(_) => {
-                vec!["--type=lsn".into(), format!("--target={self}"), "--target-action=promote".into()]
-            }
-        }
+        let of = |kind| {
+            vec![format!("--type={kind}"), format!("--target={self}"), "--target-action=promote".into()]
+        };
+        self.kind().map_or_else(Vec::new, of)
     }
 
     /// What the server is told.
     pub(super) fn settings(self) -> Vec<String> {
+        let of =
+            |kind| vec![format!("recovery_target_{kind}={self}"), "recovery_target_action=promote".into()];
+        self.kind().map_or_else(Vec::new, of)
+    }
+
+    /// As both call it.
+    fn kind(self) -> Option<&'static str> {
         match self {
-            Self::End => Vec::new(),
-            Self::Time(_) => {
-                vec![format!("recovery_target_time={self}"), "recovery_target_action=promote".into()]
-            }
-            Self::Lsn(_) => {
-                vec![format!("recovery_target_lsn={self}"), "recovery_target_action=promote".into()]
-            }
+            Self::End => None,
+            Self::Time(_) => Some("time"),
+            Self::Lsn(_) => Some("lsn"),
         }
     }
 }
@@ -219,15 +217,12 @@ pub(super) fn by_hand(why: &str) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::backup::pgbackrest::info::parse;
-    use crate::backup::pgbackrest::info::tests::{OLD, UPGRADED, server};
+    use crate::backup::pgbackrest::info::tests::{OLD, server, stanza_of};
     use crate::config::Fragment;
 
     fn planned(target: Target, change: impl Fn(&mut Facts)) -> Result<Plan> {
-        let mut stanza = parse(UPGRADED, "matrix-postgres").unwrap();
-        stanza.db.truncate(1);
         let mut facts = Facts {
-            stanza,
+            stanza: stanza_of(OLD),
             server: Some(server(OLD)),
             written: Some(0x0900_0000),
             identifier: Some(OLD.to_owned()),

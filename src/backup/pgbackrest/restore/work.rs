@@ -8,6 +8,7 @@ use nix::sys::signal::Signal;
 
 use super::plan::Plan;
 use crate::account::Account;
+use crate::backup::outage::outage;
 use crate::backup::pgbackrest::program::Program;
 use crate::config::Settings;
 use crate::error::{Error, IoContext as _, Kind, Result};
@@ -17,8 +18,8 @@ use crate::postgres::{
     Startup,
 };
 use crate::report::Progress;
-use crate::runtime::{self, AsUser, Guard, Process, Runtime, Sandbox, interrupt, tool};
-use crate::systemd::{Inhibitor, Manager, Stopped};
+use crate::runtime::{self, AsUser, Process, Runtime, Sandbox, interrupt, tool};
+use crate::systemd::Manager;
 
 /// How long the replay of the WAL may take until the cluster is consistent.
 const REPLAY: Duration = Duration::from_secs(24 * 3600);
@@ -100,21 +101,14 @@ impl Work<'_> {
         // What it writes then waits for the real server, which archives it: without the history of its timeline, nothing after it
         // could be restored.
         settings.extend(["archive_mode=on", "fsync=on", "max_wal_size=512MB"].map(str::to_owned));
-        let startup = Startup::new(Purpose::Copy, plan.major, libraries).with(settings);
-        let sandbox = Sandbox::new()
-            .with_shell()
-            .with_programs([program.file().to_owned()])
-            .with_readable(&self.settings.backup.repository);
-        let mut started = PrivateServer::start_within(
-            &runtime,
-            plan.major,
-            &plan.beside,
-            &connection,
-            account,
-            &startup,
-            REPLAY,
-            sandbox,
-        )?;
+        let startup = Startup::new(Purpose::Copy, plan.major, libraries).with(settings).within(
+            Sandbox::new()
+                .with_shell()
+                .with_programs([program.file().to_owned()])
+                .with_readable(&self.settings.backup.repository),
+        );
+        let mut started =
+            PrivateServer::start(&runtime, plan.major, &plan.beside, &connection, account, &startup, REPLAY)?;
         let session = Session { runtime: &runtime, major: plan.major, connection: &connection };
         loop {
             interrupt::check()?;
@@ -154,23 +148,13 @@ impl Work<'_> {
     pub(super) fn exchange(&self) -> Result<()> {
         let Plan { data, beside, kept, .. } = self.plan;
         let manager = Manager::connect()?;
-        let _inhibitor = Inhibitor::take(&manager, "restore of the cluster");
-        let clients = &self.settings.clients;
-        let wanted: Vec<_> =
-            clients.units.iter().cloned().chain([self.settings.server.unit.clone()]).collect();
-        let units = Stopped::would_stop(&manager, &wanted)?;
-        let guard = guard(&units)?;
-        let exchanged =
-            Stopped::stop(&manager, &units, clients.timeout.max(self.settings.server.start_timeout)).map(
-                |stopped| {
-                    let put = free(data).and_then(|()| put(data, beside, kept));
-                    (put, stopped.start_again())
-                },
-            );
-        if let Some(guard) = guard {
-            guard.dismiss();
-        }
-        let (put, again) = exchanged?;
+        let (clients, server) = (&self.settings.clients, &self.settings.server);
+        let mut wanted = manager.clients(&clients.units)?;
+        wanted.push(server.unit.clone());
+        let timeout = clients.timeout.max(server.start_timeout);
+        let (put, again) = outage(&manager, "restore of the cluster", &wanted, timeout, || {
+            free(data).and_then(|()| put(data, beside, kept))
+        })?;
         match (put, again) {
             (Ok(()), again) => again.map_err(|error| {
                 error.state(format!(
@@ -220,13 +204,4 @@ fn put(data: &Path, beside: &Path, kept: &Path) -> Result<()> {
         }
     }
     files::sync_directory(files::parent(data))
-}
-
-/// Starts the units if we are killed before we do.
-fn guard(units: &[String]) -> Result<Option<Guard>> {
-    if units.is_empty() {
-        return Ok(None);
-    }
-    let start = ["start"].into_iter().chain(units.iter().rev().map(String::as_str));
-    Guard::post(&tool("systemctl", "systemd")?, start).map(Some)
 }
