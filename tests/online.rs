@@ -378,6 +378,28 @@ fn whatever_fails_after_the_stop_leads_back_with_the_reason() {
     assert_eq!(machine.ok(PIDS), before);
 }
 
+/// Users need the server, and not the end of its unit's start.
+#[test]
+fn users_are_let_in_before_the_last_command_of_the_servers_unit_has_ended() {
+    let Some(machine) = machine::for_test("online-let-in") else { return };
+    let (_, room) = prepare(&machine, 15, METHOD);
+    machine.ok("mkdir -p /etc/systemd/system/matrix-postgres.service.d");
+    let dropin = "/etc/systemd/system/matrix-postgres.service.d/test.conf";
+    let waits = "/bin/sh -c 'grep -q 15 /matrix/postgres/data/PG_VERSION || until test -e /run/go; do sleep 0.1; done'";
+    machine.write(dropin, &format!("[Service]\nExecStartPost=-{waits}\n"));
+    machine.ok("systemctl daemon-reload");
+    machine.ok(&UPGRADE.replace("start", "start --no-block"));
+    machine.wait_for("systemctl show --property=SubState matrix-postgres.service | grep -q start-post");
+    let who = "psql -XAtq -h /run/matrix-postgres -U bridge mautrix-signal -c 'SHOW server_version_num'";
+    machine.wait_for(&format!("{who} | grep ^17"));
+    let status = machine.ok("systemctl is-active matrix-postgres.service || true");
+    assert_eq!(status, "activating");
+    machine.ok("touch /run/go");
+    machine.wait_for("matrix-postgres-upgrade status | grep kept:");
+    is_well(&machine, "17", &room);
+    machine.ok(&format!("rm {dropin} && systemctl daemon-reload"));
+}
+
 #[test]
 fn what_is_left_to_do_afterwards_is_done_as_far_as_it_goes() {
     let Some(machine) = machine::for_test("online-tending") else { return };

@@ -47,6 +47,8 @@ const HANDED_ON: [&str; 6] = [
 pub fn run(arguments: Arguments) -> Result<ExitCode> {
     let settings = config::load(arguments.config.as_deref())?;
     if arguments.hand_back {
+        // PostgreSQL has said what systemd has to hear. After a reload there is nobody to tell.
+        notify::end();
         server::hand_back(&settings)?;
         return Ok(ExitCode::SUCCESS);
     }

@@ -64,6 +64,8 @@ pub struct Postmaster {
     pub pid: i32,
     /// The unit whose control group it is in, if systemd started it.
     pub unit: Option<String>,
+    /// Whether it has said that it lets clients in, and not that it ends.
+    pub is_ready: bool,
 }
 
 impl Postmaster {
@@ -109,8 +111,13 @@ impl Postmaster {
         let unit = std::fs::read_to_string(process.join("cgroup"))
             .ok()
             .and_then(|text| ControlGroup::parse(&text).unit());
-        Ok(Some(Postmaster { pid, unit }))
+        Ok(Some(Postmaster { pid, unit, is_ready: is_ready(&text) }))
     }
+}
+
+/// Whether `postmaster.pid` ends in the line that says so (since PostgreSQL 10, PM_STATUS_READY in pidfile.h).
+pub(super) fn is_ready(lock_file: &str) -> bool {
+    lock_file.lines().nth(7).is_some_and(|status| status.trim_end() == "ready")
 }
 
 impl DataDirectory {
@@ -316,7 +323,10 @@ mod tests {
         write(root.path(), "proc/4711/comm", "postgres\n");
         write(root.path(), "proc/4711/cgroup", "4:memory:/\n0::/system.slice/postgresql@15-main.service\n");
         let unit = Some("postgresql@15-main.service".to_owned());
-        assert_eq!(read(root.path()).postmaster, Some(Postmaster { pid: 4711, unit: unit.clone() }));
+        assert_eq!(
+            read(root.path()).postmaster,
+            Some(Postmaster { pid: 4711, unit: unit.clone(), is_ready: false })
+        );
 
         // After a boot, the number may be that of another server.
         write(root.path(), "data/postmaster.pid", "4711\n/data\n1000\n");
@@ -334,7 +344,9 @@ mod tests {
         assert_eq!(read(root.path()).postmaster, None);
         std::fs::remove_file(&cwd).unwrap();
         symlink(root.path().join("data"), &cwd).unwrap();
-        assert_eq!(read(root.path()).postmaster, Some(Postmaster { pid: 4711, unit }));
+        assert_eq!(read(root.path()).postmaster, Some(Postmaster { pid: 4711, unit, is_ready: false }));
+        write(root.path(), "data/postmaster.pid", "4711\n/data\n1000\n5432\n/run\n\n1 2\nready   \n");
+        assert!(read(root.path()).postmaster.is_some_and(|postmaster| postmaster.is_ready));
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 
-use super::data_directory::LOCK_FILE;
+use super::data_directory::{LOCK_FILE, is_ready};
 use super::{Connection, Major, Startup};
 use crate::account::Account;
 use crate::error::{Error, Kind, Result};
@@ -159,13 +159,10 @@ fn end(child: &mut Child, ending: &[(Signal, Duration)]) {
     child.signal(Signal::SIGKILL);
 }
 
-/// `postmaster.pid` ends in a line `ready` once the server accepts connections (since PostgreSQL 10).
 fn accepts(connection: &Connection, data_directory: &Path) -> bool {
     !connection.is_absent()
-        && beneath::read(&data_directory.join("postmaster.pid"), LOCK_FILE).is_ok_and(|text| {
-            let text = String::from_utf8_lossy(&text);
-            text.lines().nth(7).is_some_and(|status| status.trim_end() == "ready")
-        })
+        && beneath::read(&data_directory.join("postmaster.pid"), LOCK_FILE)
+            .is_ok_and(|text| is_ready(&String::from_utf8_lossy(&text)))
 }
 
 #[cfg(test)]

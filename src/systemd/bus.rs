@@ -68,6 +68,9 @@ pub(super) trait Unit {
     fn propagates_stop_to(&self) -> zbus::Result<Vec<String>>;
 }
 
+/// Program, arguments, whether its failure is ignored, and how it ended the last time.
+pub(super) type Command = (String, Vec<String>, bool, u64, u64, u64, u64, u32, i32, i32);
+
 #[proxy(interface = "org.freedesktop.systemd1.Service", default_service = "org.freedesktop.systemd1")]
 pub(super) trait Service {
     #[zbus(property(emits_changed_signal = "false"))]
@@ -78,6 +81,10 @@ pub(super) trait Service {
     fn main_pid(&self) -> zbus::Result<u32>;
     #[zbus(property(emits_changed_signal = "false"))]
     fn control_group(&self) -> zbus::Result<String>;
+    #[zbus(property(emits_changed_signal = "false"))]
+    fn exec_start_post(&self) -> zbus::Result<Vec<Command>>;
+    #[zbus(property(emits_changed_signal = "false"))]
+    fn exec_stop(&self) -> zbus::Result<Vec<Command>>;
 }
 
 #[proxy(interface = "org.freedesktop.systemd1.Timer", default_service = "org.freedesktop.systemd1")]

@@ -23,6 +23,9 @@ use crate::error::{Error, Kind, Result};
 /// How soon a signal to this process is noticed.
 const TICK: Duration = Duration::from_millis(100);
 
+/// How often it is looked whether what there is suffices.
+const LOOK: Duration = Duration::from_millis(10);
+
 impl Manager {
     /// Starts a unit and waits until that is done; a signal to this process ends the wait.
     ///
@@ -51,6 +54,80 @@ impl Manager {
     /// done. All are tried. Not cut short by a signal to this process. One result for each, in the order of `units`.
     pub fn start_all(&self, units: &[String], timeout: Duration) -> Vec<Result<Unit>> {
         self.carry_out_all(Verb::Start, units, timeout, Patience::ToTheEnd)
+    }
+
+    /// Starts a unit as [`Manager::start_all`] does, and waits until that is done or `suffices`, whichever is first. What is left
+    /// of its job then goes on.
+    ///
+    /// # Errors
+    /// As [`Manager::start`].
+    pub fn start_until(
+        &self,
+        name: &str,
+        timeout: Duration,
+        suffices: &mut dyn FnMut() -> bool,
+    ) -> Result<()> {
+        self.carry_out_until(Verb::Start, name, timeout, Patience::ToTheEnd, suffices)
+    }
+
+    /// Stops a unit as [`Manager::stop_all`] does, and waits until that is done or `suffices`, whichever is first.
+    ///
+    /// # Errors
+    /// As [`Manager::start`].
+    pub fn stop_until(
+        &self,
+        name: &str,
+        timeout: Duration,
+        suffices: &mut dyn FnMut() -> bool,
+    ) -> Result<()> {
+        self.carry_out_until(Verb::Stop, name, timeout, Patience::UntilSignal, suffices)
+    }
+
+    fn carry_out_until(
+        &self,
+        verb: Verb,
+        unit: &str,
+        timeout: Duration,
+        patience: Patience,
+        suffices: &mut dyn FnMut() -> bool,
+    ) -> Result<()> {
+        patience.check()?;
+        self.check(verb, unit)?;
+        self.hold(&[unit]);
+        let ended = zbus::block_on(self.job_until(verb, unit, timeout, patience, suffices));
+        let result = ended.and_then(|ended| match ended {
+            Some(result) => self.judge(verb, unit, &result).map(drop),
+            None => Ok(()),
+        });
+        self.release(&[unit]);
+        result
+    }
+
+    /// How the unit's job ended, in systemd's words; nothing if something else sufficed.
+    async fn job_until(
+        &self,
+        verb: Verb,
+        unit: &str,
+        timeout: Duration,
+        patience: Patience,
+        suffices: &mut dyn FnMut() -> bool,
+    ) -> Result<Option<String>> {
+        let deadline = Instant::now() + timeout;
+        let stream = self.listen().await;
+        let stream = stream.map_err(|error| bus::failed(&format!("{} {unit}", verb.name()), unit, &error))?;
+        let mut removed = Removed { stream, results: HashMap::new() };
+        let job = removed.during(self.queue(verb, unit)).await?;
+        loop {
+            if suffices() {
+                return Ok(None);
+            }
+            if let Some(result) = removed.wait(&job, deadline.min(Instant::now() + LOOK), patience).await? {
+                return Ok(Some(result));
+            }
+            if Instant::now() >= deadline {
+                return Err(timed_out(verb, unit, timeout));
+            }
+        }
     }
 
     /// Queues the start of a unit and does not wait for it.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use zbus::connection::Builder;
 use zbus::{Connection, OwnedObjectPath};
 
-use super::bus::{self, SystemdProxy, UnitProxy};
+use super::bus::{self, ServiceProxy, SystemdProxy, UnitProxy};
 use super::timer::TimerState;
 use super::unit::{self, Unit};
 use crate::error::{Error, Kind, Result};
@@ -66,6 +66,26 @@ impl Manager {
         zbus::block_on(async { self.proxy(name).await?.drop_in_paths().await })
             .map(|files| files.into_iter().map(PathBuf::from).collect())
             .map_err(|error| asked(name, &error))
+    }
+
+    /// Whether a start of this service can fail when its server lets clients in already: by a command that comes after it.
+    ///
+    /// # Errors
+    /// As [`Manager::unit`].
+    pub fn may_fail_after_start(&self, name: &str) -> Result<bool> {
+        let commands = zbus::block_on(async { self.service(name).await?.exec_start_post().await });
+        let commands = commands.map_err(|error| asked(name, &error))?;
+        Ok(commands.iter().any(|(_, _, is_ignored, ..)| !is_ignored))
+    }
+
+    /// Whether this service is stopped by this program alone.
+    ///
+    /// # Errors
+    /// As [`Manager::unit`].
+    pub fn is_stopped_by(&self, name: &str, program: &str) -> Result<bool> {
+        let commands = zbus::block_on(async { self.service(name).await?.exec_stop().await });
+        let commands = commands.map_err(|error| asked(name, &error))?;
+        Ok(!commands.is_empty() && commands.iter().all(|(called, ..)| called == program))
     }
 
     /// Lets systemd read all files of units again.
@@ -176,6 +196,10 @@ impl Manager {
     /// A unit that is not in memory has no object until it is loaded.
     async fn proxy(&self, name: &str) -> zbus::Result<UnitProxy<'static>> {
         self.proxy_at(self.systemd.load_unit(name).await?).await
+    }
+
+    async fn service(&self, name: &str) -> zbus::Result<ServiceProxy<'static>> {
+        ServiceProxy::new(&self.connection, self.systemd.load_unit(name).await?).await
     }
 
     async fn proxy_at(&self, path: OwnedObjectPath) -> zbus::Result<UnitProxy<'static>> {

@@ -23,6 +23,12 @@ pub fn ready() {
     send(&[NotifyState::Ready]);
 }
 
+/// From now on nobody of this unit is heard any more, whatever its `NotifyAccess=` (systemd 254 and later; an older one does not
+/// know this).
+pub fn end() {
+    send(&[NotifyState::Custom("NOTIFYACCESS=none")]);
+}
+
 fn extension(ahead: Duration) -> NotifyState<'static> {
     NotifyState::ExtendTimeoutUsec(u32::try_from(ahead.as_micros()).unwrap_or(LONGEST))
 }

@@ -50,7 +50,7 @@ pub fn finish(work: &mut Work<'_>) -> Result<()> {
         work.journal.entry.clients_started.get_or_insert_with(Timestamp::now);
         work.step(Step::StartingClients)?;
         work.open_login(read.as_deref()).map_err(|error| stay(work, error))?;
-        if let Err(error) = work.start_clients() {
+        if let Err(error) = work.start_clients(Place::New) {
             if reverts(work) {
                 return Err(revert::after(work, error));
             }

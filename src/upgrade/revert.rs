@@ -94,7 +94,7 @@ pub fn revert(work: &mut Work<'_>, reason: &str) -> Result<Option<std::path::Pat
         drop_in::settle(&entry.upgrade, Place::Old, work.manager)?;
         work.step(Step::Restarting)?;
         work.start_server(Place::Old)?;
-        if let Err(error) = work.start_clients() {
+        if let Err(error) = work.start_clients(Place::Old) {
             // It is known by its name, and everything else is in order.
             log::error!("{}", error.report());
         }

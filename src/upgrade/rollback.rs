@@ -134,7 +134,7 @@ fn stay(work: &mut Work<'_>, ended: Option<Ended>, kept: &Path, reason: Error) -
     let to = work.entry().upgrade.to;
     let put_back = put_back(work, kept);
     let server = work.start_server(Place::New);
-    let clients = work.start_clients();
+    let clients = work.start_clients(Place::New);
     let failed = [put_back, server, clients].into_iter().filter_map(Result::err);
     let failed: Vec<_> = failed.map(|error| error.to_string()).collect();
     if !failed.is_empty() {

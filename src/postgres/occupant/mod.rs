@@ -100,7 +100,7 @@ impl Occupant {
         if let Some((program, container)) = container {
             return Ok(Some(Self::of_container(program, &container, &seen)));
         }
-        if let Some(Postmaster { pid, unit }) = Postmaster::of(path, proc)? {
+        if let Some(Postmaster { pid, unit, .. }) = Postmaster::of(path, proc)? {
             return Ok(Some(Self { pid: Some(pid), unit, container: None, program: None }));
         }
         let hidden = seen.iter().filter(|process| process.is_server() && process.is_hidden).count();

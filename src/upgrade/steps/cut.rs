@@ -4,7 +4,7 @@ use crate::error::Result;
 use crate::postgres::HOME;
 use crate::upgrade::records::{Place, Step};
 use crate::upgrade::steps::work::Work;
-use crate::upgrade::steps::{container, drop_in, registration, servers};
+use crate::upgrade::steps::{container, drop_in, live, registration, servers};
 
 /// What there is of the old cluster after the cut.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -72,7 +72,7 @@ pub(in crate::upgrade) fn end_server(work: &Work<'_>, in_place: Place) -> Result
             let server = (container, upgrade.home(in_place));
             container::stop(work.manager, unit, timeout, server, &work.account)?;
         }
-        None => work.manager.stop_all(std::slice::from_ref(unit), timeout)?,
+        None => live::stop(work.manager, unit, timeout, upgrade.home(in_place), &work.account)?,
     }
     servers::stop_abandoned(upgrade.home(in_place))
 }

@@ -14,7 +14,8 @@
 //! - `stand_in`: what stands for the unit of a server that was replaced
 //! - `unit_file`: files that are written for units of others
 //! - `drop_in`: which image a playbook's unit runs
-//! - `container`: the end, and the start, of a server in one
+//! - `live`: the end, and the start, of a unit's server
+//! - `container`: the same of a server in one
 //! - [`exchange`]: two data directories change places
 //! - [`keep`]: the old one goes to where it is kept
 //! - [`temporary`]: clusters to try something out, and their end
@@ -29,6 +30,7 @@ pub mod dump_directory;
 pub mod exchange;
 pub(in crate::upgrade) mod hold;
 pub mod keep;
+mod live;
 pub mod login;
 pub(in crate::upgrade) mod registration;
 pub mod servers;

@@ -15,7 +15,7 @@ use crate::runtime::{AsUser, Process, Runtime};
 use crate::systemd::{Manager, notify};
 use crate::upgrade::records::{Entry, Journal, Place, Position, Step};
 use crate::upgrade::steps::clock::Clock;
-use crate::upgrade::steps::{container, login};
+use crate::upgrade::steps::{container, live, login};
 
 /// Fault injection for the tests: the upgrade stands still once this step is in the journal.
 pub type Pause = Option<Step>;
@@ -91,16 +91,22 @@ impl<'a> Work<'a> {
         let upgrade = &self.entry().upgrade;
         // At boot the server's unit waits for this.
         notify::ready();
-        let units = [upgrade.unit(which).clone()];
-        let started = self.manager.start_all(&units, self.settings.server.start_timeout);
-        started.into_iter().try_for_each(|result| result.map(drop))?;
-        let expected = postgres::system_identifier(upgrade.home(which))?;
+        let (unit, home) = (upgrade.unit(which), upgrade.home(which));
+        let timeout = self.settings.server.start_timeout;
+        // With the new one's clients it is waited for until all of its unit's commands have ended.
+        match (which, &upgrade.container) {
+            (Place::New, None) => live::start(self.manager, unit, timeout, home)?,
+            _ => self
+                .manager
+                .start_all(std::slice::from_ref(unit), timeout)
+                .into_iter()
+                .try_for_each(|r| r.map(drop))?,
+        }
+        let expected = postgres::system_identifier(home)?;
         let connection = self.live_connection();
         let ask = || postgres::server_facts(&self.live_session(&connection));
         let found = match upgrade.container {
-            Some(_) => {
-                container::answer(self.manager, upgrade.unit(which), self.settings.server.start_timeout, ask)
-            }
+            Some(_) => container::answer(self.manager, unit, timeout, ask),
             None => ask(),
         };
         let found = found.map_err(|error| error.context("the server was started, but the login failed"))?;
@@ -120,13 +126,15 @@ impl<'a> Work<'a> {
         }
     }
 
-    /// Starts the units of clients that were running. All are tried, and those that did not start are noted down.
+    /// Starts the units of clients that were running, once that of this one's server has done so. All are tried, and those that
+    /// did not start are noted down.
     ///
     /// # Errors
     /// [`Kind::UnitJob`] naming those that did not start.
-    pub fn start_clients(&mut self) -> Result<()> {
+    pub fn start_clients(&mut self, which: Place) -> Result<()> {
         let mut units = self.entry().clients.clone();
         // They were stopped with those that need others first.
+        units.push(self.entry().upgrade.unit(which).clone());
         units.reverse();
         let started = self.manager.start_all(&units, self.settings.clients.timeout);
         let failed: Vec<_> =
