@@ -139,8 +139,9 @@ const COPY: [Set; 15] = [
     "wal_receiver_status_interval=1",
 ];
 
-/// Of those that pg_upgrade starts, which says by itself what they need beyond this.
-const CONVERTED: [Set; 2] = ["shared_buffers=128MB", "huge_pages=off"];
+/// Of those that pg_upgrade starts, which says by itself what they need beyond this. What comes of both is written to the disk as
+/// a whole.
+const CONVERTED: [Set; 3] = ["fsync=off", "shared_buffers=128MB", "huge_pages=off"];
 
 /// Of one that starts beside the live server, and says in a known form what it does not like.
 const CONFIGURED: [Set; 8] = [

@@ -68,7 +68,7 @@ impl Stage for OnCopy<'_> {
         cluster::sync_file_system(site.plan.upgrade.copy()?)?;
         let cut = self.cut(site)?;
         follower.prove(&source, site.plan, &cut)?;
-        follower.promote()
+        follower.promote(|_| Ok(())).map(|(promoted, ())| promoted)
     }
 
     fn counted(&mut self, _census: Option<Census>) {}

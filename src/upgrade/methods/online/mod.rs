@@ -58,12 +58,13 @@ pub(super) fn build(stage: &mut dyn Stage, site: &Site<'_>) -> Result<()> {
     let cut = stage.cut(site)?;
     stage.step(Step::Promoting)?;
     follower.prove(&source, plan, &cut)?;
-    let promoted = follower.promote()?;
+    // What takes the server time to promote itself is enough to look at it: nothing is changed by that.
+    let (promoted, old) =
+        follower.promote(|session| Snapshot::take(session, Depth::Files, jobs(), &mut Silent))?;
     require_nothing_left_behind(&promoted.session())?;
     // Its rows are read while it is what it was: of a composite type it does not read those whose stamps are gone.
     stage.examine_old(&promoted.session())?;
     remove_stamps(&promoted.session(), &stamped)?;
-    let old = Snapshot::take(&promoted.session(), Depth::Files, jobs(), &mut Silent)?;
     let for_all = postgres::settings_of_all(&promoted.session())?;
     promoted.stop()?;
     let unlogged = Unlogged::bring(account, data_directory, copied_to, &cut)?;

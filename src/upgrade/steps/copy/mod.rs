@@ -15,7 +15,7 @@ pub use self::source::Source;
 use crate::error::{Error, Kind, Result};
 use crate::files::{self, directories};
 use crate::postgres::pg_controldata::{self, Control};
-use crate::postgres::{HOME, Major, STANDBY, literal, pg_basebackup, pg_verifybackup};
+use crate::postgres::{HOME, Major, STANDBY, Session, literal, pg_basebackup, pg_verifybackup};
 use crate::report::{DecimalBytes, Progress};
 use crate::runtime::{AsUser, Child, bare, interrupt, output, tool};
 use crate::upgrade::plan::Plan;
@@ -297,14 +297,20 @@ impl<'a> Follower<'a> {
         }
     }
 
-    /// Lets the copy be a cluster of its own.
+    /// Lets the copy be a cluster of its own, and does something else `meanwhile`.
     ///
     /// # Errors
-    /// [`Kind::Server`].
-    pub fn promote(self) -> Result<Private<'a>> {
+    /// [`Kind::Server`]; those of what is done meanwhile.
+    pub fn promote<T>(self, meanwhile: impl FnOnce(&Session<'_>) -> Result<T>) -> Result<(Private<'a>, T)> {
         let sql = format!("SELECT pg_catalog.to_json(pg_catalog.pg_promote(true, {}));", PATIENCE.as_secs());
-        match self.server.session().query::<bool>(HOME, &sql)? {
-            true => Ok(self.server),
+        let session = self.server.session();
+        let (promoted, done) = std::thread::scope(|scope| {
+            let promoted = scope.spawn(|| session.query::<bool>(HOME, &sql));
+            let done = meanwhile(&session);
+            (promoted.join(), done)
+        });
+        match promoted.map_err(|_| Error::new(Kind::Bug, "the promotion of the copy panicked"))?? {
+            true => Ok((self.server, done?)),
             false => Err(Error::new(Kind::Server, "the copy could not be promoted")),
         }
     }
