@@ -20,6 +20,7 @@ mod debian;
 mod encryption;
 mod external;
 mod foreign;
+mod guests;
 mod life;
 mod links;
 mod machines;

@@ -100,7 +100,7 @@ pub fn roll_back(
 }
 
 fn put_in_place(work: &mut Work<'_>, kept: &Path) -> Result<()> {
-    note_clients(work, Place::New)?;
+    note_clients(work, Place::New, &[])?;
     // Cut off from here on, the clients are started again on the new cluster.
     work.step(Step::StartingClients)?;
     let entry = work.entry();
