@@ -6,6 +6,7 @@
 mod legal;
 mod machine;
 
+mod adopted;
 mod attacks;
 mod backups;
 mod checks;

@@ -365,15 +365,15 @@ fn clean(settings: &Settings, yes: bool, dry_run: bool) -> Result<()> {
 }
 
 fn roll_back(settings: &Settings, yes: bool, dry_run: bool, pause: Option<Step>) -> Result<()> {
-    let host = crate::cli::host(settings);
-    let none =
-        || Error::new(Kind::DataDirectory, "there is no upgrade to roll back").state("nothing was changed");
     legacy::take_over(settings)?;
-    let journal = Journal::read(&settings.state_directory)?.ok_or_else(none)?;
-    recover::require_same(&journal.entry, settings)?;
-    rollback::check(settings, &host, &journal)?;
-    crate::cli::print(&format!("{}\n", rollback::describe(&journal.entry)))?;
-    let loss = written::loss(settings, &host, &journal.entry);
+    let settings = &settled::for_rollback(settings.clone())?;
+    let host = crate::cli::host(settings);
+    let find = || settled::to_roll_back(settings, &host);
+    let entry = find()?;
+    recover::require_same(&entry, settings)?;
+    rollback::check(settings, &host, &entry)?;
+    crate::cli::print(&format!("{}\n", rollback::describe(&entry)))?;
+    let loss = written::loss(settings, &host, &entry);
     crate::cli::print(&format!("{loss}\n"))?;
     if dry_run {
         return Ok(());
@@ -385,8 +385,12 @@ fn roll_back(settings: &Settings, yes: bool, dry_run: bool, pause: Option<Step>)
     let mut progress = report::progress(crate::cli::on_terminal());
     let _lock = Lock::take_cluster(settings, "upgrade")?;
     // Who held the lock may have gone on, or back.
-    let journal = Journal::read(&settings.state_directory)?.ok_or_else(none)?;
-    rollback::check(settings, &host, &journal)?;
+    let entry = find()?;
+    rollback::check(settings, &host, &entry)?;
+    let journal = match entry.upgrade.by_playbook {
+        true => Journal::begin(&settings.state_directory, entry)?,
+        false => Journal::read(&settings.state_directory)?.ok_or_else(settled::nothing_to_roll_back)?,
+    };
     let manager = Manager::connect()?;
     log::info!("{}", rollback::roll_back(settings, &host, &manager, journal, progress.as_mut(), pause)?);
     Ok(())

@@ -3,6 +3,7 @@
 //! - [`cluster`]: what the running server says
 //! - [`units`]: what systemd says
 //! - [`registered`]: what Debian has of the cluster
+//! - [`adopted`]: an upgrade of the playbook's own, as a journal of ours would have it
 //! - [`container`]: what a playbook has of it
 //! - [`remnants`]: what a playbook has left
 //! - [`space`]: room on each file system
@@ -12,6 +13,7 @@
 //! - [`loose_keys`]: foreign keys that nothing enforces
 //! - [`written`]: whether a return would lose anything
 
+pub mod adopted;
 pub mod cluster;
 pub mod container;
 pub mod kept;

@@ -96,6 +96,7 @@ pub fn plan(
         server_unit: settings.server.unit.clone(),
         registered: registered.cloned(),
         container: facts.contained.as_ref().map(|contained| contained.container.clone()),
+        by_playbook: false,
         id,
         from,
         to,
