@@ -15,6 +15,7 @@
 //! - [`sql`]: SQL that others wrote, taken apart
 //! - [`systemd`]: units over D-Bus, notification, inhibition
 //! - [`archive`]: the byte pipeline of a dump
+//! - [`clients`]: who is connected to the server, and which units that is
 //! - [`lock`]: one of backup, restore and upgrade at a time
 //! - [`place`]: where the server is, ours or one that was there before
 //! - [`report`]: progress, log, notices
@@ -28,6 +29,7 @@ pub mod account;
 pub mod archive;
 pub mod backup;
 pub mod cli;
+pub mod clients;
 pub mod config;
 pub mod error;
 pub mod files;

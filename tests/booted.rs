@@ -6,6 +6,7 @@
 mod legal;
 mod machine;
 
+mod adopted;
 mod attacks;
 mod backups;
 mod checks;
@@ -20,6 +21,7 @@ mod debian;
 mod encryption;
 mod external;
 mod foreign;
+mod guests;
 mod life;
 mod links;
 mod machines;

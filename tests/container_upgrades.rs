@@ -1,7 +1,7 @@
 //! Upgrades of a server in a container of docker, on which a real Synapse runs, as the Ansible playbook for Matrix lays it out:
 //! its unit runs the image of the new version afterwards, and that of the old one after a rollback.
 
-use crate::machine::containers::{Playbook, make_image};
+use crate::machine::containers::{Playbook, make_image, make_image_of_both};
 use crate::machine::upgrade::{NOT_WELL, UPGRADE, is_closed, journal, pause_at, recovered, said};
 use crate::machine::{self, Machine};
 
@@ -279,6 +279,102 @@ fn whatever_goes_wrong_the_playbooks_server_comes_up_by_itself() {
         comes_up(&machine, step, &room);
     }
     is_closed(&machine);
+}
+
+#[test]
+fn an_image_of_both_versions_serves_method_online() {
+    let Some(machine) = machine::for_test("container-both") else { return };
+    let (_, room) = prepare(&machine, "online");
+    make_image_of_both(&machine, "both", 17, 15);
+    configure(&machine, "online", "image = \"both:17\"\n");
+    let check = machine.ok("matrix-postgres-upgrade check");
+    assert!(check.contains("will run both:17 in place of postgres:15"), "{check}");
+    let runs = |image: &str, major: &str| {
+        machine.wait_for(&format!(
+            "systemctl is-active {SERVER_UNIT} matrix-synapse.service && curl --silent --fail http://localhost:8008/health"
+        ));
+        assert_eq!(machine.ok("docker inspect --format '{{.Config.Image}}' matrix-postgres"), image);
+        assert_eq!(machine.ok("cat /matrix/postgres/data/PG_VERSION"), major);
+        assert!(said(&machine, &room).contains(&"before the upgrade".to_owned()));
+    };
+    // Killed while pg_upgrade runs, it is as before.
+    pause_at(&machine, "upgrading");
+    machine.ok("systemctl kill --kill-whom=main --signal=KILL matrix-postgres-upgrade.service");
+    recovered(&machine, &format!("{SERVER_UNIT} matrix-synapse.service"));
+    is_old(&machine, &room);
+    machine.ok("rm -r /etc/systemd/system/matrix-postgres-upgrade.service.d && systemctl daemon-reload");
+    let upgraded = machine.run(UPGRADE);
+    assert_eq!(upgraded.status, 0, "{upgraded}\n{}", journal(&machine));
+    runs("both:17", "17");
+    machine.ok("matrix-postgres-upgrade rollback --yes 2>&1");
+    is_old(&machine, &room);
+}
+
+/// A locale of this name, which is as C.UTF-8 is, or none.
+fn locale(machine: &Machine, is_there: bool) {
+    machine.ok(match is_there {
+        true => "cp -r /usr/lib/locale/C.utf8 /usr/lib/locale/xx_XX.utf8",
+        false => "rm -r /usr/lib/locale/xx_XX.utf8",
+    });
+}
+
+#[test]
+fn a_locale_that_one_of_the_servers_lacks_is_named_before_anything_stops() {
+    let Some(machine) = machine::for_test("container-locale") else { return };
+    locale(&machine, true);
+    let (playbook, room) = prepare(&machine, "dump");
+    playbook.sql("ALTER SYSTEM SET lc_messages = 'xx_XX.UTF-8'");
+    playbook.sql("SELECT pg_reload_conf()");
+    make_image(&machine, "docker", "postgres", 17);
+    // The machine, whose programs do the work, has it no more, and the images do.
+    locale(&machine, false);
+    refuses(
+        &machine,
+        "PostgreSQL 15 of this machine does not start with the configuration of the server: invalid value for parameter \"lc_messages\"",
+        "install the locale on this machine: apt-get install locales-all",
+    );
+    // The new image has none.
+    make_image(&machine, "docker", "postgres", 17);
+    locale(&machine, true);
+    refuses(
+        &machine,
+        "the server of the image postgres:17 rejects one of lc_messages=xx_XX.UTF-8",
+        "set it to C (ALTER SYSTEM SET lc_messages = 'C'), or set upgrade.image",
+    );
+    make_image(&machine, "docker", "postgres", 17);
+    let upgraded = machine.run(UPGRADE);
+    assert_eq!(upgraded.status, 0, "{upgraded}\n{}", journal(&machine));
+    is_new(&machine, &room);
+    assert_eq!(playbook.sql("SHOW lc_messages"), "xx_XX.UTF-8");
+}
+
+#[test]
+fn from_18_on_the_image_looks_elsewhere_and_the_data_directory_stays() {
+    let Some(machine) = machine::for_test_on_newer("container-18") else { return };
+    let playbook = Playbook::set_up(&machine, 17);
+    playbook.make_database();
+    for statement in MORE {
+        playbook.sql(statement);
+    }
+    make_image(&machine, "docker", "postgres", 18);
+    machine.ok("matrix-postgres setup --yes 2>&1");
+    for method in ["dump", "online"] {
+        configure(&machine, method, "to = 18\n");
+        let check = machine.ok("matrix-postgres-upgrade check");
+        assert!(check.contains("PGDATA") && check.contains("postgres:18"), "{check}");
+        let upgraded = machine.run(UPGRADE);
+        assert_eq!(upgraded.status, 0, "{upgraded}\n{}", journal(&machine));
+        machine.ok(&format!("grep -q -- '--env=PGDATA=/var/lib/postgresql/data postgres:18' {DROP_IN}"));
+        assert_eq!(machine.ok("cat /matrix/postgres/data/PG_VERSION"), "18");
+        assert_eq!(playbook.sql("SHOW data_directory"), "/var/lib/postgresql/data");
+        assert_eq!(playbook.sql("SELECT count(*), sum(n) FROM of_matrix"), "1000|500500");
+        machine.start("matrix-postgres-backup.service");
+        machine.ok("matrix-postgres-upgrade rollback --yes 2>&1 && matrix-postgres-upgrade clean --yes");
+        playbook.wait();
+        assert_eq!(machine.ok("cat /matrix/postgres/data/PG_VERSION"), "17");
+        machine.ok(&format!("! test -e {DROP_INS}"));
+        assert_eq!(playbook.sql("SELECT count(*), sum(n) FROM of_matrix"), "1000|500500");
+    }
 }
 
 /// On one of the two, with nothing lost; then it goes back.

@@ -46,9 +46,9 @@ fn units_that_are_connected_are_told_by_hand_and_by_the_unit() {
     // It has a network of its own, as hardened units do.
     connect(&machine, "bot-hidden", socket, "--property=PrivateNetwork=yes --property=PrivateUsers=no");
     let expected = [
-        "connected: postgres@postgres (bot-socket), sessions: 1, from bot-socket.service, not in clients.units: will be disconnected",
-        "connected: bot@postgres (bot-tcp), sessions: 1, from bot-tcp.service, not in clients.units: will be disconnected",
-        "connected: postgres@postgres (bot-hidden), sessions: 1, from bot-hidden.service, not in clients.units: will be disconnected",
+        "connected: postgres@postgres (bot-socket), sessions: 1, from bot-socket.service: will be disconnected",
+        "connected: bot@postgres (bot-tcp), sessions: 1, from bot-tcp.service: will be disconnected",
+        "connected: postgres@postgres (bot-hidden), sessions: 1, from bot-hidden.service: will be disconnected",
     ];
     let ran = machine.run("matrix-postgres-upgrade run --dry-run");
     for (how, said) in [

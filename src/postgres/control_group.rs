@@ -5,18 +5,18 @@ const ID: usize = 64;
 
 /// A path below the control groups' file system.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct ControlGroup(String);
+pub struct ControlGroup(String);
 
 impl ControlGroup {
     /// From `/proc/PID/cgroup`: a line such as `0::/system.slice/x.service`. Kernels that mount the old hierarchies, too, have
     /// a line for each of those before it.
-    pub(super) fn parse(text: &str) -> Self {
+    pub fn parse(text: &str) -> Self {
         Self(text.lines().find_map(|line| line.strip_prefix("0::")).unwrap_or_default().to_owned())
     }
 
     /// The innermost unit, such as that of `/system.slice/system-postgresql.slice/postgresql@17-main.service`. Of what is in
     /// a container it is the unit that has the container, and none within.
-    pub(super) fn unit(&self) -> Option<String> {
+    pub fn unit(&self) -> Option<String> {
         let outside =
             self.container().map_or(self.0.as_str(), |(_, id)| self.0.split(id).next().unwrap_or_default());
         outside.rsplit('/').find(|part| part.ends_with(".service")).map(str::to_owned)
@@ -24,7 +24,7 @@ impl ControlGroup {
 
     /// The program that runs its container, and the container's id: docker has `docker-ID.scope` or `docker/ID`, podman
     /// `libpod-ID.scope` or `libpod-payload-ID`.
-    pub(super) fn container(&self) -> Option<(&str, &str)> {
+    pub fn container(&self) -> Option<(&str, &str)> {
         let mut parent = "";
         for part in self.0.split('/') {
             let name = part.strip_suffix(".scope").unwrap_or(part);

@@ -40,10 +40,11 @@ pub use catalog::{
     databases, properties, roles, server_facts, unreadable,
 };
 pub use connection::{Connection, HELPERS, HOME, STANDBY};
+pub use control_group::ControlGroup;
 pub use data_directory::{Contents, DataDirectory, Postmaster, account_of, is_whole, system_identifier};
 pub use endpoint::{Endpoint, Remote, SslMode, is_near};
 pub use libraries::{Apart, Libraries};
-pub use occupant::Occupant;
+pub use occupant::{Guest, Occupant};
 pub use of_all::{FOR_ALL, elements, set_for_all, settings_of_all};
 pub use pg_dump::BackupFormat;
 pub use postmaster::{PrivateServer, arguments as postgres_call};

@@ -25,16 +25,23 @@ use crate::upgrade::steps::{drop_in, hold, keep, registration, stand_in};
 ///
 /// # Errors
 /// What stands in the way.
-pub fn check(settings: &Settings, runtime: &dyn Runtime, journal: &Journal) -> Result<()> {
-    hold::require(settings, &journal.entry.upgrade, &Manager::connect()?)?;
-    look(runtime, journal).map(drop)
+pub fn check(settings: &Settings, runtime: &dyn Runtime, entry: &Entry) -> Result<()> {
+    hold::require(settings, &entry.upgrade, &Manager::connect()?)?;
+    look(runtime, entry).map(drop)
 }
 
-fn look(runtime: &dyn Runtime, journal: &Journal) -> Result<Control> {
-    if let Some(error) = cannot_roll_back(journal) {
+/// Whether the cluster in place is that of the upgrade, as far as its version tells, and the old one is kept. One that is unfinished
+/// comes first.
+pub fn is_latest(entry: &Entry) -> bool {
+    let home = DataDirectory::read(entry.upgrade.home(Place::New), Path::new("/proc"));
+    let is_in_place = home.is_ok_and(|home| home.contents.major() == Some(entry.upgrade.to));
+    entry.is_open() || is_in_place && cannot_roll_back(entry).is_none()
+}
+
+fn look(runtime: &dyn Runtime, entry: &Entry) -> Result<Control> {
+    if let Some(error) = cannot_roll_back(entry) {
         return Err(error);
     }
-    let entry = &journal.entry;
     let account = owner(&DataDirectory::read(&entry.upgrade.data_directory, Path::new("/proc"))?)?;
     kept::require_whole(runtime, &account, entry, &where_kept(entry)?)
 }
@@ -59,7 +66,7 @@ pub fn roll_back(
     progress: &mut dyn Progress,
     pause: Pause,
 ) -> Result<String> {
-    let control = look(runtime, &journal)?;
+    let control = look(runtime, &journal.entry)?;
     let entry = &journal.entry;
     let account = owner(&DataDirectory::read(&entry.upgrade.data_directory, Path::new("/proc"))?)?;
     let kept = where_kept(entry)?;
@@ -100,7 +107,7 @@ pub fn roll_back(
 }
 
 fn put_in_place(work: &mut Work<'_>, kept: &Path) -> Result<()> {
-    note_clients(work, Place::New)?;
+    note_clients(work, Place::New, &[])?;
     // Cut off from here on, the clients are started again on the new cluster.
     work.step(Step::StartingClients)?;
     let entry = work.entry();
@@ -193,8 +200,7 @@ pub fn describe(entry: &Entry) -> String {
 }
 
 /// Why an upgrade that has ended cannot be rolled back, if so.
-fn cannot_roll_back(journal: &Journal) -> Option<Error> {
-    let entry = &journal.entry;
+fn cannot_roll_back(entry: &Entry) -> Option<Error> {
     let refuse =
         |message: String| Some(Error::new(Kind::DataDirectory, message).state("nothing was changed"));
     match (&entry.ended, &entry.kept) {

@@ -110,8 +110,8 @@ impl Stage for Work<'_> {
         self.progress
     }
 
-    fn cut(&mut self, _site: &Site<'_>) -> Result<Cut> {
-        stop_clients(self)?;
+    fn cut(&mut self, site: &Site<'_>) -> Result<Cut> {
+        stop_clients(self, &site.plan.found)?;
         stop_server(self).map(|()| Cut::Stopped)
     }
 

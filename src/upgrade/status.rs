@@ -83,7 +83,8 @@ pub fn status(settings: &Settings, runtime: &dyn Runtime, now: Timestamp) -> Res
         (false, Some(shadowed)) => Some(shadowed.hint()),
         _ => judged.hint.clone(),
     };
-    let remnants = remnants::find(settings);
+    let mut remnants = remnants::find(settings);
+    remnants.retain(|remnant| !judged.kept.iter().any(|kept| kept.path == remnant.path));
     Ok(Status { shadowed, hint, rehearsal, rehearsal_outdated, unusable, leftovers, remnants, ..judged })
 }
 
@@ -186,6 +187,9 @@ impl fmt::Display for Status {
         for remnant in &self.remnants {
             write!(f, "\n{remnant}")?;
         }
+        if !self.open && self.kept.is_empty() && self.remnants.iter().any(|left| left.major.is_some()) {
+            write!(f, "\nto revert to that data directory: matrix-postgres-upgrade rollback")?;
+        }
         if let Some(rehearsal) = &self.rehearsal {
             write!(f, "\n\n{rehearsal}")?;
             match &self.rehearsal_outdated {
@@ -223,6 +227,9 @@ fn was_upgraded(entry: &Entry) -> bool {
 /// The outcome of an upgrade that has ended well, in a line.
 pub fn headline(entry: &Entry) -> String {
     let Upgrade { from, to, method, .. } = &entry.upgrade;
+    if entry.upgrade.by_playbook {
+        return format!("upgraded from PostgreSQL {from} to {to} by the playbook");
+    }
     format!("upgraded from PostgreSQL {from} to {to} by method {method}; downtime {:.1} s", entry.downtime())
 }
 

@@ -21,10 +21,10 @@ use super::{Machine, Synapse};
 /// How long a daemon or a server may take to come up on a busy host.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// Imports an image `$1:$2` (name, major) of the machine's own programs into `$3` (docker, podman). What the official image's
-/// entrypoint does for a first start is done here in a few lines; STOPSIGNAL is its own, too.
+/// Imports an image `$1:$2` (name, major) of the machine's own programs into `$3` (docker, podman), with those of major `$4`, if it is
+/// given. What the official image's entrypoint does for a first start is done here in a few lines; STOPSIGNAL is its own, too.
 const IMAGE: &str = r#"
-name=$1 major=$2 program=$3
+name=$1 major=$2 program=$3 more=${4:-}
 # Not every host has this control group's controller for machines; docker does without by itself.
 mkdir -p /etc/containers/containers.conf.d
 printf '[containers]\npids_limit = 0\n' >/etc/containers/containers.conf.d/machine.conf
@@ -51,7 +51,7 @@ present() { for path; do if [ -e "$path" ] || [ -L "$path" ]; then echo "$path";
 data=/var/lib/postgresql/data
 [ "$major" -lt 18 ] || data=/var/lib/postgresql/$major/docker
 tar --create --exclude='*libLLVM*' --exclude='*/perl*' --exclude='*/gconv/*' --exclude='*/python3*' \
-    $(present bin lib lib64 sbin usr/bin/{bash,dash,sh,env,cat,ls,id,cp,rm,mkdir,chmod,sleep,head,tail,sed,grep} usr/lib64 "$libraries" "usr/lib/postgresql/$major" usr/share/postgresql \
+    $(present bin lib lib64 sbin usr/bin/{bash,dash,sh,env,cat,ls,id,cp,rm,mkdir,chmod,sleep,head,tail,sed,grep} usr/lib64 "$libraries" "usr/lib/postgresql/$major" ${more:+"usr/lib/postgresql/$more"} usr/share/postgresql \
         usr/share/zoneinfo usr/lib/locale) \
     --directory="$files" usr/local var tmp etc |
     "$program" import --change "ENV PATH=/usr/lib/postgresql/$major/bin:/usr/local/bin:/usr/bin:/bin" \
@@ -158,6 +158,12 @@ pub fn start_docker(machine: &Machine) {
 #[track_caller]
 pub fn make_image(machine: &Machine, program: &str, name: &str, major: u16) {
     machine.ok(&format!("set -- {name} {major} {program}\n{IMAGE}"));
+}
+
+/// The same of docker's, which has the programs of another major version, too.
+#[track_caller]
+pub fn make_image_of_both(machine: &Machine, name: &str, major: u16, more: u16) {
+    machine.ok(&format!("set -- {name} {major} docker {more}\n{IMAGE}"));
 }
 
 /// An installation of the playbook, with its server.

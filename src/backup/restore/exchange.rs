@@ -6,6 +6,7 @@ use super::plan::Plan;
 use super::work::Work;
 use crate::backup::leftovers;
 use crate::backup::outage::outage;
+use crate::clients;
 use crate::error::Result;
 use crate::postgres::{HOME, identifier, literal};
 use crate::systemd::Manager;
@@ -25,10 +26,11 @@ impl Work<'_> {
             return self.rename();
         }
         let manager = Manager::connect()?;
-        let clients = &self.settings.clients;
-        let wanted = manager.clients(&clients.units)?;
+        let configured = &self.settings.clients;
+        let mut wanted = manager.clients(&configured.units)?;
+        wanted.extend(clients::found(&manager, self.settings, &self.session(), Some(&plan.name)));
         let (renamed, again) =
-            outage(&manager, "restore of a database", &wanted, clients.timeout, || self.rename())?;
+            outage(&manager, "restore of a database", &wanted, configured.timeout, || self.rename())?;
         match (renamed, again) {
             (Ok(()), again) => again.map_err(|error| error.state("the restored database is in place")),
             (Err(error), Ok(())) => {

@@ -200,7 +200,10 @@ impl fmt::Display for Plan {
             writeln!(f, "  leave tables empty whose rows the server rejects, and restore everything else")?;
         }
         if self.stops_clients {
-            writeln!(f, "  stop the running services of clients.units, and start them again afterwards")?;
+            writeln!(
+                f,
+                "  stop the running services of clients.units and those that are connected to it, and start them again afterwards"
+            )?;
         }
         match kept {
             Some(kept) => {

@@ -11,14 +11,15 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 use jiff::Timestamp;
 
+use crate::clients::sockets;
 use crate::config::{self, Method, Settings};
 use crate::error::{Error, Kind, Result};
 use crate::lock::Lock;
-use crate::postgres::{Major, Occupant};
+use crate::postgres::{Guest, Major, Occupant};
 use crate::report::{self, event};
 use crate::runtime::{Guard, interrupt};
 use crate::systemd::{Manager, notify};
-use crate::upgrade::facts::{sockets, written};
+use crate::upgrade::facts::written;
 use crate::upgrade::plan::Plan;
 use crate::upgrade::records::journal::legacy;
 use crate::upgrade::records::{Journal, Step};
@@ -129,6 +130,9 @@ enum Verb {
     /// Print all connections of this host, for a unit that cannot see them
     #[command(hide = true)]
     Connections,
+    /// Print all containers of this host, for a unit that cannot see them
+    #[command(hide = true)]
+    Containers,
     /// Import the journals of versions before 2026-12 (for the package)
     #[command(hide = true)]
     TakeOver,
@@ -190,6 +194,9 @@ pub fn run(arguments: Arguments) -> Result<ExitCode> {
     if let Some(Verb::Connections) = arguments.verb {
         return crate::cli::print(&sockets::look()?).map(|()| ExitCode::SUCCESS);
     }
+    if let Some(Verb::Containers) = arguments.verb {
+        return crate::cli::print_json(&Guest::here(Path::new("/proc"))).map(|()| ExitCode::SUCCESS);
+    }
     let config = arguments.config.as_deref();
     let mut settings = config::load(config)?;
     let bare = Verb::Run { target: Target::default(), dry_run: false, pause: None };
@@ -242,7 +249,7 @@ pub fn run(arguments: Arguments) -> Result<ExitCode> {
         Verb::Status { json } => show_status(&settings, json)?,
         Verb::Recover { at_boot, pause, dry_run } => recover_from(&settings, at_boot, pause, dry_run)?,
         Verb::Clean { yes, dry_run } => clean(&settings, yes, dry_run)?,
-        Verb::Connections => {}
+        Verb::Connections | Verb::Containers => {}
         Verb::TakeOver => legacy::take_over(&settings)?,
         Verb::Compare(asked) => return compare::run(&settings, &asked),
         Verb::Rollback { yes, dry_run, pause } => {
@@ -358,15 +365,15 @@ fn clean(settings: &Settings, yes: bool, dry_run: bool) -> Result<()> {
 }
 
 fn roll_back(settings: &Settings, yes: bool, dry_run: bool, pause: Option<Step>) -> Result<()> {
-    let host = crate::cli::host(settings);
-    let none =
-        || Error::new(Kind::DataDirectory, "there is no upgrade to roll back").state("nothing was changed");
     legacy::take_over(settings)?;
-    let journal = Journal::read(&settings.state_directory)?.ok_or_else(none)?;
-    recover::require_same(&journal.entry, settings)?;
-    rollback::check(settings, &host, &journal)?;
-    crate::cli::print(&format!("{}\n", rollback::describe(&journal.entry)))?;
-    let loss = written::loss(settings, &host, &journal.entry);
+    let settings = &settled::for_rollback(settings.clone())?;
+    let host = crate::cli::host(settings);
+    let find = || settled::to_roll_back(settings, &host);
+    let entry = find()?;
+    recover::require_same(&entry, settings)?;
+    rollback::check(settings, &host, &entry)?;
+    crate::cli::print(&format!("{}\n", rollback::describe(&entry)))?;
+    let loss = written::loss(settings, &host, &entry);
     crate::cli::print(&format!("{loss}\n"))?;
     if dry_run {
         return Ok(());
@@ -378,8 +385,12 @@ fn roll_back(settings: &Settings, yes: bool, dry_run: bool, pause: Option<Step>)
     let mut progress = report::progress(crate::cli::on_terminal());
     let _lock = Lock::take_cluster(settings, "upgrade")?;
     // Who held the lock may have gone on, or back.
-    let journal = Journal::read(&settings.state_directory)?.ok_or_else(none)?;
-    rollback::check(settings, &host, &journal)?;
+    let entry = find()?;
+    rollback::check(settings, &host, &entry)?;
+    let journal = match entry.upgrade.by_playbook {
+        true => Journal::begin(&settings.state_directory, entry)?,
+        false => Journal::read(&settings.state_directory)?.ok_or_else(settled::nothing_to_roll_back)?,
+    };
     let manager = Manager::connect()?;
     log::info!("{}", rollback::roll_back(settings, &host, &manager, journal, progress.as_mut(), pause)?);
     Ok(())

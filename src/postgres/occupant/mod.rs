@@ -4,12 +4,14 @@
 //! container neither is what it seems: the process is in a namespace of its own, `postmaster.pid` says `1`, and the memory is
 //! another's. So we look, too:
 //!
+//! - `guest`: all containers that run, with the units that run them
 //! - `processes`: which servers work in the directory, by device and number
 //! - `containers`: which containers have it mounted; their server may be just about to start
 //! - [`claim`]: a lock that our own server holds
 
 mod claim;
 mod containers;
+mod guest;
 mod processes;
 
 use std::fmt;
@@ -20,6 +22,7 @@ use nix::unistd::geteuid;
 use serde::{Deserialize, Serialize};
 
 pub use self::claim::Claim;
+pub use self::guest::Guest;
 use self::processes::Process;
 use super::Postmaster;
 use crate::error::{Error, IoContext as _, Kind, Result};
@@ -130,19 +133,11 @@ impl Occupant {
     }
 
     fn of_container(engine: &'static str, container: &containers::Container, seen: &[Process]) -> Self {
-        // A unit starts it by name and waits for its end: `docker start --attach NAME`, `docker run --name=NAME`.
-        let name = container.name();
-        let names_it = |word: &String| word == name || word.strip_prefix("--name=") == Some(name);
-        let starts = |process: &&Process| {
-            process.name == engine
-                && process.words.iter().any(|word| word == "start" || word == "run")
-                && process.words.iter().any(names_it)
-        };
-        let client = seen.iter().find(starts);
+        let guest = Guest::of(engine, container, seen);
         Self {
             pid: container.pid(),
-            unit: client.and_then(|client| client.group.unit()).or_else(|| container.unit()),
-            container: Some(Container { name: Some(name.to_owned()), program: Some(engine.to_owned()) }),
+            unit: guest.unit,
+            container: Some(Container { name: Some(guest.name), program: Some(guest.program) }),
             program: None,
         }
     }

@@ -2,13 +2,13 @@ use std::path::PathBuf;
 
 use super::*;
 use crate::backup::guarded::Foreseen as Guarded;
+use crate::clients::{Connected, Origin};
 use crate::config::Method;
 use crate::postgres::initdb::Initialisation;
 use crate::postgres::occupant::{Container, Occupant};
 use crate::postgres::{Contents, DataDirectory, Libraries, Major, ServerFacts};
 use crate::systemd::Shadowed;
 use crate::upgrade::configuration::Foreseen;
-use crate::upgrade::facts::connected::Connected;
 use crate::upgrade::facts::space::tests::space;
 use crate::upgrade::facts::units::Units;
 use crate::upgrade::facts::{CatalogSetting, Cluster, Contained, LooseKey, Obstacle, Shared, Tried};
@@ -67,6 +67,7 @@ fn facts() -> Facts {
             missing: vec![],
             shadowed: vec![],
             clients: vec!["matrix-synapse.service".into()],
+            found: vec![],
             connected: Ok(vec![]),
         }),
         trial: None,
@@ -242,15 +243,18 @@ fn everything_that_would_stop_it_half_way_is_found_beforehand() {
 #[test]
 fn who_is_cut_off_is_known_and_how_long_it_may_take() {
     let mut facts = facts();
-    let connected = |who: &str, unit: Option<&str>| Connected {
+    let connected = |who: &str, origin: Option<Origin>| Connected {
         who: who.into(),
-        unit: unit.map(str::to_owned),
+        origins: origin.into_iter().collect(),
         count: 3,
     };
+    let unit = |name: &str| Some(Origin::Unit(name.to_owned()));
+    let container = Origin::Container { name: "bot".into(), program: "docker".into() };
     units(&mut facts).connected = Ok(vec![
-        connected("synapse@homeserver (unnamed)", Some("matrix-synapse.service")),
-        connected("grafana@homeserver (x)", Some("grafana.service")),
-        connected("other@homeserver (fdw)", Some("matrix-postgres.service")),
+        connected("synapse@homeserver (unnamed)", unit("matrix-synapse.service")),
+        connected("admin@homeserver (x)", unit("session-3.scope")),
+        connected("other@homeserver (fdw)", unit("matrix-postgres.service")),
+        connected("bot@homeserver (bot)", Some(container)),
         connected("postgres@postgres (psql)", None),
     ]);
     facts.method = Some(Method::Dump);
@@ -258,9 +262,12 @@ fn who_is_cut_off_is_known_and_how_long_it_may_take() {
     let text = check(&facts).to_string();
     for expected in [
         "fact     connected: synapse@homeserver (unnamed), sessions: 3, from matrix-synapse.service\n",
-        "warning  connected: grafana@homeserver (x), sessions: 3, from grafana.service, not in clients.units: will be disconnected",
+        "warning  connected: admin@homeserver (x), sessions: 3, from session-3.scope: will be disconnected",
+        "HINT: stop it by hand; or add session-3.scope to clients.units",
+        "warning  connected: bot@homeserver (bot), sessions: 3, from the container bot of docker, which no unit runs: will be",
+        "HINT: docker stop bot, and start it again afterwards",
         "fact     connected: other@homeserver (fdw), sessions: 3, from matrix-postgres.service\n",
-        "fact     connected: postgres@postgres (psql), sessions: 3\n",
+        "warning  connected: postgres@postgres (psql), sessions: 3: will be disconnected",
         "expected downtime: about 40 s",
     ] {
         assert!(text.contains(expected), "{expected}: {text}");

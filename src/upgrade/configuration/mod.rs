@@ -137,6 +137,14 @@ pub fn foresee(
         .collect())
 }
 
+/// What the server of `major` of this machine rejects of the files in `home`, in its words, so that it would not start with them.
+///
+/// # Errors
+/// [`Kind::NotInstalled`] or [`Kind::Program`], if the server itself fails.
+pub fn rejected(runtime: &dyn Runtime, major: Major, home: &Home, account: &Account) -> Result<Vec<String>> {
+    Ok(refusals(runtime, major, home, account)?.into_iter().map(Refusal::said).collect())
+}
+
 /// Those of `names` that `major` does not know as settings. Names with a dot are anybody's.
 ///
 /// # Errors

@@ -3,8 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::loose_keys::{self, LooseKey};
-use super::sessions::Session;
 use crate::backup::guarded;
+use crate::clients::{self, Session};
 use crate::config::Settings;
 use crate::error::Result;
 use crate::postgres::initdb::{self, Initialisation};
@@ -57,6 +57,7 @@ pub struct Shared {
     /// Settings of roles and databases, those of extensions left out.
     pub settings: Vec<CatalogSetting>,
     /// Who is connected.
+    #[serde(default)]
     pub sessions: Vec<Session>,
     /// `synchronous_standby_names`.
     #[serde(default)]
@@ -148,10 +149,6 @@ const SHARED: &str = "SELECT pg_catalog.json_build_object(
             'name', pg_catalog.split_part(line, '=', 1),
             'value', pg_catalog.substr(line, pg_catalog.strpos(line, '=') + 1)) ORDER BY setdatabase, setrole, line), '[]')
         FROM pg_catalog.pg_db_role_setting, pg_catalog.unnest(setconfig) AS line WHERE pg_catalog.split_part(line, '=', 1) NOT LIKE '%.%'),
-    'sessions', (SELECT coalesce(pg_catalog.json_agg(pg_catalog.json_build_object(
-            'who', pg_catalog.format('%s@%s (%s)', usename, datname, coalesce(nullif(application_name, ''), 'unnamed')),
-            'backend', pid, 'address', pg_catalog.host(client_addr), 'port', CASE WHEN client_port > 0 THEN client_port END)), '[]')
-        FROM pg_catalog.pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_catalog.pg_backend_pid()),
     'synchronous_standbys', pg_catalog.current_setting('synchronous_standby_names'),
     'wal_level', pg_catalog.current_setting('wal_level'),
     'free_wal_senders', pg_catalog.current_setting('max_wal_senders')::int
@@ -235,7 +232,7 @@ pub(super) fn ask(
         foreseen,
         initialisation: initdb::initialisation(&session)?,
         libraries: Libraries::gather(&session)?,
-        shared: session.query(HOME, SHARED)?,
+        shared: Shared { sessions: clients::sessions::ask(&session)?, ..session.query(HOME, SHARED)? },
         databases,
         contents,
     }))

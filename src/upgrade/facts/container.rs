@@ -13,6 +13,7 @@ use crate::place::{self, SETUP};
 use crate::postgres::{Database, HOME, Major, Session};
 use crate::runtime::{self, Call, Engine, Runtime, output};
 use crate::systemd::Manager;
+use crate::upgrade::configuration::{self, Home};
 use crate::upgrade::records::Container;
 
 /// A unit's file is no longer than that.
@@ -83,6 +84,8 @@ pub(super) fn look(
         let connection = settings.connection();
         let session = Session { runtime, major: to, connection: &connection };
         peer = known_as(&session, owner, &mut obstacles)?.unwrap_or(peer);
+        locales(&session, &found, &run, (to, owner), &mut obstacles)?;
+        configured(settings, runtime, cluster.server.major()?, owner, &mut obstacles)?;
         let sorted = SORTED.replace("DEFAULT_IS_SORTED", default_is_sorted(cluster.server.version_num));
         for Database { name, collate, .. } in &cluster.databases {
             let objects: Vec<String> = session.query(name, &sorted)?;
@@ -171,7 +174,8 @@ fn next(
     Ok(Run { image, data })
 }
 
-fn version_of(engine: Engine, image: &str, to: Major, owner: &Account) -> Result<Major> {
+/// A throw-away container of an image, without the server's network.
+fn container_of(engine: Engine, image: &str, to: Major, owner: &Account) -> runtime::Container {
     let image = runtime::Image {
         engine,
         name: image.to_owned(),
@@ -181,7 +185,11 @@ fn version_of(engine: Engine, image: &str, to: Major, owner: &Account) -> Result
         environment: None,
         user: owner.clone(),
     };
-    let container = runtime::Container::new(image, []);
+    runtime::Container::new(image, [])
+}
+
+fn version_of(engine: Engine, image: &str, to: Major, owner: &Account) -> Result<Major> {
+    let container = container_of(engine, image, to, owner);
     let text =
         output(container.command(to, &Call::new("postgres", ["--version"]))?, "postgres --version", &[])?;
     let text = String::from_utf8_lossy(&text);
@@ -220,6 +228,73 @@ fn commands(found: &place::Container, run: &Run, obstacles: &mut Obstacles) {
             );
         }
     }
+}
+
+/// Locales that files or the command of the server name. None is asked for where the system's are used.
+const LOCALES: &str = "SELECT coalesce(pg_catalog.json_agg(pg_catalog.concat(name, '=', setting) ORDER BY name), '[]')
+    FROM pg_catalog.pg_settings WHERE name IN ('lc_messages', 'lc_monetary', 'lc_numeric', 'lc_time') AND setting <> ''
+    AND source IN ('configuration file', 'command line');";
+
+/// The new server must know the locales that the old one's configuration names, or it does not start: the image may lack them.
+fn locales(
+    session: &Session<'_>,
+    found: &place::Container,
+    run: &Run,
+    (to, owner): (Major, &Account),
+    obstacles: &mut Obstacles,
+) -> Result<()> {
+    let settings: Vec<String> = session.query(HOME, LOCALES)?;
+    // An image that is not there, or is another one, is an obstacle already.
+    if settings.is_empty() || !obstacles.0.is_empty() {
+        return Ok(());
+    }
+    let mut call =
+        Call::new("postgres", ["-C", "data_directory", "-D", "/tmp", "-c", "config_file=/dev/null"]);
+    for setting in &settings {
+        call.arguments.extend(["-c".into(), setting.into()]);
+    }
+    let command = container_of(found.engine, &run.image, to, owner).command(to, &call)?;
+    if let Err(error) = output(command, "postgres -C", &[]) {
+        obstacles.add(
+            format!(
+                "the server of the image {} rejects one of {}: {}",
+                run.image,
+                settings.join(", "),
+                error.one_line()
+            ),
+            "set it to C (ALTER SYSTEM SET lc_messages = 'C'), or set upgrade.image to an image that has the locale",
+        );
+    }
+    Ok(())
+}
+
+/// The programs of the machine read the old cluster with the configuration that it has: what the server in the container takes, such as
+/// a locale of its image, that of the machine may reject.
+fn configured(
+    settings: &Settings,
+    runtime: &dyn Runtime,
+    from: Major,
+    owner: &Account,
+    obstacles: &mut Obstacles,
+) -> Result<()> {
+    if !runtime.near_majors().contains(&from) {
+        return Ok(());
+    }
+    let rejected = configuration::rejected(runtime, from, &Home::of(&settings.data_directory), owner)?;
+    if !rejected.is_empty() {
+        let is_locale = rejected.iter().any(|said| said.contains("parameter \"lc_"));
+        obstacles.add(
+            format!(
+                "PostgreSQL {from} of this machine does not start with the configuration of the server: {}",
+                rejected.join("; ")
+            ),
+            match is_locale {
+                true => "install the locale on this machine: apt-get install locales-all",
+                false => "correct the setting in postgresql.conf, or ALTER SYSTEM RESET it",
+            },
+        );
+    }
+    Ok(())
 }
 
 /// What the server takes the owner of its directory for who logs in through the socket; nothing if it does not know him.

@@ -1,9 +1,9 @@
 //! What there is before an upgrade: the cluster, both sets of programs, the file systems, the units. Nothing is changed.
 //!
 //! - [`cluster`]: what the running server says
-//! - [`sessions`], [`sockets`], [`connected`]: who is connected, and which unit that is of
 //! - [`units`]: what systemd says
 //! - [`registered`]: what Debian has of the cluster
+//! - [`adopted`]: an upgrade of the playbook's own, as a journal of ours would have it
 //! - [`container`]: what a playbook has of it
 //! - [`remnants`]: what a playbook has left
 //! - [`space`]: room on each file system
@@ -13,16 +13,14 @@
 //! - [`loose_keys`]: foreign keys that nothing enforces
 //! - [`written`]: whether a return would lose anything
 
+pub mod adopted;
 pub mod cluster;
-pub mod connected;
 pub mod container;
 pub mod kept;
 pub mod left_behind;
 pub mod loose_keys;
 pub mod registered;
 pub mod remnants;
-pub mod sessions;
-pub mod sockets;
 pub mod space;
 pub mod tried;
 pub mod units;

@@ -4,6 +4,7 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use jiff::Timestamp;
 use serde::Serialize;
 
 use crate::config::{ServerKind, Settings};
@@ -29,6 +30,8 @@ pub struct Remnant {
     pub major: Option<Major>,
     /// Bytes, as far as they can be read.
     pub bytes: Option<u64>,
+    /// When it was written to last; of a cluster, when its server was stopped.
+    pub used: Option<Timestamp>,
 }
 
 /// Those of the server in a container that the settings are of; of another one there are none.
@@ -59,7 +62,11 @@ impl Remnant {
             true => size_of(&path).ok(),
             false => path.symlink_metadata().ok().map(|meta| meta.len()),
         };
-        Self { major: directory.and_then(|directory| directory.contents.major()), bytes, path }
+        // The last thing that a server writes.
+        let file = if path.is_dir() { path.join("global/pg_control") } else { path.clone() };
+        let used = file.symlink_metadata().and_then(|meta| meta.modified()).ok();
+        let used = used.and_then(|used| Timestamp::try_from(used).ok());
+        Self { major: directory.and_then(|directory| directory.contents.major()), bytes, used, path }
     }
 }
 
@@ -71,6 +78,10 @@ impl fmt::Display for Remnant {
         }
         if let Some(bytes) = self.bytes {
             write!(f, ", {}", DecimalBytes(bytes))?;
+        }
+        if let Some(used) = self.used {
+            let days = Timestamp::now().duration_since(used).as_hours() / 24;
+            write!(f, ", last used at {used:.0} ({days} days ago)")?;
         }
         Ok(())
     }
@@ -93,6 +104,6 @@ mod tests {
         let told: Vec<_> = found.iter().map(ToString::to_string).collect();
         assert_eq!(told.len(), 2, "{told:?}");
         assert!(told[0].contains("/data-auto-upgrade-backup, PostgreSQL 15, "), "{told:?}");
-        assert!(told[1].ends_with("/matrix-postgres-dump.sql.zst, 10 B"), "{told:?}");
+        assert!(told[1].contains("/matrix-postgres-dump.sql.zst, 10 B, last used at "), "{told:?}");
     }
 }

@@ -1,8 +1,6 @@
 //! What systemd says before an upgrade: all of it or, if it cannot be asked, why not.
 
-use super::connected::{self, Connected};
-use super::sessions::Session;
-use super::sockets;
+use crate::clients::{self, Connected, Session};
 use crate::config::Settings;
 use crate::error::{Error, Kind, Result};
 use crate::systemd::{Manager, Shadowed, Unit};
@@ -14,10 +12,20 @@ pub struct Units {
     pub missing: Vec<String>,
     /// Units of ours that another file of the same name shadows.
     pub shadowed: Vec<Shadowed>,
-    /// Client units that run now.
+    /// Client units that run now and are stopped: those of the settings, and those that are connected.
     pub clients: Vec<String>,
+    /// Of these, those that are no setting's.
+    pub found: Vec<String>,
     /// Who is connected, and which unit that belongs to; or why that is not known.
     pub connected: Result<Vec<Connected>, String>,
+}
+
+impl Units {
+    /// A sentence for each kind of sessions that only end with the server.
+    pub fn disconnected(&self, server: &str) -> Vec<String> {
+        let connected = self.connected.as_deref().unwrap_or_default();
+        clients::connected::disconnected(connected, &self.clients, server)
+    }
 }
 
 /// Asks systemd about them. An error is kept as the sentence that a finding tells.
@@ -28,11 +36,20 @@ pub(in crate::upgrade) fn ask(settings: &Settings, sessions: &[Session]) -> Resu
 }
 
 fn read(manager: &Manager, settings: &Settings, sessions: &[Session]) -> Result<Units> {
+    let mut clients = manager.clients(&settings.clients.units)?;
+    let connected = clients::look(manager, settings, sessions).map_err(|error| sentence(&error));
+    let mut found = match &connected {
+        Ok(connected) => clients::to_stop(manager, connected, &[&settings.server.unit])?,
+        Err(_) => Vec::new(),
+    };
+    found.retain(|unit| !clients.contains(unit));
+    clients.extend(found.iter().cloned());
     Ok(Units {
         missing: missing(manager, settings)?,
         shadowed: manager.shadowed(settings.server.adopted())?,
-        clients: manager.clients(&settings.clients.units)?,
-        connected: connected(manager, sessions).map_err(|error| sentence(&error)),
+        clients,
+        found,
+        connected,
     })
 }
 
@@ -56,13 +73,6 @@ fn unit(manager: &Manager, name: &str) -> Result<Option<Unit>> {
         Err(error) if error.kind() == Kind::NoUnit => Ok(None),
         read => read.map(Some),
     }
-}
-
-fn connected(manager: &Manager, sessions: &[Session]) -> Result<Vec<Connected>> {
-    if sessions.is_empty() {
-        return Ok(Vec::new());
-    }
-    connected::connected(sessions, &sockets::ask()?, |pid| manager.unit_of(pid).ok().flatten())
 }
 
 fn sentence(error: &Error) -> String {

@@ -92,7 +92,13 @@ pub fn loss(settings: &Settings, runtime: &dyn Runtime, entry: &Entry) -> Loss {
         sequences: Vec::new(),
     };
     let Some(position) = opened.and_then(|opened| opened.position.as_ref()) else {
-        loss.unknown = Some("the position was not recorded".to_owned());
+        loss.unknown = Some(match entry.upgrade.by_playbook {
+            true => format!(
+                "the playbook's upgrade has recorded no position{}",
+                events(&session, &server.database, since)
+            ),
+            false => "the position was not recorded".to_owned(),
+        });
         return loss;
     };
     if let Err(error) = look(&session, position, entry.census.as_ref(), &mut loss) {
@@ -100,6 +106,39 @@ pub fn loss(settings: &Settings, runtime: &dyn Runtime, entry: &Entry) -> Loss {
     }
     loss
 }
+
+/// How many events a homeserver has received since then, of what it says itself; nothing where that is not known.
+fn events(session: &Session<'_>, database: &str, since: Timestamp) -> String {
+    let script =
+        EVENTS.replace("CALLS", PLANNING_CALLS).replace("SINCE", &since.as_millisecond().to_string());
+    let script =
+        format!("SET statement_timeout = '{}s'; SET lock_timeout = '1s';\n{script}", BUDGET.as_secs());
+    match session.query::<Option<u64>>(database, &script) {
+        Ok(Some(events)) => format!("; the homeserver has received {events} events since then"),
+        Ok(None) => String::new(),
+        Err(error) => {
+            log::debug!("{}", error.report());
+            String::new()
+        }
+    }
+}
+
+/// Synapse's table, whose owner can change nothing of it meanwhile: it is asked only if that calls no functions of his.
+const EVENTS: &str = "BEGIN;
+SELECT EXISTS (SELECT FROM pg_catalog.pg_tables WHERE schemaname = 'public' AND tablename = 'events') AS there \\gset
+\\if :there
+LOCK TABLE ONLY public.events IN SHARE UPDATE EXCLUSIVE MODE;
+\\endif
+SELECT EXISTS (SELECT FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+    JOIN pg_catalog.pg_attribute ON attrelid = c.oid AND attname = 'received_ts' AND atttypid = 'pg_catalog.int8'::pg_catalog.regtype
+    WHERE nspname = 'public' AND relname = 'events' AND relkind = 'r' AND NOT (CALLS)) AS plain \\gset
+\\if :plain
+SELECT pg_catalog.to_json(pg_catalog.count(*)) FROM ONLY public.events
+    WHERE received_ts OPERATOR(pg_catalog.>) 'SINCE'::pg_catalog.int8;
+\\else
+SELECT 'null';
+\\endif
+COMMIT;";
 
 fn look(session: &Session<'_>, position: &Position, census: Option<&Census>, loss: &mut Loss) -> Result<()> {
     let xid: String = session.query(

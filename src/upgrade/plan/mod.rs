@@ -42,6 +42,10 @@ pub struct Plan {
     pub backup: bool,
     /// The units of clients that run now.
     pub clients: Vec<String>,
+    /// Those of them that are no setting's, and were found by their connections.
+    pub found: Vec<String>,
+    /// A sentence for each kind of sessions that no unit has that is stopped.
+    pub disconnected: Vec<String>,
     /// What the new cluster is made like.
     pub initialisation: Initialisation,
     /// What servers of ours load for what the databases hold.
@@ -92,10 +96,12 @@ pub fn plan(
         server_unit: settings.server.unit.clone(),
         registered: registered.cloned(),
         container: facts.contained.as_ref().map(|contained| contained.container.clone()),
+        by_playbook: false,
         id,
         from,
         to,
     };
+    let units = facts.units.as_ref().ok();
     Ok(Plan {
         upgrade,
         // pg_upgrade takes pages as they are.
@@ -107,7 +113,9 @@ pub fn plan(
         },
         bytes: facts.data_bytes,
         backup: settings.upgrade.backup_within.is_some_and(|within| old_enough(newest_backup, within)),
-        clients: facts.units.as_ref().map_or_else(|_| Vec::new(), |units| units.clients.clone()),
+        clients: units.map_or_else(Vec::new, |units| units.clients.clone()),
+        found: units.map_or_else(Vec::new, |units| units.found.clone()),
+        disconnected: units.map_or_else(Vec::new, |units| units.disconnected(&settings.server.unit)),
         initialisation: cluster.initialisation.clone(),
         libraries: cluster.libraries.clone(),
     })
@@ -145,9 +153,10 @@ impl Plan {
 
     fn in_the_downtime(&self) -> Vec<String> {
         let mut lines = vec![match self.clients.as_slice() {
-            [] => "no service to stop: none of clients.units is running".to_owned(),
+            [] => "no service to stop: none of clients.units is running, and none is connected".to_owned(),
             clients => format!("stop {}", clients.join(", ")),
         }];
+        lines.extend(self.disconnected.iter().cloned());
         lines.push(format!("stop {}", self.upgrade.server_unit));
         lines.extend(match self.upgrade.method {
             Method::Online => vec![

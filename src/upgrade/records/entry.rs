@@ -221,6 +221,7 @@ pub(in crate::upgrade) mod tests {
             server_unit: "matrix-postgres.service".into(),
             registered: None,
             container: None,
+            by_playbook: false,
         }
     }
 

@@ -58,6 +58,9 @@ pub struct Upgrade {
     /// Of a server in a container: what its unit runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub container: Option<Container>,
+    /// Whether it was the playbook's own: what is known of it is what it has left.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub by_playbook: bool,
 }
 
 impl Upgrade {

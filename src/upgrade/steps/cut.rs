@@ -1,5 +1,6 @@
 //! The cut: from here on nobody but us uses the old cluster.
 
+use crate::clients;
 use crate::error::Result;
 use crate::postgres::HOME;
 use crate::upgrade::records::{Place, Step};
@@ -19,22 +20,27 @@ pub enum Cut {
 }
 
 /// Stops the clients that run, whose units are in the journal before. From here on the new cluster lets in only us.
-pub(in crate::upgrade) fn stop_clients(work: &mut Work<'_>) -> Result<()> {
+/// `found` are those that the plan has found connected.
+pub(in crate::upgrade) fn stop_clients(work: &mut Work<'_>, found: &[String]) -> Result<()> {
     work.close_login()?;
-    note_clients(work, Place::Old)?;
+    note_clients(work, Place::Old, found)?;
     work.step(Step::StoppingClients)?;
     work.manager.stop_all(&work.entry().clients, work.settings.clients.timeout)
 }
 
-/// Notes down which clients run: those that are configured, and those that systemd stops along with the server.
+/// Notes down which clients run: those that are configured, those that are connected or were `found` so before, and those that systemd
+/// stops along with the server.
 ///
 /// # Errors
 /// If systemd cannot be asked.
-pub(in crate::upgrade) fn note_clients(work: &mut Work<'_>, in_place: Place) -> Result<()> {
+pub(in crate::upgrade) fn note_clients(work: &mut Work<'_>, in_place: Place, found: &[String]) -> Result<()> {
     let server_unit = work.entry().upgrade.unit(in_place).clone();
     let servers = [Place::Old, Place::New].map(|which| work.entry().upgrade.unit(which).clone());
     let own = |unit: &String| unit.starts_with("matrix-postgres") || servers.contains(unit);
     let mut wanted = work.settings.clients.units.clone();
+    wanted.extend_from_slice(found);
+    let connection = work.live_connection();
+    wanted.extend(clients::found(work.manager, work.settings, &work.live_session(&connection), None));
     wanted.push(server_unit.clone());
     let running: Vec<_> = work.manager.running(&wanted)?.into_iter().filter(|unit| !own(unit)).collect();
     let is_unsteady = |unit: &String| work.manager.unit(unit).is_ok_and(|unit| !unit.is_active());

@@ -10,6 +10,7 @@ use super::plan::Plan;
 use crate::account::Account;
 use crate::backup::outage::outage;
 use crate::backup::pgbackrest::program::Program;
+use crate::clients;
 use crate::config::Settings;
 use crate::error::{Error, IoContext as _, Kind, Result};
 use crate::files::{self, directories};
@@ -148,10 +149,15 @@ impl Work<'_> {
     pub(super) fn exchange(&self) -> Result<()> {
         let Plan { data, beside, kept, .. } = self.plan;
         let manager = Manager::connect()?;
-        let (clients, server) = (&self.settings.clients, &self.settings.server);
-        let mut wanted = manager.clients(&clients.units)?;
+        let (configured, server) = (&self.settings.clients, &self.settings.server);
+        let mut wanted = manager.clients(&configured.units)?;
+        let connection = self.settings.connection();
+        if !connection.is_absent() {
+            let session = Session::newest(self.runtime, &connection);
+            wanted.extend(clients::found(&manager, self.settings, &session, None));
+        }
         wanted.push(server.unit.clone());
-        let timeout = clients.timeout.max(server.start_timeout);
+        let timeout = configured.timeout.max(server.start_timeout);
         let (put, again) = outage(&manager, "restore of the cluster", &wanted, timeout, || {
             free(data).and_then(|()| put(data, beside, kept))
         })?;

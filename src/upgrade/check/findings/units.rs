@@ -2,8 +2,8 @@
 
 use super::super::report::Weight;
 use super::Findings;
+use crate::clients::{Connected, Origin, UNKNOWN};
 use crate::upgrade::facts::Facts;
-use crate::upgrade::facts::connected::Connected;
 use crate::upgrade::facts::units::Units;
 
 const WHO: &str = "matrix-postgres-cli -c 'SELECT * FROM pg_catalog.pg_stat_activity' shows the sessions; ss is in the package iproute2";
@@ -52,23 +52,32 @@ impl Findings {
         let connected = match &units.connected {
             Ok(connected) => connected,
             Err(reason) => {
-                return self.add(
-                    Weight::Warning,
-                    format!("could not determine which units are connected to the server: {reason}"),
-                    Some(WHO),
-                );
+                return self.add(Weight::Warning, format!("{UNKNOWN}: {reason}"), Some(WHO));
             }
         };
-        for Connected { who, unit, count } in connected {
-            match unit {
-                Some(unit) if !units.clients.contains(unit) && unit != server => self.add(
+        for sessions in connected {
+            let described = sessions.describe();
+            match sessions.is_stopped(&units.clients, server) {
+                true => self.add(Weight::Fact, format!("connected: {described}"), None),
+                false => self.add(
                     Weight::Warning,
-                    format!("connected: {who}, sessions: {count}, from {unit}, not in clients.units: will be disconnected"),
-                    Some("add it to clients.units in /etc/matrix-postgres/config.toml to have it stopped and started"),
+                    format!("connected: {described}: will be disconnected"),
+                    Some(&hint(sessions)),
                 ),
-                Some(unit) => self.add(Weight::Fact, format!("connected: {who}, sessions: {count}, from {unit}"), None),
-                None => self.add(Weight::Fact, format!("connected: {who}, sessions: {count}"), None),
             }
         }
+    }
+}
+
+/// What may be done about sessions that no unit that is stopped has.
+fn hint(sessions: &Connected) -> String {
+    match sessions.origins.first() {
+        Some(Origin::Unit(unit)) => {
+            format!("stop it by hand; or add {unit} to clients.units in /etc/matrix-postgres/config.toml")
+        }
+        Some(Origin::Container { name, program }) => {
+            format!("{program} stop {name}, and start it again afterwards; or run it by a unit")
+        }
+        Some(Origin::Address(_)) | None => "stop it by hand, and start it again afterwards".to_owned(),
     }
 }
