@@ -9,6 +9,7 @@
 //! - [`refusal`]: what is refused
 //! - [`restore`]: the cluster as it was at a time
 //! - [`run`]: a backup, verified
+//! - [`stanza`]: it follows the cluster
 //! - [`status`]: is all well?
 
 pub mod archive;
@@ -20,4 +21,5 @@ pub mod refusal;
 pub mod restore;
 pub mod run;
 pub mod setup;
+pub mod stanza;
 pub mod status;

@@ -180,12 +180,12 @@ impl Program {
         self.ask("repo-ls", &["--recurse".to_owned(), format!("archive/{}/{archive}", self.stanza)])
     }
 
-    /// Puts the files of the newest backup that reaches the target into this directory; with `delta` over those that are there.
+    /// Puts the files of the backup of this label into this directory; with `delta` over those that are there.
     ///
     /// # Errors
     /// [`Kind::Program`] with its words, [`Kind::NoSpace`].
-    pub fn restore(&self, into: &Path, target: &[String], delta: bool) -> Result<()> {
-        let mut words = vec![format!("--pg1-path={}", into.display())];
+    pub fn restore(&self, label: &str, into: &Path, target: &[String], delta: bool) -> Result<()> {
+        let mut words = vec![format!("--pg1-path={}", into.display()), format!("--set={label}")];
         words.extend_from_slice(target);
         words.extend(delta.then(|| "--delta".to_owned()));
         self.ask("restore", &words).map(drop)

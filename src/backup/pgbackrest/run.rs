@@ -60,7 +60,7 @@ pub fn plan(facts: &Facts, now: Timestamp) -> Result<Type> {
         )
         .hint(SETUP));
     }
-    let full = stanza.backups_of(&server.system_identifier).rfind(|backup| backup.is_full());
+    let full = stanza.backups_of_present().rfind(|backup| backup.is_full());
     let is_due = |full: &Backup| {
         let age = now.duration_since(full.begun());
         age.is_negative() || age.unsigned_abs() >= WEEK || full.error == Some(true)
@@ -181,7 +181,6 @@ fn make(
     kind: Type,
     progress: &mut dyn Progress,
 ) -> Result<Outcome> {
-    let identifier = &facts.server.system_identifier;
     let clock = Instant::now();
     progress.begin(&format!("backing up by pgBackRest ({kind})"), None);
     program.back_up(kind)?;
@@ -189,7 +188,7 @@ fn make(
     let time = clock.elapsed();
     let stanza = program.info(&settings.backup.repository)?;
     let known = |backup: &&Backup| !facts.stanza.backup.iter().any(|before| before.label == backup.label);
-    let backup = stanza.backups_of(identifier).rfind(known).cloned().ok_or_else(|| {
+    let backup = stanza.backups_of_present().rfind(known).cloned().ok_or_else(|| {
         Error::new(Kind::Program, "pgBackRest ended without an error, and lists no new backup")
     })?;
     progress.begin(&format!("verifying {}", backup.label), None);

@@ -7,6 +7,7 @@ use super::archive::{self, Archiving};
 use super::info::{Backup, Stanza};
 use super::program::Program;
 use super::record::Record;
+use super::refusal::AGAIN;
 use super::setup::SETUP;
 use crate::config::Settings;
 use crate::error::Result;
@@ -100,8 +101,15 @@ pub fn gather(settings: &Settings, runtime: &dyn Runtime) -> Result<Facts> {
     if let Ok((facts, archiving)) = &server {
         let oldest = stanza.backups_of(&facts.system_identifier).next();
         let first = oldest.and_then(|backup| backup.archive.start.as_deref());
-        if let (Some(first), Some(archive)) = (first, stanza.archive_of(&facts.system_identifier)) {
-            gaps = archive::gaps(&program.segments(&archive.id)?, first, archiving.segment_size);
+        if let Some(first) = first {
+            let mut listed = String::new();
+            for archive in
+                stanza.archives_of(&facts.system_identifier).filter(|archive| archive.max.is_some())
+            {
+                listed.push_str(&program.segments(&archive.id)?);
+                listed.push('\n');
+            }
+            gaps = archive::gaps(&listed, first, archiving.segment_size);
         }
     }
     let record = Record::load(&settings.backup.directory);
@@ -111,9 +119,9 @@ pub fn gather(settings: &Settings, runtime: &dyn Runtime) -> Result<Facts> {
 /// Judges what was found.
 pub fn judge(facts: &Facts, settings: &Settings, now: Timestamp) -> State {
     let known = facts.server.as_ref().ok();
-    let identifier = known.map(|(server, _)| server.system_identifier.as_str());
-    let present: Vec<_> = match identifier {
-        Some(identifier) => facts.stanza.backups_of(identifier).collect(),
+    let present: Vec<_> = match known {
+        Some((server, _)) if facts.stanza.is_of(server) => facts.stanza.backups_of_present().collect(),
+        Some(_) => Vec::new(),
         None => facts.stanza.backup.iter().collect(),
     };
     let archiving = known.map(|(_, archiving)| archiving);
@@ -124,7 +132,7 @@ pub fn judge(facts: &Facts, settings: &Settings, now: Timestamp) -> State {
             .backup
             .iter()
             .map(|backup| Listed {
-                present: identifier.map(|_| present.contains(&backup)),
+                present: known.map(|_| present.contains(&backup)),
                 ..listed(backup, &facts.record)
             })
             .collect(),
@@ -178,7 +186,7 @@ impl State {
         if !facts.stanza.is_of(server) {
             self.add(
                 format!("stanza {name:?} is of another cluster than that of the server: nothing is archived or backed up"),
-                &format!("{SETUP} --upgrade-stanza"),
+                AGAIN,
             );
         }
     }
