@@ -30,6 +30,7 @@ mod offsite;
 mod online;
 mod pages;
 mod pgbackrest;
+mod pgbackrest_trials;
 mod pgbackrest_upgrades;
 mod places;
 mod regression;

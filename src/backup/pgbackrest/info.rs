@@ -204,6 +204,12 @@ impl Stanza {
     }
 }
 
+/// Bytes of WAL until a position, such as `0/4000028`.
+pub fn position(text: &str) -> Option<u64> {
+    let half = |digits: &str| u32::from_str_radix(digits, 16).ok().map(u64::from);
+    text.split_once('/').and_then(|(high, low)| Some(half(high)? << 32 | half(low)?))
+}
+
 /// Takes apart what is printed of the stanza of this name.
 ///
 /// # Errors

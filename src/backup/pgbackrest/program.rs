@@ -191,6 +191,19 @@ impl Program {
         self.ask("restore", &words).map(drop)
     }
 
+    /// The same for a cluster that is thrown away: its tablespaces go into a directory, too.
+    ///
+    /// # Errors
+    /// As [`Program::restore`].
+    pub fn restore_on_trial(&self, label: &str, into: &Path, tablespaces: &Path) -> Result<()> {
+        let target = [
+            "--type=immediate".to_owned(),
+            "--archive-mode=off".to_owned(),
+            format!("--tablespace-map-all={}", tablespaces.display()),
+        ];
+        self.restore(label, into, &target, false)
+    }
+
     /// What a server on this directory has a shell do to get a segment of the WAL.
     pub fn restore_command(&self, data: &Path) -> String {
         let always = self.always().join(" ");

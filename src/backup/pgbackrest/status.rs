@@ -9,6 +9,7 @@ use super::program::Program;
 use super::record::Record;
 use super::refusal::AGAIN;
 use super::setup::SETUP;
+use crate::backup::manifest::Trial;
 use crate::config::Settings;
 use crate::error::Result;
 use crate::postgres::{self, ServerFacts, Session};
@@ -53,6 +54,8 @@ pub struct State {
     pub waiting: Option<u64>,
     /// The segments that are missing in the archive.
     pub gaps: Vec<String>,
+    /// The latest trial restore, and of which backup.
+    pub newest_trial: Option<(String, Trial)>,
     /// What is not well, a sentence each.
     pub problems: Vec<String>,
     /// The one next command.
@@ -78,6 +81,8 @@ pub struct Listed {
     pub verified: bool,
     /// Whether it is of the cluster that the server has now; nothing if that is not known.
     pub present: Option<bool>,
+    /// Whether it was restored on trial, and that went well.
+    pub tried: bool,
     /// What is wrong with it.
     pub problem: Option<String>,
 }
@@ -142,6 +147,7 @@ pub fn judge(facts: &Facts, settings: &Settings, now: Timestamp) -> State {
         lag_bytes: archiving.and_then(Archiving::lag_bytes),
         waiting: archiving.map(|archiving| archiving.waiting),
         gaps: facts.gaps.clone(),
+        newest_trial: facts.record.newest_trial().map(|(label, trial)| (label.clone(), trial.clone())),
         ..State::default()
     };
     if let Some(reason) = facts.stanza.unreadable() {
@@ -150,6 +156,7 @@ pub fn judge(facts: &Facts, settings: &Settings, now: Timestamp) -> State {
     }
     state.stanza(facts);
     state.archiving(facts, now);
+    state.trial();
     state.newest(present.last().copied(), !facts.stanza.backup.is_empty(), facts, settings, now);
     state
 }
@@ -166,6 +173,7 @@ fn listed(backup: &Backup, record: &Record) -> Listed {
         stored_bytes: backup.info.repository.delta,
         verified: verified.is_some() && damage.is_none(),
         present: None,
+        tried: record.trials.get(&backup.label).is_some_and(|trial| trial.damage.is_none()),
         problem: damage.or_else(|| verified.is_none().then(|| "has not been verified".to_owned())),
     }
 }
@@ -224,6 +232,12 @@ impl State {
             );
             self.add(problem, BACK_UP);
         }
+    }
+
+    fn trial(&mut self) {
+        let Some((label, Trial { damage: Some(damage), .. })) = &self.newest_trial else { return };
+        let problem = format!("backup {label} of pgBackRest failed its trial restore: {damage}");
+        self.add(problem, "systemctl start matrix-postgres-backup-verify.service");
     }
 
     fn newest(
@@ -305,6 +319,30 @@ mod tests {
             ["pgBackRest has no backup of the present cluster, only of one before it"]
         );
         assert_eq!(state.hint.as_deref(), Some(BACK_UP));
+    }
+
+    #[test]
+    fn a_trial_restore_that_failed_is_not_well_until_one_does_not() {
+        let trial = |second, damage: Option<&str>| Trial {
+            at: Timestamp::from_second(second).unwrap(),
+            seconds: 1,
+            server_version: "17.6".into(),
+            damage: damage.map(str::to_owned),
+            not_taken: None,
+        };
+        let record = |facts: &mut Facts, damage| {
+            let record =
+                std::mem::take(&mut facts.record).with_trial("20261129-154529F", trial(1, Some("x")));
+            facts.record = record.with_trial("20261129-154529F_20261129-154530I", trial(2, damage));
+        };
+        let failed = judged(|facts| record(facts, Some("y")), OLD);
+        assert!(
+            failed.problems[0].ends_with("154530I of pgBackRest failed its trial restore: y"),
+            "{:?}",
+            failed.problems
+        );
+        let passed = judged(|facts| record(facts, None), OLD);
+        assert!(passed.problems.is_empty() && passed.backups[1].tried, "{:?}", passed.problems);
     }
 
     #[test]

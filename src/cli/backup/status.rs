@@ -1,6 +1,6 @@
 //! `status`: is all well?
 
-use std::fmt::Write as _;
+use std::fmt::{Display, Write as _};
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -9,7 +9,7 @@ use jiff::{Timestamp, ZonedDateTime};
 
 use crate::backup::catalogue::{self, Entry};
 use crate::backup::leftovers::{self, CLEAN};
-use crate::backup::manifest::Omitted;
+use crate::backup::manifest::{Omitted, Trial};
 use crate::backup::offsite::record::{DIRECTORY, Record};
 use crate::backup::offsite::state::{self, State};
 use crate::backup::status::{self, Status, Timer};
@@ -162,6 +162,19 @@ fn of_pgbackrest(
     for gap in &state.gaps {
         line("missing", gap.clone());
     }
+    if let Some((label, trial)) = &state.newest_trial {
+        line("last trial", tried(label, trial, local));
+    }
+}
+
+/// A trial restore in a line.
+fn tried(name: &dyn Display, trial: &Trial, local: &dyn Fn(Timestamp) -> String) -> String {
+    let how = match (&trial.damage, &trial.not_taken) {
+        (Some(_), _) => "FAILED",
+        (None, Some(_)) => "is intact, but was not restored completely,",
+        (None, None) => "passed",
+    };
+    format!("{name} {how} on {}, in {} s", local(trial.at), trial.seconds)
 }
 
 fn describe(status: &Status, server: Option<&Place>, zone: &TimeZone) -> String {
@@ -198,12 +211,7 @@ fn describe(status: &Status, server: Option<&Place>, zone: &TimeZone) -> String 
         line("free space", DecimalBytes(free).to_string());
     }
     if let Some((name, trial)) = &status.newest_trial {
-        let how = match (&trial.damage, &trial.not_taken) {
-            (Some(_), _) => "FAILED",
-            (None, Some(_)) => "is intact, but was not restored completely,",
-            (None, None) => "passed",
-        };
-        line("last trial", format!("{name} {how} on {}, in {} s", local(trial.at), trial.seconds));
+        line("last trial", tried(name, trial, &local));
     }
     for Omitted { name, reason } in &status.omitted {
         line("omitted", format!("database {name:?}: {reason}"));

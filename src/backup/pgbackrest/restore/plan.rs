@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use jiff::Timestamp;
 
-use crate::backup::pgbackrest::info::{Backup, Stanza};
+use crate::backup::pgbackrest::info::{Backup, Stanza, position};
 use crate::backup::pgbackrest::refusal::{SETUP, of_another, unreadable};
 use crate::config::Settings;
 use crate::error::{Error, Kind, Result};
@@ -62,12 +62,6 @@ impl Target {
             Self::Lsn(_) => Some("lsn"),
         }
     }
-}
-
-/// Bytes of WAL until there.
-fn position(text: &str) -> Option<u64> {
-    let half = |digits: &str| u32::from_str_radix(digits, 16).ok().map(u64::from);
-    text.split_once('/').and_then(|(high, low)| Some(half(high)? << 32 | half(low)?))
 }
 
 impl fmt::Display for Target {
