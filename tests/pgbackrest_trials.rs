@@ -1,4 +1,4 @@
-//! Trial restores of backups by pgBackRest.
+//! Trial restores of backups by pgBackRest, and restores that are cut off.
 
 use crate::machine::{self, Machine};
 
@@ -101,4 +101,95 @@ fn with_both_engines_both_are_tried() {
     machine.start(TRIAL);
     let said = machine.journal_of(TRIAL);
     assert_eq!(said.matches("succeeded: restored into PostgreSQL").count(), 2, "{said}");
+}
+
+/// The old or the restored cluster is in place, whole, and its server runs; what is there is the old one again afterwards.
+#[track_caller]
+fn is_whole(machine: &Machine) -> bool {
+    machine.wait_for(&format!("systemctl is-active --quiet matrix-postgres.service && {SQL} 'SELECT 1'"));
+    machine.ok(
+        "runuser -u matrix-postgres -- pg_dumpall --host=/run/matrix-postgres --username=postgres >/dev/null",
+    );
+    assert_eq!(machine.ok(&format!("{SQL} 'SELECT count(*) FROM t WHERE n <= 1000'")), "1000");
+    let later = machine.ok(&format!("{SQL} 'SELECT count(*) FROM t WHERE n > 1000'"));
+    assert!(["0", "1"].contains(&later.as_str()), "{later}");
+    let is_restored = later == "0";
+    if is_restored {
+        machine.ok(&format!("{SQL} 'INSERT INTO t VALUES (2001)'"));
+    }
+    is_restored
+}
+
+/// A server with a backup, and a time between that and a row.
+fn with_time(machine: &Machine) -> String {
+    machine.ok("systemctl enable --quiet --now matrix-postgres.service");
+    machine.ok(&format!("{SQL} 'CREATE TABLE t AS SELECT n FROM generate_series(1, 1000) n'; {SETUP}"));
+    machine.start(BACKUP);
+    let time = machine.ok("sleep 1; date --utc '+%F %T.%6N+00'; sleep 1");
+    machine.ok(&format!("{SQL} 'INSERT INTO t VALUES (2001)'"));
+    time
+}
+
+#[test]
+fn a_restore_that_is_killed_at_any_instant_leaves_a_whole_cluster() {
+    const INSTANTS: u32 = 20;
+    let Some(machine) = machine::for_test("pgbackrest-killed") else { return };
+    let time = with_time(&machine);
+    let restore = format!("matrix-postgres-backup restore --yes --to-time '{time}'");
+    let milliseconds =
+        machine.ok(&format!("begun=$(date +%s%3N); {restore} >&2; echo $(($(date +%s%3N) - begun))"));
+    let milliseconds: u32 = milliseconds.parse().expect("a number");
+    assert!(is_whole(&machine));
+    let mut restored = 0;
+    for instant in 0..INSTANTS {
+        let after = f64::from(milliseconds) / 1000.0 * f64::from(instant) / f64::from(INSTANTS - 1);
+        let said = machine.ok(&format!(
+            "{restore} >/root/restore 2>&1 & pid=$!; sleep {after:.3}; kill -KILL $pid 2>/dev/null && echo killed || echo ended"
+        ));
+        let is_restored = is_whole(&machine);
+        eprintln!("after {after:.3} s: {said}, {}", if is_restored { "restored" } else { "as before" });
+        restored += u32::from(is_restored);
+    }
+    assert!(restored < INSTANTS, "none was cut off");
+    // It can be repeated.
+    machine.ok(&restore);
+    assert!(is_whole(&machine));
+    // What is left is told, and goes when somebody says so.
+    let status = machine.ok("matrix-postgres-backup status || true");
+    assert!(
+        status.contains("/matrix/postgres/data.before-restore-")
+            && status.contains("cluster before a restore, "),
+        "{status}"
+    );
+    let plan = machine.ok("matrix-postgres-backup clean --dry-run");
+    assert!(plan.contains("remove /matrix/postgres/data.before-restore-"), "{plan}");
+    machine.ok("matrix-postgres-backup clean --yes");
+    assert_eq!(machine.ok("ls -d /matrix/postgres/data*"), "/matrix/postgres/data");
+    assert!(!is_whole(&machine));
+}
+
+#[test]
+fn after_a_power_cut_in_a_restore_a_whole_cluster_is_in_place() {
+    let Some(machine) = machine::for_test_with_disk("pgbackrest-power") else { return };
+    let time = with_time(&machine);
+    let restore = format!("matrix-postgres-backup restore --yes --to-time '{time}'");
+    let instants = [
+        "test -e /matrix/postgres/data.restoring/PG_VERSION",
+        "test -e /matrix/postgres/data.restoring/postmaster.pid",
+        "! systemctl is-active --quiet matrix-postgres.service",
+        "test $(stat --format=%i /matrix/postgres/data) != $inode",
+    ];
+    for instant in instants {
+        machine.ok(&format!(
+            "sync; inode=$(stat --format=%i /matrix/postgres/data); {restore} >/root/restore 2>&1 & pid=$!
+             until {instant}; do kill -0 $pid || {{ cat /root/restore; exit 1; }}; done"
+        ));
+        machine.power_cut_to_disk().expect("the power should go");
+        machine.boot_again().unwrap_or_else(|error| panic!("{instant}: {error}"));
+        let is_restored = is_whole(&machine);
+        eprintln!("{instant}: {}", if is_restored { "restored" } else { "as before" });
+        // It can be repeated.
+        machine.ok(&restore);
+        assert!(is_whole(&machine), "{instant}");
+    }
 }

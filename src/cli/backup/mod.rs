@@ -238,6 +238,11 @@ pub fn run(arguments: Arguments) -> Result<ExitCode> {
     let at = verb.at();
     let configuration = at.target.is_some().then(places::configuration).transpose()?;
     let to_send = matches!(verb, Verb::Send { .. }).then(places::configuration);
+    if let Verb::Clean { yes, dry_run } = verb
+        && geteuid().is_root()
+    {
+        clean::clusters(&settings, yes, dry_run)?;
+    }
     if !stays {
         become_owner(&settings)?;
     }

@@ -47,6 +47,9 @@ pub(super) fn now(settings: &Settings) -> Result<Status> {
     let found =
         leftovers::find(settings, &crate::cli::programs(settings), now).map_err(|error| error.to_string());
     let status = status::judge(&entries, settings, &timer, free, now).with_leftovers(found);
+    // Of who may not look there, it is no concern.
+    let kept = pgbackrest::restore::kept::find(settings, now).unwrap_or_default();
+    let status = status.with_kept_clusters(kept);
     let targets = settings
         .offsite
         .iter()
@@ -218,6 +221,9 @@ fn describe(status: &Status, server: Option<&Place>, zone: &TimeZone) -> String 
     }
     for leftover in &status.leftovers {
         line("leftover", format!("{leftover}; to remove: {CLEAN}"));
+    }
+    for kept in &status.kept_clusters {
+        line("leftover", format!("{kept}; to remove: {CLEAN}"));
     }
     if let Some(reason) = &status.leftovers_unknown {
         line("leftovers", format!("unknown: {reason}"));

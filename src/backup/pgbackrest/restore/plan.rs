@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use jiff::Timestamp;
 
+use super::kept::{BEFORE, RESTORING, TIME};
 use crate::backup::pgbackrest::info::{Backup, Stanza, position};
 use crate::backup::pgbackrest::refusal::{SETUP, of_another, unreadable};
 use crate::config::Settings;
@@ -196,8 +197,8 @@ pub fn plan(facts: &Facts, settings: &Settings, target: Target, delta: bool, now
         name.push(suffix);
         PathBuf::from(name)
     };
-    let kept = files::free_name(&named(&now.strftime(".before-restore-%Y%m%dT%H%M%SZ").to_string()));
-    Ok(Plan { target, label: backup.label.clone(), delta, major, beside: named(".restoring"), kept, data })
+    let kept = files::free_name(&named(&now.strftime(&format!("{BEFORE}{TIME}")).to_string()));
+    Ok(Plan { target, label: backup.label.clone(), delta, major, beside: named(RESTORING), kept, data })
 }
 
 impl fmt::Display for Plan {
