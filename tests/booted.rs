@@ -32,6 +32,8 @@ mod offsite;
 mod online;
 mod pages;
 mod pgbackrest;
+mod pgbackrest_trials;
+mod pgbackrest_upgrades;
 mod places;
 mod regression;
 mod restores;

@@ -10,6 +10,7 @@ use super::name::BackupName;
 use super::newest::Newest;
 use super::offsite::state::{SEND, State};
 use super::pgbackrest;
+use super::pgbackrest::restore::kept::Kept;
 use crate::config::{Backup, Settings};
 use crate::error::Error;
 use crate::postgres::{Major, support};
@@ -58,6 +59,8 @@ pub struct Status {
     pub leftovers: Vec<Leftover>,
     /// Why it is not known whether there are such.
     pub leftovers_unknown: Option<String>,
+    /// The clusters that restores have replaced, and that are still there.
+    pub kept_clusters: Vec<Kept>,
     /// The targets of `[[offsite]]`.
     pub offsite: Vec<State>,
     /// The backups of pgBackRest, where that is the engine.
@@ -79,6 +82,12 @@ impl Status {
             Ok(leftovers) => Self { leftovers, ..self },
             Err(reason) => Self { leftovers_unknown: Some(reason), ..self },
         }
+    }
+
+    /// The same, with the clusters that restores have replaced.
+    #[must_use]
+    pub fn with_kept_clusters(self, kept_clusters: Vec<Kept>) -> Self {
+        Self { kept_clusters, ..self }
     }
 
     /// The same, with the targets of `[[offsite]]`.
@@ -263,6 +272,7 @@ pub fn judge(
         omitted: omitted.to_vec(),
         leftovers: Vec::new(),
         leftovers_unknown: None,
+        kept_clusters: Vec::new(),
         offsite: Vec::new(),
         pgbackrest: None,
         warnings: manifest.map(incomplete).unwrap_or_default(),

@@ -39,8 +39,9 @@ enum Verb {
         /// Whether the server must be restarted is said before
         #[arg(long, value_name = "ENGINE")]
         engine: Option<Choice>,
-        /// Let the stanza be that of the present cluster, after an upgrade of the server by other means
-        #[arg(long, requires = "engine")]
+        /// Let the stanza of pgBackRest be that of the present cluster, after an upgrade of the server by other means, or one that
+        /// says that it could not
+        #[arg(long)]
         upgrade_stanza: bool,
         /// Do not ask
         #[arg(long)]
@@ -76,6 +77,10 @@ pub fn run(arguments: Arguments) -> Result<ExitCode> {
     }
     // What an earlier run has found is looked for anew.
     let written = config::load_without(Path::new(setup::FILE))?;
+    let engine = match engine {
+        None if upgrade_stanza => Some(chosen(written.backup.engine)?),
+        engine => engine,
+    };
     let programs = Host::new(Path::new("/"), std::env::var_os("PATH"));
     let facts = Facts::gather(Path::new("/"), &written, &programs)?;
     let place = decide(&written, &facts);
@@ -116,6 +121,19 @@ pub fn run(arguments: Arguments) -> Result<ExitCode> {
     }
     super::print(&format!("next: {next}\n"))?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// That of the configuration, where there is a stanza.
+fn chosen(engine: Engine) -> Result<Choice> {
+    match engine {
+        Engine::Pgbackrest => Ok(Choice::Pgbackrest),
+        Engine::Both => Ok(Choice::Both),
+        Engine::Dump => {
+            Err(Error::new(Kind::Config, "backups are not made by pgBackRest: there is no stanza to upgrade")
+                .state("nothing was changed")
+                .hint(pgbackrest::SETUP))
+        }
+    }
 }
 
 /// Sets up pgBackRest, and tries it.

@@ -27,6 +27,15 @@ pub fn read(runtime: &dyn Runtime, major: Major, directory: &Path) -> Result<Con
     })
 }
 
+/// As it calls them, and as the server does.
+const LIMITS: [(&str, &str); 5] = [
+    ("max_connections", "max_connections"),
+    ("max_worker_processes", "max_worker_processes"),
+    ("max_wal_senders", "max_wal_senders"),
+    ("max_prepared_xacts", "max_prepared_transactions"),
+    ("max_locks_per_xact", "max_locks_per_transaction"),
+];
+
 /// Where a cluster stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Control {
@@ -40,6 +49,8 @@ pub struct Control {
     pub has_checksums: bool,
     /// The file of the log that a start would read first.
     pub redo_file: String,
+    /// What a standby must have at least as much of, each as `name=value`.
+    pub limits: Vec<String>,
 }
 
 impl Control {
@@ -55,6 +66,10 @@ impl Control {
             next_xid: value("Latest checkpoint's NextXID")?,
             has_checksums: value("Data page checksum version")? != "0",
             redo_file: value("Latest checkpoint's REDO WAL file")?,
+            limits: LIMITS
+                .iter()
+                .filter_map(|(short, name)| Some(format!("{name}={}", value(&format!("{short} setting"))?)))
+                .collect(),
         })
     }
 
@@ -76,12 +91,15 @@ mod tests {
                     Latest checkpoint's REDO location:    0/1A2B3C8\n\
                     Latest checkpoint's REDO WAL file:    000000010000000000000001\n\
                     Latest checkpoint's NextXID:          0:745\n\
+                    max_connections setting:              100\n\
+                    max_prepared_xacts setting:           2\n\
                     Data page checksum version:           1\n";
         let control = Control::parse(text).unwrap();
         assert!(control.is_shut_down());
         assert_eq!(control.checkpoint, "0/1A2B3C8");
         assert_eq!((control.next_xid.as_str(), control.redo_file.len()), ("0:745", 24));
         assert!(control.has_checksums);
+        assert_eq!(control.limits, ["max_connections=100", "max_prepared_transactions=2"]);
         assert!(!Control::parse(&text.replace("shut down", "shut down in recovery")).unwrap().is_shut_down());
         assert_eq!(Control::parse("nonsense"), None);
     }

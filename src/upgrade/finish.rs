@@ -11,7 +11,7 @@ use crate::upgrade::records::{Entry, Opened, Outcome, Place, Position, Step};
 use crate::upgrade::revert;
 use crate::upgrade::steps::servers::Sockets;
 use crate::upgrade::steps::work::Work;
-use crate::upgrade::steps::{drop_in, dump_directory, keep, registration, stand_in};
+use crate::upgrade::steps::{drop_in, dump_directory, keep, registration, stand_in, stanza};
 
 /// Takes the steps that are left of an upgrade whose new cluster is in place.
 ///
@@ -64,12 +64,20 @@ pub fn finish(work: &mut Work<'_>) -> Result<()> {
             incomplete.get_or_insert_with(|| stay(work, error));
         }
     }
+    if stanza::is_used(work) && work.entry().step <= Step::Archiving {
+        work.step(Step::Archiving)?;
+        if let Err(error) = stanza::follow(work, Place::New) {
+            log::warn!("{}", error.report());
+            incomplete.get_or_insert_with(|| stay(work, error));
+        }
+    }
     work.step(Step::Keeping)?;
     revert::remove_copy(work.entry())?;
     Sockets::remove_abandoned(&work.settings.socket_directory)?;
     dump_directory::remove(&work.entry().upgrade.dump_directory)?;
     let kept = keep_old(work);
     work.note_duration();
+    stanza::back_up(work, Place::New);
     let entry = work.entry();
     let message = format!("upgraded from PostgreSQL {} to {}", entry.upgrade.from, entry.upgrade.to);
     match kept {

@@ -13,7 +13,7 @@ use crate::upgrade::steps::cut::end_server;
 use crate::upgrade::steps::exchange::mend;
 use crate::upgrade::steps::servers::{Sockets, stop_abandoned, take_down};
 use crate::upgrade::steps::work::Work;
-use crate::upgrade::steps::{drop_in, dump_directory, keep, login, registration, stand_in};
+use crate::upgrade::steps::{drop_in, dump_directory, keep, login, registration, stand_in, stanza};
 
 /// Looks which cluster is in place, after an exchange that was cut off has been mended.
 ///
@@ -98,6 +98,9 @@ pub fn revert(work: &mut Work<'_>, reason: &str) -> Result<Option<std::path::Pat
             // It is known by its name, and everything else is in order.
             log::error!("{}", error.report());
         }
+        if let Err(error) = stanza::follow(work, Place::Old) {
+            log::warn!("{}", error.report());
+        }
         work.note_duration();
     }
     let aside = dispose(work)?;
@@ -110,6 +113,9 @@ pub fn revert(work: &mut Work<'_>, reason: &str) -> Result<Option<std::path::Pat
         dump_directory::remove(&entry.upgrade.dump_directory)?;
     }
     Sockets::remove_abandoned(&work.settings.socket_directory)?;
+    if !running {
+        stanza::back_up(work, Place::Old);
+    }
     work.journal.end(Outcome::Returned, reason, Timestamp::now())?;
     Ok(aside)
 }

@@ -9,7 +9,7 @@ use crate::config::Settings;
 use crate::error::{Error, Kind, Result};
 use crate::files;
 use crate::lock::Lock;
-use crate::postgres;
+use crate::postgres::{self, HOME};
 use crate::report::Progress;
 use crate::runtime::{Runtime, interrupt};
 use crate::systemd::{Inhibitor, Manager};
@@ -19,14 +19,12 @@ use crate::upgrade::steps::cut::{Cut, stop_clients, stop_server};
 use crate::upgrade::steps::registration;
 use crate::upgrade::steps::servers::{Private, Side, Sockets};
 use crate::upgrade::steps::site::Site;
+use crate::upgrade::steps::stanza::BACKUP;
 use crate::upgrade::steps::work::{Pause, Work, owner};
 use crate::upgrade::{finish, revert};
 
 /// A file system with less free bytes is as good as full.
 const FULL: u64 = 64 << 20;
-
-/// The unit that makes a backup.
-const BACKUP: &str = "matrix-postgres-backup.service";
 
 /// Carries a plan out.
 ///
@@ -116,10 +114,16 @@ impl Stage for Work<'_> {
     }
 
     fn cut_to_private<'a>(&mut self, site: &Site<'a>, sockets: &Sockets) -> Result<Private<'a>> {
+        // What is written meanwhile waits for the server of the unit, which archives it after a return: others would be recycled, and
+        // missing in the archive.
+        let archives: bool = self
+            .live_session(&self.live_connection())
+            .query(HOME, "SELECT pg_catalog.to_json(pg_catalog.current_setting('archive_mode') <> 'off');")?;
+        let more = archives.then(|| "archive_mode=on".to_owned()).into_iter().collect();
         self.cut(site)?;
         let Site { runtime, account, plan, .. } = *site;
         let old = (Side::Old, plan.upgrade.data_directory.as_path(), plan.upgrade.from);
-        Private::start(runtime, account, sockets, plan, old)
+        Private::start_with(runtime, account, sockets, plan, old, more)
     }
 
     fn counted(&mut self, census: Option<Census>) {

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use crate::backup::pgbackrest::stanza::AGAIN;
 use crate::config::Method;
 use crate::report::{DecimalBytes, columns};
 use crate::upgrade::plan::subscriptions;
@@ -37,6 +38,9 @@ impl Summary {
         let disabled = subscriptions::commands(&entry.upgrade.subscriptions);
         let disabled =
             disabled.into_iter().map(|command| format!("a subscription was disabled; enable it: {command}"));
+        let not_archived = entry.not_archived.iter().map(|reason| {
+            format!("the stanza of pgBackRest could not be upgraded: {reason}; unless that was done since: {AGAIN}")
+        });
         let is_new = entry.is_in_place() == Place::New;
         let stand_in = is_new.then(|| stand_in::file(&entry.upgrade)).flatten().map(|file| {
             let units = entry.upgrade.registered.iter().flat_map(|registered| registered.dependents.clone());
@@ -55,7 +59,12 @@ impl Summary {
             compared: entry.compared,
             disk: None,
             kept: kept.collect(),
-            warnings: not_started.chain(disabled).chain(stand_in).chain(drop_in).collect(),
+            warnings: not_started
+                .chain(not_archived)
+                .chain(disabled)
+                .chain(stand_in)
+                .chain(drop_in)
+                .collect(),
         }
     }
 

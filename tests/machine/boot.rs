@@ -327,7 +327,15 @@ impl Machine {
     /// When the disk cannot be copied.
     pub fn power_cut_to_disk(&self) -> io::Result<()> {
         let (disk, cut) = (self.directory.join("disk"), self.directory.join("cut"));
+        // A copy takes a while: what is written meanwhile would be there in part, and in another order.
+        let freeze = self.group.join("cgroup.freeze");
+        std::fs::write(&freeze, "1")?;
         let copied = Command::new("cp").arg("--sparse=always").args([&disk, &cut]).status()?;
+        // The others end with the first process; what has started the machine was frozen, too.
+        if let Some(running) = self.running().as_ref() {
+            let _ = kill(Pid::from_raw(running.leader), Signal::SIGKILL);
+        }
+        std::fs::write(&freeze, "0")?;
         self.power_cut();
         match copied.success() {
             true => std::fs::rename(&cut, &disk),

@@ -20,11 +20,12 @@ pub fn text(settings: &Settings, version: Version) -> String {
          # keep a second repository (repo2-...), belongs into another file in this directory.\n[{}]\n",
         settings.backup.stanza
     );
+    text.push_str(&place(settings));
+    text.push('\n');
     let mut line = |key: &str, value: &dyn std::fmt::Display| {
         // Writing to a String cannot fail.
         let _ = writeln!(text, "{key}={value}");
     };
-    line("pg1-path", &settings.data_directory.display());
     line("pg1-socket-path", &settings.socket_directory.display());
     line("pg1-port", &settings.server.port);
     line("pg1-user", &settings.server.superuser);
@@ -47,6 +48,11 @@ pub fn text(settings: &Settings, version: Version) -> String {
     line("spool-path", &settings.backup.repository.join("spool").display());
     line("log-level-file", &"off");
     text
+}
+
+/// The line that says where the cluster is.
+pub fn place(settings: &Settings) -> String {
+    format!("pg1-path={}", settings.data_directory.display())
 }
 
 /// How many full backups stay: one a week. pgBackRest removes them with all that depend on them and cannot keep one of a month

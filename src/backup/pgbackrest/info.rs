@@ -82,6 +82,9 @@ pub struct Backup {
     pub error: Option<bool>,
     /// The WAL that it needs.
     pub archive: Segments,
+    /// The positions of its WAL.
+    #[serde(default)]
+    pub lsn: Positions,
     /// Sizes.
     pub info: Sizes,
     /// When.
@@ -91,6 +94,15 @@ pub struct Backup {
 /// The first and the last segment.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct Segments {
+    /// The first one.
+    pub start: Option<String>,
+    /// The last one.
+    pub stop: Option<String>,
+}
+
+/// The first and the last position, such as `0/4000028`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+pub struct Positions {
     /// The first one.
     pub start: Option<String>,
     /// The last one.
@@ -130,9 +142,9 @@ impl Backup {
         Timestamp::from_second(self.timestamp.start).unwrap_or_default()
     }
 
-    /// When it was consistent.
+    /// When it was consistent for sure: the second that is known has ended then.
     pub fn ended(&self) -> Timestamp {
-        Timestamp::from_second(self.timestamp.stop).unwrap_or_default()
+        Timestamp::from_second(self.timestamp.stop.saturating_add(1)).unwrap_or_default()
     }
 
     /// Whether it depends on no other.
@@ -176,12 +188,26 @@ impl Stanza {
         })
     }
 
-    /// What was archived of it.
-    pub fn archive_of(&self, system_identifier: &str) -> Option<&Archive> {
-        let is_its = |database: &&Database| database.system_identifier.to_string() == system_identifier;
-        let database = self.db.iter().rev().find(is_its)?;
-        self.archive.iter().find(|archive| archive.database.id == database.id)
+    /// The backups of the cluster that it is of, as long as it has been, oldest first. A cluster that was upgraded and is back is
+    /// another one to pgBackRest: no incremental backup depends on those that were made before.
+    pub fn backups_of_present(&self) -> impl DoubleEndedIterator<Item = &Backup> {
+        let present = self.present().map(|database| database.id);
+        self.backup.iter().filter(move |backup| Some(backup.database.id) == present)
     }
+
+    /// What was archived of it: more than one of them, if it was upgraded and is back.
+    pub fn archives_of<'a>(&'a self, system_identifier: &'a str) -> impl Iterator<Item = &'a Archive> {
+        self.archive.iter().filter(move |archive| {
+            let database = self.db.iter().find(|database| database.id == archive.database.id);
+            database.is_some_and(|database| database.system_identifier.to_string() == system_identifier)
+        })
+    }
+}
+
+/// Bytes of WAL until a position, such as `0/4000028`.
+pub fn position(text: &str) -> Option<u64> {
+    let half = |digits: &str| u32::from_str_radix(digits, 16).ok().map(u64::from);
+    text.split_once('/').and_then(|(high, low)| Some(half(high)? << 32 | half(low)?))
 }
 
 /// Takes apart what is printed of the stanza of this name.
@@ -234,10 +260,22 @@ pub(super) mod tests {
         assert_eq!(stanza.status.message, "ok");
         assert_eq!((stanza.backups_of(OLD).count(), stanza.backups_of(NEW).count()), (2, 0));
         assert!(stanza.is_of(&server(NEW)) && !stanza.is_of(&server(OLD)));
-        assert_eq!(stanza.archive_of(OLD).unwrap().max.as_deref(), Some("000000010000000000000008"));
-        assert_eq!(stanza.archive_of(NEW).unwrap().max, None);
+        let archives = |of| stanza.archives_of(of).map(|archive| archive.max.as_deref()).collect::<Vec<_>>();
+        assert_eq!(archives(OLD), [Some("000000010000000000000008")]);
+        assert_eq!(archives(NEW), [None]);
         let newest = stanza.backups_of(OLD).next_back().unwrap();
         assert_eq!((newest.is_full(), newest.info.repository.delta), (false, 367));
+    }
+
+    #[test]
+    fn a_cluster_that_is_back_after_an_upgrade_is_backed_up_anew() {
+        let mut stanza = parse(UPGRADED, "matrix-postgres").unwrap();
+        stanza.db.push(Database { id: 3, ..stanza.db[0].clone() });
+        stanza.archive.push(Archive { database: Of { id: 3 }, id: "17-3".into(), min: None, max: None });
+        assert!(stanza.is_of(&server(OLD)) && !stanza.is_of(&server(NEW)));
+        assert_eq!((stanza.backups_of(OLD).count(), stanza.backups_of_present().count()), (2, 0));
+        let archives: Vec<_> = stanza.archives_of(OLD).map(|archive| archive.id.as_str()).collect();
+        assert_eq!(archives, ["17-1", "17-3"]);
     }
 
     #[test]

@@ -6,13 +6,17 @@
 //! - [`configuration`]: its file in [`program::DIRECTORY`]
 //! - [`setup`]: the stanza, and a server that archives
 //! - [`record`]: which backups were verified
+//! - [`contents`]: what the databases held
 //! - [`refusal`]: what is refused
 //! - [`restore`]: the cluster as it was at a time
 //! - [`run`]: a backup, verified
+//! - [`stanza`]: it follows the cluster
+//! - [`trial`]: a backup restored, compared, and thrown away
 //! - [`status`]: is all well?
 
 pub mod archive;
 pub mod configuration;
+pub mod contents;
 pub mod info;
 pub mod program;
 pub mod record;
@@ -20,4 +24,6 @@ pub mod refusal;
 pub mod restore;
 pub mod run;
 pub mod setup;
+pub mod stanza;
 pub mod status;
+pub mod trial;

@@ -180,15 +180,28 @@ impl Program {
         self.ask("repo-ls", &["--recurse".to_owned(), format!("archive/{}/{archive}", self.stanza)])
     }
 
-    /// Puts the files of the newest backup that reaches the target into this directory; with `delta` over those that are there.
+    /// Puts the files of the backup of this label into this directory; with `delta` over those that are there.
     ///
     /// # Errors
     /// [`Kind::Program`] with its words, [`Kind::NoSpace`].
-    pub fn restore(&self, into: &Path, target: &[String], delta: bool) -> Result<()> {
-        let mut words = vec![format!("--pg1-path={}", into.display())];
+    pub fn restore(&self, label: &str, into: &Path, target: &[String], delta: bool) -> Result<()> {
+        let mut words = vec![format!("--pg1-path={}", into.display()), format!("--set={label}")];
         words.extend_from_slice(target);
         words.extend(delta.then(|| "--delta".to_owned()));
         self.ask("restore", &words).map(drop)
+    }
+
+    /// The same for a cluster that is thrown away: its tablespaces go into a directory, too.
+    ///
+    /// # Errors
+    /// As [`Program::restore`].
+    pub fn restore_on_trial(&self, label: &str, into: &Path, tablespaces: &Path) -> Result<()> {
+        let target = [
+            "--type=immediate".to_owned(),
+            "--archive-mode=off".to_owned(),
+            format!("--tablespace-map-all={}", tablespaces.display()),
+        ];
+        self.restore(label, into, &target, false)
     }
 
     /// What a server on this directory has a shell do to get a segment of the WAL.

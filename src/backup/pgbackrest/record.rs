@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::backup::manifest::Trial;
 use crate::error::{Error, Kind, Result};
 use crate::files::{self, beneath};
 
@@ -17,6 +18,9 @@ const LONGEST: u64 = 1 << 20;
 pub struct Record {
     /// Those that there are.
     pub backups: BTreeMap<String, Verified>,
+    /// Those that were restored on trial, and how that went.
+    #[serde(default)]
+    pub trials: BTreeMap<String, Trial>,
 }
 
 /// What was found in a backup.
@@ -49,8 +53,21 @@ impl Record {
     ) -> Self {
         let labels: Vec<_> = labels.into_iter().collect();
         self.backups.retain(|label, _| labels.contains(&label.as_str()));
+        self.trials.retain(|label, _| labels.contains(&label.as_str()));
         self.backups.insert(label.to_owned(), verified);
         self
+    }
+
+    /// With the result of a trial restore of the backup with this label.
+    #[must_use]
+    pub fn with_trial(mut self, label: &str, trial: Trial) -> Self {
+        self.trials.insert(label.to_owned(), trial);
+        self
+    }
+
+    /// The latest trial restore, and of which backup.
+    pub fn newest_trial(&self) -> Option<(&String, &Trial)> {
+        self.trials.iter().max_by_key(|(_, trial)| trial.at)
     }
 
     /// Writes it.

@@ -8,6 +8,9 @@ use crate::postgres::ServerFacts;
 /// What puts right whether WAL is archived.
 pub const SETUP: &str = "matrix-postgres setup --engine pgbackrest";
 
+/// What makes the stanza that of the cluster in place, by whatever engine or engines backups are made.
+pub const AGAIN: &str = "matrix-postgres setup --upgrade-stanza";
+
 /// Fails unless the server is of this machine, in no container.
 ///
 /// # Errors
@@ -45,5 +48,5 @@ pub(super) fn of_another(stanza: &Stanza, server: &ServerFacts) -> Error {
             stanza.name, server.version, server.system_identifier
         ),
     )
-    .hint(format!("if the server was upgraded: {SETUP} --upgrade-stanza; otherwise set backup.stanza to a new name, then {SETUP}"))
+    .hint(format!("if the server was upgraded: {AGAIN}; otherwise set backup.stanza to a new name, then {SETUP}"))
 }

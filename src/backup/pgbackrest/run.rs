@@ -6,6 +6,7 @@ use jiff::Timestamp;
 
 use super::archive::{self, Archiving};
 use super::configuration::retention;
+use super::contents::{Recorded, SOME};
 use super::info::{Backup, Stanza};
 use super::program::{Program, Type};
 use super::record::{Record, Verified};
@@ -15,7 +16,7 @@ use crate::backup::store_of;
 use crate::config::Settings;
 use crate::error::{Error, Kind, Result};
 use crate::lock::Lock;
-use crate::postgres::{self, ServerFacts};
+use crate::postgres::{self, ServerFacts, Session};
 use crate::report::{DecimalBytes, Progress, event};
 use crate::runtime::Runtime;
 
@@ -60,7 +61,7 @@ pub fn plan(facts: &Facts, now: Timestamp) -> Result<Type> {
         )
         .hint(SETUP));
     }
-    let full = stanza.backups_of(&server.system_identifier).rfind(|backup| backup.is_full());
+    let full = stanza.backups_of_present().rfind(|backup| backup.is_full());
     let is_due = |full: &Backup| {
         let age = now.duration_since(full.begun());
         age.is_negative() || age.unsigned_abs() >= WEEK || full.error == Some(true)
@@ -109,7 +110,7 @@ pub fn run(settings: &Settings, runtime: &dyn Runtime, progress: &mut dyn Progre
         .and_then(|facts| plan(&facts, Timestamp::now()).map(|kind| (facts, kind)))
         .and_then(|(facts, kind)| {
             log::info!("backup by pgBackRest started: {kind}");
-            make(&program, settings, &facts, kind, progress)
+            make(&program, settings, &server.session()?, &facts, kind, progress)
         });
     server.leave(done.map_err(state))
 }
@@ -177,11 +178,11 @@ fn facts(server: &Server<'_>, settings: &Settings, program: &Program) -> Result<
 fn make(
     program: &Program,
     settings: &Settings,
+    session: &Session<'_>,
     facts: &Facts,
     kind: Type,
     progress: &mut dyn Progress,
 ) -> Result<Outcome> {
-    let identifier = &facts.server.system_identifier;
     let clock = Instant::now();
     progress.begin(&format!("backing up by pgBackRest ({kind})"), None);
     program.back_up(kind)?;
@@ -189,9 +190,10 @@ fn make(
     let time = clock.elapsed();
     let stanza = program.info(&settings.backup.repository)?;
     let known = |backup: &&Backup| !facts.stanza.backup.iter().any(|before| before.label == backup.label);
-    let backup = stanza.backups_of(identifier).rfind(known).cloned().ok_or_else(|| {
+    let backup = stanza.backups_of_present().rfind(known).cloned().ok_or_else(|| {
         Error::new(Kind::Program, "pgBackRest ended without an error, and lists no new backup")
     })?;
+    remember(settings, session, &backup.label, &facts.server, kind);
     progress.begin(&format!("verifying {}", backup.label), None);
     // Once a week all that is stored is read.
     let damage = program.verify((kind == Type::Incremental).then_some(backup.label.as_str()))?;
@@ -211,6 +213,26 @@ fn make(
         "{}", outcome.summary()
     );
     Ok(outcome)
+}
+
+/// Records what a trial restore compares with. Without that, the backup is as good.
+fn remember(settings: &Settings, session: &Session<'_>, label: &str, server: &ServerFacts, kind: Type) {
+    let most = if kind == Type::Full { u64::MAX } else { SOME };
+    let recorded = Recorded::gather(session, label, server, most)
+        .and_then(|recorded| recorded.save(&settings.backup.directory).map(|()| recorded));
+    match recorded {
+        Ok(recorded) if recorded.busy.is_empty() => {}
+        Ok(Recorded { busy, .. }) => {
+            log::info!(
+                "a trial restore compares no rows of these databases, which were never idle: {}",
+                busy.join(", ")
+            );
+        }
+        Err(error) => {
+            let error = error.context("a trial restore of this backup has nothing to compare with");
+            log::warn!("{}", error.report());
+        }
+    }
 }
 
 #[cfg(test)]

@@ -219,7 +219,7 @@ pub fn plan(facts: &Facts, settings: &Settings) -> Result<Plan> {
     Ok(Plan(steps))
 }
 
-fn require_free(facts: &Facts) -> Result<()> {
+pub(super) fn require_free(facts: &Facts) -> Result<()> {
     let Facts { stanza, archiving, command, owners: (owner, backups), .. } = facts;
     if archiving.recovery {
         return Err(Error::new(
@@ -291,7 +291,7 @@ pub fn carry_out(
     })
 }
 
-fn carry_out_step(
+pub(super) fn carry_out_step(
     settings: &Settings,
     session: &Session<'_>,
     program: &Program,
@@ -332,7 +332,7 @@ fn make_public(directory: &Path) -> Result<()> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::super::archive::tests::archiving;
     use super::super::info::parse;
     use super::super::info::tests::{OLD, UPGRADED, server};
@@ -361,7 +361,7 @@ mod tests {
         }
     }
 
-    fn done() -> Facts {
+    pub(crate) fn done() -> Facts {
         let mut stanza = parse(UPGRADED, "matrix-postgres").unwrap();
         stanza.db.truncate(1);
         let mut archiving = archiving();

@@ -7,7 +7,9 @@ use super::archive::{self, Archiving};
 use super::info::{Backup, Stanza};
 use super::program::Program;
 use super::record::Record;
+use super::refusal::AGAIN;
 use super::setup::SETUP;
+use crate::backup::manifest::Trial;
 use crate::config::Settings;
 use crate::error::Result;
 use crate::postgres::{self, ServerFacts, Session};
@@ -52,6 +54,8 @@ pub struct State {
     pub waiting: Option<u64>,
     /// The segments that are missing in the archive.
     pub gaps: Vec<String>,
+    /// The latest trial restore, and of which backup.
+    pub newest_trial: Option<(String, Trial)>,
     /// What is not well, a sentence each.
     pub problems: Vec<String>,
     /// The one next command.
@@ -77,6 +81,8 @@ pub struct Listed {
     pub verified: bool,
     /// Whether it is of the cluster that the server has now; nothing if that is not known.
     pub present: Option<bool>,
+    /// Whether it was restored on trial, and that went well.
+    pub tried: bool,
     /// What is wrong with it.
     pub problem: Option<String>,
 }
@@ -100,8 +106,15 @@ pub fn gather(settings: &Settings, runtime: &dyn Runtime) -> Result<Facts> {
     if let Ok((facts, archiving)) = &server {
         let oldest = stanza.backups_of(&facts.system_identifier).next();
         let first = oldest.and_then(|backup| backup.archive.start.as_deref());
-        if let (Some(first), Some(archive)) = (first, stanza.archive_of(&facts.system_identifier)) {
-            gaps = archive::gaps(&program.segments(&archive.id)?, first, archiving.segment_size);
+        if let Some(first) = first {
+            let mut listed = String::new();
+            for archive in
+                stanza.archives_of(&facts.system_identifier).filter(|archive| archive.max.is_some())
+            {
+                listed.push_str(&program.segments(&archive.id)?);
+                listed.push('\n');
+            }
+            gaps = archive::gaps(&listed, first, archiving.segment_size);
         }
     }
     let record = Record::load(&settings.backup.directory);
@@ -111,9 +124,9 @@ pub fn gather(settings: &Settings, runtime: &dyn Runtime) -> Result<Facts> {
 /// Judges what was found.
 pub fn judge(facts: &Facts, settings: &Settings, now: Timestamp) -> State {
     let known = facts.server.as_ref().ok();
-    let identifier = known.map(|(server, _)| server.system_identifier.as_str());
-    let present: Vec<_> = match identifier {
-        Some(identifier) => facts.stanza.backups_of(identifier).collect(),
+    let present: Vec<_> = match known {
+        Some((server, _)) if facts.stanza.is_of(server) => facts.stanza.backups_of_present().collect(),
+        Some(_) => Vec::new(),
         None => facts.stanza.backup.iter().collect(),
     };
     let archiving = known.map(|(_, archiving)| archiving);
@@ -124,7 +137,7 @@ pub fn judge(facts: &Facts, settings: &Settings, now: Timestamp) -> State {
             .backup
             .iter()
             .map(|backup| Listed {
-                present: identifier.map(|_| present.contains(&backup)),
+                present: known.map(|_| present.contains(&backup)),
                 ..listed(backup, &facts.record)
             })
             .collect(),
@@ -134,6 +147,7 @@ pub fn judge(facts: &Facts, settings: &Settings, now: Timestamp) -> State {
         lag_bytes: archiving.and_then(Archiving::lag_bytes),
         waiting: archiving.map(|archiving| archiving.waiting),
         gaps: facts.gaps.clone(),
+        newest_trial: facts.record.newest_trial().map(|(label, trial)| (label.clone(), trial.clone())),
         ..State::default()
     };
     if let Some(reason) = facts.stanza.unreadable() {
@@ -142,6 +156,7 @@ pub fn judge(facts: &Facts, settings: &Settings, now: Timestamp) -> State {
     }
     state.stanza(facts);
     state.archiving(facts, now);
+    state.trial();
     state.newest(present.last().copied(), !facts.stanza.backup.is_empty(), facts, settings, now);
     state
 }
@@ -158,6 +173,7 @@ fn listed(backup: &Backup, record: &Record) -> Listed {
         stored_bytes: backup.info.repository.delta,
         verified: verified.is_some() && damage.is_none(),
         present: None,
+        tried: record.trials.get(&backup.label).is_some_and(|trial| trial.damage.is_none()),
         problem: damage.or_else(|| verified.is_none().then(|| "has not been verified".to_owned())),
     }
 }
@@ -178,7 +194,7 @@ impl State {
         if !facts.stanza.is_of(server) {
             self.add(
                 format!("stanza {name:?} is of another cluster than that of the server: nothing is archived or backed up"),
-                &format!("{SETUP} --upgrade-stanza"),
+                AGAIN,
             );
         }
     }
@@ -216,6 +232,12 @@ impl State {
             );
             self.add(problem, BACK_UP);
         }
+    }
+
+    fn trial(&mut self) {
+        let Some((label, Trial { damage: Some(damage), .. })) = &self.newest_trial else { return };
+        let problem = format!("backup {label} of pgBackRest failed its trial restore: {damage}");
+        self.add(problem, "systemctl start matrix-postgres-backup-verify.service");
     }
 
     fn newest(
@@ -297,6 +319,30 @@ mod tests {
             ["pgBackRest has no backup of the present cluster, only of one before it"]
         );
         assert_eq!(state.hint.as_deref(), Some(BACK_UP));
+    }
+
+    #[test]
+    fn a_trial_restore_that_failed_is_not_well_until_one_does_not() {
+        let trial = |second, damage: Option<&str>| Trial {
+            at: Timestamp::from_second(second).unwrap(),
+            seconds: 1,
+            server_version: "17.6".into(),
+            damage: damage.map(str::to_owned),
+            not_taken: None,
+        };
+        let record = |facts: &mut Facts, damage| {
+            let record =
+                std::mem::take(&mut facts.record).with_trial("20261129-154529F", trial(1, Some("x")));
+            facts.record = record.with_trial("20261129-154529F_20261129-154530I", trial(2, damage));
+        };
+        let failed = judged(|facts| record(facts, Some("y")), OLD);
+        assert!(
+            failed.problems[0].ends_with("154530I of pgBackRest failed its trial restore: y"),
+            "{:?}",
+            failed.problems
+        );
+        let passed = judged(|facts| record(facts, None), OLD);
+        assert!(passed.problems.is_empty() && passed.backups[1].tried, "{:?}", passed.problems);
     }
 
     #[test]

@@ -75,6 +75,7 @@ fn table(backups: &[Backup]) -> String {
     let rows = backups.iter().map(|backup| {
         let verified = match (&backup.problem, backup.present) {
             (_, Some(false)) => "OF ANOTHER CLUSTER",
+            (None, _) if backup.tried => "trial restore",
             (None, _) => "yes",
             (Some(_), _) => "NO",
         };

@@ -238,6 +238,11 @@ pub fn run(arguments: Arguments) -> Result<ExitCode> {
     let at = verb.at();
     let configuration = at.target.is_some().then(places::configuration).transpose()?;
     let to_send = matches!(verb, Verb::Send { .. }).then(places::configuration);
+    if let Verb::Clean { yes, dry_run } = verb
+        && geteuid().is_root()
+    {
+        clean::clusters(&settings, yes, dry_run)?;
+    }
     if !stays {
         become_owner(&settings)?;
     }
@@ -269,13 +274,18 @@ pub fn run(arguments: Arguments) -> Result<ExitCode> {
             }
         }
         // A name is that of a dump.
-        Verb::Verify { name: None, trial, dry_run: false, .. }
-            if !settings.backup.engine.dumps() && at.target.is_none() =>
+        Verb::Verify { name: None, trial, dry_run, .. }
+            if !settings.backup.engine.dumps() && at.target.is_none() && (trial || !dry_run) =>
         {
-            verify_pgbackrest(&settings, trial)?;
+            match trial {
+                true => trial::of_pgbackrest(&settings, dry_run)?,
+                false => verify_pgbackrest(&settings)?,
+            }
         }
         Verb::Verify { name, trial: true, dry_run, identity, .. } => {
-            trial::trial(&settings, name.as_deref(), dry_run, identity.as_deref(), &backups()?)?;
+            let of_dump = trial::trial(&settings, name.as_deref(), dry_run, identity.as_deref(), &backups()?);
+            let is_all = name.is_none() && at.target.is_none();
+            trial::others(&settings, dry_run, is_all, of_dump)?;
         }
         Verb::Verify { name, trial: false, dry_run, identity, .. } => {
             verify(&settings, name.as_deref(), dry_run, identity.as_deref(), &backups()?)?;
@@ -313,11 +323,8 @@ fn become_owner(settings: &Settings) -> Result<()> {
 }
 
 /// Reads back what pgBackRest has stored.
-fn verify_pgbackrest(settings: &Settings, trial: bool) -> Result<()> {
+fn verify_pgbackrest(settings: &Settings) -> Result<()> {
     interrupt::listen()?;
-    if trial {
-        log::warn!("there are no trial restores of backups of pgBackRest: they are read back only");
-    }
     let mut progress = report::progress(crate::cli::on_terminal());
     let label = pgbackrest::run::verify(settings, &crate::cli::programs(settings), progress.as_mut())?;
     log::info!("all that pgBackRest has stored is intact; the newest backup is {label}");

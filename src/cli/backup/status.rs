@@ -1,6 +1,6 @@
 //! `status`: is all well?
 
-use std::fmt::Write as _;
+use std::fmt::{Display, Write as _};
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -9,7 +9,7 @@ use jiff::{Timestamp, ZonedDateTime};
 
 use crate::backup::catalogue::{self, Entry};
 use crate::backup::leftovers::{self, CLEAN};
-use crate::backup::manifest::Omitted;
+use crate::backup::manifest::{Omitted, Trial};
 use crate::backup::offsite::record::{DIRECTORY, Record};
 use crate::backup::offsite::state::{self, State};
 use crate::backup::status::{self, Status, Timer};
@@ -47,6 +47,9 @@ pub(super) fn now(settings: &Settings) -> Result<Status> {
     let found =
         leftovers::find(settings, &crate::cli::programs(settings), now).map_err(|error| error.to_string());
     let status = status::judge(&entries, settings, &timer, free, now).with_leftovers(found);
+    // Of who may not look there, it is no concern.
+    let kept = pgbackrest::restore::kept::find(settings, now).unwrap_or_default();
+    let status = status.with_kept_clusters(kept);
     let targets = settings
         .offsite
         .iter()
@@ -162,6 +165,19 @@ fn of_pgbackrest(
     for gap in &state.gaps {
         line("missing", gap.clone());
     }
+    if let Some((label, trial)) = &state.newest_trial {
+        line("last trial", tried(label, trial, local));
+    }
+}
+
+/// A trial restore in a line.
+fn tried(name: &dyn Display, trial: &Trial, local: &dyn Fn(Timestamp) -> String) -> String {
+    let how = match (&trial.damage, &trial.not_taken) {
+        (Some(_), _) => "FAILED",
+        (None, Some(_)) => "is intact, but was not restored completely,",
+        (None, None) => "passed",
+    };
+    format!("{name} {how} on {}, in {} s", local(trial.at), trial.seconds)
 }
 
 fn describe(status: &Status, server: Option<&Place>, zone: &TimeZone) -> String {
@@ -198,18 +214,16 @@ fn describe(status: &Status, server: Option<&Place>, zone: &TimeZone) -> String 
         line("free space", DecimalBytes(free).to_string());
     }
     if let Some((name, trial)) = &status.newest_trial {
-        let how = match (&trial.damage, &trial.not_taken) {
-            (Some(_), _) => "FAILED",
-            (None, Some(_)) => "is intact, but was not restored completely,",
-            (None, None) => "passed",
-        };
-        line("last trial", format!("{name} {how} on {}, in {} s", local(trial.at), trial.seconds));
+        line("last trial", tried(name, trial, &local));
     }
     for Omitted { name, reason } in &status.omitted {
         line("omitted", format!("database {name:?}: {reason}"));
     }
     for leftover in &status.leftovers {
         line("leftover", format!("{leftover}; to remove: {CLEAN}"));
+    }
+    for kept in &status.kept_clusters {
+        line("leftover", format!("{kept}; to remove: {CLEAN}"));
     }
     if let Some(reason) = &status.leftovers_unknown {
         line("leftovers", format!("unknown: {reason}"));

@@ -9,7 +9,7 @@ use crate::backup::catalogue::{self, Entry};
 use crate::backup::engine::{Dumps, Engine as _};
 use crate::backup::manifest::Manifest;
 use crate::backup::source::Source;
-use crate::backup::trial;
+use crate::backup::{pgbackrest, trial};
 use crate::config::Settings;
 use crate::error::{Error, Kind, Result};
 use crate::report;
@@ -56,4 +56,31 @@ pub(super) fn trial(
     notify::status(&sentence);
     log::info!("{sentence}");
     Ok(())
+}
+
+/// The same of the newest backup of pgBackRest.
+pub(super) fn of_pgbackrest(settings: &Settings, dry_run: bool) -> Result<()> {
+    let host = crate::cli::programs(settings);
+    if dry_run {
+        let plan = pgbackrest::trial::dry_run(settings, &host)?;
+        return crate::cli::print(&format!("{plan}\n"));
+    }
+    interrupt::listen()?;
+    let mut progress = report::progress(crate::cli::on_terminal());
+    let sentence = pgbackrest::trial::run(settings, &host, progress.as_mut())?.to_string();
+    notify::status(&sentence);
+    log::info!("{sentence}");
+    Ok(())
+}
+
+/// After the trial of a dump, if all that can be tried is, that of pgBackRest: one that fails keeps the other from nothing.
+pub(super) fn others(settings: &Settings, dry_run: bool, is_all: bool, of_dump: Result<()>) -> Result<()> {
+    if !is_all || !settings.backup.engine.is_pgbackrest() {
+        return of_dump;
+    }
+    let of_cluster = of_pgbackrest(settings, dry_run);
+    if let (Err(_), Err(error)) = (&of_dump, &of_cluster) {
+        log::error!("{}", error.report());
+    }
+    of_dump.and(of_cluster)
 }

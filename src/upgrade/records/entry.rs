@@ -62,6 +62,9 @@ pub struct Entry {
     /// Clients that were running before and did not start again.
     #[serde(default)]
     pub not_started: Vec<String>,
+    /// Why the stanza of pgBackRest is not that of the cluster in place, if so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub not_archived: Option<String>,
     /// Rows that had been changed in each database of the new cluster before the first client came; of older journals.
     pub written_before: Option<Counters>,
     /// When the clients were started on the new cluster.
@@ -125,6 +128,7 @@ impl Entry {
             opened: None,
             unsteady: Vec::new(),
             not_started: Vec::new(),
+            not_archived: None,
             written_before: None,
             clients_started: None,
             compared: None,

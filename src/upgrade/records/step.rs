@@ -38,6 +38,8 @@ pub enum Step {
     StartingClients,
     /// Method `online`: what could wait is done: statistics, indexes of other collations, extensions; the homeserver runs.
     Tending,
+    /// The stanza of pgBackRest becomes that of the new cluster; the homeserver runs.
+    Archiving,
     /// The old data directory goes to where it is kept; the homeserver runs.
     Keeping,
     /// The old data directory goes back to its place.
@@ -72,7 +74,7 @@ impl Step {
             // The way back may be taken from everywhere.
             Self::Returning | Self::Restarting => true,
             // A rollback begins with what leads to the present cluster again if it is cut off, and falls back to that.
-            Self::StartingClients => before != Self::Tending,
+            Self::StartingClients => !matches!(before, Self::Tending | Self::Archiving),
             _ => before <= self,
         };
         match may_follow {
@@ -105,6 +107,7 @@ impl fmt::Display for Step {
             Self::StartingServer => "starting the new server",
             Self::StartingClients => "starting the services",
             Self::Tending => "gathering statistics",
+            Self::Archiving => "upgrading the stanza of pgBackRest",
             Self::Keeping => "moving the old data directory",
             Self::Returning => "reverting to the old data directory",
             Self::Restarting => "starting the server and the services on the old cluster",
@@ -144,5 +147,6 @@ mod tests {
         assert!(may(Step::Keeping, Step::StartingClients));
         assert!(!may(Step::Exchanging, Step::Syncing) && !may(Step::Restarting, Step::Exchanging));
         assert!(!may(Step::Tending, Step::StartingClients) && !may(Step::Keeping, Step::Tending));
+        assert!(!may(Step::Archiving, Step::StartingClients) && !may(Step::Keeping, Step::Archiving));
     }
 }

@@ -18,6 +18,7 @@
 //! - `container`: the same of a server in one
 //! - [`exchange`]: two data directories change places
 //! - [`keep`]: the old one goes to where it is kept
+//! - `stanza`: that of pgBackRest becomes that of the cluster in place
 //! - [`temporary`]: clusters to try something out, and their end
 
 pub mod clock;
@@ -36,6 +37,7 @@ pub(in crate::upgrade) mod registration;
 pub mod servers;
 pub mod site;
 pub(in crate::upgrade) mod stand_in;
+pub(in crate::upgrade) mod stanza;
 pub(in crate::upgrade) mod temporary;
 pub mod transfer;
 mod unit_file;

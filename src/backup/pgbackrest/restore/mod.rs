@@ -3,6 +3,7 @@
 //! Until then nothing is stopped. Both directories are exchanged in one step: after a kill at any instant, the old cluster is in
 //! place or the restored one, whole. The one that was there is kept.
 
+pub mod kept;
 mod plan;
 mod work;
 

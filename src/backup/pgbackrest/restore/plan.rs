@@ -5,7 +5,8 @@ use std::path::PathBuf;
 
 use jiff::Timestamp;
 
-use crate::backup::pgbackrest::info::Stanza;
+use super::kept::{BEFORE, RESTORING, TIME};
+use crate::backup::pgbackrest::info::{Backup, Stanza, position};
 use crate::backup::pgbackrest::refusal::{SETUP, of_another, unreadable};
 use crate::config::Settings;
 use crate::error::{Error, Kind, Result};
@@ -33,9 +34,7 @@ impl Target {
     /// # Errors
     /// [`Kind::Config`].
     pub fn lsn(text: &str) -> Result<Self> {
-        let half = |digits: &str| u32::from_str_radix(digits, 16).ok().map(u64::from);
-        let parsed = text.split_once('/').and_then(|(high, low)| Some(half(high)? << 32 | half(low)?));
-        parsed.map(Self::Lsn).ok_or_else(|| {
+        position(text).map(Self::Lsn).ok_or_else(|| {
             Error::new(Kind::Config, format!("{text:?} is no position in the WAL"))
                 .hint("such as --to-lsn 0/1A2B3C8")
         })
@@ -97,6 +96,7 @@ pub struct Facts {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Plan {
     pub(super) target: Target,
+    pub(super) label: String,
     pub(super) delta: bool,
     pub(super) major: Major,
     pub(super) data: PathBuf,
@@ -158,11 +158,24 @@ pub fn plan(facts: &Facts, settings: &Settings, target: Target, delta: bool, now
                 Target::Time(first.ended())
             )));
         }
+        Target::Lsn(lsn) if first.lsn.stop.as_deref().and_then(position).is_some_and(|stop| lsn < stop) => {
+            return Err(refused(format!(
+                "position {target} of the WAL is before the end of the first backup, {}",
+                first.label
+            )));
+        }
         Target::Lsn(lsn) if written.is_some_and(|written| lsn > written) => {
             return Err(refused(format!("position {target} of the WAL has not been written yet")));
         }
         _ => {}
     }
+    // pgBackRest itself would take one of another cluster that is newer, as after an upgrade that was rolled back.
+    let reaches = |backup: &&Backup| match target {
+        Target::Time(time) => backup.ended() <= time,
+        Target::Lsn(lsn) => backup.lsn.stop.as_deref().and_then(position).is_none_or(|stop| stop <= lsn),
+        Target::End => true,
+    };
+    let backup = stanza.backups_of(&identifier).rfind(reaches).unwrap_or(first);
     let needed = newest.info.size.saturating_add(WAL);
     if needed > *free {
         return Err(Error::new(
@@ -184,8 +197,8 @@ pub fn plan(facts: &Facts, settings: &Settings, target: Target, delta: bool, now
         name.push(suffix);
         PathBuf::from(name)
     };
-    let kept = files::free_name(&named(&now.strftime(".before-restore-%Y%m%dT%H%M%SZ").to_string()));
-    Ok(Plan { target, delta, major, beside: named(".restoring"), kept, data })
+    let kept = files::free_name(&named(&now.strftime(&format!("{BEFORE}{TIME}")).to_string()));
+    Ok(Plan { target, label: backup.label.clone(), delta, major, beside: named(RESTORING), kept, data })
 }
 
 impl fmt::Display for Plan {
@@ -217,7 +230,8 @@ pub(super) fn by_hand(why: &str) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::backup::pgbackrest::info::tests::{OLD, server, stanza_of};
+    use crate::backup::pgbackrest::info::tests::{NEW, OLD, server, stanza_of};
+    use crate::backup::pgbackrest::info::{Database, Of};
     use crate::config::Fragment;
 
     fn planned(target: Target, change: impl Fn(&mut Facts)) -> Result<Plan> {
@@ -241,10 +255,10 @@ mod tests {
     #[test]
     fn what_lies_before_the_first_backup_or_in_the_future_is_refused() {
         let refused = |target| planned(target, |_| {}).unwrap_err().to_string();
-        assert!(refused(time("2026-11-29T15:45:29Z")).contains("is before the end of the first backup"));
+        assert!(refused(time("2026-11-29T15:45:30.9Z")).contains("is before the end of the first backup"));
         assert!(refused(time("2026-11-29T17:00:01Z")).contains("is in the future"));
         assert!(refused(Target::lsn("0/9000001").unwrap()).contains("has not been written yet"));
-        assert!(planned(time("2026-11-29T15:45:30Z"), |_| {}).is_ok());
+        assert!(planned(time("2026-11-29T15:45:31Z"), |_| {}).is_ok());
         assert!(planned(Target::lsn("0/9000000").unwrap(), |_| {}).is_ok());
         let other = planned(Target::End, |facts| facts.server = Some(server("1"))).unwrap_err();
         assert!(other.to_string().contains("is of another cluster"));
@@ -253,6 +267,25 @@ mod tests {
             planned(Target::End, |facts| facts.stanza.backup.clear()).unwrap_err().kind(),
             Kind::NoBackup
         );
+    }
+
+    #[test]
+    fn the_backup_is_the_newest_of_this_cluster_that_reaches_the_target() {
+        let chosen = |target| planned(target, |_| {}).unwrap().label;
+        let (full, incremental) = ("20261129-154529F", "20261129-154529F_20261129-154530I");
+        assert_eq!(chosen(time("2026-11-29T15:45:32.9Z")), full);
+        assert_eq!(chosen(time("2026-11-29T15:45:33Z")), incremental);
+        assert_eq!(chosen(Target::lsn("0/700004F").unwrap()), full);
+        assert_eq!(chosen(Target::lsn("0/7000050").unwrap()), incremental);
+        // After a rollback the newest one is of the cluster that was left.
+        let back = |facts: &mut Facts| {
+            facts.stanza = stanza_of(NEW);
+            facts.stanza.db.push(Database { id: 3, ..facts.stanza.db[0].clone() });
+            let other =
+                Backup { label: "X".into(), database: Of { id: 2 }, ..facts.stanza.backup[0].clone() };
+            facts.stanza.backup.push(other);
+        };
+        assert_eq!(planned(Target::End, back).unwrap().label, incremental);
     }
 
     #[test]

@@ -67,7 +67,7 @@ impl Work<'_> {
             progress.end();
         }
         progress.begin("restoring by pgBackRest", None);
-        program.restore(&plan.beside, &plan.target.options(), plan.delta)?;
+        program.restore(&plan.label, &plan.beside, &plan.target.options(), plan.delta)?;
         progress.end();
         interrupt::check()?;
         progress.begin(&format!("replaying the WAL until {}", plan.target), None);
