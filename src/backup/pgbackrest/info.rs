@@ -195,7 +195,13 @@ impl Stanza {
         self.backup.iter().filter(move |backup| Some(backup.database.id) == present)
     }
 
-    /// What was archived of it: more than one of them, if it was upgraded and is back.
+    /// What was archived of the cluster that it is of, as long as it has been.
+    pub fn archive_of_present(&self) -> Option<&Archive> {
+        let present = self.present()?.id;
+        self.archive.iter().find(|archive| archive.database.id == present)
+    }
+
+    /// What was archived of a cluster: more than one of them, if it was upgraded and is back.
     pub fn archives_of<'a>(&'a self, system_identifier: &'a str) -> impl Iterator<Item = &'a Archive> {
         self.archive.iter().filter(move |archive| {
             let database = self.db.iter().find(|database| database.id == archive.database.id);
@@ -276,6 +282,7 @@ pub(super) mod tests {
         assert_eq!((stanza.backups_of(OLD).count(), stanza.backups_of_present().count()), (2, 0));
         let archives: Vec<_> = stanza.archives_of(OLD).map(|archive| archive.id.as_str()).collect();
         assert_eq!(archives, ["17-1", "17-3"]);
+        assert_eq!(stanza.archive_of_present().unwrap().id, "17-3");
     }
 
     #[test]

@@ -104,17 +104,13 @@ pub fn gather(settings: &Settings, runtime: &dyn Runtime) -> Result<Facts> {
     };
     let mut gaps = Vec::new();
     if let Ok((facts, archiving)) = &server {
-        let oldest = stanza.backups_of(&facts.system_identifier).next();
+        // Of a cluster that was upgraded and is back, what was archived before is another one's to pgBackRest, which removes that up
+        // to its first backup of now.
+        let oldest = stanza.backups_of_present().next();
         let first = oldest.and_then(|backup| backup.archive.start.as_deref());
-        if let Some(first) = first {
-            let mut listed = String::new();
-            for archive in
-                stanza.archives_of(&facts.system_identifier).filter(|archive| archive.max.is_some())
-            {
-                listed.push_str(&program.segments(&archive.id)?);
-                listed.push('\n');
-            }
-            gaps = archive::gaps(&listed, first, archiving.segment_size);
+        if let (true, Some(first), Some(archive)) = (stanza.is_of(facts), first, stanza.archive_of_present())
+        {
+            gaps = archive::gaps(&program.segments(&archive.id)?, first, archiving.segment_size);
         }
     }
     let record = Record::load(&settings.backup.directory);
