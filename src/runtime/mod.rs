@@ -17,6 +17,7 @@ mod process;
 mod sandbox;
 mod signal;
 pub mod standby;
+mod together;
 
 use std::collections::BTreeSet;
 use std::os::fd::BorrowedFd;
@@ -37,6 +38,7 @@ pub use process::{Child, exit_code, fields_of_stat, output, output_in_silence, r
 pub use sandbox::Sandbox;
 pub use signal::Process;
 pub use standby::Standby;
+pub use together::together;
 
 use nix::unistd::geteuid;
 

@@ -10,9 +10,9 @@ use jiff::Timestamp;
 use serde::Deserialize;
 
 use crate::config::Settings;
-use crate::error::{Error, Kind, Result};
+use crate::error::Result;
 use crate::postgres::{self, Connection, HOME, PLANNING_CALLS, Session};
-use crate::runtime::Runtime;
+use crate::runtime::{Runtime, together};
 use crate::upgrade::records::{Census, Entry, Position};
 
 /// How long all tables may take to be read through.
@@ -25,7 +25,7 @@ impl Census {
     /// Takes it of a server that nobody else is in.
     ///
     /// # Errors
-    /// [`Kind::Server`].
+    /// [`crate::Kind::Server`].
     pub fn take(session: &Session<'_>) -> Result<Self> {
         let shared = session.query(HOME, COUNTED)?;
         let names = postgres::databases(session)?.into_iter().map(|database| database.name);
@@ -35,13 +35,9 @@ impl Census {
 
     /// Takes it while other work is done in the same server; nothing, with a warning, if that is not possible.
     pub fn beside<T>(session: &Session<'_>, work: impl FnOnce() -> T) -> (T, Option<Self>) {
-        std::thread::scope(|scope| {
-            let census = scope.spawn(|| Self::take(session));
-            let done = work();
-            let taken = census.join().unwrap_or_else(|_| Err(Error::new(Kind::Bug, "the census panicked")));
-            let taken = taken.inspect_err(|error| log::warn!("rows could not be counted: {error}"));
-            (done, taken.ok())
-        })
+        let (taken, done) = together(|| Self::take(session), work);
+        let taken = taken.inspect_err(|error| log::warn!("rows could not be counted: {error}"));
+        (done, taken.ok())
     }
 }
 

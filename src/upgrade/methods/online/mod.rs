@@ -18,7 +18,7 @@ use crate::config::Depth;
 use crate::error::Result;
 use crate::postgres::{self, HOME, Session, Setting, stamps};
 use crate::report::Silent;
-use crate::runtime::{interrupt, jobs};
+use crate::runtime::{interrupt, jobs, together};
 use crate::upgrade::compare::{Snapshot, require_equal};
 use crate::upgrade::facts::left_behind::require_nothing_left_behind;
 use crate::upgrade::methods::stage::Stage;
@@ -59,13 +59,14 @@ pub(super) fn build(stage: &mut dyn Stage, site: &Site<'_>) -> Result<()> {
     stage.step(Step::Promoting)?;
     follower.prove(&source, plan, &cut)?;
     // What takes the server time to promote itself is enough to look at it: nothing is changed by that.
-    let (promoted, old) =
-        follower.promote(|session| Snapshot::take(session, Depth::Files, jobs(), &mut Silent))?;
+    let (promoted, (old, for_all)) = follower.promote(|session| {
+        let old = Snapshot::take(session, Depth::Files, jobs(), &mut Silent)?;
+        Ok((old, postgres::settings_of_all(session)?))
+    })?;
     require_nothing_left_behind(&promoted.session())?;
     // Its rows are read while it is what it was: of a composite type it does not read those whose stamps are gone.
     stage.examine_old(&promoted.session())?;
     remove_stamps(&promoted.session(), &stamped)?;
-    let for_all = postgres::settings_of_all(&promoted.session())?;
     promoted.stop()?;
     let unlogged = Unlogged::bring(account, data_directory, copied_to, &cut)?;
     stage.step(Step::Upgrading)?;
@@ -74,13 +75,15 @@ pub(super) fn build(stage: &mut dyn Stage, site: &Site<'_>) -> Result<()> {
     let new = Private::start(runtime, account, &sockets, plan, (Side::New, beside, *to))?;
     let session = new.session();
     set_for_all(&session, &for_all)?;
-    let (found, census) =
-        Census::beside(&session, || Snapshot::take(&session, Depth::Files, jobs(), &mut Silent));
+    let (settled, (found, census)) = together(
+        || unlogged.settle(&session),
+        || Census::beside(&session, || Snapshot::take(&session, Depth::Files, jobs(), &mut Silent)),
+    );
     require_equal(&old, &found?)?;
     stage.counted(census);
     let compared = old.size();
     stage.compared(compared);
-    unlogged.settle(&session)?;
+    settled?;
     stage.examine_new(&session)?;
     new.stop()?;
     log::info!("compared, and equal: {compared}");

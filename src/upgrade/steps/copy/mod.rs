@@ -17,7 +17,7 @@ use crate::files::{self, directories};
 use crate::postgres::pg_controldata::{self, Control};
 use crate::postgres::{HOME, Major, STANDBY, Session, literal, pg_basebackup, pg_verifybackup};
 use crate::report::{DecimalBytes, Progress};
-use crate::runtime::{AsUser, Child, bare, interrupt, output, tool};
+use crate::runtime::{AsUser, Child, bare, interrupt, output, together, tool};
 use crate::upgrade::plan::Plan;
 use crate::upgrade::steps::cut::Cut;
 use crate::upgrade::steps::servers::{Private, Side, Sockets};
@@ -304,12 +304,8 @@ impl<'a> Follower<'a> {
     pub fn promote<T>(self, meanwhile: impl FnOnce(&Session<'_>) -> Result<T>) -> Result<(Private<'a>, T)> {
         let sql = format!("SELECT pg_catalog.to_json(pg_catalog.pg_promote(true, {}));", PATIENCE.as_secs());
         let session = self.server.session();
-        let (promoted, done) = std::thread::scope(|scope| {
-            let promoted = scope.spawn(|| session.query::<bool>(HOME, &sql));
-            let done = meanwhile(&session);
-            (promoted.join(), done)
-        });
-        match promoted.map_err(|_| Error::new(Kind::Bug, "the promotion of the copy panicked"))?? {
+        let (promoted, done) = together(|| session.query::<bool>(HOME, &sql), || meanwhile(&session));
+        match promoted? {
             true => Ok((self.server, done?)),
             false => Err(Error::new(Kind::Server, "the copy could not be promoted")),
         }
