@@ -194,7 +194,10 @@ fn programs_that_the_machine_lacks_are_run_in_containers_of_the_servers_image() 
         machine.ok(&format!("systemctl reset-failed {BACKUP}; systemctl start --no-block {BACKUP}"));
         machine.wait_for(&format!("test $({locked} \"{dumps}\") -ge 1"));
         machine.ok(end);
-        machine.wait_for(&format!("! systemctl is-active --quiet {BACKUP}"));
+        // While it runs, it is "activating"; a start then would be none.
+        machine.wait_for(&format!(
+            "systemctl show --value --property=ActiveState {BACKUP} | grep -qE 'inactive|failed'"
+        ));
         machine.wait_for(&format!(
             "test $({locked} \"{dumps}\") = 0 || {{ echo {}; docker ps --all; false; }}",
             quote(how)
