@@ -14,7 +14,7 @@ ZSH ?= site-functions
 # What is built before it is installed.
 BUILT := build docs
 
-.PHONY: all build check deny msrv test soak corpus regression demo bench deb rpm reproducible docs install setup clean
+.PHONY: all build check deny msrv test soak corpus regression kills demo bench deb rpm reproducible docs install setup clean
 
 all: build
 
@@ -57,6 +57,10 @@ corpus: setup deb
 # PostgreSQL's own regression database through everything.
 regression: setup deb
 	MATRIX_POSTGRES_TESTS=all $(CARGO) test --test booted regression:: -- --nocapture
+
+# What `make test` kills at the steps that matter most, killed at every one.
+kills: setup deb
+	MATRIX_POSTGRES_TESTS=all KILLS=all $(CARGO) test --test booted kill -- --nocapture
 
 # The main job on a throw-away machine; installs what it needs.
 demo: setup deb

@@ -33,6 +33,11 @@ pub use synapse::Synapse;
 /// With this value of the variable `MATRIX_POSTGRES_TESTS`, no test may be left out.
 const ALL: &str = "all";
 
+/// Whether work is killed at every step of it (`KILLS=all`, as `make kills` has it), and not only at those that matter most.
+pub fn at_every_step() -> bool {
+    std::env::var_os("KILLS").is_some_and(|value| value == ALL)
+}
+
 /// A machine with the package installed, for a test; nothing where the test is to be left out, which is said
 /// on standard error. `MATRIX_POSTGRES_TESTS=all` makes that a failure.
 #[track_caller]
