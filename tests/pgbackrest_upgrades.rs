@@ -129,7 +129,8 @@ fn is_killed(machine: &Machine, steps: &[&str]) {
             continue;
         }
         let killed = machine.run(&format!(
-            "matrix-postgres-upgrade rollback --yes --pause {back} 2>/root/rollback & pid=$!
+            "rm -f /root/rollback; touch /root/rollback
+             matrix-postgres-upgrade rollback --yes --pause {back} 2>/root/rollback & pid=$!
              until grep -q 'pausing: ' /root/rollback; do kill -0 $pid || {{ cat /root/rollback; exit 1; }}; done; kill -KILL $pid"
         ));
         assert_eq!(killed.status, 0, "{killed}");
