@@ -34,7 +34,7 @@ fn from_17_to_18_all_goes_along_and_back() {
     }
 }
 
-const STEPS: [&str; 10] = [
+pub const STEPS: [&str; 10] = [
     "preparing",
     "stopping-clients",
     "stopping-server",

@@ -8,6 +8,7 @@
 //! - [`record`]: which backups were verified
 //! - [`contents`]: what the databases held
 //! - [`refusal`]: what is refused
+//! - `replay`: a server that replays its WAL
 //! - [`restore`]: the cluster as it was at a time
 //! - [`run`]: a backup, verified
 //! - [`stanza`]: it follows the cluster
@@ -21,6 +22,7 @@ pub mod info;
 pub mod program;
 pub mod record;
 pub mod refusal;
+mod replay;
 pub mod restore;
 pub mod run;
 pub mod setup;

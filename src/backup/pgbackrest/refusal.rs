@@ -8,6 +8,9 @@ use crate::postgres::ServerFacts;
 /// What puts right whether WAL is archived.
 pub const SETUP: &str = "matrix-postgres setup --engine pgbackrest";
 
+/// What makes a backup.
+pub const BACK_UP: &str = "systemctl start matrix-postgres-backup.service";
+
 /// What makes the stanza that of the cluster in place, by whatever engine or engines backups are made.
 pub const AGAIN: &str = "matrix-postgres setup --upgrade-stanza";
 

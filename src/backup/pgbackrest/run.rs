@@ -10,7 +10,7 @@ use super::contents::{Recorded, SOME};
 use super::info::{Backup, Stanza};
 use super::program::{Program, Type};
 use super::record::{Record, Verified};
-use super::refusal::{SETUP, of_another, require_near, unreadable};
+use super::refusal::{BACK_UP, SETUP, of_another, require_near, unreadable};
 use crate::backup::run::Server;
 use crate::backup::store_of;
 use crate::config::Settings;
@@ -22,8 +22,6 @@ use crate::runtime::Runtime;
 
 /// A week but for half a day: the timer does not start at the same second each night.
 const WEEK: Duration = Duration::from_secs(13 * 12 * 3600);
-
-const BACK_UP: &str = "systemctl start matrix-postgres-backup.service";
 
 /// What is found before a backup.
 #[derive(Debug)]

@@ -7,7 +7,7 @@ use super::archive::{self, Archiving};
 use super::info::{Backup, Stanza};
 use super::program::Program;
 use super::record::Record;
-use super::refusal::AGAIN;
+use super::refusal::{AGAIN, BACK_UP};
 use super::setup::SETUP;
 use crate::backup::manifest::Trial;
 use crate::config::Settings;
@@ -17,8 +17,6 @@ use crate::runtime::Runtime;
 
 /// How long a segment may wait to be archived.
 const PATIENCE: i64 = 300;
-
-const BACK_UP: &str = "systemctl start matrix-postgres-backup.service";
 
 /// What is found.
 #[derive(Debug)]

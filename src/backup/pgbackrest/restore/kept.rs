@@ -6,10 +6,9 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
-use jiff::civil::DateTime;
-use jiff::tz::TimeZone;
 use serde::Serialize;
 
+use crate::backup::name::BackupName;
 use crate::config::Settings;
 use crate::error::{Error, IoContext as _, Kind, Result};
 use crate::files::{self, directories};
@@ -17,11 +16,9 @@ use crate::lock::Lock;
 use crate::postgres::{DataDirectory, is_whole};
 use crate::report::DecimalBytes;
 
-/// What the names of clusters that were replaced have behind that of the data directory, before the time.
+/// What the names of clusters that were replaced have behind that of the data directory, before the time, which is written as in a
+/// backup's name.
 pub(super) const BEFORE: &str = ".before-restore-";
-
-/// The time in them.
-pub(super) const TIME: &str = "%Y%m%dT%H%M%SZ";
 
 /// What is being restored.
 pub(super) const RESTORING: &str = ".restoring";
@@ -94,10 +91,8 @@ fn look(data: &Path, now: Timestamp, under_way: bool) -> Result<Vec<Kept>> {
 fn time(rest: &str) -> Option<Timestamp> {
     let (time, number) = rest.strip_prefix(BEFORE)?.split_at_checked("20261129T172223Z".len())?;
     let is_numbered = number.strip_prefix('-').is_some_and(|number| number.parse::<u32>().is_ok());
-    let parsed = TimeZone::UTC.to_timestamp(DateTime::strptime(TIME, time).ok()?).ok()?;
-    // Parsers are lenient, names are not.
-    let is_exact = parsed.strftime(TIME).to_string() == time;
-    (is_exact && (number.is_empty() || is_numbered)).then_some(parsed)
+    let time = time.parse::<BackupName>().ok()?.time();
+    (number.is_empty() || is_numbered).then_some(time)
 }
 
 /// Removes those of them that are still there, as root; whoever calls it has asked.

@@ -5,7 +5,8 @@ use std::path::PathBuf;
 
 use jiff::Timestamp;
 
-use super::kept::{BEFORE, RESTORING, TIME};
+use super::kept::{BEFORE, RESTORING};
+use crate::backup::name::BackupName;
 use crate::backup::pgbackrest::info::{Backup, Stanza, position};
 use crate::backup::pgbackrest::refusal::{SETUP, of_another, unreadable};
 use crate::config::Settings;
@@ -197,7 +198,7 @@ pub fn plan(facts: &Facts, settings: &Settings, target: Target, delta: bool, now
         name.push(suffix);
         PathBuf::from(name)
     };
-    let kept = files::free_name(&named(&now.strftime(&format!("{BEFORE}{TIME}")).to_string()));
+    let kept = files::free_name(&named(&format!("{BEFORE}{}", BackupName::at(now))));
     Ok(Plan { target, label: backup.label.clone(), delta, major, beside: named(RESTORING), kept, data })
 }
 

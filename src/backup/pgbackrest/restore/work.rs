@@ -10,16 +10,14 @@ use super::plan::Plan;
 use crate::account::Account;
 use crate::backup::outage::outage;
 use crate::backup::pgbackrest::program::Program;
+use crate::backup::pgbackrest::replay::{self, Replay};
 use crate::clients;
 use crate::config::Settings;
 use crate::error::{Error, IoContext as _, Kind, Result};
 use crate::files::{self, directories};
-use crate::postgres::{
-    Connection, Contents, DataDirectory, HOME, Libraries, Postmaster, PrivateServer, Purpose, Session,
-    Startup,
-};
+use crate::postgres::{Connection, Contents, DataDirectory, HOME, Libraries, Postmaster, Session};
 use crate::report::Progress;
-use crate::runtime::{self, AsUser, Process, Runtime, Sandbox, interrupt, tool};
+use crate::runtime::{self, AsUser, Process, Runtime, interrupt, tool};
 use crate::systemd::Manager;
 
 /// How long the replay of the WAL may take until the cluster is consistent.
@@ -28,7 +26,7 @@ const REPLAY: Duration = Duration::from_secs(24 * 3600);
 /// How long what a run that was killed has started may take to end.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// How often it is asked whether the replay has ended.
+/// How long it is until files are removed again that have appeared meanwhile.
 const TICK: Duration = Duration::from_millis(100);
 
 /// What pgBackRest writes for the replay, and what a later standby of this cluster must not do.
@@ -98,29 +96,21 @@ impl Work<'_> {
         let server = &self.settings.server;
         let connection = Connection::new(&plan.beside, server.port, &server.superuser).to_server(plan.major);
         let mut settings = plan.target.settings();
-        settings.push(format!("restore_command={}", program.restore_command(&plan.beside)));
         // What it writes then waits for the real server, which archives it: without the history of its timeline, nothing after it
         // could be restored.
-        settings.extend(["archive_mode=on", "fsync=on", "max_wal_size=512MB"].map(str::to_owned));
-        let startup = Startup::new(Purpose::Copy, plan.major, libraries).with(settings).within(
-            Sandbox::new()
-                .with_shell()
-                .with_programs([program.file().to_owned()])
-                .with_readable(&self.settings.backup.repository),
-        );
-        let mut started =
-            PrivateServer::start(&runtime, plan.major, &plan.beside, &connection, account, &startup, REPLAY)?;
+        settings.extend(["archive_mode=on", "fsync=on"].map(str::to_owned));
+        let replay = Replay {
+            settings: self.settings,
+            runtime: &runtime,
+            program,
+            major: plan.major,
+            data: &plan.beside,
+            account,
+            connection: &connection,
+        };
         let session = Session { runtime: &runtime, major: plan.major, connection: &connection };
-        loop {
-            interrupt::check()?;
-            match session.query::<bool>(HOME, "SELECT pg_catalog.to_json(pg_catalog.pg_is_in_recovery());") {
-                Ok(true) => std::thread::sleep(TICK),
-                Ok(false) => break,
-                // The server's last words say more.
-                Err(error) if started.has_ended() => return started.stop().and(Err(error)),
-                Err(error) => return Err(error),
-            }
-        }
+        let started = replay.start(settings, libraries, REPLAY)?;
+        let started = replay::until(started, &session, replay::HAS_ENDED)?;
         for name in OF_REPLAY {
             session.execute(HOME, &format!("ALTER SYSTEM RESET {name};"))?;
         }

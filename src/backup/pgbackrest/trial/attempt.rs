@@ -10,20 +10,19 @@ use crate::account::Account;
 use crate::backup::compare::{Expected, differences};
 use crate::backup::pgbackrest::contents::Held;
 use crate::backup::pgbackrest::program::Program;
+use crate::backup::pgbackrest::replay::{self, Replay};
 use crate::config::Settings;
 use crate::error::{IoContext as _, Result};
 use crate::files;
-use crate::postgres::{
-    self, Connection, HOME, PrivateServer, Purpose, Session, Startup, pg_checksums, pg_controldata,
-};
+use crate::postgres::{self, Connection, HOME, PrivateServer, Session, pg_checksums, pg_controldata};
 use crate::report::Progress;
-use crate::runtime::{Runtime, Sandbox, interrupt, output};
+use crate::runtime::{Runtime, interrupt, output};
 
 /// How long the replay of the WAL may take until the cluster is consistent.
 const REPLAY: Duration = Duration::from_secs(12 * 3600);
 
-/// How often it is asked how far it is.
-const TICK: Duration = Duration::from_millis(50);
+/// Whether it has come to where it is to stand still.
+const IS_PAUSED: &str = "SELECT pg_catalog.to_json(pg_catalog.pg_is_wal_replay_paused());";
 
 /// A trial under way.
 pub(super) struct Attempt<'a> {
@@ -65,11 +64,11 @@ impl Attempt<'_> {
         let stops = held.iter().map(|held| Some(*held)).chain(held.is_empty().then_some(None));
         let count = held.len().max(1);
         for (number, held) in stops.enumerate() {
-            let server = self.until(held, &control, progress)?;
+            let mut server = self.until(held, &control, progress)?;
             let connection = self.connection();
             let session = Session { runtime: self.runtime, major: self.plan.major, connection: &connection };
             if number + 1 == count {
-                end_recovery(&session)?;
+                server = end_recovery(server, &session)?;
             }
             if number == 0 {
                 let facts = postgres::server_facts(&session)?;
@@ -114,44 +113,25 @@ impl Attempt<'_> {
             }
             None => vec!["recovery_target=immediate".to_owned()],
         };
-        settings.push(format!("restore_command={}", self.program.restore_command(&data)));
-        let own =
-            ["recovery_target_action=pause", "unix_socket_permissions=0700", "jit=off", "max_wal_size=512MB"];
+        let own = ["recovery_target_action=pause", "unix_socket_permissions=0700", "jit=off"];
         settings.extend(own.map(str::to_owned));
         settings.extend(control.limits.iter().cloned());
         let libraries = self.plan.recorded.as_ref().map(|recorded| recorded.libraries.clone().named_only());
-        let libraries = libraries.unwrap_or_default();
-        let startup = Startup::new(Purpose::Copy, self.plan.major, &libraries).with(settings).within(
-            Sandbox::new()
-                .with_shell()
-                .with_programs([self.program.file().to_owned()])
-                .with_readable(&self.settings.backup.repository),
-        );
         let text = held.map_or_else(|| "it is consistent".to_owned(), |held| held.lsn.clone());
         progress.begin(&format!("replaying the WAL until {text}"), None);
         let (connection, account) = (self.connection(), Account::current());
-        let mut server = PrivateServer::start(
-            self.runtime,
-            self.plan.major,
-            &data,
-            &connection,
-            &account,
-            &startup,
-            REPLAY,
-        )?;
+        let replay = Replay {
+            settings: self.settings,
+            runtime: self.runtime,
+            program: self.program,
+            major: self.plan.major,
+            data: &data,
+            account: &account,
+            connection: &connection,
+        };
         let session = Session { runtime: self.runtime, major: self.plan.major, connection: &connection };
-        loop {
-            interrupt::check()?;
-            match session
-                .query::<bool>(HOME, "SELECT pg_catalog.to_json(pg_catalog.pg_is_wal_replay_paused());")
-            {
-                Ok(true) => break,
-                Ok(false) => std::thread::sleep(TICK),
-                // The server's last words say more.
-                Err(error) if server.has_ended() => return server.stop().and(Err(error)),
-                Err(error) => return Err(error),
-            }
-        }
+        let server = replay.start(settings, &libraries.unwrap_or_default(), REPLAY)?;
+        let server = replay::until(server, &session, IS_PAUSED)?;
         progress.end();
         Ok(server)
     }
@@ -169,16 +149,12 @@ impl Attempt<'_> {
 }
 
 /// It becomes a primary, as in earnest.
-fn end_recovery(session: &Session<'_>) -> Result<()> {
+fn end_recovery(server: PrivateServer, session: &Session<'_>) -> Result<PrivateServer> {
     session.query::<Option<String>>(
         HOME,
         "SELECT pg_catalog.to_json(pg_catalog.pg_wal_replay_resume()::text);",
     )?;
-    while session.query::<bool>(HOME, "SELECT pg_catalog.to_json(pg_catalog.pg_is_in_recovery());")? {
-        interrupt::check()?;
-        std::thread::sleep(TICK);
-    }
-    Ok(())
+    replay::until(server, session, replay::HAS_ENDED)
 }
 
 fn compare(session: &Session<'_>, held: &Held, progress: &mut dyn Progress) -> Result<Vec<String>> {

@@ -13,11 +13,10 @@ use std::time::Instant;
 use jiff::Timestamp;
 
 use self::attempt::Attempt;
-use self::plan::BACK_UP;
 pub use self::plan::{Plan, plan};
 use super::program::Program;
 use super::record::Record;
-use super::refusal::require_near;
+use super::refusal::{BACK_UP, require_near};
 use crate::backup::manifest::Trial;
 use crate::backup::scratch::{Scratch, check_space};
 use crate::config::Settings;
@@ -51,9 +50,7 @@ impl fmt::Display for Outcome {
 /// # Errors
 /// [`Kind::Damaged`], once that is recorded; others when the trial could not be held, and nothing is recorded.
 pub fn run(settings: &Settings, runtime: &dyn Runtime, progress: &mut dyn Progress) -> Result<Outcome> {
-    require_near(settings)?;
-    let program = Program::find(&settings.backup, runtime.account().cloned())?;
-    let plan = plan(settings, &program.info(&settings.backup.repository)?)?;
+    let (program, plan) = look(settings, runtime)?;
     let clock = Instant::now();
     let scratch = Scratch::make(&plan.scratch)?;
     check_space(&[plan.need()])?;
@@ -100,9 +97,14 @@ pub fn run(settings: &Settings, runtime: &dyn Runtime, progress: &mut dyn Progre
 /// # Errors
 /// As [`plan`].
 pub fn dry_run(settings: &Settings, runtime: &dyn Runtime) -> Result<Plan> {
+    look(settings, runtime).map(|(_, plan)| plan)
+}
+
+fn look(settings: &Settings, runtime: &dyn Runtime) -> Result<(Program, Plan)> {
     require_near(settings)?;
     let program = Program::find(&settings.backup, runtime.account().cloned())?;
-    plan(settings, &program.info(&settings.backup.repository)?)
+    let plan = plan(settings, &program.info(&settings.backup.repository)?)?;
+    Ok((program, plan))
 }
 
 /// pgBackRest finds files that are missing or have other checksums, the server WAL that does not fit.

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use crate::backup::pgbackrest::contents::{Held, Recorded};
 use crate::backup::pgbackrest::info::{Backup, Stanza, position};
-use crate::backup::pgbackrest::refusal::unreadable;
+use crate::backup::pgbackrest::refusal::{BACK_UP, unreadable};
 use crate::backup::scratch::Need;
 use crate::config::Settings;
 use crate::error::{Error, Kind, Result};
@@ -17,8 +17,6 @@ const OVERHEAD: u64 = 1_500_000_000;
 
 /// The first version that is told by settings until where it is to replay the WAL.
 const OLDEST: Major = Major(12);
-
-pub(super) const BACK_UP: &str = "systemctl start matrix-postgres-backup.service";
 
 /// What a trial will do.
 #[derive(Debug, Clone, PartialEq)]
