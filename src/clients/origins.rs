@@ -57,8 +57,7 @@ impl<'a> Origins<'a> {
     }
 
     fn of_process(&self, pid: u32) -> Option<Origin> {
-        let group = std::fs::read_to_string(self.proc.join(pid.to_string()).join("cgroup")).ok()?;
-        let group = ControlGroup::parse(&group);
+        let group = ControlGroup::of(&self.proc.join(pid.to_string()))?;
         let Some((program, id)) = group.container() else {
             return self.manager.unit_of(pid).ok().flatten().map(Origin::Unit);
         };

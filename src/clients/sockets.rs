@@ -108,10 +108,7 @@ impl Server {
 
 /// All processes in the container of this one: by their last number and by their first, see `NSpid` in proc_pid_status(5).
 fn inside(pid: i32, proc: &Path) -> BTreeMap<u32, u32> {
-    let container = |process: &Path| {
-        let text = std::fs::read_to_string(process.join("cgroup")).ok()?;
-        ControlGroup::parse(&text).container().map(|(_, id)| id.to_owned())
-    };
+    let container = |process: &Path| ControlGroup::of(process)?.container().map(|(_, id)| id.to_owned());
     let numbers = |process: &Path| -> Option<(u32, u32)> {
         let text = std::fs::read_to_string(process.join("status")).ok()?;
         let numbers = text.lines().find_map(|line| line.strip_prefix("NSpid:"))?;

@@ -1,5 +1,7 @@
 //! The control group of a process: which unit or container it belongs to.
 
+use std::path::Path;
+
 /// What the names of a container's groups end in.
 const ID: usize = 64;
 
@@ -12,6 +14,11 @@ impl ControlGroup {
     /// a line for each of those before it.
     pub fn parse(text: &str) -> Self {
         Self(text.lines().find_map(|line| line.strip_prefix("0::")).unwrap_or_default().to_owned())
+    }
+
+    /// That of a process, of which `process` is the directory in /proc; nothing if it has ended.
+    pub fn of(process: &Path) -> Option<Self> {
+        std::fs::read_to_string(process.join("cgroup")).ok().map(|text| Self::parse(&text))
     }
 
     /// The innermost unit, such as that of `/system.slice/system-postgresql.slice/postgresql@17-main.service`. Of what is in

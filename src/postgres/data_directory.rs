@@ -108,9 +108,7 @@ impl Postmaster {
         if !name.starts_with("postgres") || is_of_another(&process, directory) {
             return Ok(None);
         }
-        let unit = std::fs::read_to_string(process.join("cgroup"))
-            .ok()
-            .and_then(|text| ControlGroup::parse(&text).unit());
+        let unit = ControlGroup::of(&process).and_then(|group| group.unit());
         Ok(Some(Postmaster { pid, unit, is_ready: is_ready(&text) }))
     }
 }

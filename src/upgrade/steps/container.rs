@@ -34,12 +34,13 @@ pub(super) fn stop(
 ) -> Result<()> {
     let deadline = Instant::now() + timeout;
     let find = || Occupant::find(home).map(|found| found.filter(|found| found.is_in(&container.name)));
-    let process = find()?.and_then(|occupant| Process::of(occupant.pid?, owner.uid));
-    manager.queue_stop(unit)?;
-    if let Some(process) = process {
-        process.signal(Signal::SIGINT);
-    }
-    manager.stop_all(&[unit.to_owned()], timeout)?;
+    let mut process = find()?.and_then(|occupant| Process::of(occupant.pid?, owner.uid));
+    manager.stop_until(unit, timeout, &mut || {
+        if let Some(process) = process.take() {
+            process.signal(Signal::SIGINT);
+        }
+        false
+    })?;
     while let Some(occupant) = find()? {
         interrupt::check()?;
         if Instant::now() > deadline {
