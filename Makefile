@@ -14,7 +14,7 @@ ZSH ?= site-functions
 # What is built before it is installed.
 BUILT := build docs
 
-.PHONY: all build check deny msrv test soak corpus regression kills demo bench deb rpm reproducible docs install setup clean
+.PHONY: all build check deny msrv test soak corpus regression thorough demo bench deb rpm reproducible docs install setup clean
 
 all: build
 
@@ -58,9 +58,11 @@ corpus: setup deb
 regression: setup deb
 	MATRIX_POSTGRES_TESTS=all $(CARGO) test --test booted regression:: -- --nocapture
 
-# What `make test` kills at the steps that matter most, killed at every one.
-kills: setup deb
-	MATRIX_POSTGRES_TESTS=all KILLS=all $(CARGO) test --test booted kill -- --nocapture
+# All of `make test` and what it leaves out for its length: two hours and more, killed at every step and not only at those that
+# matter most.
+thorough: setup deb rpm
+	MATRIX_POSTGRES_TESTS=all KILLS=all RUST_TEST_THREADS=$${RUST_TEST_THREADS:-3} \
+		$(CARGO) test --test booted -- --include-ignored --skip life::nothing_goes
 
 # The main job on a throw-away machine; installs what it needs.
 demo: setup deb

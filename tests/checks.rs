@@ -286,6 +286,7 @@ fn rows_that_a_dump_could_not_bring_are_told_beforehand() {
 }
 
 #[test]
+#[ignore = "make thorough"]
 fn from_13_what_the_target_does_not_take_is_told_beforehand() {
     let Some(machine) = machine::for_test("checks13") else { return };
     start(&machine, 13);
@@ -399,6 +400,7 @@ fn when_pg_upgrade_fails_all_the_same_its_reason_is_shown_and_its_logs_are_kept(
 }
 
 #[test]
+#[ignore = "make thorough"]
 fn a_check_of_a_homeserver_takes_seconds_at_any_size() {
     let Some(machine) = machine::for_test("checks-size") else { return };
     start(&machine, 15);

@@ -244,16 +244,16 @@ fn whatever_goes_wrong_the_playbooks_server_comes_up_by_itself() {
     is_old(&machine, &room);
     machine.ok("! ls -d /matrix/postgres/data.*");
 
-    for (method, step) in [
+    let others = [
         ("online", "following"),
         ("dump", "stopping-server"),
-        ("dump", "transferring"),
         ("online", "upgrading"),
         ("dump", "exchanging"),
         ("online", "starting-server"),
-        ("online", "starting-clients"),
         ("dump", "keeping"),
-    ] {
+    ];
+    for (method, step) in machine::kills_at(&[("dump", "transferring"), ("online", "starting-clients")], &others)
+    {
         eprintln!("killed: {method}, {step}");
         configure(&machine, method, "");
         pause_at(&machine, step);
@@ -265,12 +265,8 @@ fn whatever_goes_wrong_the_playbooks_server_comes_up_by_itself() {
         machine.ok("systemctl kill --kill-whom=main --signal=KILL matrix-postgres-upgrade.service");
         comes_up(&machine, step, &room);
     }
-    for (method, step) in [
-        ("dump", "transferring"),
-        ("online", "exchanging"),
-        ("dump", "starting-server"),
-        ("online", "keeping"),
-    ] {
+    let others = [("dump", "transferring"), ("dump", "starting-server"), ("online", "keeping")];
+    for (method, step) in machine::kills_at(&[("online", "exchanging")], &others) {
         eprintln!("power cut: {method}, {step}");
         configure(&machine, method, "");
         pause_at(&machine, step);

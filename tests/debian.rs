@@ -230,24 +230,24 @@ fn whatever_goes_wrong_debians_cluster_comes_up_by_itself() {
     is_old(&machine, &room);
     machine.ok(&format!("rm {drop_in} && systemctl daemon-reload"));
 
-    for (method, step) in [
+    let others = [
         ("online", "preparing"),
         ("online", "following"),
         ("online", "stopping-server"),
         ("dump", "transferring"),
         ("online", "upgrading"),
-        ("online", "exchanging"),
         ("online", "starting-server"),
-        ("online", "starting-clients"),
         ("online", "keeping"),
-    ] {
+    ];
+    for (method, step) in machine::kills_at(&[("online", "exchanging"), ("online", "starting-clients")], &others)
+    {
         eprintln!("killed: {method}, {step}");
         configure(&machine, method);
         pause_at(&machine, step);
         machine.ok("systemctl kill --kill-whom=main --signal=KILL matrix-postgres-upgrade.service");
         comes_up(&machine, step, &room);
     }
-    for step in ["upgrading", "exchanging", "starting-server", "keeping"] {
+    for step in machine::kills_at(&["upgrading"], &["exchanging", "starting-server", "keeping"]) {
         eprintln!("power cut: {step}");
         pause_at(&machine, step);
         machine.power_cut();

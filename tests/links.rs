@@ -202,6 +202,7 @@ done
 ";
 
 #[test]
+#[ignore = "make thorough"]
 fn what_the_owner_exchanges_meanwhile_leads_root_nowhere() {
     let Some(machine) = machine::for_test("links-swapped") else { return };
     prepare(&machine, 15, "online");

@@ -145,7 +145,8 @@ fn killed_at_any_step_the_homeserver_comes_up_by_itself() {
     let Some(machine) = machine::for_test("online-killed") else { return };
     let (_, room) = prepare(&machine, 15, METHOD);
     writer(&machine);
-    for step in STEPS {
+    let most = ["following", "stopping-server", "upgrading", "exchanging", "starting-clients"];
+    for step in machine::kills_among(&STEPS, &most) {
         eprintln!("killed: {step}");
         machine.ok("systemctl start mautrix-writer.service");
         pause_at(&machine, step);
@@ -161,7 +162,8 @@ fn killed_at_any_step_the_homeserver_comes_up_by_itself() {
 #[test]
 fn after_a_power_cut_at_any_step_the_homeserver_comes_up_by_itself() {
     let Some(machine) = machine::for_test_with_disk("online-power") else { return };
-    cut_the_power(&machine, METHOD, &STEPS);
+    let most = ["upgrading", "exchanging", "starting-server"];
+    cut_the_power(&machine, METHOD, &machine::kills_among(&STEPS, &most));
 }
 
 const PIDS: &str = "systemctl show --value --property=MainPID matrix-postgres.service matrix-synapse.service";

@@ -117,14 +117,14 @@ const OF_ITS_OWN: [&str; 3] = ["exchanging", "starting-clients", "archiving"];
 /// Kills the upgrade, and each rollback at one of these steps.
 fn is_killed(machine: &Machine, steps: &[&str]) {
     let back = ["starting-clients", "returning", "restarting"];
-    let steps = steps.iter().filter(|step| machine::at_every_step() || OF_ITS_OWN.contains(step));
-    for (step, back) in steps.zip(back.iter().cycle()) {
+    let steps = machine::kills_among(steps, &OF_ITS_OWN);
+    for (step, back) in steps.into_iter().zip(back.iter().cycle()) {
         eprintln!("killed: {step}, {back}");
         pause_at(machine, step);
         machine.ok("systemctl kill --kill-whom=main --signal=KILL matrix-postgres-upgrade.service");
         settles(machine);
         let is_new =
-            ["starting-server", "starting-clients", "tending", "archiving", "keeping"].contains(step);
+            ["starting-server", "starting-clients", "tending", "archiving", "keeping"].contains(&step);
         is_well(machine, if is_new { "17" } else { "15" });
         if !is_new {
             continue;

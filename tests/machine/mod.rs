@@ -33,9 +33,19 @@ pub use synapse::Synapse;
 /// With this value of the variable `MATRIX_POSTGRES_TESTS`, no test may be left out.
 const ALL: &str = "all";
 
-/// Whether work is killed at every step of it (`KILLS=all`, as `make kills` has it), and not only at those that matter most.
+/// Whether work is killed at every step of it (`KILLS=all`, as `make thorough` has it), and not only at those that matter most.
 pub fn at_every_step() -> bool {
     std::env::var_os("KILLS").is_some_and(|value| value == ALL)
+}
+
+/// Where work is killed: at the instants that matter most, and at the others with `KILLS=all`.
+pub fn kills_at<T: Clone>(most: &[T], others: &[T]) -> Vec<T> {
+    if at_every_step() { [others, most].concat() } else { most.to_vec() }
+}
+
+/// Those of all steps that matter most, and all of them with `KILLS=all`.
+pub fn kills_among<'a>(all: &[&'a str], most: &[&str]) -> Vec<&'a str> {
+    all.iter().copied().filter(|step| at_every_step() || most.contains(step)).collect()
 }
 
 /// A machine with the package installed, for a test; nothing where the test is to be left out, which is said
