@@ -625,3 +625,38 @@ fn no_program_of_the_clusters_owner_has_the_terminal_of_an_administrator() {
         assert_eq!(done.stdout, "status 0 found []", "{verb}: {done}");
     }
 }
+
+/// Links where the notices' unit writes, in a directory of its user's.
+const LINKS: &str = r#"
+import os, time
+place, end = "/run/matrix-postgres-notify", time.time() + 600
+while time.time() < end:
+    for name in os.listdir(place) if os.path.isdir(place) else []:
+        try:
+            os.symlink("/root/PWNED", f"{place}/{name}/described.json")
+            print("ready", flush=True)
+        except OSError:
+            pass
+"#;
+
+#[test]
+fn whoever_sends_notices_has_root_write_into_no_other_file() {
+    let Some(machine) = machine::for_test("attack-notices") else { return };
+    machine.ok("systemctl start matrix-postgres.service matrix-postgres-backup.service");
+    machine.write("/root/links.py", LINKS);
+    machine.ok(
+        "install -m 0644 /root/links.py /var/tmp/
+         systemd-run --quiet --unit=evil --uid=matrix-postgres-notify --property=StandardOutput=file:/var/tmp/said \
+             python3 /var/tmp/links.py",
+    );
+    // They are not always fast enough.
+    machine.wait_for(
+        "systemctl reset-failed 'matrix-postgres-notify@*'
+         systemctl start matrix-postgres-notify@matrix-postgres-backup.service.service || true
+         [ \"$(grep --count ready /var/tmp/said)\" -ge 5 ]",
+    );
+    machine.ok("! test -e /root/PWNED");
+    machine.ok("systemctl stop evil.service");
+    machine.ok("systemctl start matrix-postgres-notify@matrix-postgres-backup.service.service");
+    machine.ok("! journalctl --no-pager --output=cat -n 20 | grep 'state of the backups is unknown'");
+}
