@@ -626,6 +626,22 @@ fn no_program_of_the_clusters_owner_has_the_terminal_of_an_administrator() {
     }
 }
 
+#[test]
+fn what_the_owner_leaves_beside_the_socket_does_not_become_roots() {
+    let Some(machine) = machine::for_test("attack-runtime") else { return };
+    machine.ok("systemctl start matrix-postgres.service");
+    machine.ok(
+        "cd /run/matrix-postgres && runuser -u matrix-postgres -- bash -c 'mkdir -m 0777 sub && mkdir sub/sub && \
+             cp /bin/bash sub/sub/shell && chmod 4755 sub/sub/shell && ln -s /root sub/link && ln -s /root link'
+         before=$(stat --format '%U %a' /root)
+         systemctl reload matrix-postgres.service
+         [ \"$(stat --format '%U %a' /root)\" = \"$before\" ]",
+    );
+    machine.wait_for("[ \"$(stat --format %U /run/matrix-postgres)\" = matrix-postgres ]");
+    let left = machine.ok("find /run/matrix-postgres -user root -o -perm /6000");
+    assert_eq!(left, "");
+}
+
 /// Links where the notices' unit writes, in a directory of its user's.
 const LINKS: &str = r#"
 import os, time
