@@ -11,8 +11,6 @@ use rustix::net::{
     AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, connect, recv, send, socket_with,
 };
 
-use super::sockets::Place;
-
 /// `NLMSG_ERROR`, `NLMSG_DONE`, `SOCK_DIAG_BY_FAMILY`
 const ERROR: u16 = 2;
 const DONE: u16 = 3;
@@ -45,6 +43,9 @@ const ID: usize = 48;
 
 /// No part of the kernel's answer is longer.
 const LONGEST: usize = 1 << 18;
+
+/// Address and port.
+pub(super) type Place = (IpAddr, u16);
 
 /// A Unix socket that is connected.
 #[derive(Debug, PartialEq, Eq)]

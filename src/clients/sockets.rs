@@ -5,14 +5,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
-use std::net::IpAddr;
 use std::os::fd::AsFd as _;
 use std::path::Path;
 
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use serde::{Deserialize, Serialize};
 
-use super::diag;
+use super::diag::{self, Place};
 use super::sessions::Session;
 use crate::error::{Error, IoContext as _, Kind, Result};
 use crate::postgres::ControlGroup;
@@ -208,9 +207,6 @@ fn inside(pid: i32, proc: &Path) -> BTreeMap<u32, u32> {
         .filter_map(|it| numbers(&it))
         .collect()
 }
-
-/// Address and port.
-pub(super) type Place = (IpAddr, u16);
 
 /// One end of a TCP connection.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
