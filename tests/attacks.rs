@@ -625,3 +625,118 @@ fn no_program_of_the_clusters_owner_has_the_terminal_of_an_administrator() {
         assert_eq!(done.stdout, "status 0 found []", "{verb}: {done}");
     }
 }
+
+/// Names of sockets and of processes that say what a list of connections would say of others; `$1` is a process of the unit that is to be
+/// stopped, and 8099 its port.
+const NAMES: &str = r#"
+import ctypes, os, socket, subprocess, sys, time
+psql = subprocess.Popen(["psql", "-XAtq", "-h", "/run/matrix-postgres", "-p", "5433", "-U", "postgres"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+psql.stdin.write("SELECT pg_backend_pid();\n"); psql.stdin.flush()
+backend = int(psql.stdout.readline())
+lines = ['u_str ESTAB 0 0 /.s.PGSQL. 9 * 8 users:(("",pid=%d,' % backend, 'u_str ESTAB 0 0 * 8 * 9 users:(("",pid=%s,' % sys.argv[1]]
+kept = []
+for n in range(60):
+    server = socket.socket(socket.AF_UNIX)
+    server.bind("\0%d\n%s\n" % (n, lines[n % 2])); server.listen()
+    client = socket.socket(socket.AF_UNIX); client.connect(server.getsockname())
+    kept += [server, client, server.accept()[0]]
+ctypes.CDLL(None).prctl(15, b"docker-proxy", 0, 0, 0)
+kept.append(socket.create_connection(("127.0.0.1", 8099)))
+import psycopg2
+kept.append(psycopg2.connect(host="127.0.0.1", port=5433, user="synapse", password=sys.argv[2], dbname="homeserver", application_name="proxy"))
+print("ready", flush=True)
+time.sleep(100000)
+"#;
+
+#[test]
+fn no_name_of_a_socket_or_of_a_process_has_another_unit_stopped() {
+    let Some(machine) = machine::for_test("attack-connections") else { return };
+    machine.ok("mkdir -p /etc/matrix-postgres");
+    let listening = "[server]\nversion = 15\nlisten = [\"127.0.0.1\"]\nport = 5433\n";
+    machine.write("/etc/matrix-postgres/config.toml", listening);
+    machine.ok("systemctl start matrix-postgres.service");
+    machine.write(
+        "/etc/systemd/system/firewall.service",
+        "[Service]\nExecStart=/usr/bin/python3 -m http.server --bind 127.0.0.1 8099\n",
+    );
+    machine.ok("systemctl daemon-reload && systemctl start firewall.service");
+    machine.wait_for("ss --no-header -tln sport = :8099 | grep 8099");
+    machine.write("/root/names.py", NAMES);
+    machine.ok(
+        "install -m 0644 /root/names.py /var/tmp/
+         password=$(sed -n 's/.*password: \"\\(.*\\)\"/\\1/p' /matrix/postgres/synapse-database.yaml)
+         systemd-run --quiet --unit=evil --uid=matrix-postgres --property=StandardOutput=file:/var/tmp/said \
+             python3 /var/tmp/names.py $(systemctl show --value --property=MainPID firewall.service) $password",
+    );
+    // As a user's own service manager may name a control group.
+    machine.ok(
+        "group=/sys/fs/cgroup/user.slice/user-7.slice/user@7.service/app.slice/firewall.service/docker-$(printf %064d 1).scope
+         mkdir -p $group
+         bash -c \"echo \\$\\$ >$group/cgroup.procs; sleep 1000 | psql -h /run/matrix-postgres -p 5433 -U postgres homeserver\" \
+             >/dev/null 2>&1 &",
+    );
+    let sessions =
+        "SELECT count(*) FROM pg_stat_activity WHERE usename = 'postgres' AND datname = 'homeserver'";
+    machine.wait_for(&format!("[ \"$(matrix-postgres-cli -d postgres -XAtc \"{sessions}\")\" = 1 ]"));
+    machine.wait_for("grep ready /var/tmp/said");
+    let said = machine.run("matrix-postgres-upgrade check").stdout;
+    for expected in [
+        "postgres@postgres (psql), sessions: 1, from evil.service",
+        "synapse@homeserver (proxy), sessions: 1, from evil.service",
+        "postgres@homeserver (psql), sessions: 1, from the container 000000000000 of docker, which no unit runs",
+    ] {
+        assert!(said.contains(expected), "{expected}: {said}");
+    }
+    assert!(!said.contains("firewall.service"), "{said}");
+}
+
+#[test]
+fn what_the_owner_leaves_beside_the_socket_does_not_become_roots() {
+    let Some(machine) = machine::for_test("attack-runtime") else { return };
+    machine.ok("systemctl start matrix-postgres.service");
+    machine.ok(
+        "cd /run/matrix-postgres && runuser -u matrix-postgres -- bash -c 'mkdir -m 0777 sub && mkdir sub/sub && \
+             cp /bin/bash sub/sub/shell && chmod 4755 sub/sub/shell && ln -s /root sub/link && ln -s /root link'
+         before=$(stat --format '%U %a' /root)
+         systemctl reload matrix-postgres.service
+         [ \"$(stat --format '%U %a' /root)\" = \"$before\" ]",
+    );
+    machine.wait_for("[ \"$(stat --format %U /run/matrix-postgres)\" = matrix-postgres ]");
+    let left = machine.ok("find /run/matrix-postgres -user root -o -perm /6000");
+    assert_eq!(left, "");
+}
+
+/// Links where the notices' unit writes, in a directory of its user's.
+const LINKS: &str = r#"
+import os, time
+place, end = "/run/matrix-postgres-notify", time.time() + 600
+while time.time() < end:
+    for name in os.listdir(place) if os.path.isdir(place) else []:
+        try:
+            os.symlink("/root/PWNED", f"{place}/{name}/described.json")
+            print("ready", flush=True)
+        except OSError:
+            pass
+"#;
+
+#[test]
+fn whoever_sends_notices_has_root_write_into_no_other_file() {
+    let Some(machine) = machine::for_test("attack-notices") else { return };
+    machine.ok("systemctl start matrix-postgres.service matrix-postgres-backup.service");
+    machine.write("/root/links.py", LINKS);
+    machine.ok(
+        "install -m 0644 /root/links.py /var/tmp/
+         systemd-run --quiet --unit=evil --uid=matrix-postgres-notify --property=StandardOutput=file:/var/tmp/said \
+             python3 /var/tmp/links.py",
+    );
+    // They are not always fast enough.
+    machine.wait_for(
+        "systemctl reset-failed 'matrix-postgres-notify@*'
+         systemctl start matrix-postgres-notify@matrix-postgres-backup.service.service || true
+         [ \"$(grep --count ready /var/tmp/said)\" -ge 5 ]",
+    );
+    machine.ok("! test -e /root/PWNED");
+    machine.ok("systemctl stop evil.service");
+    machine.ok("systemctl start matrix-postgres-notify@matrix-postgres-backup.service.service");
+    machine.ok("! journalctl --no-pager --output=cat -n 20 | grep 'state of the backups is unknown'");
+}

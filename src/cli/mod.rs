@@ -112,7 +112,8 @@ fn on_terminal() -> bool {
 
 /// Prints to standard output; a reader who has gone away is no failure.
 fn print(text: &str) -> Result<()> {
-    match std::io::stdout().write_all(text.as_bytes()).and_then(|()| std::io::stdout().flush()) {
+    match std::io::stdout().write_all(report::plain(text).as_bytes()).and_then(|()| std::io::stdout().flush())
+    {
         Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
             Err(Error::new(Kind::File, "could not write to standard output").because(error))
         }

@@ -63,7 +63,7 @@ pub(super) fn connected(
     let is_here = |session: &&Session| session.is_local() && !server.is_away();
     let mut local = sessions.iter().filter(is_here).peekable();
     if local.peek().is_some() && local.all(|session| clients.ends_of(session, server).is_empty()) {
-        let message = "none of the server's sessions was found by ss";
+        let message = "none of the server's sessions was found among the connections of this machine";
         return Err(Error::new(Kind::Program, message));
     }
     let mut counts: BTreeMap<(String, BTreeSet<Origin>), usize> = BTreeMap::new();
@@ -147,6 +147,7 @@ fn comes_back(unit: &Unit) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clients::sockets::tests::clients;
 
     fn session(backend: u32, address: Option<&str>, port: Option<u16>) -> Session {
         Session {
@@ -180,13 +181,11 @@ mod tests {
 
     #[test]
     fn sessions_of_one_unit_are_one_entry_with_their_number() {
-        let text = "u_str ESTAB 0 0 /run/x/.s.PGSQL.5432 2 * 1 users:((\"postgres\",pid=7,fd=9))\n\
-                    u_str ESTAB 0 0 * 1 * 2 users:((\"a\",pid=8,fd=3),(\"b\",pid=9,fd=3))\n\
-                    tcp ESTAB 0 0 127.0.0.1:40000 127.0.0.1:5432 users:((\"b\",pid=9,fd=4))";
+        let text = "server 2 1 7\nunix 1 2 8 9\ntcp 127.0.0.1:40000 127.0.0.1:5432 9";
         let sessions =
             [session(7, None, None), session(77, Some("127.0.0.1"), Some(40000)), session(78, None, None)];
         let origin = |pids: &[u32]| pids.contains(&9).then(|| unit("b.service"));
-        let found = connected(&sessions, &Server::default(), &Clients::parse(text), origin).unwrap();
+        let found = connected(&sessions, &Server::default(), &clients(text), origin).unwrap();
         let described: Vec<_> = found.iter().map(Connected::describe).collect();
         assert_eq!(described, ["x, sessions: 2, from b.service", "x, sessions: 1"]);
         let left = disconnected(&found, &["b.service".to_owned()], "server.service");

@@ -2,10 +2,12 @@
 //!
 //! - [`sessions`]: who that is, as the server sees it
 //! - [`sockets`]: which processes that is
+//! - `diag`: the connections of a network, of which that is found out
 //! - [`origins`]: which unit, container or machine those belong to
 //! - [`connected`]: sessions of one kind together, and which units are stopped for them
 
 pub mod connected;
+mod diag;
 mod origins;
 pub mod sessions;
 pub mod sockets;

@@ -58,22 +58,23 @@ impl<'a> Origins<'a> {
 
     fn of_process(&self, pid: u32) -> Option<Origin> {
         let group = ControlGroup::of(&self.proc.join(pid.to_string()))?;
-        let Some((program, id)) = group.container() else {
-            return self.manager.unit_of(pid).ok().flatten().map(Origin::Unit);
-        };
+        // systemd knows how far names of control groups are its own.
+        let unit = self.manager.unit_of(pid).ok().flatten();
+        let Some((program, id)) = group.container() else { return unit.map(Origin::Unit) };
+        let unit = unit.filter(|unit| unit.ends_with(".service"));
         let guests = self.guests.get_or_init(|| {
             Guest::ask().unwrap_or_else(|error| {
                 log::warn!("{}", error.context("could not determine which units run containers").report());
                 Vec::new()
             })
         });
-        Some(of_container(&group, (program, id), guests))
+        Some(of_container(unit, (program, id), guests))
     }
 }
 
-fn of_container(group: &ControlGroup, (program, id): (&str, &str), guests: &[Guest]) -> Origin {
+fn of_container(unit: Option<String>, (program, id): (&str, &str), guests: &[Guest]) -> Origin {
     let guest = guests.iter().find(|guest| guest.id == id);
-    match group.unit().or_else(|| guest?.unit.clone()) {
+    match unit.or_else(|| guest?.unit.clone()) {
         Some(unit) => Origin::Unit(unit),
         None => Origin::Container {
             name: guest.map_or_else(|| id.get(..12).unwrap_or(id).to_owned(), |guest| guest.name.clone()),
@@ -97,7 +98,7 @@ mod tests {
         };
         let of = |path: String, guests: &[Guest]| {
             let group = ControlGroup::parse(&format!("0::{path}\n"));
-            of_container(&group, group.container().unwrap(), guests).to_string()
+            of_container(group.unit(), group.container().unwrap(), guests).to_string()
         };
         let scope = format!("/system.slice/docker-{id}.scope");
         assert_eq!(of(scope.clone(), &[guest(Some("bridge.service"))]), "bridge.service");

@@ -1,18 +1,21 @@
 //! Both ends of this machine's connections: which processes are behind a session.
 //!
 //! An upgrade's unit sees neither the machine's network nor other users' processes, so that [`look`] is what a unit of its own
-//! does, with the machine's view and no rights but those to look. It prints what [`Clients::parse`] reads.
+//! does, with the machine's view and no rights but those to look. It prints what [`ask`] reads.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
+use std::fs::File;
+use std::os::fd::AsFd as _;
 use std::path::Path;
 
-use super::sessions::Session;
-use crate::error::{IoContext as _, Result};
-use crate::postgres::ControlGroup;
-use crate::runtime::{bare, from_outside, output_in_silence, tool};
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+use serde::{Deserialize, Serialize};
 
-const SS: [&str; 3] = ["--processes", "--numeric", "--no-header"];
+use super::diag::{self, Place};
+use super::sessions::Session;
+use crate::error::{Error, IoContext as _, Kind, Result};
+use crate::postgres::ControlGroup;
+use crate::runtime::from_outside;
 
 /// The verb that [`ask`] has carried out, see [`look`].
 pub const VERB: &str = "connections";
@@ -20,10 +23,12 @@ pub const VERB: &str = "connections";
 /// The sockets of all processes of this machine, whoever asks.
 ///
 /// # Errors
-/// [`crate::Kind::Program`], [`crate::Kind::NotInstalled`]: nothing is known then.
+/// [`Kind::Program`], [`Kind::NotInstalled`]: nothing is known then.
 pub(super) fn ask() -> Result<Clients> {
-    let text = from_outside(vec![VERB.into()], &RIGHTS, "the look at the machine's connections")?;
-    Ok(Clients::parse(&String::from_utf8_lossy(&text)))
+    let said = from_outside(vec![VERB.into()], &RIGHTS, "the look at the machine's connections")?;
+    let seen: Vec<Network> = serde_json::from_slice(&said)
+        .map_err(|error| Error::new(Kind::Bug, "what was seen cannot be read").because(error))?;
+    Ok(Clients::of(seen))
 }
 
 /// No rights but those to look.
@@ -33,37 +38,116 @@ const RIGHTS: [&str; 3] = [
     "ProtectSystem=strict",
 ];
 
-/// What there is to see from here, as text: what ss prints of this machine's network, and of all others, behind a line for each.
+/// The connections of one network.
+#[derive(Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Network {
+    /// By Unix sockets.
+    unix: Vec<Socket>,
+    /// By TCP.
+    tcp: Vec<End>,
+}
+
+/// A Unix socket.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Socket {
+    /// Its number, and that of the other end.
+    number: u64,
+    peer: u64,
+    /// Whether it has such a name as PostgreSQL gives.
+    is_servers: bool,
+    /// Who has it.
+    pids: Vec<u32>,
+}
+
+/// What there is to see from here: the connections of this machine's network, and of all others.
 ///
 /// A connection by a Unix socket belongs, at both ends, to the network of whoever has connected: such as that of a unit with
 /// `PrivateNetwork=`. One by TCP has its client's end in that of the container that the client is in.
 ///
 /// # Errors
-/// [`crate::Kind::Program`], [`crate::Kind::NotInstalled`], [`crate::Kind::File`].
-pub fn look() -> Result<String> {
-    let ss = tool("ss", "iproute2")?;
-    let mut command = bare(&ss);
-    command.args(["--tcp", "--unix"]).args(SS);
-    // Where it is refused something, it says so, prints what it has, and ends with 0.
-    let mut text = output_in_silence(command, "ss")?;
-    let nsenter = tool("nsenter", "util-linux")?;
-    for pid in networks(Path::new("/proc"))? {
-        let mut command = bare(&nsenter);
-        command.arg("--net").arg(format!("--target={pid}")).arg(&ss).args(["--tcp", "--unix"]).args(SS);
-        match output_in_silence(command, "ss in another network") {
-            Ok(more) => {
-                text.extend(format!("{NETWORK}\n").into_bytes());
-                text.extend(more);
-            }
+/// [`Kind::Program`], [`Kind::File`].
+pub fn look() -> Result<Vec<Network>> {
+    let proc = Path::new("/proc");
+    let mut lists = vec![diag::list().map_err(|errno| not_listed(errno.into()))?];
+    for pid in networks(proc)? {
+        match list_of(&proc.join(pid.to_string())) {
+            Ok(list) => lists.push(list),
             // It has ended meanwhile, and so have its connections.
-            Err(error) => log::debug!("{}", error.report()),
+            Err(error) => log::debug!("{}", not_listed(error).report()),
         }
     }
-    Ok(String::from_utf8_lossy(&text).into_owned())
+    let holders = holders(proc)?;
+    let pids = |number: u64| holders.get(&number).cloned().unwrap_or_default();
+    let network = |(network, (unix, tcp)): (usize, (Vec<diag::Unix>, Vec<diag::Tcp>))| Network {
+        unix: unix
+            .into_iter()
+            .map(|diag::Unix { number, peer, is_servers }| Socket {
+                number,
+                peer,
+                is_servers,
+                pids: pids(number),
+            })
+            .collect(),
+        tcp: tcp
+            .into_iter()
+            .map(|diag::Tcp { number, local, peer }| {
+                let pids = pids(number);
+                let is_proxy = pids.iter().any(|pid| is_proxy(&proc.join(pid.to_string())));
+                End { network, local, peer, pids, is_proxy }
+            })
+            .collect(),
+    };
+    Ok(lists.into_iter().enumerate().map(network).collect())
 }
 
-/// The line before what is in another network.
-const NETWORK: &str = "network";
+fn not_listed(error: std::io::Error) -> Error {
+    Error::new(Kind::Program, "the kernel does not list the connections of a network (sock_diag)")
+        .because(error)
+}
+
+/// The connections of the network that a process is in.
+fn list_of(process: &Path) -> std::io::Result<(Vec<diag::Unix>, Vec<diag::Tcp>)> {
+    let network = File::open(process.join("ns/net"))?;
+    // A thread goes there, and does not come back.
+    std::thread::scope(|scope| {
+        let list = || {
+            move_into_link_name_space(network.as_fd(), Some(LinkNameSpaceType::Network))?;
+            diag::list()
+        };
+        scope.spawn(list).join().unwrap_or(Err(rustix::io::Errno::SRCH))
+    })
+    .map_err(Into::into)
+}
+
+/// Which processes have which sockets, by the sockets' numbers.
+fn holders(proc: &Path) -> Result<BTreeMap<u64, Vec<u32>>> {
+    let mut holders: BTreeMap<u64, Vec<u32>> = BTreeMap::new();
+    for process in std::fs::read_dir(proc).at("read", proc)?.flatten() {
+        let Some(pid) = process.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
+        let open = std::fs::read_dir(process.path().join("fd")).into_iter().flatten().flatten();
+        let numbers: BTreeSet<u64> = open.filter_map(|file| socket(&file.path())).collect();
+        for number in numbers {
+            holders.entry(number).or_default().push(pid);
+        }
+    }
+    Ok(holders)
+}
+
+/// The number of the socket that this is, such as `socket:[4711]`.
+fn socket(descriptor: &Path) -> Option<u64> {
+    let target = std::fs::read_link(descriptor).ok()?;
+    target.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok()
+}
+
+/// Whether a process passes on what others say to a port that a container publishes. Anybody may call a process so; the programs of
+/// docker and podman are root's, and in no container.
+fn is_proxy(process: &Path) -> bool {
+    let status = std::fs::read_to_string(process.join("status")).unwrap_or_default();
+    let value = |key: &str| status.lines().find_map(|line| line.strip_prefix(key)).unwrap_or_default();
+    let is_roots = value("Uid:").split_whitespace().eq(["0"; 4]);
+    let is_named = PROXIES.contains(&value("Name:").trim());
+    is_named && is_roots && ControlGroup::of(process).is_some_and(|group| group.container().is_none())
+}
 
 /// A process of each network but ours.
 fn networks(proc: &Path) -> Result<Vec<u32>> {
@@ -124,14 +208,13 @@ fn inside(pid: i32, proc: &Path) -> BTreeMap<u32, u32> {
         .collect()
 }
 
-/// Address and port.
-type Place = (IpAddr, u16);
-
 /// One end of a TCP connection.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct End {
     /// In which of the networks; this machine's is the first.
     network: usize,
+    /// Where it is.
+    local: Place,
     /// The other end.
     peer: Place,
     /// Who has it.
@@ -141,7 +224,7 @@ struct End {
 }
 
 /// Programs that do so.
-const PROXIES: [&str; 2] = ["((\"docker-proxy\"", "((\"rootlessport\""];
+const PROXIES: [&str; 2] = ["docker-proxy", "rootlessport"];
 
 /// Both ends of the connections of this machine.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -155,39 +238,19 @@ pub(super) struct Clients {
 }
 
 impl Clients {
-    /// Takes apart what ss prints: kind, state, two lengths of queues, the two ends, and who has the first of them.
-    pub(super) fn parse(text: &str) -> Self {
+    /// All that was seen.
+    pub(super) fn of(networks: Vec<Network>) -> Self {
         let mut clients = Self::default();
-        let mut network = 0;
-        for line in text.lines() {
-            let (ends, users) = line.split_at(line.find("users:(").unwrap_or(line.len()));
-            let pids: Vec<u32> = users
-                .split("pid=")
-                .skip(1)
-                .filter_map(|rest| rest.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok())
-                .collect();
-            let words: Vec<_> = ends.split_whitespace().collect();
-            match words.as_slice() {
-                [NETWORK] => network += 1,
-                // Path (or *), number, then the same of the other end. A path may have spaces in it.
-                ["u_str", _, _, _, path @ .., number, _, peer] => {
-                    if let (Ok(number), Ok(peer)) = (number.parse(), peer.parse()) {
-                        // Other sockets of a backend lead to the journal, say.
-                        if path.last().is_some_and(|path| path.contains("/.s.PGSQL.")) {
-                            for pid in &pids {
-                                clients.peers.entry(*pid).or_default().push(peer);
-                            }
-                        }
-                        clients.sockets.entry(number).or_default().extend(pids);
-                    }
+        for Network { unix, tcp } in networks {
+            for Socket { number, peer, is_servers, pids } in unix {
+                // Other sockets of a backend lead to the journal, say.
+                for pid in pids.iter().filter(|_| is_servers) {
+                    clients.peers.entry(*pid).or_default().push(peer);
                 }
-                ["tcp", _, _, _, local, peer, ..] => {
-                    if let Some((local, peer)) = place(local).zip(place(peer)) {
-                        let is_proxy = PROXIES.iter().any(|name| users.contains(name));
-                        clients.ends.entry(local).or_default().push(End { network, peer, pids, is_proxy });
-                    }
-                }
-                _ => {}
+                clients.sockets.entry(number).or_default().extend(pids);
+            }
+            for end in tcp {
+                clients.ends.entry(end.local).or_default().push(end);
             }
         }
         clients
@@ -250,37 +313,62 @@ impl Clients {
     }
 }
 
-/// `127.0.0.1:5432`, `[::1]:5432`, `[fe80::1]%eth0:5432`
-fn place(text: &str) -> Option<Place> {
-    let (address, port) = text.rsplit_once(':')?;
-    let address = address.split('%').next()?.trim_start_matches('[').trim_end_matches(']');
-    Some((address.parse::<IpAddr>().ok()?.to_canonical(), port.parse().ok()?))
-}
-
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
-    const SS: &str = "\
-u_seq ESTAB 0      0                                  * 49902  * 0      users:((\"systemd-nspawn\",pid=25854,fd=14))
-u_str ESTAB 0      0                                  * 300 * 301 users:((\"postgres\",pid=777,fd=2))
-u_str ESTAB 0      0   /run/systemd/journal/stdout 301 * 300 users:((\"systemd-journal\",pid=99,fd=31),(\"systemd\",pid=1,fd=3))
-u_str ESTAB 0      0   /run/matrix-postgres/.s.PGSQL.5432 20871 * 20870 users:((\"postgres\",pid=777,fd=9))
-u_str ESTAB 0      0                                  * 20870 * 20871 users:((\"python\",pid=888,fd=12),(\"python\",pid=889,fd=12))
-u_str ESTAB 0      0   /run/my server/.s.PGSQL.5432 20881 * 20880 users:((\"postgres\",pid=780,fd=9))
-u_str ESTAB 0      0   /run/matrix-postgres/.s.PGSQL.5432 20891 * 20890 users:((\"postgres\",pid=781,fd=9))
-u_str ESTAB 0      0                                  * 1058  * 1057
-tcp   ESTAB 0      0                   127.0.0.1:5432    127.0.0.1:40000 users:((\"postgres\",pid=778,fd=9))
-tcp   ESTAB 0      0                   127.0.0.1:40000   127.0.0.1:5432  users:((\"mautrix-signal\",pid=999,fd=7))
-tcp   ESTAB 0      0          [::ffff:127.0.0.1]:40001   [::ffff:127.0.0.1]:5432  users:((\"java\",pid=1000,fd=7))
-tcp   ESTAB 0      0                        [::1]:40002   [::1]:5432  users:((\"go\",pid=1001,fd=7))
-u_str ESTAB 0      0                                  * 20880 * 20881 users:((\"hidden\",pid=890,fd=3))
-";
+    /// Connections, a line each: what it is (`server`: a Unix socket of such a name), the numbers or addresses of both ends, who has
+    /// the first.
+    pub(in crate::clients) fn clients(text: &str) -> Clients {
+        let mut networks = vec![Network::default()];
+        for line in text.lines() {
+            let mut words = line.split(' ');
+            let [kind, here, there] = [(); 3].map(|()| words.next().unwrap_or_default());
+            let pids: Vec<u32> = words.map(|word| word.parse().unwrap()).collect();
+            let place = |text: &str| {
+                let place: std::net::SocketAddr = text.parse().unwrap();
+                (place.ip(), place.port())
+            };
+            let count = networks.len() - 1;
+            let network = networks.last_mut().unwrap();
+            match kind {
+                "unix" | "server" => network.unix.push(Socket {
+                    number: here.parse().unwrap(),
+                    peer: there.parse().unwrap(),
+                    is_servers: kind == "server",
+                    pids,
+                }),
+                "tcp" | "proxy" => network.tcp.push(End {
+                    network: count,
+                    local: place(here),
+                    peer: place(there),
+                    pids,
+                    is_proxy: kind == "proxy",
+                }),
+                _ => networks.push(Network::default()),
+            }
+        }
+        Clients::of(networks)
+    }
+
+    const HERE: &str = "\
+unix 300 301 777
+unix 301 300 99 1
+server 20871 20870 777
+unix 20870 20871 888 889
+server 20881 20880 780
+server 20891 20890 781
+unix 1058 1057
+tcp 127.0.0.1:5432 127.0.0.1:40000 778
+tcp 127.0.0.1:40000 127.0.0.1:5432 999
+tcp 127.0.0.1:40001 127.0.0.1:5432 1000
+tcp [::1]:40002 [::1]:5432 1001
+unix 20880 20881 890";
 
     #[test]
     fn the_other_end_of_a_session_is_found() {
-        let clients = Clients::parse(SS);
-        let ends = |session: &Session| clients.ends_of(session, &Server::default()).concat();
+        let found = clients(HERE);
+        let ends = |session: &Session| found.ends_of(session, &Server::default()).concat();
         let local = |backend| ends(&Session { backend, ..Session::default() });
         // By way of its standard error, a backend is connected to the journal, too.
         assert_eq!(local(777), [888, 889]);
@@ -302,30 +390,29 @@ u_str ESTAB 0      0                                  * 20880 * 20881 users:((\"
     /// A server in a container (process 500, 7 there) of a bridge, and clients: in another container, in the server's own, by the
     /// port that docker publishes on this machine, and from this machine to the bridge. Two more networks have one address.
     const BRIDGE: &str = "\
-tcp ESTAB 0 0 172.18.0.1:33000 172.18.0.2:5432 users:((\"psql\",pid=30,fd=3))
-tcp ESTAB 0 0 172.18.0.1:33001 172.18.0.2:5432 users:((\"docker-proxy\",pid=40,fd=9))
-tcp ESTAB 0 0 127.0.0.1:5433 127.0.0.1:50000 users:((\"docker-proxy\",pid=40,fd=8))
-tcp ESTAB 0 0 127.0.0.1:50000 127.0.0.1:5433 users:((\"bot\",pid=50,fd=3))
-tcp ESTAB 0 0 127.0.0.1:33002 127.0.0.1:9 users:((\"other\",pid=60,fd=3))
+tcp 172.18.0.1:33000 172.18.0.2:5432 30
+proxy 172.18.0.1:33001 172.18.0.2:5432 40
+proxy 127.0.0.1:5433 127.0.0.1:50000 40
+tcp 127.0.0.1:50000 127.0.0.1:5433 50
+tcp 127.0.0.1:33002 127.0.0.1:9 60
 network
-tcp ESTAB 0 0 172.18.0.2:5432 172.18.0.3:33003 users:((\"postgres\",pid=500,fd=9))
-tcp ESTAB 0 0 127.0.0.1:5432 127.0.0.1:33002 users:((\"postgres\",pid=500,fd=10))
-tcp ESTAB 0 0 127.0.0.1:33002 127.0.0.1:5432 users:((\"psql\",pid=61,fd=3))
+tcp 172.18.0.2:5432 172.18.0.3:33003 500
+tcp 127.0.0.1:5432 127.0.0.1:33002 500
+tcp 127.0.0.1:33002 127.0.0.1:5432 61
 network
-tcp ESTAB 0 0 172.18.0.3:33003 172.18.0.2:5432 users:((\"bridge\",pid=70,fd=3))
-tcp ESTAB 0 0 10.0.2.100:1 10.0.2.2:5432 users:((\"a\",pid=71,fd=3))
+tcp 172.18.0.3:33003 172.18.0.2:5432 70
+tcp 10.0.2.100:1 10.0.2.2:5432 71
 network
-tcp ESTAB 0 0 10.0.2.100:1 10.0.2.2:5432 users:((\"b\",pid=72,fd=3))
-";
+tcp 10.0.2.100:1 10.0.2.2:5432 72";
 
     #[test]
     fn the_other_end_of_a_session_is_found_in_whatever_network() {
-        let clients = Clients::parse(BRIDGE);
+        let found = clients(BRIDGE);
         let server = Server { inside: [(7, 500)].into(), ..Server::default() };
         let of = |address: &str, port| {
             let address = Some(address.parse().unwrap());
             let session = Session { backend: 7, address, port: Some(port), ..Session::default() };
-            clients.ends_of(&session, &server).concat()
+            found.ends_of(&session, &server).concat()
         };
         assert_eq!(of("172.18.0.1", 33000), [30]);
         assert_eq!(of("172.18.0.1", 33001), [50]);
@@ -350,6 +437,33 @@ tcp ESTAB 0 0 10.0.2.100:1 10.0.2.2:5432 users:((\"b\",pid=72,fd=3))
         }
         assert_eq!(inside(500, proc.path()), [(7, 500), (8, 501)].into());
         assert!(inside(9, proc.path()).is_empty() && inside(1, proc.path()).is_empty());
+    }
+
+    #[test]
+    fn whoever_calls_himself_so_is_no_proxy() {
+        let proc = tempfile::tempdir().unwrap();
+        let group = format!("docker-{}.scope", "0123456789abcdef".repeat(4));
+        for (name, user, group, expected) in [
+            ("docker-proxy", "0", "docker.service", true),
+            ("docker-proxy", "65534", "x.service", false),
+            ("docker-proxy", "0", group.as_str(), false),
+            ("other", "0", "docker.service", false),
+            ("x\\nUid:\\t0", "1", "docker.service", false),
+        ] {
+            let ids = [user; 4].join("\t");
+            let status = format!("Name:\t{name}\nUmask:\t0022\nUid:\t{ids}\n");
+            std::fs::write(proc.path().join("status"), status).unwrap();
+            std::fs::write(proc.path().join("cgroup"), format!("0::/system.slice/{group}\n")).unwrap();
+            assert_eq!(is_proxy(proc.path()), expected, "{name} {user} {group}");
+        }
+    }
+
+    #[test]
+    fn who_has_a_socket_is_told_by_what_he_has_open() {
+        let (one, _other) = std::os::unix::net::UnixStream::pair().unwrap();
+        let number = rustix::fs::fstat(&one).unwrap().st_ino;
+        let found = holders(Path::new("/proc")).unwrap();
+        assert_eq!(found[&number], [std::process::id()]);
     }
 
     #[test]

@@ -256,6 +256,11 @@ impl Entry {
     pub fn owner(&self) -> Account {
         Account::of(self.stat.st_uid, self.stat.st_gid)
     }
+
+    /// Whether it has no other name.
+    pub fn has_one_name(&self) -> bool {
+        self.stat.st_nlink == 1
+    }
 }
 
 /// The directory that `path` is in, and its name there.

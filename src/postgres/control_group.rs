@@ -21,12 +21,13 @@ impl ControlGroup {
         std::fs::read_to_string(process.join("cgroup")).ok().map(|text| Self::parse(&text))
     }
 
-    /// The innermost unit, such as that of `/system.slice/system-postgresql.slice/postgresql@17-main.service`. Of what is in
-    /// a container it is the unit that has the container, and none within.
+    /// The outermost unit, such as that of `/system.slice/system-postgresql.slice/postgresql@17-main.service`: what is below it has
+    /// names that the unit gives, such as a user's own service manager, which may call a service as one of the system's is called.
+    /// Of what is in a container it is the unit that has the container, and none within.
     pub fn unit(&self) -> Option<String> {
         let outside =
             self.container().map_or(self.0.as_str(), |(_, id)| self.0.split(id).next().unwrap_or_default());
-        outside.rsplit('/').find(|part| part.ends_with(".service")).map(str::to_owned)
+        outside.split('/').find(|part| part.ends_with(".service")).map(str::to_owned)
     }
 
     /// The program that runs its container, and the container's id: docker has `docker-ID.scope` or `docker/ID`, podman
@@ -68,6 +69,12 @@ mod tests {
             (format!("/system.slice/db.service/libpod-payload-{id}"), "db.service", "podman 64"),
             (format!("/kubepods.slice/cri-containerd-{id}.scope"), "", "cri-containerd 64"),
             ("/é".to_owned(), "", ""),
+            (
+                format!("/user.slice/user-7.slice/user@7.service/app.slice/db.service/docker-{id}.scope"),
+                "user@7.service",
+                "docker 64",
+            ),
+            ("/user.slice/user-7.slice/user@7.service/app.slice/db.service".to_owned(), "user@7.service", ""),
         ] {
             assert_eq!(of(&path), (unit.to_owned(), container.to_owned()), "{path}");
         }

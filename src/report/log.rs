@@ -6,11 +6,14 @@ use std::io::Write as _;
 use log::{Level, LevelFilter, Log, Metadata, Record};
 use systemd_journal_logger::{JournalLog, connected_to_journal};
 
+use super::plain;
+
 /// Sets the logger up, once, for the program called `name`.
 pub fn set_up(name: &str) {
     if connected_to_journal()
         && let Ok(journal) = JournalLog::new()
-        && journal.with_syslog_identifier(name.to_owned()).install().is_ok()
+        && let journal = Journal(journal.with_syslog_identifier(name.to_owned()))
+        && log::set_boxed_logger(Box::new(journal)).is_ok()
     {
         log::set_max_level(LevelFilter::Info);
         return;
@@ -32,6 +35,24 @@ pub fn settle() {
     }
 }
 
+/// Readers of the journal have terminals, too.
+struct Journal(JournalLog);
+
+impl Log for Journal {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        self.0.enabled(metadata)
+    }
+
+    fn log(&self, record: &Record<'_>) {
+        let text = record.args().to_string();
+        self.0.log(&record.to_builder().args(format_args!("{}", plain(&text))).build());
+    }
+
+    fn flush(&self) {
+        self.0.flush();
+    }
+}
+
 struct Plain {
     name: String,
 }
@@ -44,7 +65,8 @@ impl Log for Plain {
     fn log(&self, record: &Record<'_>) {
         if self.enabled(record.metadata()) {
             // Nobody is left to be told when standard error is gone.
-            let _ = writeln!(std::io::stderr(), "{}: {}{}", self.name, prefix(record.level()), record.args());
+            let text = record.args().to_string();
+            let _ = writeln!(std::io::stderr(), "{}: {}{}", self.name, prefix(record.level()), plain(&text));
         }
     }
 

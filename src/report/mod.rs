@@ -4,11 +4,13 @@
 pub mod event;
 pub mod log;
 pub mod notice;
+mod plain;
 mod table;
 mod terminal;
 mod unit;
 
 pub use indicatif::{DecimalBytes, HumanCount};
+pub use plain::{one_line, plain};
 pub use table::columns;
 pub use terminal::Bar;
 pub use unit::Status;

@@ -2,7 +2,7 @@
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::Progress;
+use super::{Progress, one_line};
 
 /// A bar with rate and time left, on standard error; gone when the part has ended.
 #[derive(Default)]
@@ -22,7 +22,7 @@ impl Progress for Bar {
         if let Ok(style) = ProgressStyle::with_template(form) {
             bar.set_style(style.progress_chars("=> "));
         }
-        bar.set_message(what.to_owned());
+        bar.set_message(one_line(what).into_owned());
         self.bar = Some(bar);
     }
 

@@ -34,7 +34,7 @@ pub use host::{Host, bare, tool};
 pub use limit::output_within;
 pub use mixed::Mixed;
 pub use outside::{from_outside, sees_every_process};
-pub use process::{Child, exit_code, fields_of_stat, output, output_in_silence, run_and_quote};
+pub use process::{Child, exit_code, fields_of_stat, output, run_and_quote};
 pub use sandbox::Sandbox;
 pub use signal::Process;
 pub use standby::Standby;

@@ -228,19 +228,6 @@ pub fn output(command: Command, name: &str, input: &[u8]) -> Result<Vec<u8>> {
     child.wait().map(|()| answer)
 }
 
-/// As [`output`], for a program that may be refused something and end with 0: a word on its standard error is a failure.
-///
-/// # Errors
-/// As [`Child::wait`].
-pub fn output_in_silence(command: Command, name: &str) -> Result<Vec<u8>> {
-    let (child, answer) = answer(command, name, &[])?;
-    let (status, said) = child.wait_status()?;
-    match status.success() && said.is_empty() {
-        true => Ok(answer),
-        false => Err(failed(name, status, &said)),
-    }
-}
-
 fn answer(mut command: Command, name: &str, input: &[u8]) -> Result<(Child, Vec<u8>)> {
     command.stdin(Stdio::piped()).stdout(Stdio::piped());
     let mut child = Child::spawn(command, name)?;
@@ -318,13 +305,6 @@ mod tests {
     fn a_large_input_and_a_large_output_pass_at_the_same_time() {
         let input = vec![7; 4 << 20];
         assert_eq!(output(shell("cat"), "cat", &input).unwrap(), input);
-    }
-
-    #[test]
-    fn a_word_of_a_program_that_must_have_none_is_a_failure() {
-        assert_eq!(output_in_silence(shell("echo x"), "ss").unwrap(), b"x\n");
-        let error = output_in_silence(shell("echo 'Cannot open netlink socket' >&2"), "ss").unwrap_err();
-        assert_eq!(error.report(), "ss failed (exit status 0)\n -> Cannot open netlink socket");
     }
 
     #[test]

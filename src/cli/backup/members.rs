@@ -12,6 +12,7 @@ use std::process::{Command, ExitCode, Stdio};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Kind, Result};
+use crate::report::plain;
 use crate::runtime::exit_code;
 
 /// Where it is asked.
@@ -84,7 +85,7 @@ pub(super) fn ask(question: Question) -> Result<Option<ExitCode>> {
 
 /// A reader who has gone away is no failure.
 fn eprint_all(text: &str) {
-    let _ = std::io::stderr().write_all(text.as_bytes());
+    let _ = std::io::stderr().write_all(plain(text).as_bytes());
 }
 
 /// Answers what is asked on standard input, a socket.

@@ -192,7 +192,7 @@ pub fn run(arguments: Arguments) -> Result<ExitCode> {
     }
     // Whoever asks has another configuration, maybe.
     if let Some(Verb::Connections) = arguments.verb {
-        return crate::cli::print(&sockets::look()?).map(|()| ExitCode::SUCCESS);
+        return crate::cli::print_json(&sockets::look()?).map(|()| ExitCode::SUCCESS);
     }
     if let Some(Verb::Containers) = arguments.verb {
         return crate::cli::print_json(&Guest::here(Path::new("/proc"))).map(|()| ExitCode::SUCCESS);

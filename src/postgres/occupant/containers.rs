@@ -12,7 +12,7 @@ use crate::runtime::{bare, output_within, tool};
 /// A program that hangs is not waited for.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Where podman writes down by which unit it was called.
+/// Where podman writes down by which unit it was called; but anybody may, who makes an image or a container.
 const UNIT_LABEL: &str = "PODMAN_SYSTEMD_UNIT";
 
 /// What a container is, in the words of `docker inspect`.
@@ -33,6 +33,7 @@ pub(super) struct Container {
 #[serde(rename_all = "PascalCase", default)]
 struct State {
     pid: i32,
+    conmon_pid: i32,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -69,9 +70,10 @@ impl Container {
         Some(self.state.pid).filter(|pid| *pid > 0)
     }
 
-    /// The unit that has called podman, if it was one.
-    pub(super) fn unit(&self) -> Option<String> {
-        self.config.labels.as_ref()?.get(UNIT_LABEL).cloned()
+    /// The unit that has called podman, if it was one, or that somebody says so of; and the process that podman leaves there.
+    pub(super) fn unit(&self) -> Option<(&str, i32)> {
+        let unit = self.config.labels.as_ref()?.get(UNIT_LABEL)?;
+        Some((unit, self.state.conmon_pid))
     }
 
     /// Whether its server is on this data directory, or will be: it may still be getting ready. Who mounts a directory above,
@@ -146,7 +148,7 @@ mod tests {
         assert!(serves(&docker, "/matrix/postgres/data"));
         assert!(!serves(&docker, "/matrix/postgres/data2") && !serves(&docker, "/matrix/postgres"));
         let podman = one(PODMAN);
-        assert_eq!((podman.name(), podman.unit().as_deref()), ("db", Some("db.service")));
+        assert_eq!((podman.name(), podman.unit()), ("db", Some(("db.service", 40))));
         assert!(serves(&podman, "/matrix/postgres/pg") && !serves(&podman, "/matrix/postgres/data"));
         // From 18 on, the official image has it below its volume.
         let newer = DOCKER

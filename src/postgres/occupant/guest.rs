@@ -1,5 +1,6 @@
 //! Containers that run, and the units that run them.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
@@ -54,12 +55,58 @@ impl Guest {
                 && process.words.iter().any(|word| word == "start" || word == "run")
                 && process.words.iter().any(names_it)
         };
-        let client = seen.iter().find(starts);
+        // Anybody may call a process so: root's come first, and of others one is only believed if all are of the same unit.
+        let of = |is_roots: bool| {
+            let clients = seen.iter().filter(starts).filter(move |client| client.is_roots == is_roots);
+            let mut units: BTreeSet<_> = clients.map(|client| client.group.unit()).collect();
+            units.pop_first().filter(|_| units.is_empty()).flatten()
+        };
+        let said = container.unit().filter(|_| engine == "podman");
+        let is_left_there = |(unit, pid): &(&str, i32)| {
+            seen.iter().any(|it| it.pid == *pid && it.group.unit().as_deref() == Some(*unit))
+        };
+        let said = said.filter(is_left_there).map(|(unit, _)| unit.to_owned());
         Self {
             id: container.id.clone(),
             name: name.to_owned(),
             program: engine.to_owned(),
-            unit: client.and_then(|client| client.group.unit()).or_else(|| container.unit()),
+            unit: of(true).or(said).or_else(|| of(false)),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::postgres::ControlGroup;
+
+    fn process(pid: i32, name: &str, words: &str, unit: &str, is_roots: bool) -> Process {
+        Process {
+            pid,
+            name: name.into(),
+            words: words.split(' ').map(str::to_owned).collect(),
+            is_roots,
+            group: ControlGroup::parse(&format!("0::/system.slice/{unit}\n")),
+            ..Process::default()
+        }
+    }
+
+    #[test]
+    fn the_unit_of_a_container_is_not_what_anybody_says() {
+        let text = r#"[{"Id": "1a", "Name": "/db", "State": {"Pid": 9, "ConmonPid": 40},
+            "Config": {"Labels": {"PODMAN_SYSTEMD_UNIT": "db.service"}}}]"#;
+        let container = Container::parse(text).unwrap().pop().unwrap();
+        let unit = |engine: &str, seen: &[Process]| Guest::of(engine, &container, seen).unit;
+        let (ours, start) = (Some("db.service".to_owned()), "docker start --attach db");
+        let roots = process(7, "docker", start, "db.service", true);
+        let others = |pid, unit| process(pid, "docker", start, unit, false);
+        assert_eq!(unit("docker", std::slice::from_ref(&roots)), ours);
+        assert_eq!(unit("docker", &[others(5, "evil.service"), roots]), ours);
+        assert_eq!(unit("docker", &[others(5, "db.service")]), ours);
+        assert_eq!(unit("docker", &[others(5, "evil.service"), others(6, "db.service")]), None);
+        // A label of an image's.
+        assert_eq!(unit("docker", &[]), None);
+        assert_eq!(unit("podman", &[process(40, "conmon", "conmon", "other.service", true)]), None);
+        assert_eq!(unit("podman", &[process(40, "conmon", "conmon", "db.service", true)]), ours);
     }
 }

@@ -23,6 +23,8 @@ pub(super) struct Process {
     pub(super) is_hidden: bool,
     /// Whether it has another number in a namespace of its own.
     pub(super) is_apart: bool,
+    /// Whether it runs as root.
+    pub(super) is_roots: bool,
     /// Where it belongs.
     pub(super) group: ControlGroup,
 }
@@ -43,6 +45,7 @@ impl Process {
         for line in read("status").lines() {
             match line.split_once(':') {
                 Some(("PPid", parent)) => found.parent = parent.trim().parse().unwrap_or_default(),
+                Some(("Uid", numbers)) => found.is_roots = numbers.split_whitespace().eq(["0"; 4]),
                 Some(("NSpid", numbers)) => found.is_apart = numbers.split_whitespace().count() > 1,
                 _ => {}
             }

@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use crate::config::Method;
 use crate::postgres::Major;
+use crate::report::one_line;
 
 /// How much a finding weighs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -89,9 +90,9 @@ impl fmt::Display for Report {
                 Weight::Warning => "warning",
                 Weight::Fact => "fact",
             };
-            write!(f, "\n{label:<9}{message}")?;
+            write!(f, "\n{label:<9}{}", one_line(message))?;
             if let Some(hint) = hint {
-                write!(f, "\n         HINT: {hint}")?;
+                write!(f, "\n         HINT: {}", one_line(hint))?;
             }
         }
         Ok(())

@@ -6,7 +6,7 @@ use crate::clients::{Connected, Origin, UNKNOWN};
 use crate::upgrade::facts::Facts;
 use crate::upgrade::facts::units::Units;
 
-const WHO: &str = "matrix-postgres-cli -c 'SELECT * FROM pg_catalog.pg_stat_activity' shows the sessions; ss is in the package iproute2";
+const WHO: &str = "matrix-postgres-cli -c 'SELECT * FROM pg_catalog.pg_stat_activity' shows the sessions";
 
 impl Findings {
     pub(in crate::upgrade::check) fn units(&mut self, facts: &Facts) {
