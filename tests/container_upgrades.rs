@@ -252,7 +252,8 @@ fn whatever_goes_wrong_the_playbooks_server_comes_up_by_itself() {
         ("online", "starting-server"),
         ("dump", "keeping"),
     ];
-    for (method, step) in machine::kills_at(&[("dump", "transferring"), ("online", "starting-clients")], &others)
+    for (method, step) in
+        machine::kills_at(&[("dump", "transferring"), ("online", "starting-clients")], &others)
     {
         eprintln!("killed: {method}, {step}");
         configure(&machine, method, "");

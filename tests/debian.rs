@@ -239,7 +239,8 @@ fn whatever_goes_wrong_debians_cluster_comes_up_by_itself() {
         ("online", "starting-server"),
         ("online", "keeping"),
     ];
-    for (method, step) in machine::kills_at(&[("online", "exchanging"), ("online", "starting-clients")], &others)
+    for (method, step) in
+        machine::kills_at(&[("online", "exchanging"), ("online", "starting-clients")], &others)
     {
         eprintln!("killed: {method}, {step}");
         configure(&machine, method);

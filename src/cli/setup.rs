@@ -36,7 +36,7 @@ enum Verb {
         #[arg(long)]
         detect: bool,
         /// Back up by pgBackRest from now on, or by both engines: create its stanza, switch archiving of the WAL on, and try it.
-        /// Whether the server must be restarted is said before
+        /// Without this option, that is done anew for what is configured. Whether the server must be restarted is said before
         #[arg(long, value_name = "ENGINE")]
         engine: Option<Choice>,
         /// Let the stanza of pgBackRest be that of the present cluster, after an upgrade of the server by other means, or one that
@@ -79,6 +79,8 @@ pub fn run(arguments: Arguments) -> Result<ExitCode> {
     let written = config::load_without(Path::new(setup::FILE))?;
     let engine = match engine {
         None if upgrade_stanza => Some(chosen(written.backup.engine)?),
+        // Done again, it follows what has changed.
+        None => chosen(written.backup.engine).ok().filter(|_| !written.connection().is_absent()),
         engine => engine,
     };
     let programs = Host::new(Path::new("/"), std::env::var_os("PATH"));
@@ -131,7 +133,7 @@ fn chosen(engine: Engine) -> Result<Choice> {
         Engine::Dump => {
             Err(Error::new(Kind::Config, "backups are not made by pgBackRest: there is no stanza to upgrade")
                 .state("nothing was changed")
-                .hint(pgbackrest::SETUP))
+                .hint("matrix-postgres setup --engine both"))
         }
     }
 }
@@ -159,7 +161,7 @@ fn by_pgbackrest(
         super::confirm(if plan.restarts() { "do it, and restart the server?" } else { "do it?" })?;
     }
     let owner = host.account().cloned().unwrap_or_else(Account::current);
-    pgbackrest::carry_out(settings, &host, &program, &plan, &owner)?;
+    pgbackrest::carry_out(settings, &host, &program, &plan, &owner, &facts.again)?;
     super::print("pgBackRest is set up: a segment of the WAL was archived\n")
 }
 

@@ -5,8 +5,8 @@ use crate::config::Settings;
 use crate::error::{Error, Kind, Result};
 use crate::postgres::ServerFacts;
 
-/// What puts right whether WAL is archived.
-pub const SETUP: &str = "matrix-postgres setup --engine pgbackrest";
+/// What puts right whether WAL is archived, where the configuration says that pgBackRest backs up.
+pub const SETUP: &str = "matrix-postgres setup";
 
 /// What makes a backup.
 pub const BACK_UP: &str = "systemctl start matrix-postgres-backup.service";
@@ -37,8 +37,8 @@ pub(super) fn unreadable(reason: &str) -> Error {
         .hint("check the owner and the mode of backup.repository; the owner of the cluster must be able to write to it")
 }
 
-/// The stanza is of a cluster that is not the server's.
-pub(super) fn of_another(stanza: &Stanza, server: &ServerFacts) -> Error {
+/// The stanza is of a cluster that is not the server's; with the command that makes another stanza.
+pub(super) fn of_another(stanza: &Stanza, server: &ServerFacts, again: &str) -> Error {
     let (identifier, version) = stanza
         .present()
         .map(|database| (database.system_identifier.to_string(), database.version.clone()))
@@ -51,5 +51,5 @@ pub(super) fn of_another(stanza: &Stanza, server: &ServerFacts) -> Error {
             stanza.name, server.version, server.system_identifier
         ),
     )
-    .hint(format!("if the server was upgraded: {AGAIN}; otherwise set backup.stanza to a new name, then {SETUP}"))
+    .hint(format!("if the server was upgraded: {AGAIN}; otherwise set backup.stanza to a new name, then {again}"))
 }

@@ -50,7 +50,7 @@ pub fn plan(facts: &Facts, now: Timestamp) -> Result<Type> {
         return Err(Error::new(Kind::Config, "the stanza of pgBackRest does not exist yet").hint(SETUP));
     }
     if !stanza.is_of(server) {
-        return Err(of_another(stanza, server));
+        return Err(of_another(stanza, server, SETUP));
     }
     if !archiving.is_on() || archiving.command != *command {
         return Err(Error::new(

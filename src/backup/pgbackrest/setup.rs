@@ -50,6 +50,8 @@ pub struct Facts {
     pub files: Vec<(PathBuf, String, Option<String>)>,
     /// Whether the directory of the repository is there.
     pub has_repository: bool,
+    /// The command that sets this up.
+    pub again: String,
     /// Whether a stanza of another cluster is to become that of this one.
     pub upgrades: bool,
 }
@@ -161,6 +163,10 @@ pub fn gather(
         command: program.archive_command(),
         files: files.into(),
         has_repository: settings.backup.repository.is_dir(),
+        again: match settings.backup.engine == engine {
+            true => SETUP.to_owned(),
+            false => format!("{SETUP} --engine {}", word(engine)),
+        },
         upgrades,
     };
     Ok((facts, program))
@@ -220,7 +226,7 @@ pub fn plan(facts: &Facts, settings: &Settings) -> Result<Plan> {
 }
 
 pub(super) fn require_free(facts: &Facts) -> Result<()> {
-    let Facts { stanza, archiving, command, owners: (owner, backups), .. } = facts;
+    let Facts { stanza, archiving, command, owners: (owner, backups), again, .. } = facts;
     if archiving.recovery {
         return Err(Error::new(
             Kind::Config,
@@ -234,7 +240,7 @@ pub(super) fn require_free(facts: &Facts) -> Result<()> {
             format!("the cluster belongs to {owner}, and the backups to {backups}: pgBackRest reads the one and writes the other"),
         )
         .hint(format!(
-            "server.user = {owner:?} in /etc/matrix-postgres/config.toml; then matrix-postgres setup, and {SETUP}"
+            "server.user = {owner:?} in /etc/matrix-postgres/config.toml; then matrix-postgres setup, and {again}"
         )));
     }
     if !archiving.library.is_empty() {
@@ -242,7 +248,7 @@ pub(super) fn require_free(facts: &Facts) -> Result<()> {
             Kind::Config,
             format!("the server archives its WAL by a library: archive_library = {:?}", archiving.library),
         )
-        .hint(format!("if it is not needed any more: ALTER SYSTEM RESET archive_library; then {SETUP}")));
+        .hint(format!("if it is not needed any more: ALTER SYSTEM RESET archive_library; then {again}")));
     }
     let foreign = &archiving.command;
     if !["", "(disabled)", command.as_str()].contains(&foreign.as_str()) {
@@ -250,18 +256,18 @@ pub(super) fn require_free(facts: &Facts) -> Result<()> {
             Kind::Config,
             format!("the server archives its WAL by another command: archive_command = {foreign:?}"),
         )
-        .hint(format!("if it is not needed any more: ALTER SYSTEM RESET archive_command; then {SETUP}")));
+        .hint(format!("if it is not needed any more: ALTER SYSTEM RESET archive_command; then {again}")));
     }
     if let Some(reason) = stanza.unreadable() {
         return Err(unreadable(reason));
     }
     match stanza.is_missing() || stanza.present().is_none() || stanza.is_of(&facts.server) || facts.upgrades {
         true => Ok(()),
-        false => Err(of_another(stanza, &facts.server)),
+        false => Err(of_another(stanza, &facts.server, again)),
     }
 }
 
-/// Does it, as root.
+/// Does it, as root; `again` is the command for after a failure.
 ///
 /// # Errors
 /// [`Kind::File`], [`Kind::Locked`], [`Kind::Server`], [`Kind::Program`]; those of systemd.
@@ -271,6 +277,7 @@ pub fn carry_out(
     program: &Program,
     plan: &Plan,
     owner: &Account,
+    again: &str,
 ) -> Result<()> {
     let _lock = Lock::take(settings, "setup")?;
     let connection = settings.connection();
@@ -278,14 +285,14 @@ pub fn carry_out(
     let state = "what was done before stays; the server runs as before, unless it is named here";
     for step in &plan.0 {
         carry_out_step(settings, &session, program, step, owner)
-            .map_err(|error| error.state(state).hint(format!("then again: {SETUP}")))?;
+            .map_err(|error| error.state(state).hint(format!("then again: {again}")))?;
     }
     program.check().map_err(|error| {
         error
             .context("no segment of the WAL was archived")
             .state("the server keeps all WAL until it is archived, which fills its disk")
             .hint(format!(
-                "check the log of the server: journalctl --unit={}; then {SETUP}",
+                "check the log of the server: journalctl --unit={}; then {again}",
                 settings.server.unit
             ))
     })
@@ -357,6 +364,7 @@ pub(super) mod tests {
             command: "ours".into(),
             files: vec![("/f".into(), "text".into(), None)],
             has_repository: false,
+            again: SETUP.to_owned(),
             upgrades: false,
         }
     }

@@ -139,7 +139,7 @@ enum Verb {
     /// Compare two running servers, as an upgrade does
     #[command(hide = true)]
     Compare(compare::Arguments),
-    /// Revert to the old data directory of the latest upgrade
+    /// Revert to the old data directory of the latest upgrade, of ours or of the playbook (data-auto-upgrade-backup)
     Rollback {
         /// Do not ask for confirmation
         #[arg(long)]

@@ -134,7 +134,7 @@ pub fn plan(facts: &Facts, settings: &Settings, target: Target, delta: bool, now
         return Err(Error::new(Kind::NoBackup, "the stanza of pgBackRest does not exist").hint(SETUP));
     };
     if let Some(server) = server.as_ref().filter(|server| !stanza.is_of(server)) {
-        return Err(of_another(stanza, server));
+        return Err(of_another(stanza, server, SETUP));
     }
     let identifier = present.system_identifier.to_string();
     if found.as_ref().is_some_and(|found| *found != identifier) {
