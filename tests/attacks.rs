@@ -691,6 +691,33 @@ fn no_name_of_a_socket_or_of_a_process_has_another_unit_stopped() {
 }
 
 #[test]
+fn names_in_a_database_do_nothing_to_a_terminal_and_look_like_no_line_of_ours() {
+    let Some(machine) = machine::for_test("attack-terminal") else { return };
+    machine.ok("mkdir -p /etc/matrix-postgres");
+    machine.write("/etc/matrix-postgres/config.toml", "[server]\nversion = 15\n");
+    machine.ok("systemctl start matrix-postgres.service");
+    as_synapse(
+        &machine,
+        r#"CREATE TABLE U&"reg\000AHINT: forged\001B[2J\009B1m" (r regprocedure);
+           CREATE FUNCTION f(int) RETURNS int IMMUTABLE LANGUAGE plpgsql AS 'BEGIN RETURN $1; END';
+           CREATE TABLE U&"part\000AHINT: forged\001B[2J" (n int) PARTITION BY RANGE (f(n));"#,
+    );
+    for method in ["online", "dump"] {
+        for verb in ["check", "check --json"] {
+            let said = machine.run(&format!("matrix-postgres-upgrade {verb} --method {method}"));
+            let text = format!("{}{}", said.stdout, said.stderr);
+            assert!(!text.contains(['\u{1b}', '\u{9b}']), "{verb} {method}: {text:?}");
+            if verb == "check" {
+                assert!(text.contains("forged"), "{method}: {text}");
+                assert!(!text.lines().any(|line| line.trim_start().starts_with("HINT: forged")), "{text}");
+            }
+        }
+    }
+    machine.run("systemctl start matrix-postgres-upgrade.service");
+    machine.ok("! journalctl --no-pager --output=cat | grep --text -P '\\x1b\\[2J'");
+}
+
+#[test]
 fn what_the_owner_leaves_beside_the_socket_does_not_become_roots() {
     let Some(machine) = machine::for_test("attack-runtime") else { return };
     machine.ok("systemctl start matrix-postgres.service");
