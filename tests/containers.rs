@@ -196,7 +196,7 @@ fn programs_that_the_machine_lacks_are_run_in_containers_of_the_servers_image() 
         machine.ok(end);
         // While it runs, it is "activating"; a start then would be none.
         machine.wait_for(&format!(
-            "systemctl show --value --property=ActiveState {BACKUP} | grep -qE 'inactive|failed'"
+            "systemctl show --value --property=ActiveState {BACKUP} | grep -cE 'inactive|failed'"
         ));
         machine.wait_for(&format!(
             "test $({locked} \"{dumps}\") = 0 || {{ echo {}; docker ps --all; false; }}",

@@ -95,7 +95,7 @@ fn restored(machine: &Machine, decrypt: &str, extension: &str) {
          runuser -u postgres -- createdb -p 5432 --template=template0 --encoding=UTF8 --locale=C restored
          {decrypt} {BACKUPS}/*Z/homeserver.dump.zst.{extension} | zstd -d |
              runuser -u postgres -- pg_restore -p 5432 --exit-on-error --no-owner --no-acl --dbname=restored
-         {decrypt} {BACKUPS}/*Z/globals.sql.zst.{extension} | zstd -d | grep -qi {MARKER}"
+         {decrypt} {BACKUPS}/*Z/globals.sql.zst.{extension} | zstd -d | grep -ci {MARKER}"
     ));
     let rows = machine.ok(&format!(
         "runuser -u postgres -- psql -XAtp 5432 restored -c \"SELECT count(*) FROM secrets WHERE said LIKE '{MARKER} %'\""

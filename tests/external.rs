@@ -44,7 +44,7 @@ fn backups(machine: &Machine) -> Vec<String> {
 /// Nobody is asked for a notice any more.
 fn settle(machine: &Machine) {
     let running = "systemctl list-units --plain --no-legend --state=active,activating,deactivating 'matrix-postgres-notify@*'";
-    machine.wait_for(&format!("! {running} | grep -q ."));
+    machine.wait_for(&format!("! {running} | grep -c ."));
 }
 
 #[track_caller]
@@ -70,8 +70,8 @@ fn nobody_sees_the_password_of_a_backup(machine: &Machine) {
     machine.wait_for("pgrep -f '[p]g_dump .*synapse'");
     let part = "ho'rse";
     machine.write("/root/part", part);
-    machine.ok("! cat /proc/[0-9]*/cmdline 2>/dev/null | grep -qaFf /root/part");
-    machine.ok("! cat /proc/[0-9]*/environ 2>/dev/null | grep -qaFf /root/part");
+    machine.ok("! cat /proc/[0-9]*/cmdline 2>/dev/null | grep -caFf /root/part");
+    machine.ok("! cat /proc/[0-9]*/environ 2>/dev/null | grep -caFf /root/part");
     there(
         machine,
         "postgres",
@@ -119,7 +119,7 @@ fn a_homeserver_whose_database_is_on_another_machine_is_backed_up_and_restored()
     nobody_sees_the_password_of_a_backup(&machine);
     machine.start(BACKUP);
     machine.start(TRIAL);
-    machine.ok("journalctl --sync && ! journalctl --no-pager --output=cat | grep -qFf /root/part");
+    machine.ok("journalctl --sync && ! journalctl --no-pager --output=cat | grep -cFf /root/part");
     machine.ok("! grep -rqFf /root/part /var/backups/matrix-postgres /var/tmp /tmp /run --exclude-dir=credentials --exclude-dir=credstore 2>/dev/null");
 
     let status = machine.run("matrix-postgres-backup status");
@@ -233,7 +233,7 @@ fn who_is_not_the_server_gets_nothing_and_who_is_away_is_waited_for() {
         machine.ok(what);
         if what.contains("reload") {
             let shown = "openssl s_client -starttls postgres -connect 10.77.0.2:5432 </dev/null 2>/dev/null | openssl x509 -noout -issuer";
-            machine.wait_for(&format!("{shown} | grep -q db.test.local"));
+            machine.wait_for(&format!("{shown} | grep -c db.test.local"));
         }
         let journal = failed(&machine, SERVER);
         assert!(journal.contains("certificate"), "{journal}");
@@ -246,7 +246,7 @@ fn who_is_not_the_server_gets_nothing_and_who_is_away_is_waited_for() {
     }
     assert_eq!(log_ins(), before);
     let shown = "openssl s_client -starttls postgres -connect 10.77.0.2:5432 </dev/null 2>/dev/null | openssl x509 -noout -issuer";
-    machine.wait_for(&format!("{shown} | grep -q authority"));
+    machine.wait_for(&format!("{shown} | grep -c authority"));
     machine.start(BACKUP);
 
     // The network is down, and comes back; then the server.
@@ -259,7 +259,7 @@ fn who_is_not_the_server_gets_nothing_and_who_is_away_is_waited_for() {
         machine.ok(&format!("systemctl start --no-block {BACKUP}"));
         let read =
             format!("journalctl --sync; journalctl --no-pager --output=cat --unit={BACKUP} --invocation=0");
-        machine.wait_for(&format!("{read} | grep -q 'cannot be reached.*trying again for up to'"));
+        machine.wait_for(&format!("{read} | grep -c 'cannot be reached.*trying again for up to'"));
         let status = machine.run("matrix-postgres-backup status");
         assert!(status.stdout.contains("cannot be reached"), "{status}");
         machine.ok(back);

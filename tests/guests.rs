@@ -32,7 +32,7 @@ fn are_connected(machine: &Machine, names: &[&str]) {
     for name in names {
         let asked = format!("SELECT 1 FROM pg_catalog.pg_stat_activity WHERE application_name = '{name}'");
         machine.wait_for(&format!(
-            "matrix-postgres-cli -d postgres -XAtqc {} | grep -q 1 || {{ journalctl --no-pager -n 20; docker ps; false; }}",
+            "matrix-postgres-cli -d postgres -XAtqc {} | grep -c 1 || {{ journalctl --no-pager -n 20; docker ps; false; }}",
             quote(&asked)
         ));
     }

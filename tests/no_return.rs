@@ -97,7 +97,7 @@ fn whoever_comes_back_at_once_is_let_in_when_there_is_no_way_back() {
     // Told to stop while the new server is up.
     once_up(&machine, "sleep 4");
     machine.ok(&UPGRADE.replace("start", "start --no-block"));
-    machine.wait_for("systemctl show --property=SubState matrix-postgres.service | grep -q start-post");
+    machine.wait_for("systemctl show --property=SubState matrix-postgres.service | grep -c start-post");
     machine.ok("systemctl stop matrix-postgres-upgrade.service");
     let said = journal(&machine);
     assert!(said.contains("runs on PostgreSQL 15 again, as before; nothing was lost"), "{said}");

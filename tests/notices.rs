@@ -59,8 +59,8 @@ fn fail_to_back_up(machine: &Machine) {
 /// Until everybody has been told.
 fn settle(machine: &Machine) {
     let idle = format!(
-        "sleep 0.3; ! systemctl list-units --no-legend --state=activating '{NOTIFY}' | grep -q . \
-         && ! systemctl list-jobs --no-legend | grep -q matrix-postgres"
+        "sleep 0.3; ! systemctl list-units --no-legend --state=activating '{NOTIFY}' | grep -c . \
+         && ! systemctl list-jobs --no-legend | grep -c matrix-postgres"
     );
     machine.wait_for(&idle);
 }
@@ -154,7 +154,7 @@ fn mail_a_room_and_the_switch_are_told_of_a_failure() {
     let entry = machine.ok("journalctl --no-pager --catalog MESSAGE_ID=5b1c0d2f7a864e3c9d58a1e24f6b7c01");
     assert!(entry.contains("Subject: Backup 20") && entry.contains("is complete"), "{entry}");
     machine
-        .ok("journalctl --no-pager MESSAGE_ID=5b1c0d2f7a864e3c9d58a1e24f6b7c02 | grep -q 'is accessible to all users'");
+        .ok("journalctl --no-pager MESSAGE_ID=5b1c0d2f7a864e3c9d58a1e24f6b7c02 | grep -c 'is accessible to all users'");
 
     // Good news, for those who want it.
     machine.write("/etc/credstore/matrix-postgres.matrix-token", &robot.token);
@@ -231,7 +231,7 @@ fn old_backups_go_and_what_is_not_ours_stays() {
     assert!(plan.contains("its manifest is not valid"), "{plan}");
     assert_eq!(list(), now);
     machine
-        .ok("journalctl --no-pager MESSAGE_ID=5b1c0d2f7a864e3c9d58a1e24f6b7c04 | grep -q 'that no rule of'");
+        .ok("journalctl --no-pager MESSAGE_ID=5b1c0d2f7a864e3c9d58a1e24f6b7c04 | grep -c 'that no rule of'");
     let begins = machine.ok(&format!("journalctl --no-pager --output=cat --unit={BACKUP}"));
     assert!(begins.contains("s, as last time"), "{begins}");
 

@@ -186,7 +186,7 @@ fn another_machine_is_back_with_the_same_messages() {
     let trial = second.run("matrix-postgres-backup verify --trial --at store");
     assert_eq!(trial.status, 0, "{trial}");
     // Nothing of the secret is anywhere but where it was put.
-    second.ok("! journalctl --no-pager | grep -q 'PRIVATE KEY'; ! grep -rqs 'PRIVATE KEY' /tmp /run/matrix* /var/lib/matrix-postgres*");
+    second.ok("! journalctl --no-pager | grep -c 'PRIVATE KEY' && ! grep -rqs 'PRIVATE KEY' /tmp /run/matrix* /var/lib/matrix-postgres*");
 }
 
 /// Compares each backup that the program lists with its manifest, by other tools than ours. Where there is no manifest, none

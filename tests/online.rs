@@ -203,7 +203,7 @@ fn where_no_copy_can_follow_the_check_says_why_and_what_to_do() {
     let said = says("the server refuses a replication connection");
     assert!(said.contains("HINT: add a line for the database \"replication\" to pg_hba.conf"), "{said}");
     machine.ok("sed -i 's/^# local/local/' /matrix/postgres/data/pg_hba.conf && systemctl reload matrix-postgres.service");
-    machine.wait_for("matrix-postgres-upgrade check | grep -q 'method online:'");
+    machine.wait_for("matrix-postgres-upgrade check | grep -c 'method online:'");
 
     for setting in ["max_wal_senders = 0", "wal_level = minimal"] {
         sql(&machine, "postgres", &format!("ALTER SYSTEM SET {setting}"));
@@ -391,7 +391,7 @@ fn users_are_let_in_before_the_last_command_of_the_servers_unit_has_ended() {
     machine.write(dropin, &format!("[Service]\nExecStartPost=-{waits}\n"));
     machine.ok("systemctl daemon-reload");
     machine.ok(&UPGRADE.replace("start", "start --no-block"));
-    machine.wait_for("systemctl show --property=SubState matrix-postgres.service | grep -q start-post");
+    machine.wait_for("systemctl show --property=SubState matrix-postgres.service | grep -c start-post");
     let who = "psql -XAtq -h /run/matrix-postgres -U bridge mautrix-signal -c 'SHOW server_version_num'";
     machine.wait_for(&format!("{who} | grep ^17"));
     let status = machine.ok("systemctl is-active matrix-postgres.service || true");
@@ -523,7 +523,7 @@ fn whatever_a_cluster_holds_and_is_set_to_it_goes_along() {
     sql(&machine, "postgres", "ALTER SYSTEM SET synchronous_standby_names = 'far'");
     machine.ok("systemctl reload matrix-postgres.service");
     machine.wait_for(
-        "{ matrix-postgres-upgrade check || true; } | grep -q '^BLOCKER  synchronous_standby_names is'",
+        "{ matrix-postgres-upgrade check || true; } | grep -c '^BLOCKER  synchronous_standby_names is'",
     );
     let said = machine.run("matrix-postgres-upgrade check").stdout;
     assert!(said.contains("is invalid: a DROP DATABASE was interrupted"), "{said}");
@@ -562,7 +562,7 @@ fn who_is_told_to_stop_goes_back_first_by_hand_as_well() {
     let (_, room) = prepare(&machine, 15, METHOD);
     client(&machine, "matrix-slow.service", "ExecStart=true\nExecStop=sleep 5");
     machine.ok("matrix-postgres-upgrade run >/var/tmp/log 2>&1 & echo $! >/var/tmp/pid");
-    machine.wait_for("systemctl show --property=ActiveState matrix-slow.service | grep -q deactivating");
+    machine.wait_for("systemctl show --property=ActiveState matrix-slow.service | grep -c deactivating");
     machine.ok("kill -TERM $(cat /var/tmp/pid)");
     machine.wait_for("! kill -0 $(cat /var/tmp/pid)");
     let said = machine.ok("cat /var/tmp/log");

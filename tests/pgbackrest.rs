@@ -146,7 +146,7 @@ fn a_night_is_a_verified_backup_and_status_tells_what_is_wrong() {
 
     // The archive command fails: pg_wal grows, and it is said.
     machine.ok(&format!("mv {REPOSITORY}/archive {REPOSITORY}/gone; {SQL} 'SELECT pg_switch_wal()'"));
-    let waits = format!("{SQL} 'SELECT failed_count FROM pg_stat_archiver' | grep -qv '^0'");
+    let waits = format!("{SQL} 'SELECT failed_count FROM pg_stat_archiver' | grep -cv '^0'");
     machine.wait_for(&waits);
     let (_, journal) = machine.fails(BACKUP);
     assert!(journal.contains("HINT: "), "{journal}");

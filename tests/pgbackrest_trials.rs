@@ -56,7 +56,7 @@ fn the_newest_backup_is_restored_on_trial_and_compared() {
         "{said}"
     );
     assert!(!said.contains("not compared"), "{said}");
-    machine.ok("! ls /var/backups/matrix-postgres/called; test ! -e /var/tmp/matrix-postgres || test -z \"$(ls /var/tmp/matrix-postgres)\"");
+    machine.ok("! ls /var/backups/matrix-postgres/called && { test ! -e /var/tmp/matrix-postgres || test -z \"$(ls /var/tmp/matrix-postgres)\"; }");
     assert_eq!(machine.ok(&archived), before);
     let status = machine.ok("matrix-postgres-backup status");
     assert!(status.contains("last trial:") && status.contains(" passed on "), "{status}");

@@ -28,7 +28,7 @@ fn for_test(name: &str) -> Option<Machine> {
     let libraries = String::from_utf8(sh(needed).stdout).expect("paths");
     let lacking = libraries.lines().filter(|file| {
         let name = file.rsplit('/').next().unwrap_or_default();
-        machine.run(&format!("ldconfig -p | grep -qF '{name} '")).status != 0
+        machine.run(&format!("ldconfig -p | grep -cF '{name} '")).status != 0
     });
     let files: Vec<_> = ["/usr/bin/rpm", "/usr/lib/rpm"].into_iter().chain(lacking).collect();
     let archive = older.path().join("rpm.tar");

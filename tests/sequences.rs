@@ -217,11 +217,11 @@ fn a_server_that_is_stopped_while_it_recovers_from_a_crash_stops() {
         machine.ok(&match major {
             15 => format!(
                 "cursor=$(journalctl -n 0 --show-cursor | sed -n 's/^-- cursor: //p'); {kill}
-                 until journalctl --after-cursor=\"$cursor\" -u matrix-postgres.service | grep -q 'received fast shutdown'; do :; done"
+                 until journalctl --after-cursor=\"$cursor\" -u matrix-postgres.service | grep -c 'received fast shutdown'; do :; done"
             ),
             _ => format!(
                 "systemctl stop --no-block matrix-postgres.service
-                 until systemctl show -p SubState --value matrix-postgres.service | grep -qE '^(stop|dead)'; do :; done
+                 until systemctl show -p SubState --value matrix-postgres.service | grep -cE '^(stop|dead)'; do :; done
                  {kill} || true"
             ),
         });

@@ -215,7 +215,8 @@ impl Machine {
         Ok(())
     }
 
-    /// Runs a script with `bash -eu -o pipefail`, as root.
+    /// Runs a script with `bash -eu -o pipefail`, as root. What is piped to `grep -q` may fail for it, since that does not read to the
+    /// end: `grep -c` does.
     pub fn run(&self, script: &str) -> Output {
         self.command(script).output().map(Output::from).expect("nsenter should start")
     }
