@@ -164,11 +164,24 @@ fn a_night_is_a_verified_backup_and_status_tells_what_is_wrong() {
     machine.ok(&format!("mv /root/$(basename {lost}) {lost}"));
     machine.ok("matrix-postgres-backup status");
 
+    // The disk of the repository is not mounted: none is made anew in its place.
+    machine.ok(&format!(
+        "mv {REPOSITORY} /root/disk && install -d -o matrix-postgres -g matrix-postgres {REPOSITORY}"
+    ));
+    assert!(problems(&machine).contains("with 2 verified backups, is not in"));
+    let (_, journal) = machine.fails(BACKUP);
+    assert!(journal.contains("is its disk mounted?"), "{journal}");
+    let refused = machine.run(SETUP);
+    assert!(refused.status != 0 && refused.stderr.contains("HINT: findmnt --target"), "{refused}");
+    machine.ok(&format!("rm -r {REPOSITORY} && mv /root/disk {REPOSITORY}"));
+    machine.wait_for("matrix-postgres-backup status");
+    machine.ok("systemctl reset-failed");
+
     // Archiving is switched off.
     machine.ok(&format!("{SQL} \"ALTER SYSTEM SET archive_command = ''\" -c 'SELECT pg_reload_conf()'"));
     machine.wait_for("! matrix-postgres-backup status");
     assert!(problems(&machine).contains("does not archive its WAL by pgBackRest"));
-    machine.ok(SETUP);
+    machine.ok("matrix-postgres setup --yes");
     machine.wait_for("matrix-postgres-backup status");
 }
 

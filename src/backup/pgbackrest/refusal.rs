@@ -1,6 +1,7 @@
 //! What is refused, with what puts it right.
 
 use super::info::Stanza;
+use super::record::Gone;
 use crate::config::Settings;
 use crate::error::{Error, Kind, Result};
 use crate::postgres::ServerFacts;
@@ -28,6 +29,34 @@ pub fn require_near(settings: &Settings) -> Result<()> {
     )
     .state("nothing was changed")
     .hint("backup.engine = \"dump\" in /etc/matrix-postgres/config.toml"))
+}
+
+/// There is no stanza, or there is none any more.
+pub(super) fn missing(gone: Option<&Gone>) -> Error {
+    match gone {
+        None => Error::new(Kind::Config, "the stanza of pgBackRest does not exist yet").hint(SETUP),
+        Some(gone) => Error::new(Kind::Config, vanished(gone)).hint(mounted(gone)),
+    }
+}
+
+/// What is not there, in a sentence.
+pub(super) fn vanished(gone: &Gone) -> String {
+    let Gone { source, backups, .. } = gone;
+    let s = if *backups == 1 { "" } else { "s" };
+    format!(
+        "stanza {:?} of pgBackRest, with {backups} verified backup{s}, is not in {} any more: is its disk mounted?",
+        source.stanza,
+        source.repository.display()
+    )
+}
+
+/// What tells, and what to do where it is true.
+pub(super) fn mounted(gone: &Gone) -> String {
+    format!(
+        "findmnt --target {}; if the backups are gone for good: rm {}, then {SETUP}",
+        gone.source.repository.display(),
+        gone.record.display()
+    )
 }
 
 /// The repository cannot be read.

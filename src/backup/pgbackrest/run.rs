@@ -9,8 +9,9 @@ use super::configuration::retention;
 use super::contents::{Recorded, SOME};
 use super::info::{Backup, Stanza};
 use super::program::{Program, Type};
+use super::record::{Gone, Source};
 use super::record::{Record, Verified};
-use super::refusal::{BACK_UP, SETUP, of_another, require_near, unreadable};
+use super::refusal::{BACK_UP, SETUP, missing, of_another, require_near, unreadable};
 use crate::backup::run::Server;
 use crate::backup::store_of;
 use crate::config::Settings;
@@ -34,6 +35,8 @@ pub struct Facts {
     pub archiving: Archiving,
     /// What it is to call.
     pub command: String,
+    /// Backups that must be there.
+    pub expected: Option<Gone>,
 }
 
 /// Which backup is made.
@@ -42,12 +45,12 @@ pub struct Facts {
 /// [`Kind::Config`] if it would be of another cluster than that of the stanza, or if WAL is not archived; [`Kind::File`] if the
 /// repository cannot be read.
 pub fn plan(facts: &Facts, now: Timestamp) -> Result<Type> {
-    let Facts { stanza, server, archiving, command } = facts;
+    let Facts { stanza, server, archiving, command, expected } = facts;
     if let Some(reason) = stanza.unreadable() {
         return Err(unreadable(reason));
     }
     if stanza.is_missing() || stanza.present().is_none() {
-        return Err(Error::new(Kind::Config, "the stanza of pgBackRest does not exist yet").hint(SETUP));
+        return Err(missing(expected.as_ref()));
     }
     if !stanza.is_of(server) {
         return Err(of_another(stanza, server, SETUP));
@@ -141,7 +144,8 @@ fn record(settings: &Settings, stanza: &Stanza, backup: &Backup, mut damage: Vec
     let verified = Verified { at: Timestamp::now(), damage: damage.clone() };
     let labels = stanza.backup.iter().map(|backup| backup.label.as_str());
     let directory = &settings.backup.directory;
-    Record::load(directory).with(&backup.label, verified, labels).save(directory)?;
+    let record = Record::load(directory).with(&backup.label, verified, labels);
+    Record { source: Some(Source::of(&settings.backup)), ..record }.save(directory)?;
     match damage {
         None => Ok(()),
         Some(damage) => Err(Error::new(
@@ -170,6 +174,7 @@ fn facts(server: &Server<'_>, settings: &Settings, program: &Program) -> Result<
         archiving: archive::read(&session)?,
         stanza: program.info(&settings.backup.repository)?,
         command: program.archive_command(),
+        expected: Record::load(&settings.backup.directory).expected(&settings.backup),
     })
 }
 
@@ -245,6 +250,7 @@ mod tests {
             server: server(identifier),
             archiving: archiving(),
             command: "x".into(),
+            expected: None,
         }
     }
 

@@ -12,8 +12,9 @@ use super::archive::{self, Archiving};
 use super::configuration;
 use super::info::Stanza;
 use super::program::Program;
+use super::record::{Gone, Record};
 pub use super::refusal::{SETUP, require_near};
-use super::refusal::{of_another, unreadable};
+use super::refusal::{missing, of_another, unreadable};
 use crate::account::Account;
 use crate::config::{Engine, Settings};
 use crate::error::{Error, IoContext as _, Kind, Result};
@@ -50,6 +51,8 @@ pub struct Facts {
     pub files: Vec<(PathBuf, String, Option<String>)>,
     /// Whether the directory of the repository is there.
     pub has_repository: bool,
+    /// Backups that must be there.
+    pub expected: Option<Gone>,
     /// The command that sets this up.
     pub again: String,
     /// Whether a stanza of another cluster is to become that of this one.
@@ -163,6 +166,7 @@ pub fn gather(
         command: program.archive_command(),
         files: files.into(),
         has_repository: settings.backup.repository.is_dir(),
+        expected: Record::load(&settings.backup.directory).expected(&settings.backup),
         again: match settings.backup.engine == engine {
             true => SETUP.to_owned(),
             false => format!("{SETUP} --engine {}", word(engine)),
@@ -188,6 +192,11 @@ fn word(engine: Engine) -> &'static str {
 pub fn plan(facts: &Facts, settings: &Settings) -> Result<Plan> {
     require_free(facts).map_err(|error| error.state("nothing was changed"))?;
     let Facts { stanza, archiving, command, .. } = facts;
+    let is_missing = stanza.is_missing() || stanza.present().is_none();
+    // One made anew in the empty directory of a disk that is not mounted would hide that.
+    if let (true, Some(gone)) = (is_missing, &facts.expected) {
+        return Err(missing(Some(gone)).state("nothing was changed"));
+    }
     let mut steps = Vec::new();
     if !facts.has_repository {
         steps.push(Step::MakeRepository(settings.backup.repository.clone()));
@@ -195,7 +204,7 @@ pub fn plan(facts: &Facts, settings: &Settings) -> Result<Plan> {
     for (file, text, _) in facts.files.iter().filter(|(_, text, now)| now.as_ref() != Some(text)) {
         steps.push(Step::Write(file.clone(), text.clone()));
     }
-    if stanza.is_missing() || stanza.present().is_none() {
+    if is_missing {
         steps.push(Step::CreateStanza);
     } else if !stanza.is_of(&facts.server) {
         steps.push(Step::UpgradeStanza);
@@ -365,6 +374,7 @@ pub(super) mod tests {
             files: vec![("/f".into(), "text".into(), None)],
             has_repository: false,
             again: SETUP.to_owned(),
+            expected: None,
             upgrades: false,
         }
     }

@@ -10,7 +10,7 @@ use super::configuration;
 use super::info::Stanza;
 use super::program::Program;
 pub use super::refusal::AGAIN;
-use super::refusal::SETUP;
+use super::refusal::missing;
 use super::setup::{self, Facts, Step};
 use crate::config::Settings;
 use crate::error::{Error, Kind, Result};
@@ -53,11 +53,7 @@ fn plan(facts: &Facts, settings: &Settings) -> Result<Vec<Step>> {
     let Facts { stanza, server, .. } = facts;
     // That of a disk that is not there would be made anew in the wrong place.
     if stanza.is_missing() || stanza.present().is_none() {
-        return Err(Error::new(
-            Kind::Config,
-            format!("stanza {:?} of pgBackRest does not exist", settings.backup.stanza),
-        )
-        .hint(SETUP));
+        return Err(missing(facts.expected.as_ref()));
     }
     let mut steps: Vec<_> =
         moved(facts, settings).map(|(file, text)| Step::Write(file, text)).into_iter().collect();

@@ -7,8 +7,7 @@ use super::archive::{self, Archiving};
 use super::info::{Backup, Stanza};
 use super::program::Program;
 use super::record::Record;
-use super::refusal::{AGAIN, BACK_UP};
-use super::setup::SETUP;
+use super::refusal::{AGAIN, BACK_UP, SETUP, mounted, vanished};
 use crate::backup::manifest::Trial;
 use crate::config::Settings;
 use crate::error::Result;
@@ -146,6 +145,11 @@ pub fn judge(facts: &Facts, settings: &Settings, now: Timestamp) -> State {
     };
     if let Some(reason) = facts.stanza.unreadable() {
         state.add(format!("pgBackRest cannot read its repository: {reason}"), "pgbackrest info");
+        return state;
+    }
+    let is_missing = facts.stanza.is_missing() || facts.stanza.present().is_none();
+    if let (true, Some(gone)) = (is_missing, facts.record.expected(&settings.backup)) {
+        state.add(vanished(&gone), &mounted(&gone));
         return state;
     }
     state.stanza(facts);

@@ -154,7 +154,12 @@ fn of_pgbackrest(
             format!("newest {} ({}, {}), {verified}", backup.name, backup.kind, local(backup.time))
         },
     );
-    line("pgbackrest", format!("stanza {}, {} backups, {newest}", state.stanza, state.backups.len()));
+    let said = match state.backups.len() {
+        // There are none, or they cannot be seen: that is among what is not well.
+        0 => "no backup is known".to_owned(),
+        number => format!("{number} backups, {newest}"),
+    };
+    line("pgbackrest", format!("stanza {}, {said}", state.stanza));
     if let (Some(seconds), Some(waiting)) = (state.lag_seconds, state.waiting) {
         let bytes = state.lag_bytes.map_or_else(|| "?".to_owned(), |bytes| DecimalBytes(bytes).to_string());
         line("archive lag", format!("{seconds} s, {bytes}, {waiting} segments waiting"));
