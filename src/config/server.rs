@@ -120,7 +120,7 @@ impl Server {
             version: input.version.map(Major),
             listen: input.listen.unwrap_or_default(),
             port: input.port.unwrap_or(5432),
-            user: name("server.user", input.user, "matrix-postgres")?,
+            user: user(name("server.user", input.user, "matrix-postgres")?)?,
             superuser: name("server.superuser", input.superuser, "postgres")?,
             is_database_named: input.database.is_some(),
             database: name("server.database", input.database, "homeserver")?,
@@ -130,6 +130,14 @@ impl Server {
             start_timeout: duration("server.start_timeout", input.start_timeout.as_deref(), "10m")?,
             image: None,
         })
+    }
+}
+
+/// PostgreSQL does not run as root, and backups are not made as root.
+fn user(name: String) -> Result<String> {
+    match name == "root" {
+        true => Err(refused("server.user", &name, "a user that is not root")),
+        false => Ok(name),
     }
 }
 

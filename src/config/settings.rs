@@ -10,7 +10,7 @@ use super::notify::Notify;
 use super::offsite::Offsite;
 use super::server::Server;
 use super::upgrade::Upgrade;
-use super::value::{absolute, duration};
+use super::value::{absolute, duration, refused};
 use crate::error::Result;
 use crate::postgres::{Connection, Endpoint};
 
@@ -65,7 +65,7 @@ impl Settings {
             ("socket_directory", input.socket_directory.is_some()),
         ];
         let backup = Backup::from_fragment(input.backup)?;
-        Ok(Self {
+        let settings = Self {
             offsite: Offsite::from_fragments(input.offsite.unwrap_or_default(), backup.keep)?,
             data_directory: absolute("data_directory", input.data_directory, layout.data_directory())?,
             state_directory: absolute(
@@ -83,7 +83,29 @@ impl Settings {
             clients: Clients::from_fragment(input.clients)?,
             upgrade: Upgrade::from_fragment(input.upgrade, layout)?,
             notify: Notify::from_fragment(input.notify)?,
-        })
+        };
+        settings.require_apart().map(|()| settings)
+    }
+
+    /// Nothing of ours is in a cluster: it would be copied, compared and removed with that.
+    fn require_apart(&self) -> Result<()> {
+        let Self { data_directory: data, backup, upgrade, .. } = self;
+        let ours = [
+            ("state_directory", &self.state_directory),
+            ("socket_directory", &self.socket_directory),
+            ("backup.directory", &backup.directory),
+            ("backup.repository", &backup.repository),
+            ("upgrade.keep_path", &upgrade.keep_path),
+            ("upgrade.dump_directory", &upgrade.dump_directory),
+        ];
+        match ours.iter().find(|(_, path)| path.starts_with(data)) {
+            None => Ok(()),
+            Some((key, path)) => Err(refused(
+                key,
+                &path.display().to_string(),
+                &format!("a path outside of data_directory = {:?}", data.display().to_string()),
+            )),
+        }
     }
 }
 
@@ -105,6 +127,9 @@ mod tests {
             ("backup.compression = \"lz4\"", "zstd, gzip or none"),
             ("backup.format = \"tar\"", "custom or plain"),
             ("backup.engine = \"restic\"", "dump, pgbackrest or both"),
+            ("server.user = \"root\"", "a user that is not root"),
+            ("data_directory = \"/d\"\nupgrade.keep_path = \"/d/kept\"", "outside of data_directory"),
+            ("data_directory = \"/d\"\nbackup.directory = \"/d\"", "outside of data_directory"),
             ("backup.stanza = \"a b\"", "letters, digits, - and _"),
             ("backup.stanza = \"--x\"", "letters, digits, - and _"),
             ("backup.repository = \"x\"", "an absolute path"),
