@@ -250,6 +250,17 @@ impl StdError for Error {
     }
 }
 
+/// Every one of these is done, whatever fails.
+///
+/// # Errors
+/// The first failure; others are logged.
+pub fn each(done: impl Iterator<Item = Result<()>>) -> Result<()> {
+    let mut failures = done.filter_map(Result::err);
+    let first = failures.next();
+    failures.for_each(|other| log::error!("{}", other.report()));
+    first.map_or(Ok(()), Err)
+}
+
 /// Adds the action and the path to a failed system call.
 pub trait IoContext<T> {
     /// `could not <action> <path>`, see [`Error::io`].
@@ -290,6 +301,20 @@ mod tests {
              the server was not touched; the newest backup is 20261123T030000Z\n\
              HINT: free space there and run: systemctl start matrix-postgres-backup.service"
         );
+    }
+
+    #[test]
+    fn what_fails_keeps_nothing_after_it_from_being_done() {
+        let mut done = Vec::new();
+        let results = ["a", "b", "c", "d"].into_iter().map(|name| {
+            done.push(name);
+            match name {
+                "b" | "c" => Err(Error::new(Kind::File, name)),
+                _ => Ok(()),
+            }
+        });
+        assert_eq!(each(results).unwrap_err().to_string(), "b");
+        assert_eq!(done, ["a", "b", "c", "d"]);
     }
 
     #[test]

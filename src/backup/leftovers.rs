@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::name::BackupName;
 use crate::config::Settings;
 use crate::error::{Error, Kind, Result};
+use crate::files::stamp;
 use crate::postgres::{Connection, HOME, Session, identifier, literal};
 use crate::report::DecimalBytes;
 use crate::runtime::Runtime;
@@ -219,8 +220,8 @@ impl Marked {
             Cause::Replaced => "_before_",
             Cause::Unfinished => "_restoring_",
         };
-        let (_, stamp) = self.database.rsplit_once(between)?;
-        let since = stamp.parse::<BackupName>().ok()?.time();
+        let (_, time) = self.database.rsplit_once(between)?;
+        let since = stamp::read(time)?;
         let days = now.duration_since(since).as_hours() / 24;
         Some(Leftover { database: self.database, cause: self.cause, bytes: self.bytes, since, days })
     }

@@ -3,11 +3,10 @@
 use std::fmt::{self, Write as _};
 use std::str::FromStr;
 
-use jiff::civil::DateTime;
-use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 
 use crate::config::Compression;
+use crate::files::stamp;
 use crate::postgres::BackupFormat;
 
 /// The name of a backup: the time at which it was begun, in UTC, such as `20261124T030000Z`.
@@ -65,7 +64,7 @@ impl BackupName {
 
 impl fmt::Display for BackupName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.strftime("%Y%m%dT%H%M%SZ").fmt(f)
+        f.write_str(&stamp::write(self.0))
     }
 }
 
@@ -77,10 +76,7 @@ impl FromStr for BackupName {
     type Err = NotAName;
 
     fn from_str(text: &str) -> Result<Self, NotAName> {
-        let time = DateTime::strptime("%Y%m%dT%H%M%SZ", text).map_err(|_| NotAName)?;
-        let name = Self(TimeZone::UTC.to_timestamp(time).map_err(|_| NotAName)?);
-        // Parsers are lenient, names are not.
-        if name.to_string() == text { Ok(name) } else { Err(NotAName) }
+        stamp::read(text).map(Self).ok_or(NotAName)
     }
 }
 

@@ -12,7 +12,7 @@ use std::io::{IsTerminal as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{Args, Parser};
 use nix::sys::stat::{Mode, umask};
 
 use crate::account::Account;
@@ -128,18 +128,39 @@ fn print_json(value: &impl serde::Serialize) -> Result<()> {
     print(&(text + "\n"))
 }
 
-/// Says what would be removed, and whether it is to be: there is something, it is no `dry_run`, and `yes` or somebody who was
-/// asked said so.
-fn is_to_remove(found: &[impl std::fmt::Display], question: &str, yes: bool, dry_run: bool) -> Result<bool> {
-    if found.is_empty() {
-        return print("no leftovers\n").map(|()| false);
+/// What verbs that remove or replace something are given.
+#[derive(Debug, Clone, Copy, Args)]
+struct Consent {
+    /// Do not ask for confirmation
+    #[arg(long)]
+    yes: bool,
+    /// Print what would be done, and do nothing
+    #[arg(long)]
+    dry_run: bool,
+}
+
+impl Consent {
+    /// Whether what was printed is to be done; whoever is asked says yes, or that is an error. Until then there is nothing to clean up,
+    /// and Ctrl-C is an answer, too: signals are listened for afterwards.
+    fn is_given(self, question: &str) -> Result<bool> {
+        if self.dry_run {
+            return Ok(false);
+        }
+        if !self.yes {
+            confirm(question)?;
+        }
+        Ok(true)
     }
-    let lines: Vec<_> = found.iter().map(|leftover| format!("remove {leftover}\n")).collect();
-    print(&lines.concat())?;
-    if !yes && !dry_run {
-        confirm(question)?;
+
+    /// The same, after what would be removed was printed, where there is something.
+    fn is_given_to_remove(self, found: &[impl std::fmt::Display]) -> Result<bool> {
+        if found.is_empty() {
+            return print("no leftovers\n").map(|()| false);
+        }
+        let lines: Vec<_> = found.iter().map(|leftover| format!("remove {leftover}\n")).collect();
+        print(&lines.concat())?;
+        self.is_given("remove them permanently?")
     }
-    Ok(!dry_run)
 }
 
 /// Asks, and fails unless the answer is yes.

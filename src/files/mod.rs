@@ -2,9 +2,11 @@
 //!
 //! - [`beneath`]: opens what another user may have placed
 //! - [`directories`]: moves and removes whole directories, in whosever place they are
+//! - [`stamp`]: times in names
 
 pub mod beneath;
 pub mod directories;
+pub mod stamp;
 
 use std::fs::{DirBuilder, File, Metadata, Permissions};
 use std::io::{ErrorKind, Read};

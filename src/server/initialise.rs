@@ -13,7 +13,7 @@ use crate::account::Account;
 use crate::config::Settings;
 use crate::error::{IoContext as _, Result};
 use crate::files::beneath::Directory;
-use crate::files::{self, directories};
+use crate::files::{self, directories, stamp};
 use crate::postgres::{
     Connection, HOME, Libraries, Major, PrivateServer, Purpose, Session, Startup, identifier, initdb, literal,
 };
@@ -196,7 +196,7 @@ fn save_database_block(parent: &Path, text: &str, now: Timestamp) -> Result<Path
 fn save(parent: &Path, text: &str, now: Timestamp) -> Result<PathBuf> {
     let file = parent.join(DATABASE_BLOCK);
     if file.try_exists().at("read", &file)? {
-        let kept = parent.join(format!("{DATABASE_BLOCK}.{}", now.strftime("%Y%m%dT%H%M%SZ")));
+        let kept = parent.join(format!("{DATABASE_BLOCK}.{}", stamp::write(now)));
         std::fs::rename(&file, &kept).at("rename", &file)?;
         log::warn!("the previous {} was renamed to {}", file.display(), kept.display());
     }

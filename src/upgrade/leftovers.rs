@@ -5,13 +5,11 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
-use jiff::civil::DateTime;
-use jiff::tz::TimeZone;
 use serde::Serialize;
 
 use crate::config::Settings;
-use crate::error::{Error, IoContext as _, Kind, Result};
-use crate::files::size_of;
+use crate::error::{Error, IoContext as _, Kind, Result, each};
+use crate::files::{size_of, stamp};
 use crate::lock::Lock;
 use crate::postgres::is_whole;
 use crate::report::DecimalBytes;
@@ -153,19 +151,18 @@ pub fn remove(settings: &Settings, leftovers: &[Leftover], now: Timestamp) -> Re
         return Err(Error::new(Kind::DataDirectory, message).state("nothing was removed"));
     }
     let still = look(settings, now, false)?;
-    for leftover in
-        leftovers.iter().filter(|it| still.iter().any(|now| now.path == it.path && now.what == it.what))
-    {
-        let path = &leftover.path;
-        match leftover.what {
-            What::Journal => std::fs::remove_file(path).at("remove", path)?,
-            What::Dump | What::Logs => dump_directory::remove(path)?,
-            What::WasOpen | What::Upgrade | What::Rehearsal | What::Check | What::Keeping => {
-                take_down(path)?;
-            }
-        }
-        log::info!("removed {}", path.display());
+    let is_there = |it: &&Leftover| still.iter().any(|now| now.path == it.path && now.what == it.what);
+    each(leftovers.iter().filter(is_there).map(remove_one))
+}
+
+fn remove_one(leftover: &Leftover) -> Result<()> {
+    let path = &leftover.path;
+    match leftover.what {
+        What::Journal => std::fs::remove_file(path).at("remove", path)?,
+        What::Dump | What::Logs => dump_directory::remove(path)?,
+        What::WasOpen | What::Upgrade | What::Rehearsal | What::Check | What::Keeping => take_down(path)?,
     }
+    log::info!("removed {}", path.display());
     Ok(())
 }
 
@@ -189,17 +186,11 @@ impl Naming {
         if !(before.is_empty() || numbered(before)) {
             return None;
         }
-        let (id, after) = rest.split_at_checked(ID_LENGTH)?;
-        let time = DateTime::strptime("%Y%m%dT%H%M%SZ", id).ok()?;
-        let time = TimeZone::UTC.to_timestamp(time).ok()?;
-        // Parsers are lenient, names are not.
-        let exact = time.strftime("%Y%m%dT%H%M%SZ").to_string() == id;
-        (exact && self.after.contains(&after)).then_some((id, time))
+        let (id, after) = rest.split_at_checked(stamp::LENGTH)?;
+        let time = stamp::read(id)?;
+        self.after.contains(&after).then_some((id, time))
     }
 }
-
-/// `20261124T030000Z`
-const ID_LENGTH: usize = 16;
 
 const BESIDE: [&str; 5] = ["", "-copy", GONE, "-copy.gone", ".aside"];
 

@@ -4,29 +4,29 @@ use jiff::Timestamp;
 
 use crate::backup::leftovers;
 use crate::backup::pgbackrest::restore::kept;
+use crate::cli::Consent;
 use crate::config::Settings;
-use crate::error::Result;
+use crate::error::{Result, each};
 use crate::lock::Lock;
 
-pub(super) fn clean(settings: &Settings, yes: bool, dry_run: bool) -> Result<()> {
+pub(super) fn clean(settings: &Settings, consent: Consent) -> Result<()> {
     let host = crate::cli::programs(settings);
     let found = leftovers::find(settings, &host, Timestamp::now())?;
-    if !crate::cli::is_to_remove(&found, "remove them permanently?", yes, dry_run)? {
+    if !consent.is_given_to_remove(&found)? {
         return Ok(());
     }
     let _lock = Lock::take(settings, "clean-up")?;
-    for leftover in &found {
+    each(found.iter().map(|leftover| {
         leftovers::remove(settings, &host, leftover)?;
         log::info!("removed database {:?}", leftover.database);
-    }
-    Ok(())
+        Ok(())
+    }))
 }
 
 /// The same of clusters, as root: the directory that they are in is root's.
-pub(super) fn clusters(settings: &Settings, yes: bool, dry_run: bool) -> Result<()> {
+pub(super) fn clusters(settings: &Settings, consent: Consent) -> Result<()> {
     let found = kept::find(settings, Timestamp::now())?;
-    let is_asked = !found.is_empty();
-    if is_asked && crate::cli::is_to_remove(&found, "remove them permanently?", yes, dry_run)? {
+    if !found.is_empty() && consent.is_given_to_remove(&found)? {
         kept::remove(settings, &found, Timestamp::now())?;
     }
     Ok(())

@@ -27,6 +27,7 @@ use crate::backup::engine::{Dumps, Engine as _};
 use crate::backup::manifest::Manifest;
 use crate::backup::store::Store;
 use crate::backup::{pgbackrest, verify};
+use crate::cli::Consent;
 use crate::config::{self, Engine, Settings};
 use crate::error::{Error, IoContext as _, Kind, Result};
 use crate::files::beneath::Directory;
@@ -107,12 +108,8 @@ enum Verb {
     },
     /// Drop the databases that were replaced by a restore, see status
     Clean {
-        /// Do not ask for confirmation
-        #[arg(long)]
-        yes: bool,
-        /// Print which databases would be dropped, and drop nothing
-        #[arg(long)]
-        dry_run: bool,
+        #[command(flatten)]
+        consent: Consent,
     },
     /// Notify the administrator how a unit ended (for matrix-postgres-notify@.service)
     #[command(hide = true)]
@@ -238,10 +235,10 @@ pub fn run(arguments: Arguments) -> Result<ExitCode> {
     let at = verb.at();
     let configuration = at.target.is_some().then(places::configuration).transpose()?;
     let to_send = matches!(verb, Verb::Send { .. }).then(places::configuration);
-    if let Verb::Clean { yes, dry_run } = verb
+    if let Verb::Clean { consent } = verb
         && geteuid().is_root()
     {
-        clean::clusters(&settings, yes, dry_run)?;
+        clean::clusters(&settings, consent)?;
     }
     if !stays {
         become_owner(&settings)?;
@@ -257,7 +254,7 @@ pub fn run(arguments: Arguments) -> Result<ExitCode> {
                 return Ok(crate::cli::failure_of(&error, event::FAILED));
             }
         }
-        Verb::Clean { yes, dry_run } => clean::clean(&settings, yes, dry_run)?,
+        Verb::Clean { consent } => clean::clean(&settings, consent)?,
         Verb::List { json, .. } => {
             let is_asked = settings.backup.engine.is_pgbackrest() && at.target.is_none();
             let others = is_asked.then(|| status::pgbackrest(&settings)).transpose()?;

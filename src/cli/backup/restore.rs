@@ -16,6 +16,7 @@ use crate::backup::pgbackrest::restore as pgbackrest;
 use crate::backup::pgbackrest::restore::Target;
 use crate::backup::target::Authority;
 use crate::backup::{catalogue, classic, restore};
+use crate::cli::Consent;
 use crate::config::Settings;
 use crate::error::{Error, Kind, Result};
 use crate::lock::Lock;
@@ -71,12 +72,8 @@ pub(super) struct Arguments {
     /// out in any case; everything that is missing is listed at the end, with exit status 44
     #[arg(long, conflicts_with = "globals")]
     skip_broken: bool,
-    /// Do not ask for confirmation
-    #[arg(long)]
-    yes: bool,
-    /// Print what would be done, and do nothing
-    #[arg(long)]
-    dry_run: bool,
+    #[command(flatten)]
+    consent: Consent,
 }
 
 impl Arguments {
@@ -172,13 +169,9 @@ pub(super) fn restore(settings: &Settings, arguments: &Arguments, configuration:
     for plan in &plans {
         crate::cli::print(&format!("{plan}\n"))?;
     }
-    if arguments.dry_run {
+    if !arguments.consent.is_given("start the restore?")? {
         return Ok(());
     }
-    if !arguments.yes {
-        crate::cli::confirm("start the restore?")?;
-    }
-    // Not before: until then there is nothing to clean up, and Ctrl-C is an answer, too.
     interrupt::listen()?;
     let _lock = Lock::take(settings, "restore")?;
     let engine = Dumps::new(settings, &host);
@@ -202,11 +195,8 @@ fn cluster(settings: &Settings, arguments: &Arguments, host: &dyn Runtime) -> Re
     let plan =
         pgbackrest::plan(&facts, settings, target, arguments.delta, Timestamp::now()).map_err(unchanged)?;
     crate::cli::print(&format!("{plan}\n"))?;
-    if arguments.dry_run {
+    if !arguments.consent.is_given("start the restore?")? {
         return Ok(());
-    }
-    if !arguments.yes {
-        crate::cli::confirm("start the restore?")?;
     }
     interrupt::listen()?;
     let mut progress = report::progress(crate::cli::on_terminal());
@@ -297,7 +287,7 @@ fn told(restored: Vec<Result<()>>) -> Result<()> {
 
 fn roles(settings: &Settings, arguments: &Arguments, backups: &Backups) -> Result<()> {
     let entry = catalogue::find(&*backups.store, Some(arguments.name()), Timestamp::now())?;
-    if arguments.dry_run {
+    if arguments.consent.dry_run {
         return crate::cli::print(&roles_of(&entry));
     }
     let _lock = Lock::take(settings, "restore")?;

@@ -11,6 +11,7 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 use jiff::Timestamp;
 
+use crate::cli::Consent;
 use crate::clients::sockets;
 use crate::config::{self, Method, Settings};
 use crate::error::{Error, Kind, Result};
@@ -120,12 +121,8 @@ enum Verb {
     },
     /// Remove leftovers of upgrades and rehearsals, see status; old data directories are kept
     Clean {
-        /// Do not ask for confirmation
-        #[arg(long)]
-        yes: bool,
-        /// Print what would be removed, and remove nothing
-        #[arg(long)]
-        dry_run: bool,
+        #[command(flatten)]
+        consent: Consent,
     },
     /// Print all connections of this host, for a unit that cannot see them
     #[command(hide = true)]
@@ -141,12 +138,8 @@ enum Verb {
     Compare(compare::Arguments),
     /// Revert to the old data directory of the latest upgrade, of ours or of the playbook (data-auto-upgrade-backup)
     Rollback {
-        /// Do not ask for confirmation
-        #[arg(long)]
-        yes: bool,
-        /// Print what would be done, and do nothing
-        #[arg(long)]
-        dry_run: bool,
+        #[command(flatten)]
+        consent: Consent,
         /// For tests: pause at this step
         #[arg(long, hide = true, value_name = "STEP", value_parser = step)]
         pause: Option<Step>,
@@ -248,12 +241,12 @@ pub fn run(arguments: Arguments) -> Result<ExitCode> {
         }
         Verb::Status { json } => show_status(&settings, json)?,
         Verb::Recover { at_boot, pause, dry_run } => recover_from(&settings, at_boot, pause, dry_run)?,
-        Verb::Clean { yes, dry_run } => clean(&settings, yes, dry_run)?,
+        Verb::Clean { consent } => clean(&settings, consent)?,
         Verb::Connections | Verb::Containers => {}
         Verb::TakeOver => legacy::take_over(&settings)?,
         Verb::Compare(asked) => return compare::run(&settings, &asked),
-        Verb::Rollback { yes, dry_run, pause } => {
-            guarded(config, || roll_back(&settings, yes, dry_run, pause))?;
+        Verb::Rollback { consent, pause } => {
+            guarded(config, || roll_back(&settings, consent, pause))?;
         }
     }
     Ok(ExitCode::SUCCESS)
@@ -354,9 +347,9 @@ fn rehearse(settings: &Settings, to: Option<Major>, dry_run: bool) -> Result<()>
     Ok(())
 }
 
-fn clean(settings: &Settings, yes: bool, dry_run: bool) -> Result<()> {
+fn clean(settings: &Settings, consent: Consent) -> Result<()> {
     let found = leftovers::find(settings, Timestamp::now())?;
-    if !crate::cli::is_to_remove(&found, "remove it permanently?", yes, dry_run)? {
+    if !consent.is_given_to_remove(&found)? {
         return Ok(());
     }
     interrupt::listen()?;
@@ -364,7 +357,7 @@ fn clean(settings: &Settings, yes: bool, dry_run: bool) -> Result<()> {
     leftovers::remove(settings, &found, Timestamp::now())
 }
 
-fn roll_back(settings: &Settings, yes: bool, dry_run: bool, pause: Option<Step>) -> Result<()> {
+fn roll_back(settings: &Settings, consent: Consent, pause: Option<Step>) -> Result<()> {
     legacy::take_over(settings)?;
     let settings = &settled::for_rollback(settings.clone())?;
     let host = crate::cli::host(settings);
@@ -375,11 +368,8 @@ fn roll_back(settings: &Settings, yes: bool, dry_run: bool, pause: Option<Step>)
     crate::cli::print(&format!("{}\n", rollback::describe(&entry)))?;
     let loss = written::loss(settings, &host, &entry);
     crate::cli::print(&format!("{loss}\n"))?;
-    if dry_run {
+    if !consent.is_given("start the rollback?")? {
         return Ok(());
-    }
-    if !yes {
-        crate::cli::confirm("start the rollback?")?;
     }
     interrupt::listen()?;
     let mut progress = report::progress(crate::cli::on_terminal());

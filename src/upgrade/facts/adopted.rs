@@ -12,6 +12,7 @@ use super::tried::Obstacle;
 use crate::account::Account;
 use crate::config::{Method, Settings};
 use crate::error::{Error, Kind, Result};
+use crate::files::stamp;
 use crate::place::{self, image};
 use crate::postgres::{self, DataDirectory, Major};
 use crate::runtime::Runtime;
@@ -36,7 +37,7 @@ pub fn entry(settings: &Settings, runtime: &dyn Runtime, now: Timestamp) -> Resu
         return Err(refuse(format!("{} and {} are the same cluster", kept.display(), home.display())));
     }
     let container = container(settings, runtime, from, &owner)?;
-    let id = now.strftime("%Y%m%dT%H%M%SZ").to_string();
+    let id = stamp::write(now);
     let at = used.unwrap_or(Timestamp::UNIX_EPOCH);
     let upgrade = Upgrade {
         beside: named_after(home, &format!("upgrade-{id}")),

@@ -14,7 +14,7 @@ use jiff::Timestamp;
 use crate::backup::target::Authority;
 use crate::config::{Method, Settings};
 use crate::error::{Error, Kind, Result};
-use crate::files::free_name;
+use crate::files::{free_name, stamp};
 use crate::place::image::drop_in_of;
 use crate::postgres::initdb::Initialisation;
 use crate::postgres::{Contents, Libraries};
@@ -72,7 +72,7 @@ pub fn plan(
     let Some(cluster) = &facts.cluster else {
         return Err(Error::new(Kind::Server, "the server is not running"));
     };
-    let id = now.strftime("%Y%m%dT%H%M%SZ").to_string();
+    let id = stamp::write(now);
     let old_enough = |newest: Option<Timestamp>, within| {
         newest.is_none_or(|newest| now.duration_since(newest).unsigned_abs() > within)
     };

@@ -8,10 +8,9 @@ use std::path::{Path, PathBuf};
 use jiff::Timestamp;
 use serde::Serialize;
 
-use crate::backup::name::BackupName;
 use crate::config::Settings;
-use crate::error::{Error, IoContext as _, Kind, Result};
-use crate::files::{self, directories};
+use crate::error::{Error, IoContext as _, Kind, Result, each};
+use crate::files::{self, directories, stamp};
 use crate::lock::Lock;
 use crate::postgres::{DataDirectory, is_whole};
 use crate::report::DecimalBytes;
@@ -89,9 +88,9 @@ fn look(data: &Path, now: Timestamp, under_way: bool) -> Result<Vec<Kept>> {
 
 /// The time in what follows the name of the data directory; a second one of the same second has a number.
 fn time(rest: &str) -> Option<Timestamp> {
-    let (time, number) = rest.strip_prefix(BEFORE)?.split_at_checked("20261129T172223Z".len())?;
+    let (time, number) = rest.strip_prefix(BEFORE)?.split_at_checked(stamp::LENGTH)?;
     let is_numbered = number.strip_prefix('-').is_some_and(|number| number.parse::<u32>().is_ok());
-    let time = time.parse::<BackupName>().ok()?.time();
+    let time = stamp::read(time)?;
     (number.is_empty() || is_numbered).then_some(time)
 }
 
@@ -109,14 +108,17 @@ pub fn remove(settings: &Settings, kept: &[Kept], now: Timestamp) -> Result<()> 
         return Err(Error::new(Kind::DataDirectory, message).state("nothing was removed"));
     }
     let still = look(&settings.data_directory, now, false)?;
-    for Kept { path, .. } in kept.iter().filter(|kept| still.iter().any(|now| now.path == kept.path)) {
-        if let Some(server) = DataDirectory::read(path, Path::new("/proc"))?.postmaster {
-            let message = format!("a server uses {}: process {}", path.display(), server.pid);
-            return Err(Error::new(Kind::DataDirectory, message).state("it was not removed"));
-        }
-        directories::remove(path).at("remove", path)?;
-        log::info!("removed {}", path.display());
+    let still_there = kept.iter().filter(|kept| still.iter().any(|now| now.path == kept.path));
+    each(still_there.map(|kept| remove_one(&kept.path)))
+}
+
+fn remove_one(path: &Path) -> Result<()> {
+    if let Some(server) = DataDirectory::read(path, Path::new("/proc"))?.postmaster {
+        let message = format!("a server uses {}: process {}", path.display(), server.pid);
+        return Err(Error::new(Kind::DataDirectory, message).state("it was not removed"));
     }
+    directories::remove(path).at("remove", path)?;
+    log::info!("removed {}", path.display());
     Ok(())
 }
 

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use nix::unistd::geteuid;
 
 use crate::error::{Error, IoContext as _, Kind, Result};
-use crate::files::{self, beneath};
+use crate::files::{self, beneath, stamp};
 
 /// A text gets at least so many bytes more than it has now.
 const GROWTH: usize = 64 << 10;
@@ -171,7 +171,7 @@ fn checksum(sequence: u64, text: &[u8]) -> u32 {
 /// [`Kind::File`].
 pub(in crate::upgrade) fn set_aside(file: &Path, now: jiff::Timestamp) -> Result<PathBuf> {
     let mut name = file.as_os_str().to_owned();
-    name.push(format!(".unusable-{}", now.strftime("%Y%m%dT%H%M%SZ")));
+    name.push(format!(".unusable-{}", stamp::write(now)));
     let aside = PathBuf::from(name);
     if aside.symlink_metadata().is_ok() {
         return Err(Error::new(Kind::File, format!("{} already exists", aside.display())));
