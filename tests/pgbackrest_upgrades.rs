@@ -132,7 +132,7 @@ fn is_killed(machine: &Machine, steps: &[&str]) {
         let killed = machine.run(&format!(
             "rm -f /root/rollback; touch /root/rollback
              matrix-postgres-upgrade rollback --yes --pause {back} 2>/root/rollback & pid=$!
-             until grep -q 'pausing: ' /root/rollback; do kill -0 $pid || {{ cat /root/rollback; exit 1; }}; done; kill -KILL $pid"
+             until grep -q 'pausing: ' /root/rollback; do kill -0 $pid || {{ cat /root/rollback; exit 1; }}; sleep 0.05; done; kill -KILL $pid"
         ));
         assert_eq!(killed.status, 0, "{killed}");
         settles(machine);

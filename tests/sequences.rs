@@ -210,18 +210,18 @@ fn a_server_that_is_stopped_while_it_recovers_from_a_crash_stops() {
              {sql} 'SELECT pg_reload_conf()'; {sql} 'CHECKPOINT'
              {sql} 'CREATE TABLE much AS SELECT generate_series(1, 3000000) AS n'
              kill -KILL $({sql} \"SELECT pid FROM pg_stat_activity WHERE backend_type = 'walwriter'\")
-             until {{ /usr/lib/postgresql/17/bin/pg_isready -qh /run/matrix-postgres; test $? = 1; }}; do :; done"
+             until {{ /usr/lib/postgresql/17/bin/pg_isready -qh /run/matrix-postgres; test $? = 1; }}; do sleep 0.05; done"
         ));
         // Told so before its time, by somebody else as well, it would wait forever: before systemd is asked, or while it waits.
         let kill = "systemctl kill --kill-whom=main --signal=INT matrix-postgres.service";
         machine.ok(&match major {
             15 => format!(
                 "cursor=$(journalctl -n 0 --show-cursor | sed -n 's/^-- cursor: //p'); {kill}
-                 until journalctl --after-cursor=\"$cursor\" -u matrix-postgres.service | grep -c 'received fast shutdown'; do :; done"
+                 until journalctl --after-cursor=\"$cursor\" -u matrix-postgres.service | grep -c 'received fast shutdown'; do sleep 0.05; done"
             ),
             _ => format!(
                 "systemctl stop --no-block matrix-postgres.service
-                 until systemctl show -p SubState --value matrix-postgres.service | grep -cE '^(stop|dead)'; do :; done
+                 until systemctl show -p SubState --value matrix-postgres.service | grep -cE '^(stop|dead)'; do sleep 0.05; done
                  {kill} || true"
             ),
         });
@@ -237,7 +237,7 @@ fn a_server_that_is_stopped_while_it_recovers_from_a_crash_stops() {
             "unit=matrix-postgres.service; before=$(systemctl show -p MainPID --value $unit)
              systemctl kill --kill-whom=main --signal=KILL $unit
              timeout 300 sh -c \"until systemctl show -p MainPID -p SubState $unit | grep -v ^MainPID=$before | sort | tr '\\n' ' ' |
-                 grep -q '^MainPID=[1-9][0-9]* SubState=running'; do :; done\"",
+                 grep -q '^MainPID=[1-9][0-9]* SubState=running'; do sleep 0.05; done\"",
         );
     }
 }
