@@ -182,7 +182,7 @@ fn after_a_power_cut_in_a_restore_a_whole_cluster_is_in_place() {
     for instant in instants {
         machine.ok(&format!(
             "sync; inode=$(stat --format=%i /matrix/postgres/data); {restore} >/root/restore 2>&1 & pid=$!
-             until {instant}; do kill -0 $pid || {{ cat /root/restore; exit 1; }}; done"
+             until {instant}; do kill -0 $pid || {{ wait $pid && break; cat /root/restore; exit 1; }}; done"
         ));
         machine.power_cut_to_disk().expect("the power should go");
         machine.boot_again().unwrap_or_else(|error| panic!("{instant}: {error}"));

@@ -16,6 +16,7 @@ fn from_15_all_goes_along_and_back() {
 }
 
 #[test]
+#[ignore = "make thorough"]
 fn from_13_all_goes_along_and_back() {
     let Some(machine) = machine::for_test("upgrade13") else { return };
     upgrade(&machine, prepare(&machine, 13, METHOD), 13, 17, "on");
