@@ -23,7 +23,7 @@ use crate::error::Result;
 use crate::postgres::{self, Occupant};
 use crate::systemd::Manager;
 
-/// Where these sessions come from. Nothing is changed.
+/// Where these sessions come from, but for our own. Nothing is changed.
 ///
 /// # Errors
 /// [`crate::Kind::Program`], [`crate::Kind::NotInstalled`]: nothing is known then.
@@ -42,7 +42,11 @@ pub fn look(manager: &Manager, settings: &Settings, sessions: &[Session]) -> Res
         None => sockets::Server::near(occupant.and_then(|occupant| occupant.pid), Path::new("/proc")),
     };
     let origins = origins::Origins::new(manager, Path::new("/proc"));
-    connected::connected(sessions, &server, &sockets, |pids| origins.of(pids))
+    let mut connected = connected::connected(sessions, &server, &sockets, |pids| origins.of(pids))?;
+    // Several things are asked at the same time.
+    let own = manager.unit_of(0)?;
+    connected.retain(|connected| !connected.is_ours(own.as_deref()));
+    Ok(connected)
 }
 
 /// The running units that have sessions on the server, or in one of its databases, and are stopped while that changes places. Who
@@ -61,9 +65,7 @@ pub fn found(
         Ok((units, connected))
     };
     match look() {
-        Ok((units, mut connected)) => {
-            let own = manager.unit_of(0).ok().flatten();
-            connected.retain(|connected| !connected.is_ours(own.as_deref()));
+        Ok((units, connected)) => {
             for sentence in connected::disconnected(&connected, &units, &settings.server.unit) {
                 log::info!("{sentence}");
             }
