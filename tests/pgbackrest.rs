@@ -296,7 +296,16 @@ fn a_time_between_two_messages_has_the_first_and_not_the_second() {
              kill -KILL $pid || true"
         ));
         machine.wait_for(&format!("{ANSWERS} && systemctl is-active --quiet matrix-postgres.service"));
-        assert!(bodies().contains(&"first".to_owned()), "{instant}: {:?}", bodies());
+        let held = || {
+            machine
+                .ok("matrix-postgres-cli -XAtc \"SELECT count(*) FROM events WHERE type = 'm.room.message'\"")
+        };
+        assert!(
+            bodies().contains(&"first".to_owned()),
+            "{instant}: {:?} of {} in the database",
+            bodies(),
+            held()
+        );
     }
     let kept = "find /matrix/postgres -maxdepth 1 -name 'data.before-restore-*'";
     let restored = machine.run(&format!("matrix-postgres-backup restore --yes --to-time '{between}'"));
