@@ -244,16 +244,18 @@ fn whatever_goes_wrong_the_playbooks_server_comes_up_by_itself() {
     is_old(&machine, &room);
     machine.ok("! ls -d /matrix/postgres/data.*");
 
-    let others = [
+    let all = [
         ("online", "following"),
         ("dump", "stopping-server"),
+        ("dump", "transferring"),
         ("online", "upgrading"),
         ("dump", "exchanging"),
         ("online", "starting-server"),
+        ("online", "starting-clients"),
         ("dump", "keeping"),
     ];
     for (method, step) in
-        machine::kills_at(&[("dump", "transferring"), ("online", "starting-clients")], &others)
+        machine::kills_among(&all, &[("dump", "transferring"), ("online", "starting-clients")])
     {
         eprintln!("killed: {method}, {step}");
         configure(&machine, method, "");
@@ -266,8 +268,13 @@ fn whatever_goes_wrong_the_playbooks_server_comes_up_by_itself() {
         machine.ok("systemctl kill --kill-whom=main --signal=KILL matrix-postgres-upgrade.service");
         comes_up(&machine, step, &room);
     }
-    let others = [("dump", "transferring"), ("dump", "starting-server"), ("online", "keeping")];
-    for (method, step) in machine::kills_at(&[("online", "exchanging")], &others) {
+    let all = [
+        ("dump", "transferring"),
+        ("online", "exchanging"),
+        ("dump", "starting-server"),
+        ("online", "keeping"),
+    ];
+    for (method, step) in machine::kills_among(&all, &[("online", "exchanging")]) {
         eprintln!("power cut: {method}, {step}");
         configure(&machine, method, "");
         pause_at(&machine, step);

@@ -61,6 +61,15 @@ enum Choice {
     Both,
 }
 
+impl From<Choice> for Engine {
+    fn from(choice: Choice) -> Self {
+        match choice {
+            Choice::Pgbackrest => Self::Pgbackrest,
+            Choice::Both => Self::Both,
+        }
+    }
+}
+
 /// Carries out the verb.
 ///
 /// # Errors
@@ -77,10 +86,11 @@ pub fn run(arguments: Arguments) -> Result<ExitCode> {
     }
     // What an earlier run has found is looked for anew.
     let written = config::load_without(Path::new(setup::FILE))?;
-    let engine = match engine {
-        None if upgrade_stanza => Some(chosen(written.backup.engine)?),
+    let configured = Some(written.backup.engine).filter(|engine| engine.is_pgbackrest());
+    let engine = match engine.map(Engine::from) {
+        None if upgrade_stanza => Some(configured.ok_or_else(no_stanza)?),
         // Done again, it follows what has changed.
-        None => chosen(written.backup.engine).ok().filter(|_| !written.connection().is_absent()),
+        None => configured.filter(|_| !written.connection().is_absent()),
         engine => engine,
     };
     let programs = Host::new(Path::new("/"), std::env::var_os("PATH"));
@@ -125,31 +135,20 @@ pub fn run(arguments: Arguments) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// That of the configuration, where there is a stanza.
-fn chosen(engine: Engine) -> Result<Choice> {
-    match engine {
-        Engine::Pgbackrest => Ok(Choice::Pgbackrest),
-        Engine::Both => Ok(Choice::Both),
-        Engine::Dump => {
-            Err(Error::new(Kind::Config, "backups are not made by pgBackRest: there is no stanza to upgrade")
-                .state("nothing was changed")
-                .hint("matrix-postgres setup --engine both"))
-        }
-    }
+fn no_stanza() -> Error {
+    Error::new(Kind::Config, "backups are not made by pgBackRest: there is no stanza to upgrade")
+        .state("nothing was changed")
+        .hint("matrix-postgres setup --engine both")
 }
 
 /// Sets up pgBackRest, and tries it.
 fn by_pgbackrest(
     settings: &Settings,
-    engine: Choice,
+    engine: Engine,
     upgrades: bool,
     yes: bool,
     dry_run: bool,
 ) -> Result<()> {
-    let engine = match engine {
-        Choice::Pgbackrest => Engine::Pgbackrest,
-        Choice::Both => Engine::Both,
-    };
     let host = super::programs(settings);
     let (facts, program) = pgbackrest::gather(settings, &host, engine, upgrades)?;
     let plan = pgbackrest::plan(&facts, settings)?;

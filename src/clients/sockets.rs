@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::os::fd::AsFd as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use serde::{Deserialize, Serialize};
@@ -119,12 +119,17 @@ fn list_of(process: &Path) -> std::io::Result<(Vec<diag::Unix>, Vec<diag::Tcp>)>
     .map_err(Into::into)
 }
 
+/// The processes that there are now, and where they are in the process file system.
+fn processes(proc: &Path) -> Result<impl Iterator<Item = (u32, PathBuf)>> {
+    let entries = std::fs::read_dir(proc).at("read", proc)?.flatten();
+    Ok(entries.filter_map(|entry| Some((entry.file_name().to_str()?.parse().ok()?, entry.path()))))
+}
+
 /// Which processes have which sockets, by the sockets' numbers.
 fn holders(proc: &Path) -> Result<BTreeMap<u64, Vec<u32>>> {
     let mut holders: BTreeMap<u64, Vec<u32>> = BTreeMap::new();
-    for process in std::fs::read_dir(proc).at("read", proc)?.flatten() {
-        let Some(pid) = process.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
-        let open = std::fs::read_dir(process.path().join("fd")).into_iter().flatten().flatten();
+    for (pid, process) in processes(proc)? {
+        let open = std::fs::read_dir(process.join("fd")).into_iter().flatten().flatten();
         let numbers: BTreeSet<u64> = open.filter_map(|file| socket(&file.path())).collect();
         for number in numbers {
             holders.entry(number).or_default().push(pid);
@@ -154,9 +159,8 @@ fn networks(proc: &Path) -> Result<Vec<u32>> {
     let network = |process: &Path| std::fs::read_link(process.join("ns/net")).ok();
     let mut known: BTreeSet<_> = network(&proc.join("self")).into_iter().collect();
     let mut found = Vec::new();
-    for process in std::fs::read_dir(proc).at("read", proc)?.flatten() {
-        let Some(pid) = process.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
-        if network(&process.path()).is_some_and(|network| known.insert(network)) {
+    for (pid, process) in processes(proc)? {
+        if network(&process).is_some_and(|network| known.insert(network)) {
             found.push(pid);
         }
     }

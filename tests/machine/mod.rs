@@ -38,14 +38,9 @@ pub fn at_every_step() -> bool {
     std::env::var_os("KILLS").is_some_and(|value| value == ALL)
 }
 
-/// Where work is killed: at the instants that matter most, and at the others with `KILLS=all`.
-pub fn kills_at<T: Clone>(most: &[T], others: &[T]) -> Vec<T> {
-    if at_every_step() { [others, most].concat() } else { most.to_vec() }
-}
-
-/// Those of all steps that matter most, and all of them with `KILLS=all`.
-pub fn kills_among<'a>(all: &[&'a str], most: &[&str]) -> Vec<&'a str> {
-    all.iter().copied().filter(|step| at_every_step() || most.contains(step)).collect()
+/// Where work is killed: of all instants those that matter most, and all of them with `KILLS=all`.
+pub fn kills_among<T: Clone + PartialEq>(all: &[T], most: &[T]) -> Vec<T> {
+    all.iter().filter(|instant| at_every_step() || most.contains(instant)).cloned().collect()
 }
 
 /// A machine with the package installed, for a test; nothing where the test is to be left out, which is said

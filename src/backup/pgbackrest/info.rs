@@ -154,9 +154,14 @@ impl Backup {
 }
 
 impl Stanza {
-    /// Whether there is none yet: no directory, or nothing in it.
-    pub fn is_missing(&self) -> bool {
+    /// Whether there is none: no directory, or nothing in it.
+    fn is_missing(&self) -> bool {
         matches!(self.status.code, 1 | 3)
+    }
+
+    /// Whether there is one, which is of a cluster.
+    pub fn exists(&self) -> bool {
+        !self.is_missing() && self.present().is_some()
     }
 
     /// Why the repository cannot be read, if it cannot. That there is no backup yet is another matter.

@@ -33,30 +33,19 @@ pub fn require_near(settings: &Settings) -> Result<()> {
 
 /// There is no stanza, or there is none any more.
 pub(super) fn missing(gone: Option<&Gone>) -> Error {
-    match gone {
-        None => Error::new(Kind::Config, "the stanza of pgBackRest does not exist yet").hint(SETUP),
-        Some(gone) => Error::new(Kind::Config, vanished(gone)).hint(mounted(gone)),
-    }
-}
-
-/// What is not there, in a sentence.
-pub(super) fn vanished(gone: &Gone) -> String {
-    let Gone { source, backups, .. } = gone;
+    let Some(Gone { source, backups, record }) = gone else {
+        return Error::new(Kind::Config, "the stanza of pgBackRest does not exist yet").hint(SETUP);
+    };
+    let (stanza, repository) = (&source.stanza, source.repository.display());
     let s = if *backups == 1 { "" } else { "s" };
-    format!(
-        "stanza {:?} of pgBackRest, with {backups} verified backup{s}, is not in {} any more: is its disk mounted?",
-        source.stanza,
-        source.repository.display()
+    Error::new(
+        Kind::Config,
+        format!("stanza {stanza:?} of pgBackRest, with {backups} verified backup{s}, is not in {repository} any more: is its disk mounted?"),
     )
-}
-
-/// What tells, and what to do where it is true.
-pub(super) fn mounted(gone: &Gone) -> String {
-    format!(
-        "findmnt --target {}; if the backups are gone for good: rm {}, then {SETUP}",
-        gone.source.repository.display(),
-        gone.record.display()
-    )
+    .hint(format!(
+        "findmnt --target {repository}; if the backups are gone for good: rm {}, then {SETUP}",
+        record.display()
+    ))
 }
 
 /// The repository cannot be read.

@@ -49,7 +49,7 @@ pub fn plan(facts: &Facts, now: Timestamp) -> Result<Type> {
     if let Some(reason) = stanza.unreadable() {
         return Err(unreadable(reason));
     }
-    if stanza.is_missing() || stanza.present().is_none() {
+    if !stanza.exists() {
         return Err(missing(expected.as_ref()));
     }
     if !stanza.is_of(server) {

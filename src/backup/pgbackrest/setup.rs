@@ -192,9 +192,8 @@ fn word(engine: Engine) -> &'static str {
 pub fn plan(facts: &Facts, settings: &Settings) -> Result<Plan> {
     require_free(facts).map_err(|error| error.state("nothing was changed"))?;
     let Facts { stanza, archiving, command, .. } = facts;
-    let is_missing = stanza.is_missing() || stanza.present().is_none();
     // One made anew in the empty directory of a disk that is not mounted would hide that.
-    if let (true, Some(gone)) = (is_missing, &facts.expected) {
+    if let (false, Some(gone)) = (stanza.exists(), &facts.expected) {
         return Err(missing(Some(gone)).state("nothing was changed"));
     }
     let mut steps = Vec::new();
@@ -204,7 +203,7 @@ pub fn plan(facts: &Facts, settings: &Settings) -> Result<Plan> {
     for (file, text, _) in facts.files.iter().filter(|(_, text, now)| now.as_ref() != Some(text)) {
         steps.push(Step::Write(file.clone(), text.clone()));
     }
-    if is_missing {
+    if !stanza.exists() {
         steps.push(Step::CreateStanza);
     } else if !stanza.is_of(&facts.server) {
         steps.push(Step::UpgradeStanza);
@@ -270,7 +269,7 @@ pub(super) fn require_free(facts: &Facts) -> Result<()> {
     if let Some(reason) = stanza.unreadable() {
         return Err(unreadable(reason));
     }
-    match stanza.is_missing() || stanza.present().is_none() || stanza.is_of(&facts.server) || facts.upgrades {
+    match !stanza.exists() || stanza.is_of(&facts.server) || facts.upgrades {
         true => Ok(()),
         false => Err(of_another(stanza, &facts.server, again)),
     }

@@ -52,7 +52,7 @@ fn plan(facts: &Facts, settings: &Settings) -> Result<Vec<Step>> {
     setup::require_free(facts)?;
     let Facts { stanza, server, .. } = facts;
     // That of a disk that is not there would be made anew in the wrong place.
-    if stanza.is_missing() || stanza.present().is_none() {
+    if !stanza.exists() {
         return Err(missing(facts.expected.as_ref()));
     }
     let mut steps: Vec<_> =

@@ -7,7 +7,7 @@ use super::archive::{self, Archiving};
 use super::info::{Backup, Stanza};
 use super::program::Program;
 use super::record::Record;
-use super::refusal::{AGAIN, BACK_UP, SETUP, mounted, vanished};
+use super::refusal::{AGAIN, BACK_UP, SETUP, missing};
 use crate::backup::manifest::Trial;
 use crate::config::Settings;
 use crate::error::Result;
@@ -147,9 +147,9 @@ pub fn judge(facts: &Facts, settings: &Settings, now: Timestamp) -> State {
         state.add(format!("pgBackRest cannot read its repository: {reason}"), "pgbackrest info");
         return state;
     }
-    let is_missing = facts.stanza.is_missing() || facts.stanza.present().is_none();
-    if let (true, Some(gone)) = (is_missing, facts.record.expected(&settings.backup)) {
-        state.add(vanished(&gone), &mounted(&gone));
+    if let (false, Some(gone)) = (facts.stanza.exists(), facts.record.expected(&settings.backup)) {
+        let error = missing(Some(&gone));
+        state.add(error.to_string(), error.hint_text().unwrap_or(SETUP));
         return state;
     }
     state.stanza(facts);
@@ -184,7 +184,7 @@ impl State {
 
     fn stanza(&mut self, facts: &Facts) {
         let name = &facts.stanza.name;
-        if facts.stanza.is_missing() || facts.stanza.present().is_none() {
+        if !facts.stanza.exists() {
             self.add(format!("stanza {name:?} of pgBackRest does not exist"), SETUP);
             return;
         }
