@@ -149,6 +149,7 @@ fn by_pgbackrest(
     yes: bool,
     dry_run: bool,
 ) -> Result<()> {
+    settings.require_apart()?;
     let host = super::programs(settings);
     let (facts, program) = pgbackrest::gather(settings, &host, engine, upgrades)?;
     let plan = pgbackrest::plan(&facts, settings)?;

@@ -1,6 +1,6 @@
 //! Settings: validated, complete, nothing left to guess at.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::backup::Backup;
@@ -65,7 +65,7 @@ impl Settings {
             ("socket_directory", input.socket_directory.is_some()),
         ];
         let backup = Backup::from_fragment(input.backup)?;
-        let settings = Self {
+        Ok(Self {
             offsite: Offsite::from_fragments(input.offsite.unwrap_or_default(), backup.keep)?,
             data_directory: absolute("data_directory", input.data_directory, layout.data_directory())?,
             state_directory: absolute(
@@ -83,12 +83,12 @@ impl Settings {
             clients: Clients::from_fragment(input.clients)?,
             upgrade: Upgrade::from_fragment(input.upgrade, layout)?,
             notify: Notify::from_fragment(input.notify)?,
-        };
-        settings.require_apart().map(|()| settings)
+        })
     }
 
-    /// Nothing of ours is in a cluster: it would be copied, compared and removed with that.
-    fn require_apart(&self) -> Result<()> {
+    /// The keys of directories of ours that lie in the data directory: they would be copied, compared and removed with the cluster.
+    /// That stands in the way of a backup and of an upgrade, and keeps no server from starting.
+    pub fn misplaced(&self) -> Vec<(&'static str, &Path)> {
         let Self { data_directory: data, backup, upgrade, .. } = self;
         let ours = [
             ("state_directory", &self.state_directory),
@@ -98,12 +98,22 @@ impl Settings {
             ("upgrade.keep_path", &upgrade.keep_path),
             ("upgrade.dump_directory", &upgrade.dump_directory),
         ];
-        match ours.iter().find(|(_, path)| path.starts_with(data)) {
+        let ours = ours.into_iter().map(|(key, path)| (key, path.as_path()));
+        ours.filter(|(_, path)| path.starts_with(data)).collect()
+    }
+
+    /// Refuses those of [`Settings::misplaced`] that backups use.
+    ///
+    /// # Errors
+    /// [`crate::Kind::Config`] naming the key, and that it takes another path.
+    pub fn require_apart(&self) -> Result<()> {
+        let data = format!("{:?}", self.data_directory.display().to_string());
+        match self.misplaced().iter().find(|(key, _)| key.starts_with("backup.")) {
             None => Ok(()),
             Some((key, path)) => Err(refused(
                 key,
                 &path.display().to_string(),
-                &format!("a path outside of data_directory = {:?}", data.display().to_string()),
+                &format!("a path outside of data_directory = {data}"),
             )),
         }
     }
@@ -113,7 +123,6 @@ impl Settings {
 mod tests {
     use super::*;
     use crate::config::{EncryptTo, ServerKind};
-    use std::path::Path;
 
     fn settings(text: &str) -> Result<Settings> {
         Settings::from_fragment(Fragment::parse(text, Path::new("c.toml"))?)
@@ -128,8 +137,6 @@ mod tests {
             ("backup.format = \"tar\"", "custom or plain"),
             ("backup.engine = \"restic\"", "dump, pgbackrest or both"),
             ("server.user = \"root\"", "a user that is not root"),
-            ("data_directory = \"/d\"\nupgrade.keep_path = \"/d/kept\"", "outside of data_directory"),
-            ("data_directory = \"/d\"\nbackup.directory = \"/d\"", "outside of data_directory"),
             ("backup.stanza = \"a b\"", "letters, digits, - and _"),
             ("backup.stanza = \"--x\"", "letters, digits, - and _"),
             ("backup.repository = \"x\"", "an absolute path"),
@@ -212,6 +219,19 @@ mod tests {
         assert_eq!((remote.sslmode.name(), remote.passfile), ("verify-full", Some("/p".into())));
         let near = server("server = { kind = \"external\", host = \"127.0.0.1\" }").remote.unwrap();
         assert_eq!((near.sslmode.name(), near.passfile), ("prefer", None));
+    }
+
+    #[test]
+    fn directories_of_ours_in_the_data_directory_are_named_and_no_backup_goes_there() {
+        let kept = settings("data_directory = \"/d\"\nupgrade.keep_path = \"/d/kept\"").unwrap();
+        assert_eq!(kept.misplaced(), [("upgrade.keep_path", Path::new("/d/kept"))]);
+        assert!(kept.require_apart().is_ok(), "a backup has nothing to do with it");
+        let refused = settings("data_directory = \"/d\"\nbackup.directory = \"/d\"").unwrap().require_apart();
+        assert!(refused.unwrap_err().report().contains("outside of data_directory = \"/d\""));
+        assert_eq!(
+            settings("data_directory = \"/d\"\nbackup.directory = \"/data\"").unwrap().misplaced(),
+            []
+        );
     }
 
     #[test]

@@ -11,6 +11,7 @@ use crate::runtime::interrupt;
 use crate::systemd::notify;
 
 pub(super) fn dry_run(settings: &Settings) -> Result<()> {
+    settings.require_apart()?;
     let programs = crate::cli::programs(settings);
     if settings.backup.engine.is_pgbackrest() {
         pgbackrest::setup::require_near(settings)?;
@@ -25,6 +26,7 @@ pub(super) fn dry_run(settings: &Settings) -> Result<()> {
 }
 
 pub(super) fn run(settings: &Settings) -> Result<()> {
+    settings.require_apart()?;
     interrupt::listen()?;
     notify::status("preparing");
     let mut progress = report::progress(crate::cli::on_terminal());

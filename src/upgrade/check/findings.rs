@@ -77,16 +77,14 @@ impl Findings {
                 Some("stop the server and move the cluster into a subdirectory of the mount point"),
             );
         }
-        let (keep, occupied) = &facts.keep_path;
-        if keep.starts_with(&facts.data_directory.path) && facts.registered.is_none() {
+        for (key, path) in &facts.misplaced {
             self.add(
                 Weight::Blocker,
-                format!("upgrade.keep_path is inside the data directory: {}", keep.display()),
-                Some(
-                    "set upgrade.keep_path in /etc/matrix-postgres/config.toml to a directory outside of it",
-                ),
+                format!("{key} is inside the data directory: {}", path.display()),
+                Some(&format!("set {key} in /etc/matrix-postgres/config.toml to a directory outside of it")),
             );
         }
+        let (keep, occupied) = &facts.keep_path;
         if *occupied {
             let message = format!(
                 "{} already exists and is left alone; the old data directory gets the next free name",

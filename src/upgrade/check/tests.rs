@@ -1,5 +1,3 @@
-use std::path::PathBuf;
-
 use super::*;
 use crate::backup::guarded::Foreseen as Guarded;
 use crate::clients::{Connected, Origin};
@@ -63,6 +61,7 @@ fn facts() -> Facts {
         remnants: Vec::new(),
         server_unit: "matrix-postgres.service".into(),
         keep_path: ("/d/kept".into(), false),
+        misplaced: Vec::new(),
         units: Ok(Units {
             missing: vec![],
             shadowed: vec![],
@@ -160,7 +159,10 @@ fn everything_that_would_stop_it_half_way_is_found_beforehand() {
         (|facts| facts.installed = vec![Major(17)], "PostgreSQL 15, the current version, is not installed"),
         (|facts| facts.is_symlink = true, "is a symbolic link"),
         (|facts| facts.data_directory.is_mount_point = true, "is a mount point"),
-        (|facts| facts.keep_path.0 = PathBuf::from("/d/data/old"), "inside the data directory"),
+        (
+            |facts| facts.misplaced = vec![("upgrade.keep_path", "/d/data/old".into())],
+            "upgrade.keep_path is inside the data directory: /d/data/old",
+        ),
         (|facts| facts.space = space([3_000_000_000; 3], [1; 3]), "needed about 4.37 GB"),
         (
             |facts| {

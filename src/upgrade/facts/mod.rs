@@ -89,6 +89,8 @@ pub struct Facts {
     pub now: Timestamp,
     /// The path under which the old data directory will be kept, and whether something is there already.
     pub keep_path: (PathBuf, bool),
+    /// See [`Settings::misplaced`].
+    pub misplaced: Vec<(&'static str, PathBuf)>,
     /// Why the dump directory cannot be used, if so.
     pub dump_directory_problem: Option<String>,
     /// Of a cluster of Debian's: its registration.
@@ -147,7 +149,10 @@ pub fn gather(settings: &Settings, runtime: &dyn Runtime, to: Option<Major>) -> 
     // One of Debian's stays where it is.
     let keep_path = registered.as_ref().map_or(&settings.upgrade.keep_path, |_| path).clone();
     let kept = registered.is_none() && keep_path.symlink_metadata().is_ok();
+    let is_used = |key: &str| registered.is_none() || key != "upgrade.keep_path";
+    let misplaced = settings.misplaced().into_iter().filter(|(key, _)| is_used(key));
     Ok(Facts {
+        misplaced: misplaced.map(|(key, path)| (key, path.to_owned())).collect(),
         is_symlink: path.is_symlink(),
         data_bytes: files::size_of(path)?,
         target_extensions: both.map(|target| runtime.extensions(target)).transpose()?.unwrap_or_default(),

@@ -11,6 +11,7 @@ use crate::error::Result;
 use crate::postgres::Postmaster;
 use crate::runtime::Process;
 use crate::systemd::Manager;
+use crate::upgrade::steps::servers::working_on;
 
 const PROC: &str = "/proc";
 
@@ -40,7 +41,7 @@ pub(super) fn stop(
         if let Some(process) = process.take() {
             process.signal(Signal::SIGINT);
         }
-        found.is_some() && matches!(Postmaster::of(home, Path::new(PROC)), Ok(None))
+        found.is_some() && matches!(working_on(home), Ok(None))
     })
 }
 

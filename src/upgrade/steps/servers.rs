@@ -214,11 +214,7 @@ impl<'a> Private<'a> {
 pub fn stop_abandoned(data_directory: &Path) -> Result<()> {
     let deadline = std::time::Instant::now() + STOP;
     let mut asked = None;
-    let find = || {
-        // One that is just starting has no postmaster.pid yet.
-        let found = Postmaster::of(data_directory, Path::new("/proc"))?.map(|postmaster| postmaster.pid);
-        Ok(found.or_else(|| starting_on(data_directory, Path::new("/proc"))))
-    };
+    let find = || working_on(data_directory);
     loop {
         let Some(pid) = find()? else { return Ok(()) };
         if asked != Some(pid) {
@@ -234,6 +230,12 @@ pub fn stop_abandoned(data_directory: &Path) -> Result<()> {
         }
         std::thread::sleep(Duration::from_millis(50));
     }
+}
+
+/// The process of the server on `data_directory`: one that is just starting has no postmaster.pid yet, one that ends none any more.
+pub(super) fn working_on(data_directory: &Path) -> Result<Option<i32>> {
+    let found = Postmaster::of(data_directory, Path::new("/proc"))?.map(|postmaster| postmaster.pid);
+    Ok(found.or_else(|| starting_on(data_directory, Path::new("/proc"))))
 }
 
 /// Removes the cluster in `directory`, and ends whatever a dead run has left that works on it. It is nobody's only one.
