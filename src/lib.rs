@@ -9,6 +9,7 @@
 //! - [`account`]: system users
 //! - [`files`]: files that must not be half there
 //! - [`version`]: PostgreSQL's major versions
+//! - [`yaml`]: the usual way to write it
 //! - [`runtime`]: where PostgreSQL's programs run, and how a child process is watched
 //! - [`postgres`]: what we know of a server and of its programs
 //! - [`config`]: what the administrator wrote, made into settings
@@ -44,5 +45,6 @@ pub mod systemd;
 pub mod terminal;
 pub mod upgrade;
 pub mod version;
+pub mod yaml;
 
 pub use error::{Error, Kind, Result};

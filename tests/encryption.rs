@@ -191,3 +191,71 @@ fn gpg_encrypts_what_only_the_key_reads() {
     restored(&machine, "gpg --homedir /root/ada --batch --quiet -d", "gpg");
     verified_with(&machine, "/root/ada", "/root/grace");
 }
+
+#[test]
+fn what_a_homeserver_needs_besides_is_in_an_encrypted_backup_and_named_by_any_other() {
+    let Some(machine) = with_rows("companions") else { return };
+    machine.ok(&format!(
+        "install -d /etc/matrix-synapse/conf.d /matrix/synapse/config
+         echo 'ed25519 a_1 {MARKER}' >/etc/matrix-synapse/key; chown daemon /etc/matrix-synapse/key; chmod 0600 /etc/matrix-synapse/key
+         echo 'signing_key_path: /etc/matrix-synapse/key' >/etc/matrix-synapse/homeserver.yaml
+         echo 'media_store_path: /var/lib/matrix-synapse/media' >>/etc/matrix-synapse/homeserver.yaml
+         printf 'app_service_config_files:\\n- /etc/matrix-synapse/gone.yaml\\n' >/etc/matrix-synapse/conf.d/a.yaml
+         # Another user's configuration names what he may not read, himself and by a link of his.
+         cd /matrix/synapse/config
+         printf 'signing_key_path: /etc/shadow\\nlog_config: /data/link\\nform_secret_path: /data/own\\n' >homeserver.yaml
+         ln -s /etc/shadow link; echo own >own; chown -h daemon . *"
+    ));
+    // By whatever way it is made, a backup that is not encrypted names them, and has nothing of them.
+    for by_hand in [false, true] {
+        match by_hand {
+            true => drop(machine.ok("matrix-postgres-backup run")),
+            false => assert_eq!(back_up(&machine, "").status, 0),
+        }
+        machine.ok(&format!(
+            "! grep -ra {MARKER} {BACKUPS}/*Z/manifest.json; ! ls {BACKUPS}/*Z/companions* 2>/dev/null"
+        ));
+        let status = machine.ok("matrix-postgres-backup status");
+        assert!(
+            status.contains(
+                "warning: not in the backup, and needed by the homeserver: /etc/matrix-synapse/homeserver.yaml, /etc/matrix-synapse/key, "
+            ) && status.contains("/var/lib/matrix-synapse/media")
+                && status.contains("state:       ok"),
+            "{status}"
+        );
+        machine.ok(&format!("rm -r {BACKUPS}/*Z"));
+    }
+    let recipient = machine.ok("age-keygen -o /root/key 2>/dev/null; age-keygen -y /root/key");
+    let settings = format!("encrypt_to = [\"{recipient}\"]");
+    for by_hand in [false, true] {
+        match by_hand {
+            true => drop(machine.ok("matrix-postgres-backup run")),
+            false => assert_eq!(back_up(&machine, &settings).status, 0),
+        }
+        let unpack = format!("age -d -i /root/key {BACKUPS}/*Z/companions.tar.zst.age | zstd -d | tar");
+        assert_eq!(
+            machine.ok(&format!("{unpack} -t")),
+            "etc/matrix-synapse/homeserver.yaml\netc/matrix-synapse/key\nmatrix/synapse/config/homeserver.yaml\n\
+             matrix/synapse/config/own\netc/matrix-synapse/conf.d/a.yaml"
+        );
+        let key = machine.ok(&format!("{unpack} -xO etc/matrix-synapse/key; ! grep -ra {MARKER} {BACKUPS}"));
+        assert_eq!(key, format!("ed25519 a_1 {MARKER}"));
+        let status = machine.ok("matrix-postgres-backup status");
+        let missing = "not in the backup, and needed by the homeserver: /etc/shadow, /matrix/synapse/config/link, \
+                       /etc/matrix-synapse/gone.yaml, /var/lib/matrix-synapse/media; copy them elsewhere";
+        assert!(status.contains(missing), "{status}");
+        machine.ok("matrix-postgres-backup verify --identity /root/key");
+        machine.ok(&format!("rm -r {BACKUPS}/*Z"));
+    }
+    // Without the unit there is a backup all the same, and that something is missing is said.
+    machine.ok("systemctl stop matrix-postgres-companions.socket");
+    let without = back_up(&machine, &settings);
+    assert_eq!(without.status, 0, "{without}");
+    assert!(without.stdout.contains("the homeserver's own files are not looked at"), "{without}");
+    machine.ok("systemctl start matrix-postgres-companions.socket; rm -r /var/backups/matrix-postgres/*Z");
+    assert_eq!(back_up(&machine, &format!("{settings}\ncompanions = false")).status, 0);
+    machine.ok(&format!(
+        "! grep -c homeserver.yaml {BACKUPS}/*Z/manifest.json; ! ls {BACKUPS}/*Z/companions* 2>/dev/null"
+    ));
+    machine.ok("! matrix-postgres-backup status | grep -c 'not in the backup'");
+}

@@ -80,6 +80,7 @@ fn the_units_expose_little() {
         ("matrix-postgres-backup-offsite.service", 1.5),
         ("matrix-postgres-container@x.service", 1.5),
         ("matrix-postgres-report@x.service", 1.0),
+        ("matrix-postgres-companions@x.service", 1.5),
         // See SECURITY.md for what is open.
         ("matrix-postgres.service", 2.6),
         ("matrix-postgres-upgrade.service", 2.5),

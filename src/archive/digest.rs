@@ -18,6 +18,15 @@ pub struct Digest {
     pub sha256: String,
 }
 
+impl Digest {
+    /// That of these bytes.
+    pub fn of(bytes: &[u8]) -> Self {
+        let mut hasher = Hasher::default();
+        hasher.update(bytes);
+        hasher.finish()
+    }
+}
+
 /// Takes the [`Digest`] of bytes as they come.
 #[derive(Debug, Clone, Default)]
 pub struct Hasher {

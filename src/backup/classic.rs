@@ -12,6 +12,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use super::catalogue::Entry;
+use super::companions::Companions;
 use super::custom::{EntryBorders, Toc};
 use super::directory::Directory;
 use super::manifest::{self, DatabaseDump, File, Foreign, Manifest};
@@ -106,6 +107,7 @@ pub fn read(
             foreign: Some(Foreign { gives_owner }),
         }],
         omitted: Vec::new(),
+        companions: Companions::default(),
         without_passwords: false,
         read_back: None,
         trial: None,

@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use jiff::Timestamp;
 
+use super::companions::{Bundle, Companions};
 use super::custom::EntryBorders;
 use super::manifest::{self, DatabaseDump, File, Manifest};
 use super::name::BackupName;
@@ -32,12 +33,14 @@ pub fn create(
     runtime: &dyn Runtime,
     connection: &Connection,
     plan: &Plan,
+    companions: Bundle,
     progress: &mut dyn Progress,
 ) -> Result<Manifest> {
     let partial = Partial::make(store, plan.name)?;
     let connection = &connection.clone().to_server(plan.server.major()?);
     let mut writer = Writer { settings, runtime, connection, plan, files: &*partial.files, progress };
-    let manifest = writer.everything()?;
+    let mut manifest = writer.everything()?;
+    manifest.companions = companions.save(&*partial.files)?;
     manifest.save(&*partial.files)?;
     partial.rename(plan.name)?;
     Ok(manifest)
@@ -101,6 +104,7 @@ impl Writer<'_> {
             globals,
             databases,
             omitted: self.plan.omitted.clone(),
+            companions: Companions::default(),
             without_passwords: !self.connection.is_superuser(),
             read_back: None,
             trial: None,
@@ -233,7 +237,7 @@ fn is_broken_pipe(error: &Error) -> bool {
     cause.is_some_and(|cause| cause.kind() == std::io::ErrorKind::BrokenPipe)
 }
 
-fn packing(settings: &crate::config::Backup) -> Packing {
+pub(super) fn packing(settings: &crate::config::Backup) -> Packing {
     let codec = match settings.compression {
         Compression::Zstd => Codec::Zstd { level: settings.level },
         Compression::Gzip => Codec::Gzip { level: settings.level.cast_unsigned() },

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::catalogue::Entry;
+use super::companions::Bundle;
 use super::create;
 use super::manifest::Manifest;
 use super::plan::Plan;
@@ -23,11 +24,17 @@ pub trait Engine {
     /// Where the backups are.
     fn store(&self) -> &dyn Store;
 
-    /// Makes the backup of the plan; it has its name then, and has not been read back yet.
+    /// Makes the backup of the plan with these companions; it has its name then, and has not been read back yet.
     ///
     /// # Errors
     /// Whatever the programs or the store report. There is then no such backup, and all others are as they were.
-    fn create(&self, connection: &Connection, plan: &Plan, progress: &mut dyn Progress) -> Result<Manifest>;
+    fn create(
+        &self,
+        connection: &Connection,
+        plan: &Plan,
+        companions: Bundle,
+        progress: &mut dyn Progress,
+    ) -> Result<Manifest>;
 
     /// Reads a backup's files back, decrypted with `identity` where it is needed, and changes nothing.
     ///
@@ -88,8 +95,14 @@ impl Engine for Dumps<'_> {
         &*self.store
     }
 
-    fn create(&self, connection: &Connection, plan: &Plan, progress: &mut dyn Progress) -> Result<Manifest> {
-        create::create(self.store(), self.settings, self.runtime, connection, plan, progress)
+    fn create(
+        &self,
+        connection: &Connection,
+        plan: &Plan,
+        companions: Bundle,
+        progress: &mut dyn Progress,
+    ) -> Result<Manifest> {
+        create::create(self.store(), self.settings, self.runtime, connection, plan, companions, progress)
     }
 
     fn examine(

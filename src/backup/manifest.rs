@@ -5,11 +5,13 @@ use std::fmt;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::companions::Companions;
+pub use super::file::File;
 use super::name::BackupName;
 use super::rows::Contents;
 use super::store::Store;
 use crate::archive::digest::Hasher;
-use crate::archive::{Method, Part, Stored};
+use crate::archive::{Method, Part};
 use crate::config::Compression;
 use crate::error::{Error, Kind, Result};
 use crate::postgres::{BackupFormat, Closed, Database, Libraries, Properties, ServerFacts};
@@ -53,6 +55,9 @@ pub struct Manifest {
     /// The databases that are not in it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub omitted: Vec<Omitted>,
+    /// What the homeserver needs beside its databases.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub companions: Companions,
     /// Whether the roles are in it without their passwords, which only superusers see.
     #[serde(default, skip_serializing_if = "is_default")]
     pub without_passwords: bool,
@@ -70,34 +75,6 @@ pub struct Encrypted {
     pub method: Method,
     /// To whom.
     pub recipients: Vec<String>,
-}
-
-/// A file of a backup.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct File {
-    /// Its name among the backup's files.
-    pub file: String,
-    /// Its length in bytes.
-    pub bytes: u64,
-    /// Its digest, as `sha256sum` prints it.
-    pub sha256: String,
-    /// The length of what it unpacks to, in bytes.
-    pub content_bytes: u64,
-    /// The digest of what it unpacks to.
-    pub content_sha256: String,
-}
-
-impl File {
-    /// A file that has been written, or read.
-    pub fn new(file: &str, stored: Stored) -> Self {
-        Self {
-            file: file.to_owned(),
-            bytes: stored.file.bytes,
-            sha256: stored.file.sha256,
-            content_bytes: stored.content.bytes,
-            content_sha256: stored.content.sha256,
-        }
-    }
 }
 
 /// The dump of one database.
@@ -231,7 +208,8 @@ fn is_default<T: Default + PartialEq>(value: &T) -> bool {
 impl Manifest {
     /// Every file the manifest speaks of.
     pub fn files(&self) -> impl Iterator<Item = &File> {
-        std::iter::once(&self.globals).chain(self.databases.iter().map(|dump| &dump.dump))
+        let databases = self.databases.iter().map(|dump| &dump.dump);
+        std::iter::once(&self.globals).chain(databases).chain(&self.companions.file)
     }
 
     /// Bytes of all files.
@@ -393,6 +371,7 @@ pub(crate) mod tests {
                     ..Contents::default()
                 }),
             }],
+            companions: Companions::default(),
             omitted: vec![],
             without_passwords: false,
             read_back: Some(ReadBack { at: name.time(), damage: None, how: How::Files }),

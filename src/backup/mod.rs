@@ -45,6 +45,7 @@
 mod attempts;
 pub mod catalogue;
 pub mod classic;
+pub mod companions;
 pub mod compare;
 pub mod create;
 mod custom;
@@ -54,6 +55,7 @@ mod encoding;
 pub mod encryption;
 pub mod engine;
 mod feed;
+pub mod file;
 mod frame;
 #[cfg(fuzzing)]
 pub mod fuzzing;
@@ -75,6 +77,7 @@ mod ownership;
 mod parallel;
 pub mod pgbackrest;
 pub mod plan;
+mod problems;
 pub mod prune;
 mod queue;
 pub mod rclone;

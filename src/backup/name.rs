@@ -121,7 +121,8 @@ pub fn globals_file(compression: Compression) -> String {
     format!("globals.sql{}", extension(compression))
 }
 
-fn extension(compression: Compression) -> &'static str {
+/// How files end that are packed so, with the dot.
+pub(super) fn extension(compression: Compression) -> &'static str {
     match compression {
         Compression::Zstd => ".zst",
         Compression::Gzip => ".gz",

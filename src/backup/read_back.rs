@@ -69,7 +69,10 @@ fn read_back(
     progress: &mut dyn Progress,
 ) -> Result<Vec<Contents>> {
     let reader = Reader { files, manifest, identity, runtime };
-    reader.globals(progress)?;
+    reader.plain(&manifest.globals, progress)?;
+    if let Some(file) = &manifest.companions.file {
+        reader.plain(file, progress)?;
+    }
     let mut contents = Vec::new();
     for dump in &manifest.databases {
         progress.begin(&format!("reading back {}", dump.dump.file), Some(dump.dump.content_bytes));
@@ -112,8 +115,8 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    fn globals(&self, progress: &mut dyn Progress) -> Result<()> {
-        let file = &self.manifest.globals;
+    /// What is no database.
+    fn plain(&self, file: &File, progress: &mut dyn Progress) -> Result<()> {
         progress.begin(&format!("reading back {}", file.file), Some(file.content_bytes));
         let read = self.open(file).and_then(|content| read_through(content, progress));
         self.compare(file, read.map_err(|error| self.judge(file, error))?)?;

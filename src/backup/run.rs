@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use jiff::{Timestamp, ZonedDateTime};
 
+use super::companions::Bundle;
 use super::engine::{Dumps, Engine};
 use super::manifest::{Manifest, Omission, Omitted};
 use super::plan::{Facts, Plan, plan};
@@ -34,13 +35,14 @@ pub struct Outcome {
     pub pruned: usize,
 }
 
-/// Makes a backup, reads it back, and removes older ones that no rule keeps.
+/// Makes a backup with these companions, reads it back, and removes older ones that no rule keeps.
 ///
 /// # Errors
 /// Every kind; each names the state things are in.
 pub fn run(
     settings: &Settings,
     runtime: &dyn Runtime,
+    companions: Bundle,
     progress: &mut dyn Progress,
     now: &ZonedDateTime,
 ) -> Result<Outcome> {
@@ -71,7 +73,7 @@ pub fn run(
             Some(expected) => log::info!("backup {} started: {expected}, as last time", plan.name),
             None => log::info!("backup {} started", plan.name),
         }
-        carry_out(&engine, &server.connection, &plan, progress)
+        carry_out(&engine, &server.connection, &plan, companions, progress)
     });
     let is_external = settings.server.remote.is_some();
     let done = done.map_err(|error| match catalogue::list(store) {
@@ -135,10 +137,11 @@ fn carry_out(
     engine: &dyn Engine,
     connection: &Connection,
     plan: &Plan,
+    companions: Bundle,
     progress: &mut dyn Progress,
 ) -> Result<Outcome> {
     let clock = Instant::now();
-    let manifest = engine.create(connection, plan, progress)?;
+    let manifest = engine.create(connection, plan, companions, progress)?;
     let dump_time = clock.elapsed();
     let files = engine.store().within(&plan.name.to_string());
     let manifest = engine.verify(&*files, manifest, progress)?;

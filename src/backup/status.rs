@@ -11,26 +11,13 @@ use super::newest::Newest;
 use super::offsite::state::{SEND, State};
 use super::pgbackrest;
 use super::pgbackrest::restore::kept::Kept;
+use super::problems::Problems;
+pub use super::problems::Timer;
 use crate::config::{Backup, Settings};
 use crate::error::Error;
 use crate::postgres::{Major, support};
 use crate::report::DecimalBytes;
 use crate::systemd::Shadowed;
-
-/// What systemd says of the timer that starts the backup.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Timer {
-    /// The configuration names none: something else starts the backup.
-    None,
-    /// systemd could not be asked, for this reason.
-    Unknown(String),
-    /// It is not active.
-    Inactive,
-    /// What it starts runs right now.
-    Running,
-    /// It will start the backup at this time.
-    Next(Timestamp),
-}
 
 /// The answer to `status`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -158,69 +145,6 @@ impl Status {
     }
 }
 
-/// What is wrong, the most important first, and what to do about the first of it that says so.
-#[derive(Default)]
-struct Problems {
-    list: Vec<String>,
-    hint: Option<String>,
-}
-
-impl Problems {
-    fn add(&mut self, problems: impl IntoIterator<Item = String>, hint: Option<String>) {
-        let known = self.list.len();
-        self.list.extend(problems);
-        if self.list.len() > known && self.hint.is_none() {
-            self.hint = hint;
-        }
-    }
-
-    fn newest(&mut self, newest: Option<&Entry>, future: &[Entry]) {
-        match newest {
-            None if future.is_empty() => {
-                self.add(["there is no backup".to_owned()], Some(BACK_UP.to_owned()));
-            }
-            None => {
-                let problem = "there is no backup except those with a time in the future";
-                self.add([problem.to_owned()], None);
-            }
-            Some(entry) if !entry.is_verified() => {
-                let problem = entry.problem().unwrap_or_default();
-                // One that was found bad does not become better by reading it again.
-                let hint = match entry.manifest.as_ref().is_ok_and(|manifest| manifest.read_back.is_none()) {
-                    true => Some(format!("matrix-postgres-backup verify {}", entry.name)),
-                    false => Some(BACK_UP.to_owned()),
-                };
-                self.add([format!("the newest backup, {}, {problem}", entry.name)], hint);
-            }
-            Some(_) => {}
-        }
-    }
-
-    fn age(&mut self, verified: Option<&Entry>, settings: &Backup, now: Timestamp) {
-        let Some(age) = verified.map(|entry| now.duration_since(entry.name.time())) else { return };
-        if age.is_positive() && age.unsigned_abs() > settings.max_age {
-            let (hours, limit) = (age.as_hours(), settings.max_age.as_secs() / 3600);
-            let problem = format!("the newest verified backup is {hours} hours old (limit: {limit} hours)");
-            self.add([problem], Some(BACK_UP.to_owned()));
-        }
-    }
-
-    fn timer(&mut self, timer: &Timer) {
-        match timer {
-            Timer::Inactive => {
-                let problem = "the timer is not active: no backup will be made automatically";
-                let hint = "systemctl enable --now matrix-postgres-backup.timer";
-                self.add([problem.to_owned()], Some(hint.to_owned()));
-            }
-            Timer::Unknown(reason) => {
-                let problem = format!("could not ask systemd for the time of the next backup: {reason}");
-                self.add([problem], None);
-            }
-            Timer::None | Timer::Running | Timer::Next(_) => {}
-        }
-    }
-}
-
 /// Judges the backups, oldest first; `free` is how many bytes are left beside them.
 pub fn judge(
     entries: &[Entry],
@@ -237,6 +161,8 @@ pub fn judge(
     let verified = past.iter().rev().find(|entry| entry.is_verified());
     let omitted = manifest.map_or(&[][..], |manifest| manifest.omitted.as_slice());
     let newest_trial = newest_trial(past);
+    let companions =
+        manifest.filter(|_| settings.companions).and_then(|manifest| manifest.companions.uncopied());
 
     let mut problems = Problems::default();
     // Those of before another engine was chosen need not be new.
@@ -275,7 +201,7 @@ pub fn judge(
         kept_clusters: Vec::new(),
         offsite: Vec::new(),
         pgbackrest: None,
-        warnings: manifest.map(incomplete).unwrap_or_default(),
+        warnings: manifest.map(incomplete).into_iter().flatten().chain(companions).collect(),
         problems: problems.list,
         hint: problems.hint,
     }
@@ -319,8 +245,6 @@ fn not_taken(trial: Option<&(BackupName, Trial)>) -> Option<String> {
     let reason = trial.not_taken.as_ref()?;
     Some(format!("backup {name} is intact, but cannot be restored completely: {reason}"))
 }
-
-const BACK_UP: &str = "systemctl start matrix-postgres-backup.service";
 
 const SHRUNK: &str = "matrix-postgres-backup list shows both; check that no data is missing";
 

@@ -37,6 +37,7 @@ pub struct BackupFragment {
     pub shrink_alarm: Option<f64>,
     pub metrics_file: Option<String>,
     pub start_server: Option<StartFragment>,
+    pub companions: Option<bool>,
     pub keep: KeepFragment,
     pub scratch_directory: Option<PathBuf>,
 }
@@ -49,7 +50,7 @@ impl BackupFragment {
             self, other;
             directory, engine, stanza, repository, format, compression, level, threads, rsyncable, encrypt_to, recipients_file, gnupg_home,
             exclude_table_data, exclude_databases, lock_timeout, max_age, timer, shrink_alarm, metrics_file,
-            start_server,
+            start_server, companions,
             scratch_directory;
             keep
         )
@@ -99,6 +100,9 @@ pub struct Backup {
     pub metrics_file: Option<PathBuf>,
     /// `start_server`: whether a server that does not run is started for a backup, and stopped again. Default `auto`.
     pub start_server: StartServer,
+    /// `companions`: whether homeserver.yaml and the files that it names are looked for: they are in a backup that is encrypted, and
+    /// `status` says which ones are in none. Default: yes.
+    pub companions: bool,
     /// `[backup.keep]`
     pub keep: Keep,
     /// `scratch_directory`: where dumps are unpacked and trial servers are made. Default
@@ -194,6 +198,7 @@ impl Backup {
             shrink_alarm: share("backup.shrink_alarm", input.shrink_alarm.unwrap_or(0.3))?,
             metrics_file: optional_path("backup.metrics_file", input.metrics_file)?,
             start_server: start_server(input.start_server)?,
+            companions: input.companions.unwrap_or(true),
             keep: Keep::from_fragment("backup.keep", &input.keep)?,
             scratch_directory: absolute(
                 "backup.scratch_directory",

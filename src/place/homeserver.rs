@@ -1,13 +1,13 @@
 //! What homeserver.yaml says of the database: `psycopg2` with its arguments (Synapse's documentation, "Using Postgres").
 //!
-//! Only the usual way to write it is understood, a line for each key. It is a hint at where to look, and nothing is known
-//! from what is written otherwise.
+//! It is a hint at where to look.
 
 use std::path::{Path, PathBuf};
 
 use super::cluster::Cluster;
 use crate::files::beneath;
 use crate::postgres::is_near;
+use crate::yaml;
 
 /// Debian's, whose later files win, and the playbook's.
 const FILES: [&str; 2] = ["etc/matrix-synapse/homeserver.yaml", "matrix/synapse/config/homeserver.yaml"];
@@ -73,10 +73,7 @@ fn is_same(one: &Path, other: &Path) -> bool {
 }
 
 fn parse(text: &str, file: &Path) -> Option<Database> {
-    let mut lines = text.lines().skip_while(|line| key(line) != Some(("database", "")) || is_indented(line));
-    lines.next()?;
-    let block = lines.take_while(|line| is_indented(line) || line.trim().is_empty() || line.starts_with('#'));
-    let pairs: Vec<_> = block.filter_map(key).collect();
+    let pairs: Vec<_> = yaml::block(text, "database")?.filter_map(yaml::key).collect();
     let value = |names: &[&str]| {
         let found = pairs.iter().find(|(name, _)| names.contains(name));
         found.map(|(_, value)| (*value).to_owned()).filter(|value| !value.is_empty())
@@ -90,25 +87,6 @@ fn parse(text: &str, file: &Path) -> Option<Database> {
         port: value(&["port"]).map_or(Some(5432), |port| port.parse().ok())?,
         sslrootcert: value(&["sslrootcert"]).map(PathBuf::from).filter(|path| path.is_absolute()),
     })
-}
-
-fn is_indented(line: &str) -> bool {
-    line.starts_with([' ', '\t'])
-}
-
-/// Key and value of a line, without quotes and comment.
-fn key(line: &str) -> Option<(&str, &str)> {
-    let (key, value) = line.split_once(':')?;
-    let (key, value) = (unquoted(key.trim()), value.trim());
-    if let Some(quote) = value.chars().next().filter(|first| ['"', '\''].contains(first)) {
-        return Some((key, value[1..].split(quote).next().unwrap_or_default()));
-    }
-    let value = value.split(" #").next().unwrap_or_default().trim_end();
-    Some((key, if value.starts_with('#') { "" } else { value }))
-}
-
-fn unquoted(text: &str) -> &str {
-    text.trim_matches(['"', '\''])
 }
 
 #[cfg(test)]

@@ -11,28 +11,22 @@ mod run;
 mod send;
 mod status;
 mod trial;
+mod verify;
 
-use std::io::ErrorKind;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 
 use clap::{Args, Parser, Subcommand};
-use jiff::Timestamp;
 use nix::unistd::geteuid;
 
 use self::members::Question;
-use self::places::{At, Backups, VERIFICATION};
-use crate::backup::catalogue::{self, Entry};
-use crate::backup::engine::{Dumps, Engine as _};
-use crate::backup::manifest::Manifest;
-use crate::backup::store::Store;
-use crate::backup::{pgbackrest, verify};
+use self::places::{At, Backups, become_owner};
+use crate::backup::companions;
 use crate::cli::Consent;
-use crate::config::{self, Engine, Settings};
-use crate::error::{Error, IoContext as _, Kind, Result};
-use crate::files::beneath::Directory;
+use crate::config::{self, Engine};
+use crate::error::{Error, Kind, Result};
 use crate::place::Place;
-use crate::report::{self, DecimalBytes, HumanCount, Progress, event};
+use crate::report::event;
 use crate::runtime::{exit_code, interrupt};
 use crate::terminal;
 
@@ -129,6 +123,9 @@ enum Verb {
     /// Carry out what a member of matrix-postgres-admin asks for on standard input (for matrix-postgres-report@.service)
     #[command(hide = true)]
     Answer,
+    /// Print what a backup holds beside the databases, encrypted (for matrix-postgres-companions@.service)
+    #[command(hide = true)]
+    Companions,
     /// Show the state of the backups; exit status 0 only if there is no problem
     Status {
         /// Print JSON
@@ -169,6 +166,11 @@ impl Verb {
         }
     }
 
+    /// Whether it makes a backup of databases.
+    fn dumps(&self, engine: Engine) -> bool {
+        matches!(self, Self::Run { dry_run: false }) && engine.dumps()
+    }
+
     /// Whether it does nothing without a server; nothing if it has nothing to do with one.
     fn needs_server(&self, engine: Engine) -> Option<bool> {
         match self {
@@ -183,7 +185,8 @@ impl Verb {
             | Self::Prune { .. }
             | Self::Send { .. }
             | Self::Notify { .. }
-            | Self::Answer => None,
+            | Self::Answer
+            | Self::Companions => None,
         }
     }
 }
@@ -196,6 +199,10 @@ pub fn run(arguments: Arguments) -> Result<ExitCode> {
     let verb = arguments.verb.unwrap_or(Verb::Run { dry_run: false });
     if let Verb::Answer = verb {
         return members::answer();
+    }
+    if let Verb::Companions = verb {
+        let settings = config::load(arguments.config.as_deref())?;
+        return companions::answer(&settings.backup).map(|()| ExitCode::SUCCESS);
     }
     if let Some(question) = verb.question().filter(|_| arguments.config.is_none() && !geteuid().is_root())
         && let Some(answered) = members::ask(question)?
@@ -234,6 +241,7 @@ pub fn run(arguments: Arguments) -> Result<ExitCode> {
     // What only root may read is read before.
     let at = verb.at();
     let configuration = at.target.is_some().then(places::configuration).transpose()?;
+    let companions = verb.dumps(settings.backup.engine).then(|| companions::gather(&settings.backup));
     let to_send = matches!(verb, Verb::Send { .. }).then(places::configuration);
     if let Verb::Clean { consent } = verb
         && geteuid().is_root()
@@ -250,7 +258,7 @@ pub fn run(arguments: Arguments) -> Result<ExitCode> {
     match verb {
         Verb::Run { dry_run: true } => run::dry_run(&settings)?,
         Verb::Run { dry_run: false } => {
-            if let Err(error) = run::run(&settings) {
+            if let Err(error) = run::run(&settings, companions.unwrap_or_default()) {
                 return Ok(crate::cli::failure_of(&error, event::FAILED));
             }
         }
@@ -276,7 +284,7 @@ pub fn run(arguments: Arguments) -> Result<ExitCode> {
         {
             match trial {
                 true => trial::of_pgbackrest(&settings, dry_run)?,
-                false => verify_pgbackrest(&settings)?,
+                false => verify::of_pgbackrest(&settings)?,
             }
         }
         Verb::Verify { name, trial: true, dry_run, identity, .. } => {
@@ -285,9 +293,9 @@ pub fn run(arguments: Arguments) -> Result<ExitCode> {
             trial::others(&settings, dry_run, is_all, of_dump)?;
         }
         Verb::Verify { name, trial: false, dry_run, identity, .. } => {
-            verify(&settings, name.as_deref(), dry_run, identity.as_deref(), &backups()?)?;
+            verify::verify(&settings, name.as_deref(), dry_run, identity.as_deref(), &backups()?)?;
         }
-        Verb::Answer => {}
+        Verb::Answer | Verb::Companions => {}
         Verb::Status { json } => return status::status(&settings, place.as_ref(), json),
     }
     Ok(ExitCode::SUCCESS)
@@ -302,95 +310,4 @@ fn without_terminal() -> Result<ExitCode> {
     let mut child = command.spawn().map_err(not_begun)?;
     interrupt::watch(child.id());
     child.wait().map(|status| ExitCode::from(exit_code(status))).map_err(not_begun)
-}
-
-/// By hand it is run as root, by systemd as the service's user: the files belong to the latter either way.
-fn become_owner(settings: &Settings) -> Result<()> {
-    if !geteuid().is_root() {
-        return Ok(());
-    }
-    match Directory::open(&settings.backup.directory) {
-        Ok(directory) => directory.owner().assume(),
-        // What is not there is told by whoever needs it; where a link of somebody else's leads is not.
-        Err(error) if error.kind() == ErrorKind::InvalidData => {
-            Err(error).at("open", &settings.backup.directory)
-        }
-        Err(_) => Ok(()),
-    }
-}
-
-/// Reads back what pgBackRest has stored.
-fn verify_pgbackrest(settings: &Settings) -> Result<()> {
-    interrupt::listen()?;
-    let mut progress = report::progress(crate::cli::on_terminal());
-    let label = pgbackrest::run::verify(settings, &crate::cli::programs(settings), progress.as_mut())?;
-    log::info!("all that pgBackRest has stored is intact; the newest backup is {label}");
-    Ok(())
-}
-
-fn verify(
-    settings: &Settings,
-    name: Option<&str>,
-    dry_run: bool,
-    identity: Option<&Path>,
-    backups: &Backups,
-) -> Result<()> {
-    let Entry { name, files, manifest } = catalogue::find(&*backups.store, name, Timestamp::now())?;
-    let manifest = manifest?;
-    if dry_run {
-        return crate::cli::print(&format!(
-            "read back {} ({})\n",
-            files.path().display(),
-            DecimalBytes(manifest.bytes())
-        ));
-    }
-    interrupt::listen()?;
-    let mut progress = report::progress(crate::cli::on_terminal());
-    let manifest = if let Some(identity) = identity.filter(|_| manifest.encryption.is_some()) {
-        decrypt(settings, backups, &*files, manifest, identity, progress.as_mut())?
-    } else {
-        become_owner(settings)?;
-        backups.store.check()?;
-        let _lock = backups.lock(settings, VERIFICATION)?;
-        let host = crate::cli::programs(settings);
-        Dumps::new(settings, &host).verify(&*files, manifest, progress.as_mut())?
-    };
-    let rows = HumanCount(manifest.rows().unwrap_or(0));
-    match (&manifest.encryption, identity) {
-        (Some(encryption), None) => log::info!(
-            "backup {name} is encrypted with {}: the checksums of its files are correct. Their content, {rows} rows, was \
-             read back before encryption, and not now; to read it back, pass the private key: --identity",
-            encryption.method.program()
-        ),
-        _ => log::info!("backup {name} is intact: {rows} rows"),
-    }
-    Ok(())
-}
-
-/// Reads as whoever has the key, and records the result as the owner. A copy that cannot be written to, on another
-/// machine, is as good as any: then nothing is recorded.
-fn decrypt(
-    settings: &Settings,
-    backups: &Backups,
-    files: &dyn Store,
-    manifest: Manifest,
-    identity: &Path,
-    progress: &mut dyn Progress,
-) -> Result<Manifest> {
-    let host = crate::cli::programs(settings);
-    let found = Dumps::new(settings, &host).examine(files, &manifest, Some(identity), progress);
-    if found.as_ref().is_err_and(|error| error.kind() != Kind::Damaged) {
-        return verify::record(files, manifest, found);
-    }
-    let lock = become_owner(settings)
-        .and_then(|()| backups.store.check())
-        .and_then(|()| backups.lock(settings, VERIFICATION))
-        .and_then(|lock| Manifest::load(files).map(|now| (lock, now)));
-    match lock {
-        Ok((_lock, now)) => verify::record(files, now, found),
-        Err(error) => {
-            log::warn!("the result could not be recorded: {error}");
-            found.map(|_| manifest)
-        }
-    }
 }

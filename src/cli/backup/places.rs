@@ -1,5 +1,6 @@
 //! Where the backups are that a verb is about: in the directory of this machine, or in a target elsewhere.
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
@@ -132,4 +133,19 @@ pub(super) fn configuration() -> Result<String> {
     }
     Err(Error::new(Kind::Config, format!("there is no configuration of rclone (credential {CREDENTIAL})"))
         .hint(format!("write it to /etc/credstore/{CREDENTIAL}, mode 0600, and run this as root")))
+}
+
+/// By hand it is run as root, by systemd as the service's user: the files belong to the latter either way.
+pub(super) fn become_owner(settings: &Settings) -> Result<()> {
+    if !geteuid().is_root() {
+        return Ok(());
+    }
+    match Directory::open(&settings.backup.directory) {
+        Ok(directory) => directory.owner().assume(),
+        // What is not there is told by whoever needs it; where a link of somebody else's leads is not.
+        Err(error) if error.kind() == ErrorKind::InvalidData => {
+            Err(error).at("open", &settings.backup.directory)
+        }
+        Err(_) => Ok(()),
+    }
 }

@@ -3,6 +3,7 @@
 use jiff::{Timestamp, ZonedDateTime};
 
 use super::status;
+use crate::backup::companions::Bundle;
 use crate::backup::{pgbackrest, run};
 use crate::config::Settings;
 use crate::error::Result;
@@ -25,7 +26,8 @@ pub(super) fn dry_run(settings: &Settings) -> Result<()> {
     crate::cli::print(&format!("{plan}\n"))
 }
 
-pub(super) fn run(settings: &Settings) -> Result<()> {
+/// Makes a backup with these companions.
+pub(super) fn run(settings: &Settings, companions: Bundle) -> Result<()> {
     settings.require_apart()?;
     interrupt::listen()?;
     notify::status("preparing");
@@ -34,7 +36,7 @@ pub(super) fn run(settings: &Settings) -> Result<()> {
     let engine = settings.backup.engine;
     let mut outcomes = Vec::new();
     if engine.dumps() {
-        let made = run::run(settings, &programs, progress.as_mut(), &ZonedDateTime::now());
+        let made = run::run(settings, &programs, companions, progress.as_mut(), &ZonedDateTime::now());
         outcomes.push(made.map(|outcome| outcome.summary()));
     }
     // That one engine has failed keeps the other from nothing.

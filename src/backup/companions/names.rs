@@ -1,0 +1,124 @@
+//! What the configurations of a homeserver and of its authentication service name. Pure.
+
+use std::path::{Component, Path, PathBuf};
+
+use crate::yaml;
+
+/// Where configurations are: Debian's package, the playbook's, and the Matrix Authentication Service's.
+pub(super) const CONFIGURATIONS: [&str; 5] = [
+    "etc/matrix-synapse/homeserver.yaml",
+    "matrix/synapse/config/homeserver.yaml",
+    "etc/matrix-authentication-service/config.yaml",
+    "etc/mas/config.yaml",
+    "matrix/matrix-authentication-service/config/config.yaml",
+];
+
+/// Further ones of Debian's.
+pub(super) const FURTHER: &str = "etc/matrix-synapse/conf.d";
+
+/// Keys of Synapse's for a file ("Configuring Synapse"), and of the Matrix Authentication Service's ("Configuration file
+/// reference", `secrets`, `database`, `email`).
+const FILES: [&str; 15] = [
+    "signing_key_path",
+    "log_config",
+    "registration_shared_secret_path",
+    "macaroon_secret_key_path",
+    "form_secret_path",
+    "worker_replication_secret_path",
+    "turn_shared_secret_path",
+    "recaptcha_private_key_path",
+    "secret_path",
+    "client_secret_path",
+    "tls_certificate_path",
+    "tls_private_key_path",
+    "encryption_file",
+    "key_file",
+    "password_file",
+];
+
+/// Keys of lists of files: bridges' registrations.
+const LISTS: [&str; 1] = ["app_service_config_files"];
+
+/// What a configuration names.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Named {
+    /// Files that are small, and that nobody can make again.
+    pub(super) files: Vec<PathBuf>,
+    /// The directory of media.
+    pub(super) media: Option<PathBuf>,
+}
+
+/// What the text of `configuration`, a path, names.
+pub(super) fn named_by(text: &str, configuration: &Path) -> Named {
+    let of_keys = text.lines().filter_map(yaml::key).filter(|(key, _)| FILES.contains(key));
+    let of_lists = LISTS.iter().flat_map(|list| yaml::items(text, list));
+    let mut files = Vec::new();
+    for value in of_keys.map(|(_, value)| value).chain(of_lists) {
+        let path = outside(value, configuration);
+        files.extend(path.filter(|path| !files.contains(path)));
+    }
+    let mut media = text.lines().filter(|line| !yaml::is_indented(line)).filter_map(yaml::key);
+    let media = media.rfind(|(key, _)| *key == "media_store_path");
+    Named { files, media: media.and_then(|(_, value)| outside(value, configuration)) }
+}
+
+/// Where that is on this machine: the playbook's containers have directories of the machine under names of their own.
+fn outside(path: &str, configuration: &Path) -> Option<PathBuf> {
+    const MOUNTED: [(&str, &str); 3] = [
+        ("/data", "/matrix/synapse/config"),
+        ("/matrix-media-store-parent", "/matrix/synapse/storage"),
+        ("/config", "/matrix/matrix-authentication-service/config"),
+    ];
+    let path = Path::new(path);
+    if !path.is_absolute() || path.components().any(|part| part == Component::ParentDir) {
+        return None;
+    }
+    let is_playbooks = configuration.starts_with("/matrix");
+    let mounted = MOUNTED.iter().filter(|_| is_playbooks).find_map(|(inside, outside)| {
+        path.strip_prefix(inside).ok().map(|rest| Path::new(outside).join(rest))
+    });
+    Some(mounted.unwrap_or_else(|| path.to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HOMESERVER: &str = "\
+server_name: example.org
+#signing_key_path: /no
+signing_key_path: \"/data/example.org.signing.key\"
+log_config: /data/../etc/shadow
+macaroon_secret_key_path: relative
+media_store_path: /matrix-media-store-parent/media-store
+app_service_config_files:
+  - /data/bridge.yaml
+  - /data/bridge.yaml
+oidc_providers:
+  - idp_id: x
+    client_secret_path: /etc/secret
+";
+
+    #[test]
+    fn what_is_named_is_found_where_it_is_on_this_machine() {
+        let paths = |configuration: &str| named_by(HOMESERVER, Path::new(configuration));
+        let playbook = paths("/matrix/synapse/config/homeserver.yaml");
+        let config = Path::new("/matrix/synapse/config");
+        let expected =
+            [config.join("example.org.signing.key"), "/etc/secret".into(), config.join("bridge.yaml")];
+        assert_eq!(playbook.files, expected);
+        assert_eq!(playbook.media, Some("/matrix/synapse/storage/media-store".into()));
+        let debian = paths("/etc/matrix-synapse/homeserver.yaml");
+        assert_eq!(debian.files[0], Path::new("/data/example.org.signing.key"));
+    }
+
+    #[test]
+    fn the_secrets_of_the_authentication_service_are_named() {
+        let text = "secrets:\n  encryption_file: /etc/mas/encryption\n  keys:\n    - kid: a\n      key_file: /etc/mas/a.pem\n    \
+                    - key_file: '/etc/mas/b.pem'\n  encryption: 00ff\n";
+        let named = named_by(text, Path::new("/etc/mas/config.yaml"));
+        let expected = ["/etc/mas/encryption", "/etc/mas/a.pem", "/etc/mas/b.pem"].map(PathBuf::from);
+        assert_eq!((named.files.as_slice(), named.media), (expected.as_slice(), None));
+        assert_eq!(named_by("", Path::new("/x")), Named::default());
+    }
+}
