@@ -17,9 +17,10 @@ use crate::config::Compression;
 use crate::error::{Error, IoContext as _, Kind, Result};
 use crate::files::beneath::{self, Directory};
 
-/// A file is not longer than that, and all together are not longer than that.
+/// A file is not longer than that, all together are not longer than that, and a configuration names no more of them.
 const LONGEST: u64 = 1 << 20;
 const MOST: usize = 16 << 20;
+const MANY: usize = 200;
 
 /// What is there.
 #[derive(Debug, Default)]
@@ -35,8 +36,13 @@ pub(super) fn find(root: &Path) -> Found {
     for configuration in configurations(root) {
         let Ok((text, reader)) = read_configuration(&configuration) else { continue };
         let at = Path::new("/").join(configuration.strip_prefix(root).unwrap_or(&configuration));
-        let named = names::named_by(&String::from_utf8_lossy(&text), &at);
-        found.add(at, Ok(text));
+        let mut named = names::named_by(&String::from_utf8_lossy(&text), &at);
+        found.add(at.clone(), Ok(text));
+        if named.files.len() > MANY {
+            let reason = format!("it names {} files, and the first {MANY} are read", named.files.len());
+            found.left_out.push(LeftOut { path: at, reason });
+            named.files.truncate(MANY);
+        }
         for path in named.files {
             let file = root.join(path.strip_prefix("/").unwrap_or(&path));
             found.add(path, reader.read(&file));
@@ -249,6 +255,16 @@ mod tests {
         write(root.path(), CONFIGURATIONS[0], "signing_key_path: /etc/link\n");
         symlink(&secret, below("etc/link")).unwrap();
         assert!(find(root.path()).left_out[0].reason.contains("symbolic link"));
+    }
+
+    #[test]
+    fn who_names_files_without_end_is_not_followed() {
+        let root = machine();
+        let many: Vec<_> = (0..1000).map(|number| format!("log_config: /etc/{number}")).collect();
+        write(root.path(), CONFIGURATIONS[0], &many.join("\n"));
+        let found = find(root.path());
+        assert_eq!((paths(&found).len(), found.left_out.len()), (1, 201));
+        assert!(found.left_out[0].reason.contains("names 1000 files"), "{:?}", found.left_out[0]);
     }
 
     #[test]
