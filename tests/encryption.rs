@@ -206,6 +206,12 @@ fn what_a_homeserver_needs_besides_is_in_an_encrypted_backup_and_named_by_any_ot
          printf 'signing_key_path: /etc/shadow\\nlog_config: /data/link\\nform_secret_path: /data/own\\n' >homeserver.yaml
          ln -s /etc/shadow link; echo own >own; chown -h daemon . *"
     ));
+    machine.write(
+        "/etc/systemd/system/matrix-synapse.service",
+        "[Service]\nExecStartPre=/usr/bin/env docker create --name matrix-synapse \\\n  \
+         --mount type=bind,src=/matrix/synapse/config,dst=/data synapse:v1\n\
+         ExecStart=/usr/bin/env docker start --attach matrix-synapse\n",
+    );
     // By whatever way it is made, a backup that is not encrypted names them, and has nothing of them.
     for by_hand in [false, true] {
         match by_hand {

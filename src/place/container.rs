@@ -74,15 +74,32 @@ pub struct Container {
     pub database: Option<String>,
 }
 
+/// The file of a unit, and what it says.
+fn unit_file(root: &Path, unit: &str) -> Option<(PathBuf, String)> {
+    let files = UNITS.iter().map(|directory| root.join(directory).join(unit));
+    let (text, file) = files.into_iter().find_map(|file| Some((beneath::read(&file, MODEST).ok()?, file)))?;
+    Some((file, String::from_utf8_lossy(&text).into_owned()))
+}
+
+/// Where the files of a unit's container are on this machine.
+pub struct Mounts(Option<Created>);
+
+impl Mounts {
+    /// Those of the container that this unit makes, if it makes one.
+    pub fn of(root: &Path, unit: &str) -> Self {
+        Self(unit_file(root, unit).and_then(|(_, text)| Created::parse(&text, unit)))
+    }
+
+    /// What a path of the unit's is on this machine: the same, unless it is in a container.
+    pub fn outside(&self, path: &Path) -> PathBuf {
+        self.0.as_ref().and_then(|created| created.outside(path)).unwrap_or_else(|| path.to_owned())
+    }
+}
+
 impl Container {
     /// The one that this unit runs on this machine, of which `root` is `/` but in tests.
     pub fn find(root: &Path, unit: &str) -> Option<Self> {
-        let files = UNITS.iter().map(|directory| root.join(directory).join(unit));
-        let (unit_file, text) = files
-            .into_iter()
-            .find_map(|file| Some((beneath::read(&file, MODEST).ok()?, file)))
-            .map(|(text, file)| (file, text))?;
-        let text = String::from_utf8_lossy(&text).into_owned();
+        let (unit_file, text) = unit_file(root, unit)?;
         let ours = beneath::read(&drop_in_of(root, unit), MODEST).unwrap_or_default();
         let created = Created::parse(&format!("{text}\n{}", String::from_utf8_lossy(&ours)), unit)?;
         let data = created.variable("PGDATA").map(PathBuf::from);

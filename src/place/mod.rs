@@ -22,7 +22,7 @@ use nix::unistd::geteuid;
 use serde::Serialize;
 
 pub use self::cluster::{Cluster, Packaging, clusters};
-pub use self::container::Container;
+pub use self::container::{Container, Mounts};
 pub use self::decision::decide;
 pub use self::facts::{Candidate, Facts, Unasked};
 pub use self::homeserver::Database;

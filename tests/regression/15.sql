@@ -1,7 +1,7 @@
 -- database: regression
 -- in place
 -- check: aclitem
--- check: does not take TABLE gtest_normal_child:
+-- check: rejects TABLE gtest_normal_child:
 -- differs by dump: Name: gtestxx_4; Type: TABLE;
 -- differs by dump: Name: test_type_diff2_c1; Type: TABLE;
 -- differs by dump: Name: test_type_diff2_c2; Type: TABLE;

@@ -16,6 +16,7 @@ use crate::backup::file::File;
 use crate::config::Compression;
 use crate::error::{Error, IoContext as _, Kind, Result};
 use crate::files::beneath::{self, Directory};
+use crate::place::Mounts;
 
 /// A file is not longer than that, all together are not longer than that, and a configuration names no more of them.
 const LONGEST: u64 = 1 << 20;
@@ -33,10 +34,13 @@ pub(super) struct Found {
 /// Finds the files of the machine whose root is `root`, `/` but in tests, as far as we may look.
 pub(super) fn find(root: &Path) -> Found {
     let mut found = Found::default();
-    for configuration in configurations(root) {
+    for (configuration, unit) in configurations(root) {
         let Ok((text, reader)) = read_configuration(&configuration) else { continue };
         let at = Path::new("/").join(configuration.strip_prefix(root).unwrap_or(&configuration));
-        let mut named = names::named_by(&String::from_utf8_lossy(&text), &at);
+        let mounts = unit.map(|unit| Mounts::of(root, unit));
+        let outside =
+            |path: &Path| mounts.as_ref().map_or_else(|| path.to_owned(), |mounts| mounts.outside(path));
+        let mut named = names::named_by(&String::from_utf8_lossy(&text), &outside);
         found.add(at.clone(), Ok(text));
         if named.files.len() > MANY {
             let reason = format!("it names {} files, and the first {MANY} are read", named.files.len());
@@ -52,14 +56,16 @@ pub(super) fn find(root: &Path) -> Found {
     found
 }
 
-fn configurations(root: &Path) -> Vec<PathBuf> {
+/// Each with the unit in whose container its paths are.
+fn configurations(root: &Path) -> Vec<(PathBuf, Option<&'static str>)> {
     let further = std::fs::read_dir(root.join(FURTHER)).into_iter().flatten().flatten();
     let mut further: Vec<_> = further
         .map(|entry| entry.path())
         .filter(|path| path.extension().is_some_and(|extension| extension == "yaml"))
         .collect();
     further.sort();
-    CONFIGURATIONS.map(|file| root.join(file)).into_iter().chain(further).collect()
+    let known = CONFIGURATIONS.map(|(file, unit)| (root.join(file), unit)).into_iter();
+    known.chain(further.into_iter().map(|file| (file, None))).collect()
 }
 
 /// By whom the files are read that a configuration names.
@@ -195,7 +201,7 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         std::fs::set_permissions(root.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
         std::fs::create_dir_all(root.path().join(FURTHER)).unwrap();
-        write(root.path(), CONFIGURATIONS[0], "signing_key_path: /etc/key\nmedia_store_path: /var/media\n");
+        write(root.path(), CONFIGURATIONS[0].0, "signing_key_path: /etc/key\nmedia_store_path: /var/media\n");
         write(root.path(), "etc/key", "ed25519 a_1 x");
         root
     }
@@ -233,6 +239,32 @@ mod tests {
     }
 
     #[test]
+    fn of_a_container_the_files_of_this_machine_are_meant() {
+        let root = tempfile::tempdir().unwrap();
+        let (configuration, unit) = CONFIGURATIONS[1];
+        write(
+            root.path(),
+            configuration,
+            "app_service_config_files:\n  - /bridge.yaml\nmedia_store_path: /media/store\n",
+        );
+        write(root.path(), "matrix/bridge/registration.yaml", "id: bridge");
+        let unit = format!("etc/systemd/system/{}", unit.unwrap());
+        write(
+            root.path(),
+            &unit,
+            "[Service]\nExecStartPre=/usr/bin/env docker create --name matrix-synapse \\\n  \
+             --mount type=bind,src=/matrix/bridge/registration.yaml,dst=/bridge.yaml,ro \\\n  \
+             --mount type=bind,src=/matrix/synapse/storage,dst=/media synapse:v1\n",
+        );
+        let found = find(root.path());
+        assert_eq!(
+            paths(&found),
+            ["/matrix/synapse/config/homeserver.yaml", "/matrix/bridge/registration.yaml"]
+        );
+        assert_eq!(found.media, Some("/matrix/synapse/storage/store".into()));
+    }
+
+    #[test]
     fn nobody_gets_what_he_could_not_read_himself() {
         if !geteuid().is_root() {
             return;
@@ -243,16 +275,16 @@ mod tests {
         std::fs::set_permissions(&secret, std::fs::Permissions::from_mode(0o600)).unwrap();
         assert_eq!(paths(&find(root.path())).len(), 2, "root's own word");
         // Another user's word.
-        chown(below(CONFIGURATIONS[0]), Some(65534), Some(65534)).unwrap();
+        chown(below(CONFIGURATIONS[0].0), Some(65534), Some(65534)).unwrap();
         let found = find(root.path());
         assert_eq!(paths(&found), ["/etc/matrix-synapse/homeserver.yaml"]);
         assert!(found.left_out[0].reason.contains("Permission denied"), "{found:?}");
         // Anybody's.
-        chown(below(CONFIGURATIONS[0]), Some(0), Some(0)).unwrap();
-        std::fs::set_permissions(below(CONFIGURATIONS[0]), std::fs::Permissions::from_mode(0o666)).unwrap();
+        chown(below(CONFIGURATIONS[0].0), Some(0), Some(0)).unwrap();
+        std::fs::set_permissions(below(CONFIGURATIONS[0].0), std::fs::Permissions::from_mode(0o666)).unwrap();
         assert_eq!(paths(&find(root.path())), [""; 0]);
         // A link is not followed, whoever names it.
-        write(root.path(), CONFIGURATIONS[0], "signing_key_path: /etc/link\n");
+        write(root.path(), CONFIGURATIONS[0].0, "signing_key_path: /etc/link\n");
         symlink(&secret, below("etc/link")).unwrap();
         assert!(find(root.path()).left_out[0].reason.contains("symbolic link"));
     }
@@ -261,7 +293,7 @@ mod tests {
     fn who_names_files_without_end_is_not_followed() {
         let root = machine();
         let many: Vec<_> = (0..1000).map(|number| format!("log_config: /etc/{number}")).collect();
-        write(root.path(), CONFIGURATIONS[0], &many.join("\n"));
+        write(root.path(), CONFIGURATIONS[0].0, &many.join("\n"));
         let found = find(root.path());
         assert_eq!((paths(&found).len(), found.left_out.len()), (1, 201));
         assert!(found.left_out[0].reason.contains("names 1000 files"), "{:?}", found.left_out[0]);

@@ -4,13 +4,17 @@ use std::path::{Component, Path, PathBuf};
 
 use crate::yaml;
 
-/// Where configurations are: Debian's package, the playbook's, and the Matrix Authentication Service's.
-pub(super) const CONFIGURATIONS: [&str; 5] = [
-    "etc/matrix-synapse/homeserver.yaml",
-    "matrix/synapse/config/homeserver.yaml",
-    "etc/matrix-authentication-service/config.yaml",
-    "etc/mas/config.yaml",
-    "matrix/matrix-authentication-service/config/config.yaml",
+/// Where configurations are: Debian's package, the playbook's, and the Matrix Authentication Service's; and the unit of those that
+/// are read in a container, where files have other paths.
+pub(super) const CONFIGURATIONS: [(&str, Option<&str>); 5] = [
+    ("etc/matrix-synapse/homeserver.yaml", None),
+    ("matrix/synapse/config/homeserver.yaml", Some("matrix-synapse.service")),
+    ("etc/matrix-authentication-service/config.yaml", None),
+    ("etc/mas/config.yaml", None),
+    (
+        "matrix/matrix-authentication-service/config/config.yaml",
+        Some("matrix-authentication-service.service"),
+    ),
 ];
 
 /// Further ones of Debian's.
@@ -48,36 +52,25 @@ pub(super) struct Named {
     pub(super) media: Option<PathBuf>,
 }
 
-/// What the text of `configuration`, a path, names.
-pub(super) fn named_by(text: &str, configuration: &Path) -> Named {
+/// What the text of a configuration names, where `outside` says what a path in it is on this machine.
+pub(super) fn named_by(text: &str, outside: &dyn Fn(&Path) -> PathBuf) -> Named {
     let of_keys = text.lines().filter_map(yaml::key).filter(|(key, _)| FILES.contains(key));
     let of_lists = LISTS.iter().flat_map(|list| yaml::items(text, list));
     let mut files = Vec::new();
     for value in of_keys.map(|(_, value)| value).chain(of_lists) {
-        let path = outside(value, configuration);
+        let path = whole(value).map(outside);
         files.extend(path.filter(|path| !files.contains(path)));
     }
     let mut media = text.lines().filter(|line| !yaml::is_indented(line)).filter_map(yaml::key);
     let media = media.rfind(|(key, _)| *key == "media_store_path");
-    Named { files, media: media.and_then(|(_, value)| outside(value, configuration)) }
+    Named { files, media: media.and_then(|(_, value)| whole(value).map(outside)) }
 }
 
-/// Where that is on this machine: the playbook's containers have directories of the machine under names of their own.
-fn outside(path: &str, configuration: &Path) -> Option<PathBuf> {
-    const MOUNTED: [(&str, &str); 3] = [
-        ("/data", "/matrix/synapse/config"),
-        ("/matrix-media-store-parent", "/matrix/synapse/storage"),
-        ("/config", "/matrix/matrix-authentication-service/config"),
-    ];
+/// A path that leads nowhere else.
+fn whole(path: &str) -> Option<&Path> {
     let path = Path::new(path);
-    if !path.is_absolute() || path.components().any(|part| part == Component::ParentDir) {
-        return None;
-    }
-    let is_playbooks = configuration.starts_with("/matrix");
-    let mounted = MOUNTED.iter().filter(|_| is_playbooks).find_map(|(inside, outside)| {
-        path.strip_prefix(inside).ok().map(|rest| Path::new(outside).join(rest))
-    });
-    Some(mounted.unwrap_or_else(|| path.to_owned()))
+    let is_straight = path.components().all(|part| part != Component::ParentDir);
+    (path.is_absolute() && is_straight).then_some(path)
 }
 
 #[cfg(test)]
@@ -101,24 +94,27 @@ oidc_providers:
 
     #[test]
     fn what_is_named_is_found_where_it_is_on_this_machine() {
-        let paths = |configuration: &str| named_by(HOMESERVER, Path::new(configuration));
-        let playbook = paths("/matrix/synapse/config/homeserver.yaml");
-        let config = Path::new("/matrix/synapse/config");
-        let expected =
-            [config.join("example.org.signing.key"), "/etc/secret".into(), config.join("bridge.yaml")];
-        assert_eq!(playbook.files, expected);
-        assert_eq!(playbook.media, Some("/matrix/synapse/storage/media-store".into()));
-        let debian = paths("/etc/matrix-synapse/homeserver.yaml");
-        assert_eq!(debian.files[0], Path::new("/data/example.org.signing.key"));
+        let outside = |path: &Path| match path.strip_prefix("/data") {
+            Ok(rest) => Path::new("/matrix/synapse/config").join(rest),
+            Err(_) => path.to_owned(),
+        };
+        let named = named_by(HOMESERVER, &outside);
+        let expected = [
+            "/matrix/synapse/config/example.org.signing.key",
+            "/etc/secret",
+            "/matrix/synapse/config/bridge.yaml",
+        ];
+        assert_eq!(named.files, expected.map(PathBuf::from));
+        assert_eq!(named.media, Some("/matrix-media-store-parent/media-store".into()));
     }
 
     #[test]
     fn the_secrets_of_the_authentication_service_are_named() {
         let text = "secrets:\n  encryption_file: /etc/mas/encryption\n  keys:\n    - kid: a\n      key_file: /etc/mas/a.pem\n    \
                     - key_file: '/etc/mas/b.pem'\n  encryption: 00ff\n";
-        let named = named_by(text, Path::new("/etc/mas/config.yaml"));
+        let named = named_by(text, &Path::to_owned);
         let expected = ["/etc/mas/encryption", "/etc/mas/a.pem", "/etc/mas/b.pem"].map(PathBuf::from);
         assert_eq!((named.files.as_slice(), named.media), (expected.as_slice(), None));
-        assert_eq!(named_by("", Path::new("/x")), Named::default());
+        assert_eq!(named_by("", &Path::to_owned), Named::default());
     }
 }

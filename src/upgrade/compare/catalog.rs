@@ -17,6 +17,7 @@ pub(super) struct Catalog {
     indexes: Vec<(Name, Index)>,
     constraints: Vec<(Name, String, Constraint)>,
     pub(super) large_objects: LargeObjects,
+    /// Members of extensions are not counted: there are others with another version of that.
     counts: BTreeMap<String, u64>,
     pub(super) comments: u64,
 }
@@ -237,9 +238,11 @@ SELECT pg_catalog.json_build_object(
         'extensions', (SELECT pg_catalog.count(*) FROM pg_catalog.pg_extension WHERE extname <> 'plpgsql'),
         'functions', (SELECT pg_catalog.count(*) FROM pg_catalog.pg_proc p
             WHERE oid >= 16384 AND pronamespace IN (SELECT oid FROM schemas) AND NOT EXISTS (
-            SELECT FROM pg_catalog.pg_depend WHERE classid = 'pg_catalog.pg_proc'::regclass AND objid = p.oid AND deptype = 'i')),
-        'types', (SELECT pg_catalog.count(*) FROM pg_catalog.pg_type
-            WHERE oid >= 16384 AND typnamespace IN (SELECT oid FROM schemas) AND typtype IN ('b', 'd', 'e', 'r') AND typelem = 0),
+            SELECT FROM pg_catalog.pg_depend WHERE classid = 'pg_catalog.pg_proc'::regclass AND objid = p.oid AND deptype IN ('i', 'e'))),
+        'types', (SELECT pg_catalog.count(*) FROM pg_catalog.pg_type t
+            WHERE oid >= 16384 AND typnamespace IN (SELECT oid FROM schemas) AND typtype IN ('b', 'd', 'e', 'r') AND typelem = 0
+            AND NOT EXISTS (
+            SELECT FROM pg_catalog.pg_depend WHERE classid = 'pg_catalog.pg_type'::regclass AND objid = t.oid AND deptype = 'e')),
         'enumeration labels', (SELECT pg_catalog.count(*) FROM pg_catalog.pg_enum e JOIN pg_catalog.pg_type t ON t.oid = enumtypid
             WHERE e.oid >= 16384 AND typnamespace IN (SELECT oid FROM schemas)),
         'rules', (SELECT pg_catalog.count(*) FROM pg_catalog.pg_rewrite WHERE oid >= 16384 AND ev_class IN (SELECT oid FROM relations)),
