@@ -7,7 +7,7 @@ use crate::error::{Error, Result};
 use crate::files;
 use crate::upgrade::facts::written;
 use crate::upgrade::methods::online;
-use crate::upgrade::records::{Entry, Opened, Outcome, Place, Position, Step};
+use crate::upgrade::records::{Entry, Opened, Outcome, Position, Step, Which};
 use crate::upgrade::revert;
 use crate::upgrade::steps::servers::Sockets;
 use crate::upgrade::steps::work::Work;
@@ -29,19 +29,19 @@ pub fn finish(work: &mut Work<'_>) -> Result<()> {
     let mut looked = None;
     if !work.entry().was_open() {
         work.step(Step::StartingServer)?;
-        match work.start_server(Place::New).and_then(|()| work.position()) {
+        match work.start_server(Which::New).and_then(|()| work.position()) {
             Ok(found) => looked = Some(found),
             Err(error) => return Err(revert::after(work, error)),
         }
     } else if work.entry().step < Step::StartingClients {
         work.step(Step::StartingServer)?;
         work.open_login(None)?;
-        if let Err(error) = work.start_server(Place::New) {
+        if let Err(error) = work.start_server(Which::New) {
             return Err(revert::after(work, error));
         }
     } else {
         work.open_login(None)?;
-        work.start_server(Place::New).map_err(|error| stay(work, error))?;
+        work.start_server(Which::New).map_err(|error| stay(work, error))?;
     }
     let mut incomplete = None;
     if work.entry().step <= Step::StartingClients {
@@ -50,7 +50,7 @@ pub fn finish(work: &mut Work<'_>) -> Result<()> {
         work.journal.entry.clients_started.get_or_insert_with(Timestamp::now);
         work.step(Step::StartingClients)?;
         work.open_login(read.as_deref()).map_err(|error| stay(work, error))?;
-        if let Err(error) = work.start_clients(Place::New) {
+        if let Err(error) = work.start_clients(Which::New) {
             if reverts(work) {
                 return Err(revert::after(work, error));
             }
@@ -66,7 +66,7 @@ pub fn finish(work: &mut Work<'_>) -> Result<()> {
     }
     if stanza::is_used(work) && work.entry().step <= Step::Archiving {
         work.step(Step::Archiving)?;
-        if let Err(error) = stanza::follow(work, Place::New) {
+        if let Err(error) = stanza::follow(work, Which::New) {
             log::warn!("{}", error.report());
             incomplete.get_or_insert_with(|| stay(work, error));
         }
@@ -77,7 +77,7 @@ pub fn finish(work: &mut Work<'_>) -> Result<()> {
     dump_directory::remove(&work.entry().upgrade.dump_directory)?;
     let kept = keep_old(work);
     work.note_duration();
-    stanza::back_up(work, Place::New);
+    stanza::back_up(work, Which::New);
     let entry = work.entry();
     let message = format!("upgraded from PostgreSQL {} to {}", entry.upgrade.from, entry.upgrade.to);
     match kept {
@@ -98,10 +98,10 @@ pub fn finish(work: &mut Work<'_>) -> Result<()> {
 /// The new cluster is the one whose server systemd starts, and that of units which name the old one's.
 fn register(work: &Work<'_>) -> Result<()> {
     let upgrade = &work.entry().upgrade;
-    registration::settle(upgrade, Place::New, &work.account)?;
-    drop_in::settle(upgrade, Place::New, work.manager)?;
+    registration::settle(upgrade, Which::New, &work.account)?;
+    drop_in::settle(upgrade, Which::New, work.manager)?;
     match stand_in::file(upgrade) {
-        Some(_) => stand_in::settle(upgrade, Place::New, work.manager),
+        Some(_) => stand_in::settle(upgrade, Which::New, work.manager),
         // For the next boot systemd reads it in time.
         None => Ok(()),
     }
@@ -152,7 +152,7 @@ fn keep_old(work: &mut Work<'_>) -> Result<()> {
     let (aside, id) = (entry.upgrade.old_aside().to_owned(), entry.upgrade.id.clone());
     if entry.upgrade.registered.is_some() {
         // It stays where it is.
-        stand_in::settle(&entry.upgrade, Place::New, work.manager)?;
+        stand_in::settle(&entry.upgrade, Which::New, work.manager)?;
         work.journal.entry.kept_bytes = Some(files::size_of(&aside)?);
         work.journal.entry.kept = Some(aside);
         return work.journal.write();

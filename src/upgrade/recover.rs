@@ -15,7 +15,7 @@ use crate::runtime::Runtime;
 use crate::systemd::Manager;
 use crate::upgrade::finish;
 use crate::upgrade::records::journal::legacy;
-use crate::upgrade::records::{Entry, Journal, Opened, Place, Step};
+use crate::upgrade::records::{Entry, Journal, Opened, Step, Which};
 use crate::upgrade::revert::again;
 use crate::upgrade::steps::work::{Pause, Work, owner};
 use crate::upgrade::steps::{hold, temporary};
@@ -118,9 +118,9 @@ pub(super) fn go_on(
     let account = owner(&DataDirectory::read(&entry.upgrade.data_directory, Path::new("/proc"))?)?;
     let mut work = Work::new(settings, runtime, manager, account, journal, progress, pause);
     let returning = matches!(work.entry().step, Step::Returning | Step::Restarting);
-    if in_place == Place::Old || returning {
+    if in_place == Which::Old || returning {
         let cut_off = format!("interrupted while {}", work.entry().step);
-        let aside = revert::revert(&mut work, &cut_off).map_err(|error| again(error, Place::Old))?;
+        let aside = revert::revert(&mut work, &cut_off).map_err(|error| again(error, Which::Old))?;
         let aside =
             aside.map_or_else(String::new, |path| format!("; the new cluster is in {}", path.display()));
         let from = work.entry().upgrade.from;
@@ -133,7 +133,7 @@ pub(super) fn go_on(
         work.journal.entry.opened.get_or_insert(Opened { at: Timestamp::now(), position: None });
         work.journal.entry.clients_started.get_or_insert_with(Timestamp::now);
     }
-    finish::finish(&mut work).map_err(|error| again(error, Place::New))?;
+    finish::finish(&mut work).map_err(|error| again(error, Which::New))?;
     let to = work.entry().upgrade.to;
     Ok(Recovered::Finished(format!("the upgrade was finished: the homeserver runs on PostgreSQL {to}")))
 }

@@ -8,7 +8,7 @@ use crate::files::{directories, exists};
 use crate::postgres;
 use crate::runtime::interrupt;
 use crate::upgrade::facts::kept::require_old;
-use crate::upgrade::records::{Entry, Opened, Outcome, Place, Step, Upgrade};
+use crate::upgrade::records::{Entry, Opened, Outcome, Step, Upgrade, Which};
 use crate::upgrade::steps::cut::end_server;
 use crate::upgrade::steps::exchange::mend;
 use crate::upgrade::steps::servers::{Sockets, stop_abandoned, take_down};
@@ -19,18 +19,18 @@ use crate::upgrade::steps::{drop_in, dump_directory, keep, login, registration, 
 ///
 /// # Errors
 /// [`Kind::File`] if there is none.
-pub fn in_place(entry: &Entry) -> Result<Place> {
+pub fn in_place(entry: &Entry) -> Result<Which> {
     let Upgrade { data_directory, beside, registered, .. } = &entry.upgrade;
     if let Some(registered) = registered {
         // The old one is where it always was.
         require_old(entry, data_directory)?;
         let home = &registered.data_directory;
         let is_new = exists(home) && entry.new_identifier == Some(postgres::system_identifier(home)?);
-        return Ok(if is_new { Place::New } else { Place::Old });
+        return Ok(if is_new { Which::New } else { Which::Old });
     }
     mend(data_directory, beside)?;
     let found = postgres::system_identifier(data_directory)?;
-    Ok(if found == entry.old_identifier { Place::Old } else { Place::New })
+    Ok(if found == entry.old_identifier { Which::Old } else { Which::New })
 }
 
 /// Goes back because of `reason`, and says so in the error that is returned.
@@ -71,34 +71,34 @@ pub fn revert(work: &mut Work<'_>, reason: &str) -> Result<Option<std::path::Pat
         work.step(Step::Returning)?;
     }
     let entry = work.entry().clone();
-    if in_place(&entry)? == Place::New {
+    if in_place(&entry)? == Which::New {
         let clients = work.manager.running(&entry.clients)?;
         work.manager.stop_all(&clients, work.settings.clients.timeout)?;
-        end_server(work, Place::New)?;
+        end_server(work, Which::New)?;
         if !entry.was_open() && !work.is_untouched() {
             // As superuser somebody may have come in nevertheless.
             log::warn!("the new cluster may have been written to and is not removed");
             work.journal.entry.opened = Some(Opened { at: Timestamp::now(), position: None });
             work.journal.write()?;
         }
-        login::open(entry.upgrade.home(Place::New), &entry.login_files)?;
+        login::open(entry.upgrade.home(Which::New), &entry.login_files)?;
         bring_beside(&entry)?;
-        registration::put(&entry.upgrade, Place::Old, &work.account)?;
+        registration::put(&entry.upgrade, Which::Old, &work.account)?;
     }
     if !running {
-        registration::settle(&entry.upgrade, Place::Old, &work.account)?;
-        stand_in::settle(&entry.upgrade, Place::Old, work.manager)?;
+        registration::settle(&entry.upgrade, Which::Old, &work.account)?;
+        stand_in::settle(&entry.upgrade, Which::Old, work.manager)?;
         if !work.manager.unit(&entry.upgrade.server_unit)?.is_wanted() {
             stop_abandoned(&entry.upgrade.data_directory)?;
         }
-        drop_in::settle(&entry.upgrade, Place::Old, work.manager)?;
+        drop_in::settle(&entry.upgrade, Which::Old, work.manager)?;
         work.step(Step::Restarting)?;
-        work.start_server(Place::Old)?;
-        if let Err(error) = work.start_clients(Place::Old) {
+        work.start_server(Which::Old)?;
+        if let Err(error) = work.start_clients(Which::Old) {
             // It is known by its name, and everything else is in order.
             log::error!("{}", error.report());
         }
-        if let Err(error) = stanza::follow(work, Place::Old) {
+        if let Err(error) = stanza::follow(work, Which::Old) {
             log::warn!("{}", error.report());
         }
         work.note_duration();
@@ -114,7 +114,7 @@ pub fn revert(work: &mut Work<'_>, reason: &str) -> Result<Option<std::path::Pat
     }
     Sockets::remove_abandoned(&work.settings.socket_directory)?;
     if !running {
-        stanza::back_up(work, Place::Old);
+        stanza::back_up(work, Which::Old);
     }
     work.journal.end(Outcome::Returned, reason, Timestamp::now())?;
     Ok(aside)
@@ -164,10 +164,10 @@ fn dispose(work: &Work<'_>) -> Result<Option<std::path::PathBuf>> {
 }
 
 /// Of what is left open.
-pub(super) fn again(error: Error, place: Place) -> Error {
+pub(super) fn again(error: Error, place: Which) -> Error {
     let error = match place {
-        Place::Old => error.context("could not revert the interrupted upgrade yet"),
-        Place::New => error.context("could not finish the interrupted upgrade yet"),
+        Which::Old => error.context("could not revert the interrupted upgrade yet"),
+        Which::New => error.context("could not finish the interrupted upgrade yet"),
     };
     error.hint("matrix-postgres-upgrade recover tries it again")
 }

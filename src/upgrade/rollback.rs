@@ -14,7 +14,7 @@ use crate::runtime::{AsUser, Runtime, interrupt};
 use crate::systemd::Manager;
 use crate::upgrade::facts::kept;
 use crate::upgrade::facts::kept::require_old;
-use crate::upgrade::records::{Ended, Entry, Journal, Outcome, Place, Registered, Step, Upgrade};
+use crate::upgrade::records::{Ended, Entry, Journal, Outcome, Registered, Step, Upgrade, Which};
 use crate::upgrade::revert::again;
 use crate::upgrade::steps::cut::{end_server, note_clients};
 use crate::upgrade::steps::exchange::move_to;
@@ -33,7 +33,7 @@ pub fn check(settings: &Settings, runtime: &dyn Runtime, entry: &Entry) -> Resul
 /// Whether the cluster in place is that of the upgrade, as far as its version tells, and the old one is kept. One that is unfinished
 /// comes first.
 pub fn is_latest(entry: &Entry) -> bool {
-    let home = DataDirectory::read(entry.upgrade.home(Place::New), Path::new("/proc"));
+    let home = DataDirectory::read(entry.upgrade.home(Which::New), Path::new("/proc"));
     let is_in_place = home.is_ok_and(|home| home.contents.major() == Some(entry.upgrade.to));
     entry.is_open() || is_in_place && cannot_roll_back(entry).is_none()
 }
@@ -98,41 +98,41 @@ pub fn roll_back(
                 Ok(()) => Err(stay(&mut work, ended, &kept, error)),
                 Err(then) => {
                     log::error!("{}", error.report());
-                    Err(again(then, Place::Old))
+                    Err(again(then, Which::Old))
                 }
             }
         }
-        Err(error) => Err(again(error, Place::Old)),
+        Err(error) => Err(again(error, Which::Old)),
     }
 }
 
 fn put_in_place(work: &mut Work<'_>, kept: &Path) -> Result<()> {
-    note_clients(work, Place::New, &[])?;
+    note_clients(work, Which::New, &[])?;
     // Cut off from here on, the clients are started again on the new cluster.
     work.step(Step::StartingClients)?;
     let entry = work.entry();
     work.manager.stop_all(&entry.clients, work.settings.clients.timeout)?;
-    end_server(work, Place::New)?;
+    end_server(work, Which::New)?;
     let aside = entry.upgrade.old_aside();
     if !exists(aside) && !move_to(kept, aside)? {
         return Err(Error::new(Kind::File, format!("{} is on another file system now", kept.display())));
     }
     require_old(entry, aside)?;
     interrupt::check()?;
-    registration::put(&entry.upgrade, Place::Old, &work.account)
+    registration::put(&entry.upgrade, Which::Old, &work.account)
 }
 
 /// Whether the old cluster is in place, and no server has come up on it: then nothing was written to it, either.
 fn has_never_run(work: &Work<'_>, before: &Control) -> bool {
     let Upgrade { from, data_directory, .. } = &work.entry().upgrade;
     let runtime = AsUser { runtime: work.runtime, account: &work.account };
-    let in_place = matches!(revert::in_place(work.entry()), Ok(Place::Old));
+    let in_place = matches!(revert::in_place(work.entry()), Ok(Which::Old));
     in_place && pg_controldata::read(&runtime, *from, data_directory).is_ok_and(|now| now == *before)
 }
 
 fn take_out(work: &Work<'_>) -> Result<()> {
-    end_server(work, Place::Old)?;
-    registration::put(&work.entry().upgrade, Place::New, &work.account)
+    end_server(work, Which::Old)?;
+    registration::put(&work.entry().upgrade, Which::New, &work.account)
 }
 
 /// The present cluster is in place, and stays there; the old one goes back to where it was kept.
@@ -140,8 +140,8 @@ fn stay(work: &mut Work<'_>, ended: Option<Ended>, kept: &Path, reason: Error) -
     interrupt::leave_undisturbed();
     let to = work.entry().upgrade.to;
     let put_back = put_back(work, kept);
-    let server = work.start_server(Place::New);
-    let clients = work.start_clients(Place::New);
+    let server = work.start_server(Which::New);
+    let clients = work.start_clients(Which::New);
     let failed = [put_back, server, clients].into_iter().filter_map(Result::err);
     let failed: Vec<_> = failed.map(|error| error.to_string()).collect();
     if !failed.is_empty() {
@@ -163,13 +163,13 @@ fn put_back(work: &Work<'_>, kept: &Path) -> Result<()> {
     let Upgrade { beside, id, .. } = &work.entry().upgrade;
     keep::remove_partial(beside, id)?;
     if work.entry().upgrade.registered.is_some() {
-        registration::put(&work.entry().upgrade, Place::New, &work.account)?;
-        return stand_in::settle(&work.entry().upgrade, Place::New, work.manager);
+        registration::put(&work.entry().upgrade, Which::New, &work.account)?;
+        return stand_in::settle(&work.entry().upgrade, Which::New, work.manager);
     }
-    if revert::in_place(work.entry())? != Place::New {
+    if revert::in_place(work.entry())? != Which::New {
         return Ok(());
     }
-    drop_in::settle(&work.entry().upgrade, Place::New, work.manager)?;
+    drop_in::settle(&work.entry().upgrade, Which::New, work.manager)?;
     if !exists(beside) {
         return Ok(());
     }
@@ -185,8 +185,8 @@ fn put_back(work: &Work<'_>, kept: &Path) -> Result<()> {
 pub fn describe(entry: &Entry) -> String {
     let kept = entry.kept.as_ref().map_or_else(String::new, |kept| kept.display().to_string());
     let Upgrade { from, to, beside, .. } = &entry.upgrade;
-    let (unit, home) = (entry.upgrade.unit(Place::New), entry.upgrade.home(Place::New).display());
-    let (beside, again) = (beside.display(), entry.upgrade.unit(Place::Old));
+    let (unit, home) = (entry.upgrade.unit(Which::New), entry.upgrade.home(Which::New).display());
+    let (beside, again) = (beside.display(), entry.upgrade.unit(Which::Old));
     match &entry.upgrade.registered {
         Some(Registered { name, port, .. }) => format!(
             "revert to PostgreSQL {from}: stop the services and {unit}, give port {port} back to cluster {from}/{name}, and \

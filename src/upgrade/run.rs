@@ -14,7 +14,7 @@ use crate::report::Progress;
 use crate::runtime::{Runtime, interrupt};
 use crate::systemd::{Inhibitor, Manager};
 use crate::upgrade::methods::{self, Stage};
-use crate::upgrade::records::{Census, Compared, Entry, Journal, Place, Step};
+use crate::upgrade::records::{Census, Compared, Entry, Journal, Step, Which};
 use crate::upgrade::steps::cut::{Cut, stop_clients, stop_server};
 use crate::upgrade::steps::registration;
 use crate::upgrade::steps::servers::{Private, Side, Sockets};
@@ -95,7 +95,7 @@ fn exchange_directories(work: &mut Work<'_>) -> Result<()> {
     work.note_next_xid()?;
     interrupt::check()?;
     work.step(Step::Exchanging)?;
-    registration::put(&work.entry().upgrade, Place::New, &work.account)
+    registration::put(&work.entry().upgrade, Which::New, &work.account)
 }
 
 /// In earnest, with a journal.

@@ -6,7 +6,7 @@ use crate::backup::pgbackrest::stanza::AGAIN;
 use crate::config::Method;
 use crate::report::{DecimalBytes, columns};
 use crate::upgrade::plan::subscriptions;
-use crate::upgrade::records::{Compared, Entry, Place, Rehearsal, Step};
+use crate::upgrade::records::{Compared, Entry, Rehearsal, Step, Which};
 use crate::upgrade::steps::{drop_in, stand_in};
 
 /// What the table shows. Lines without a value are left out.
@@ -41,7 +41,7 @@ impl Summary {
         let not_archived = entry.not_archived.iter().map(|reason| {
             format!("the stanza of pgBackRest could not be upgraded: {reason}; unless that was done since: {AGAIN}")
         });
-        let is_new = entry.is_in_place() == Place::New;
+        let is_new = entry.is_in_place() == Which::New;
         let stand_in = is_new.then(|| stand_in::file(&entry.upgrade)).flatten().map(|file| {
             let units = entry.upgrade.registered.iter().flat_map(|registered| registered.dependents.clone());
             let units: Vec<_> = units.collect();

@@ -11,7 +11,7 @@ use crate::postgres::{HOME, Major, PrivateServer, Purpose, Session, Startup};
 use crate::runtime::Runtime;
 use crate::upgrade::facts::Obstacle;
 use crate::upgrade::plan::Plan;
-use crate::upgrade::records::{Place, moved};
+use crate::upgrade::records::{Which, moved};
 use crate::upgrade::steps::servers::{Side, Sockets};
 
 /// An empty cluster is ready in a moment.
@@ -58,7 +58,7 @@ pub(super) fn refused(
         format!("shared_preload_libraries={}", named.libraries),
         "max_worker_processes=0".to_owned(),
     ]);
-    let startup = startup.with(plan.upgrade.configured_by(Place::New));
+    let startup = startup.with(plan.upgrade.configured_by(Which::New));
     let connection = sockets.connection(Side::New, &plan.initialisation.superuser).to_server(plan.upgrade.to);
     let started = PrivateServer::start(
         runtime,

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::upgrade::records::{
-    Census, Compared, Container, Counters, Place, Registered, Step, Upgrade, named_after,
+    Census, Compared, Container, Counters, Registered, Step, Upgrade, Which, named_after,
 };
 
 /// The version of the form that a journal has.
@@ -183,10 +183,10 @@ impl Entry {
     }
 
     /// Which of the two clusters is the homeserver's, as far as the journal knows: while it is open, the old one.
-    pub fn is_in_place(&self) -> Place {
+    pub fn is_in_place(&self) -> Which {
         match self.ended.as_ref().map(|ended| ended.outcome) {
-            Some(Outcome::Upgraded) => Place::New,
-            _ => Place::Old,
+            Some(Outcome::Upgraded) => Which::New,
+            _ => Which::Old,
         }
     }
 

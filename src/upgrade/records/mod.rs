@@ -28,4 +28,4 @@ pub(in crate::upgrade) use names::{moved, named_after};
 pub use registered::Registered;
 pub use rehearsal::{Aim, Rehearsal};
 pub use step::Step;
-pub use upgrade::{Place, Upgrade};
+pub use upgrade::{Upgrade, Which};

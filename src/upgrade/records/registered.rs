@@ -79,7 +79,7 @@ impl Registered {
 pub(in crate::upgrade) mod tests {
     use super::*;
     use crate::upgrade::records::entry::tests::{entry_of, upgrade};
-    use crate::upgrade::records::{Place, Upgrade};
+    use crate::upgrade::records::{Upgrade, Which};
 
     /// Of 15/main.
     pub(crate) fn registered() -> Upgrade {
@@ -109,14 +109,14 @@ pub(in crate::upgrade) mod tests {
     #[test]
     fn each_of_the_two_has_its_place_its_unit_and_its_configuration() {
         let upgrade = registered();
-        assert_eq!(upgrade.home(Place::Old), Path::new("/var/lib/postgresql/15/main"));
-        assert_eq!(upgrade.home(Place::New), Path::new("/var/lib/postgresql/17/main"));
-        assert_eq!(upgrade.unit(Place::New), "postgresql@17-main.service");
-        assert_eq!(upgrade.old_aside(), upgrade.home(Place::Old));
-        let file = upgrade.configured_by(Place::New).unwrap();
+        assert_eq!(upgrade.home(Which::Old), Path::new("/var/lib/postgresql/15/main"));
+        assert_eq!(upgrade.home(Which::New), Path::new("/var/lib/postgresql/17/main"));
+        assert_eq!(upgrade.unit(Which::New), "postgresql@17-main.service");
+        assert_eq!(upgrade.old_aside(), upgrade.home(Which::Old));
+        let file = upgrade.configured_by(Which::New).unwrap();
         assert_eq!(file, "config_file=/etc/postgresql/17/main/postgresql.conf");
         let thrown_away = upgrade.clone().thrown_away("/d/x".into());
-        assert_eq!(thrown_away.configured_by(Place::New).unwrap(), "config_file=/d/x/postgresql.conf");
+        assert_eq!(thrown_away.configured_by(Which::New).unwrap(), "config_file=/d/x/postgresql.conf");
         assert!(thrown_away.registered.unwrap().is_unregistered(Path::new("/d/x")));
         // The journal has all of it.
         let entry = entry_of(upgrade);

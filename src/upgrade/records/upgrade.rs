@@ -11,9 +11,9 @@ use crate::place::image::Run;
 use crate::postgres::Major;
 use crate::upgrade::records::{Container, Registered};
 
-/// Which of the two clusters is in place.
+/// Which of the two clusters of an upgrade.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Place {
+pub enum Which {
     /// The old one.
     Old,
     /// The new one.
@@ -65,17 +65,17 @@ pub struct Upgrade {
 
 impl Upgrade {
     /// The data directory of this one of the clusters once it is in place.
-    pub fn home(&self, which: Place) -> &Path {
+    pub fn home(&self, which: Which) -> &Path {
         match (which, &self.registered) {
-            (Place::New, Some(registered)) => &registered.data_directory,
+            (Which::New, Some(registered)) => &registered.data_directory,
             _ => &self.data_directory,
         }
     }
 
     /// The unit of its server then.
-    pub fn unit(&self, which: Place) -> &String {
+    pub fn unit(&self, which: Which) -> &String {
         match (which, &self.registered) {
-            (Place::New, Some(registered)) => &registered.server_unit,
+            (Which::New, Some(registered)) => &registered.server_unit,
             _ => &self.server_unit,
         }
     }
@@ -89,11 +89,11 @@ impl Upgrade {
     }
 
     /// What a server on one of them, or on a copy, must be told to find its configuration.
-    pub fn configured_by(&self, which: Place) -> Option<String> {
+    pub fn configured_by(&self, which: Which) -> Option<String> {
         let registered = self.registered.as_ref()?;
         let file = match which {
-            Place::Old => registered.old_file(),
-            Place::New => registered.file(),
+            Which::Old => registered.old_file(),
+            Which::New => registered.file(),
         };
         Some(format!("config_file={}", file.display()))
     }
@@ -107,11 +107,11 @@ impl Upgrade {
     }
 
     /// What the container of the server is made of while this one is in place.
-    pub fn run(&self, which: Place) -> Option<&Run> {
+    pub fn run(&self, which: Which) -> Option<&Run> {
         let container = self.container.as_ref()?;
         Some(match which {
-            Place::Old => &container.old,
-            Place::New => &container.new,
+            Which::Old => &container.old,
+            Which::New => &container.new,
         })
     }
 
@@ -122,7 +122,7 @@ impl Upgrade {
 
     /// The settings for the server of the one that is in place.
     #[must_use]
-    pub fn settle(&self, settings: Settings, in_place: Place) -> Settings {
+    pub fn settle(&self, settings: Settings, in_place: Which) -> Settings {
         let place = (self.home(in_place), self.unit(in_place).as_str());
         match (&self.registered, &self.container) {
             (Some(registered), _) => registered.settle(settings, place),

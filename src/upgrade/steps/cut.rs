@@ -3,7 +3,7 @@
 use crate::clients;
 use crate::error::Result;
 use crate::postgres::HOME;
-use crate::upgrade::records::{Place, Step};
+use crate::upgrade::records::{Step, Which};
 use crate::upgrade::steps::work::Work;
 use crate::upgrade::steps::{container, drop_in, live, registration, servers};
 
@@ -23,7 +23,7 @@ pub enum Cut {
 /// `found` are those that the plan has found connected.
 pub(in crate::upgrade) fn stop_clients(work: &mut Work<'_>, found: &[String]) -> Result<()> {
     work.close_login()?;
-    note_clients(work, Place::Old, found)?;
+    note_clients(work, Which::Old, found)?;
     work.step(Step::StoppingClients)?;
     work.manager.stop_all(&work.entry().clients, work.settings.clients.timeout)
 }
@@ -33,9 +33,9 @@ pub(in crate::upgrade) fn stop_clients(work: &mut Work<'_>, found: &[String]) ->
 ///
 /// # Errors
 /// If systemd cannot be asked.
-pub(in crate::upgrade) fn note_clients(work: &mut Work<'_>, in_place: Place, found: &[String]) -> Result<()> {
+pub(in crate::upgrade) fn note_clients(work: &mut Work<'_>, in_place: Which, found: &[String]) -> Result<()> {
     let server_unit = work.entry().upgrade.unit(in_place).clone();
-    let servers = [Place::Old, Place::New].map(|which| work.entry().upgrade.unit(which).clone());
+    let servers = [Which::Old, Which::New].map(|which| work.entry().upgrade.unit(which).clone());
     let own = |unit: &String| unit.starts_with("matrix-postgres") || servers.contains(unit);
     let mut wanted = work.settings.clients.units.clone();
     wanted.extend_from_slice(found);
@@ -59,7 +59,7 @@ pub(in crate::upgrade) fn stop_server(work: &mut Work<'_>) -> Result<()> {
         written.unwrap_or_else(|error| log::debug!("{}", error.report()));
     }
     work.step(Step::StoppingServer)?;
-    end_server(work, Place::Old)?;
+    end_server(work, Which::Old)?;
     let upgrade = &work.entry().upgrade;
     match upgrade.container {
         Some(_) => container::require_shut_down(work.runtime, &work.account, upgrade),
@@ -68,7 +68,7 @@ pub(in crate::upgrade) fn stop_server(work: &mut Work<'_>) -> Result<()> {
 }
 
 /// Stops the server of the one that is in place, and whatever else was left on its data directory.
-pub(in crate::upgrade) fn end_server(work: &Work<'_>, in_place: Place) -> Result<()> {
+pub(in crate::upgrade) fn end_server(work: &Work<'_>, in_place: Which) -> Result<()> {
     let upgrade = &work.entry().upgrade;
     registration::bar(upgrade, in_place, &work.account)?;
     drop_in::bar(upgrade, work.manager)?;

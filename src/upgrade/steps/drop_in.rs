@@ -7,7 +7,7 @@ use crate::error::{Error, IoContext as _, Kind, Result};
 use crate::files::{beneath, exists};
 use crate::place::image::{self, Run};
 use crate::systemd::Manager;
-use crate::upgrade::records::{Container, Place, Upgrade};
+use crate::upgrade::records::{Container, Upgrade, Which};
 use crate::upgrade::steps::unit_file::{self, WRITTEN};
 
 /// A unit's file is no longer than that.
@@ -39,7 +39,7 @@ pub(in crate::upgrade) fn bar(upgrade: &Upgrade, manager: &Manager) -> Result<()
 /// # Errors
 /// [`Kind::File`]; [`Kind::UnitRefused`] if the unit's file is another one than it was, and says nothing that could be changed;
 /// those of systemd.
-pub(in crate::upgrade) fn settle(upgrade: &Upgrade, which: Place, manager: &Manager) -> Result<()> {
+pub(in crate::upgrade) fn settle(upgrade: &Upgrade, which: Which, manager: &Manager) -> Result<()> {
     let (Some(file), Some(run)) = (file(upgrade), upgrade.run(which)) else { return Ok(()) };
     require_ours(&file)?;
     match said(upgrade, run, which, manager)? {
@@ -50,7 +50,7 @@ pub(in crate::upgrade) fn settle(upgrade: &Upgrade, which: Place, manager: &Mana
 }
 
 /// The drop-in's text, if there must be one.
-fn said(upgrade: &Upgrade, run: &Run, which: Place, manager: &Manager) -> Result<Option<String>> {
+fn said(upgrade: &Upgrade, run: &Run, which: Which, manager: &Manager) -> Result<Option<String>> {
     let unit = &upgrade.server_unit;
     let (path, text) = unit_text(unit, manager)?;
     let commands = image::drop_in(&text, unit, run).map_err(|reason| {
@@ -61,8 +61,8 @@ fn said(upgrade: &Upgrade, run: &Run, which: Place, manager: &Manager) -> Result
         .hint(format!("let {} name this image, then: matrix-postgres-upgrade recover", path.display()))
     })?;
     let major = match which {
-        Place::Old => upgrade.from,
-        Place::New => upgrade.to,
+        Which::Old => upgrade.from,
+        Which::New => upgrade.to,
     };
     Ok(commands.map(|commands| {
         format!(

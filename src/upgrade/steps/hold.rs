@@ -4,7 +4,7 @@ use crate::config::Settings;
 use crate::error::Result;
 use crate::postgres::Occupant;
 use crate::systemd::Manager;
-use crate::upgrade::records::{Place, Upgrade};
+use crate::upgrade::records::{Upgrade, Which};
 
 /// What a unit of ours may have left there.
 const OURS: &str = "matrix-postgres-";
@@ -18,7 +18,7 @@ pub(in crate::upgrade) fn require(settings: &Settings, upgrade: &Upgrade, manage
     let nothing = "nothing was stopped, and nothing was changed";
     let own = manager.unit_of(0)?;
     let container = upgrade.container.as_ref().map(|container| container.name.as_str());
-    for which in [Place::Old, Place::New] {
+    for which in [Which::Old, Which::New] {
         let (unit, home) = (upgrade.unit(which), upgrade.home(which));
         manager.require_ours(unit, settings.server.is_unit_named).map_err(|error| error.state(nothing))?;
         match Occupant::find(home)? {

@@ -15,7 +15,7 @@ use crate::files::{self};
 use crate::postgres::Major;
 use crate::runtime::{AsUser, Call, Runtime, output};
 use crate::upgrade::configuration::quoted_value;
-use crate::upgrade::records::{Place, Upgrade, moved};
+use crate::upgrade::records::{Upgrade, Which, moved};
 
 /// The administrator's file while ours is in its place.
 const ASIDE: &str = ".matrix-postgres-aside";
@@ -57,12 +57,12 @@ pub enum Rules {
 /// # Errors
 /// If the server cannot be asked.
 pub fn find(runtime: &dyn Runtime, account: &Account, upgrade: &Upgrade) -> Result<Rules> {
-    let (major, directory, data_directory) = (upgrade.to, upgrade.beside.as_path(), upgrade.home(Place::New));
+    let (major, directory, data_directory) = (upgrade.to, upgrade.beside.as_path(), upgrade.home(Which::New));
     let mut found = Vec::new();
     for setting in ["hba_file", "ident_file"] {
         let mut call = Call::new("postgres", ["-C", setting, "-D"]);
         call.arguments.push(directory.into());
-        if let Some(file) = upgrade.configured_by(Place::New) {
+        if let Some(file) = upgrade.configured_by(Which::New) {
             let place = format!("data_directory={}", directory.display());
             call.arguments.extend(["-c".into(), file.into(), "-c".into(), place.into()]);
         }

@@ -11,7 +11,7 @@ use crate::error::{Error, IoContext as _, Kind, Result};
 use crate::files::{self, beneath, directories, exists};
 use crate::place::aside::{self, Reason};
 use crate::upgrade::configuration::{self, Home};
-use crate::upgrade::records::{Place, Registered, Upgrade};
+use crate::upgrade::records::{Registered, Upgrade, Which};
 use crate::upgrade::steps::exchange::{exchange, move_to};
 
 /// When a cluster's server is started (pg_createcluster(1)).
@@ -66,7 +66,7 @@ fn make_parent(path: &Path) -> Result<()> {
 ///
 /// # Errors
 /// [`Kind::File`].
-pub(in crate::upgrade) fn bar(upgrade: &Upgrade, which: Place, account: &Account) -> Result<()> {
+pub(in crate::upgrade) fn bar(upgrade: &Upgrade, which: Which, account: &Account) -> Result<()> {
     match &upgrade.registered {
         Some(registered) => write_start(of(registered, which), account, |text| {
             aside::start(text, "disabled", Reason::UnderWay)
@@ -79,7 +79,7 @@ pub(in crate::upgrade) fn bar(upgrade: &Upgrade, which: Place, account: &Account
 ///
 /// # Errors
 /// [`Kind::File`].
-pub(in crate::upgrade) fn put(upgrade: &Upgrade, which: Place, account: &Account) -> Result<()> {
+pub(in crate::upgrade) fn put(upgrade: &Upgrade, which: Which, account: &Account) -> Result<()> {
     match &upgrade.registered {
         Some(registered) => put_registered(upgrade, registered, which, account),
         None => exchange(&upgrade.data_directory, &upgrade.beside),
@@ -87,12 +87,12 @@ pub(in crate::upgrade) fn put(upgrade: &Upgrade, which: Place, account: &Account
 }
 
 /// At no instant would systemd start both, nor one whose data are not in place. It can be repeated.
-fn put_registered(upgrade: &Upgrade, registered: &Registered, which: Place, account: &Account) -> Result<()> {
+fn put_registered(upgrade: &Upgrade, registered: &Registered, which: Which, account: &Account) -> Result<()> {
     let home = &registered.data_directory;
     put_aside(upgrade, registered, other(which), account)?;
     let (from, to) = match which {
-        Place::New => (&upgrade.beside, home),
-        Place::Old => (home, &upgrade.beside),
+        Which::New => (&upgrade.beside, home),
+        Which::Old => (home, &upgrade.beside),
     };
     make_parent(to)?;
     if exists(from) && !move_to(from, to)? {
@@ -106,36 +106,36 @@ fn put_registered(upgrade: &Upgrade, registered: &Registered, which: Place, acco
 ///
 /// # Errors
 /// As [`put`].
-pub(in crate::upgrade) fn settle(upgrade: &Upgrade, which: Place, account: &Account) -> Result<()> {
+pub(in crate::upgrade) fn settle(upgrade: &Upgrade, which: Which, account: &Account) -> Result<()> {
     let Some(registered) = &upgrade.registered else { return Ok(()) };
     // A new one that was never in place says so itself, if it is ours at all.
-    if which == Place::New {
-        put_aside(upgrade, registered, Place::Old, account)?;
+    if which == Which::New {
+        put_aside(upgrade, registered, Which::Old, account)?;
     }
     restore(upgrade, registered, which, account)
 }
 
-fn other(which: Place) -> Place {
+fn other(which: Which) -> Which {
     match which {
-        Place::Old => Place::New,
-        Place::New => Place::Old,
+        Which::Old => Which::New,
+        Which::New => Which::Old,
     }
 }
 
-fn of(registered: &Registered, which: Place) -> &Path {
+fn of(registered: &Registered, which: Which) -> &Path {
     match which {
-        Place::Old => &registered.old_configuration,
-        Place::New => &registered.configuration,
+        Which::Old => &registered.old_configuration,
+        Which::New => &registered.configuration,
     }
 }
 
 /// It is not started by itself any more; the old one moves to another port, too, and says what has come in its place.
-fn put_aside(upgrade: &Upgrade, registered: &Registered, which: Place, account: &Account) -> Result<()> {
+fn put_aside(upgrade: &Upgrade, registered: &Registered, which: Which, account: &Account) -> Result<()> {
     let configuration = of(registered, which);
     if !exists(configuration) {
         return Ok(());
     }
-    if which == Place::New {
+    if which == Which::New {
         return write_start(configuration, account, |text| aside::start(text, "disabled", Reason::UnderWay));
     }
     let successor = format!("{}/{}", upgrade.to, registered.name);
@@ -158,9 +158,9 @@ fn put_aside(upgrade: &Upgrade, registered: &Registered, which: Place, account: 
 }
 
 /// It is as it was before it was put aside.
-fn restore(upgrade: &Upgrade, registered: &Registered, which: Place, account: &Account) -> Result<()> {
+fn restore(upgrade: &Upgrade, registered: &Registered, which: Which, account: &Account) -> Result<()> {
     let configuration = of(registered, which);
-    if which == Place::Old {
+    if which == Which::Old {
         let home = Home::apart(configuration, &upgrade.data_directory);
         for file in account.with_files(|| configuration::texts(&home, account))? {
             change(&file, account, aside::restored)?;
@@ -305,18 +305,18 @@ mod tests {
         assert_eq!((mode(old), mode(new)), ("auto".into(), "disabled".into()));
         assert_eq!(std::fs::read_dir(&upgrade.beside).unwrap().count(), 0);
         // In the downtime nobody starts either of them.
-        bar(&upgrade, Place::Old, &account).unwrap();
+        bar(&upgrade, Which::Old, &account).unwrap();
         assert_eq!(mode(old), "disabled");
         for _ in 0..2 {
-            put(&upgrade, Place::New, &account).unwrap();
-            settle(&upgrade, Place::New, &account).unwrap();
+            put(&upgrade, Which::New, &account).unwrap();
+            settle(&upgrade, Which::New, &account).unwrap();
             assert_eq!((mode(old), mode(new)), ("manual".into(), "auto".into()));
             assert_eq!(aside::successor(&start(old).unwrap()), Some("17/main"));
             let text = read(&registered.old_file()).unwrap();
             assert!(text.contains("\nport = 5433 # ") && text.ends_with("work_mem = 7MB\n"), "{text}");
             assert!(registered.data_directory.exists() && !upgrade.beside.exists());
-            put(&upgrade, Place::Old, &account).unwrap();
-            settle(&upgrade, Place::Old, &account).unwrap();
+            put(&upgrade, Which::Old, &account).unwrap();
+            settle(&upgrade, Which::Old, &account).unwrap();
             assert_eq!((mode(old), mode(new)), ("auto".into(), "disabled".into()));
             assert_eq!(read(&registered.old_file()).unwrap().trim_end(), CONF);
             assert!(!registered.data_directory.exists() && upgrade.beside.exists());
@@ -326,7 +326,7 @@ mod tests {
         forget(&upgrade).unwrap();
         let parents = [new, &registered.data_directory].map(|path| files::parent(path).to_owned());
         assert!(parents.iter().all(|parent| !parent.exists()), "{parents:?}");
-        settle(&upgrade, Place::Old, &account).unwrap();
+        settle(&upgrade, Which::Old, &account).unwrap();
     }
 
     #[test]
@@ -337,7 +337,7 @@ mod tests {
         std::fs::write(registered.file(), "port = 1\n").unwrap();
         std::fs::write(registered.configuration.join(START), "auto\n").unwrap();
         let there: PathBuf = registered.file();
-        settle(&upgrade, Place::Old, &account).unwrap();
+        settle(&upgrade, Which::Old, &account).unwrap();
         forget(&upgrade).unwrap();
         assert!(there.exists());
         assert_eq!(mode(&registered.configuration), "auto");

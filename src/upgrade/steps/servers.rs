@@ -15,7 +15,7 @@ use crate::files::{self, directories};
 use crate::postgres::{Connection, Libraries, Major, Postmaster, PrivateServer, Purpose, Session, Startup};
 use crate::runtime::{AsUser, Process, Runtime};
 use crate::upgrade::plan::Plan;
-use crate::upgrade::records::Place;
+use crate::upgrade::records::Which;
 use crate::upgrade::steps::exchange::remove;
 
 /// How long a server may take to start: an old one may have to recover first.
@@ -53,10 +53,10 @@ impl Side {
     }
 
     /// Whose configuration it has.
-    fn place(self) -> Place {
+    fn which(self) -> Which {
         match self {
-            Self::Old | Self::Copy => Place::Old,
-            Self::New | Self::Recreated => Place::New,
+            Self::Old | Self::Copy => Which::Old,
+            Self::New | Self::Recreated => Which::New,
         }
     }
 
@@ -177,7 +177,7 @@ impl<'a> Private<'a> {
         // A postgresql.conf may name another directory than its own.
         let place = format!("data_directory={}", data_directory.display());
         let startup = sockets.startup(side.purpose(), major, &plan.libraries);
-        let startup = startup.with([place]).with(plan.upgrade.configured_by(side.place())).with(more);
+        let startup = startup.with([place]).with(plan.upgrade.configured_by(side.which())).with(more);
         let server =
             PrivateServer::start(runtime, major, data_directory, &connection, account, &startup, START)?;
         Ok(Self { runtime: AsUser { runtime, account }, major: plan.upgrade.to, connection, server })

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use crate::error::Result;
 use crate::files::exists;
 use crate::systemd::Manager;
-use crate::upgrade::records::{Place, Registered, Upgrade};
+use crate::upgrade::records::{Registered, Upgrade, Which};
 use crate::upgrade::steps::unit_file::{self, WRITTEN};
 
 /// Where an administrator has units, and those that come before the package's.
@@ -16,18 +16,18 @@ const UNITS: &str = "/etc/systemd/system";
 ///
 /// # Errors
 /// [`crate::Kind::File`]; those of systemd.
-pub(in crate::upgrade) fn settle(upgrade: &Upgrade, which: Place, manager: &Manager) -> Result<()> {
+pub(in crate::upgrade) fn settle(upgrade: &Upgrade, which: Which, manager: &Manager) -> Result<()> {
     let Some(registered) = &upgrade.registered else { return Ok(()) };
     for (file, text) in files(upgrade, registered) {
         let is_ours = unit_file::is_ours(&file)?;
         match which {
-            Place::New if registered.dependents.is_empty() => {}
-            Place::New if exists(&file) && !is_ours => {
+            Which::New if registered.dependents.is_empty() => {}
+            Which::New if exists(&file) && !is_ours => {
                 log::warn!("{} is not from matrix-postgres-upgrade, and stays as it is", file.display());
             }
-            Place::New => unit_file::write(&file, &text)?,
-            Place::Old if is_ours => unit_file::remove(&file)?,
-            Place::Old => {}
+            Which::New => unit_file::write(&file, &text)?,
+            Which::Old if is_ours => unit_file::remove(&file)?,
+            Which::Old => {}
         }
     }
     manager.reload()

@@ -5,7 +5,7 @@
 
 use crate::backup::pgbackrest::stanza::{self, AGAIN};
 use crate::error::{Error, Result};
-use crate::upgrade::records::Place;
+use crate::upgrade::records::Which;
 use crate::upgrade::steps::work::Work;
 
 /// The unit that makes a backup.
@@ -20,7 +20,7 @@ pub(in crate::upgrade) fn is_used(work: &Work<'_>) -> bool {
 ///
 /// # Errors
 /// As [`stanza::follow`].
-pub(in crate::upgrade) fn follow(work: &mut Work<'_>, which: Place) -> Result<()> {
+pub(in crate::upgrade) fn follow(work: &mut Work<'_>, which: Which) -> Result<()> {
     if !is_used(work) {
         return Ok(());
     }
@@ -37,7 +37,7 @@ pub(in crate::upgrade) fn follow(work: &mut Work<'_>, which: Place) -> Result<()
 
 /// Has a backup of this one started, if pgBackRest has none yet, which waits until this has ended. That it cannot be is no
 /// failure: `status` is not well until there is one.
-pub(in crate::upgrade) fn back_up(work: &Work<'_>, which: Place) {
+pub(in crate::upgrade) fn back_up(work: &Work<'_>, which: Which) {
     if !is_used(work) || work.entry().not_archived.is_some() {
         return;
     }

@@ -13,7 +13,7 @@ use crate::postgres::{self, Connection, DataDirectory, HOME, Major, Postmaster, 
 use crate::report::Progress;
 use crate::runtime::{AsUser, Process, Runtime};
 use crate::systemd::{Manager, notify};
-use crate::upgrade::records::{Entry, Journal, Place, Position, Step};
+use crate::upgrade::records::{Entry, Journal, Position, Step, Which};
 use crate::upgrade::steps::clock::Clock;
 use crate::upgrade::steps::{container, live, login};
 
@@ -87,7 +87,7 @@ impl<'a> Work<'a> {
     ///
     /// # Errors
     /// [`Kind::UnitJob`], [`Kind::Server`], [`Kind::DataDirectory`].
-    pub fn start_server(&self, which: Place) -> Result<()> {
+    pub fn start_server(&self, which: Which) -> Result<()> {
         let upgrade = &self.entry().upgrade;
         // At boot the server's unit waits for this.
         notify::ready();
@@ -95,7 +95,7 @@ impl<'a> Work<'a> {
         let timeout = self.settings.server.start_timeout;
         // With the new one's clients it is waited for until all of its unit's commands have ended.
         match (which, &upgrade.container) {
-            (Place::New, None) => live::start(self.manager, unit, timeout, home)?,
+            (Which::New, None) => live::start(self.manager, unit, timeout, home)?,
             _ => self
                 .manager
                 .start_all(std::slice::from_ref(unit), timeout)
@@ -111,7 +111,7 @@ impl<'a> Work<'a> {
         };
         let found = found.map_err(|error| error.context("the server was started, but the login failed"))?;
         match (found.system_identifier == expected, &upgrade.container) {
-            (true, Some(container)) if which == Place::New && !self.entry().was_open() => {
+            (true, Some(container)) if which == Which::New && !self.entry().was_open() => {
                 container::require_extensions(&self.live_session(&connection), container)
             }
             (true, _) => Ok(()),
@@ -131,7 +131,7 @@ impl<'a> Work<'a> {
     ///
     /// # Errors
     /// [`Kind::UnitJob`] naming those that did not start.
-    pub fn start_clients(&mut self, which: Place) -> Result<()> {
+    pub fn start_clients(&mut self, which: Which) -> Result<()> {
         let mut units = self.entry().clients.clone();
         // They were stopped with those that need others first.
         units.push(self.entry().upgrade.unit(which).clone());
@@ -169,7 +169,7 @@ impl<'a> Work<'a> {
     /// [`Kind::File`] if the files cannot be put back.
     pub fn open_login(&self, read: Option<&str>) -> Result<()> {
         let Entry { login_files, upgrade, .. } = self.entry();
-        let data_directory = upgrade.home(Place::New);
+        let data_directory = upgrade.home(Which::New);
         login::open(data_directory, login_files)?;
         if upgrade.container.is_some() {
             // Its process has a number of its own.
@@ -237,7 +237,7 @@ impl<'a> Work<'a> {
     pub fn is_untouched(&self) -> bool {
         let runtime = AsUser { runtime: self.runtime, account: &self.account };
         let Entry { next_xid, upgrade, .. } = self.entry();
-        let control = pg_controldata::read(&runtime, upgrade.to, upgrade.home(Place::New));
+        let control = pg_controldata::read(&runtime, upgrade.to, upgrade.home(Which::New));
         control.is_ok_and(|control| control.is_shut_down() && Some(control.next_xid) == *next_xid)
     }
 

@@ -9,7 +9,7 @@ use crate::postgres::{self, Major, Purpose, Session, stamps, without_verifiers};
 use crate::runtime::{AsUser, Runtime, Sandbox, jobs, run_and_quote};
 use crate::upgrade::methods::online::logs::Logs;
 use crate::upgrade::plan::Plan;
-use crate::upgrade::records::{Place, Upgrade};
+use crate::upgrade::records::{Upgrade, Which};
 use crate::upgrade::steps::servers::{Private, Side, Sockets};
 
 /// What pg_upgrade works with.
@@ -74,7 +74,7 @@ impl Conversion<'_> {
         let copy = upgrade.copy()?;
         let startup = self.sockets.startup(Purpose::ConvertedFrom, upgrade.from, libraries);
         let place = format!("data_directory={}", copy.display());
-        let startup = startup.with([place]).with(upgrade.configured_by(Place::Old));
+        let startup = startup.with([place]).with(upgrade.configured_by(Which::Old));
         let old = (copy, PORT);
         self.call(Mode::Share, old, self.sockets.directory_of_owner(), startup.settings())
     }
@@ -90,7 +90,7 @@ impl Conversion<'_> {
         let (old_programs, new_programs) = (self.programs(*from)?, self.programs(*to)?);
         let old = Cluster { major: *from, programs: &old_programs, data_directory, port, settings };
         let startup = self.sockets.startup(Purpose::ConvertedTo, *to, &self.plan.libraries);
-        let configured = self.plan.upgrade.configured_by(Place::New);
+        let configured = self.plan.upgrade.configured_by(Which::New);
         // The file names the place where it will be.
         let place = configured.is_some().then(|| format!("data_directory={}", beside.display()));
         let startup = startup.with(configured).with(place);
