@@ -33,15 +33,21 @@ pub struct Database {
     pub sslrootcert: Option<PathBuf>,
 }
 
+/// Debian's further configurations of Synapse, in the order in which they are read.
+pub fn further(root: &Path) -> Vec<PathBuf> {
+    let further = std::fs::read_dir(root.join(FURTHER)).into_iter().flatten().flatten();
+    let mut further: Vec<_> = further
+        .map(|entry| entry.path())
+        .filter(|path| path.extension().is_some_and(|extension| extension == "yaml"))
+        .collect();
+    further.sort();
+    further
+}
+
 impl Database {
     /// That of the homeserver of this machine, of which `root` is `/` but in tests; nothing where we may not look, too.
     pub fn find(root: &Path) -> Option<Self> {
-        let further = std::fs::read_dir(root.join(FURTHER)).into_iter().flatten().flatten();
-        let mut further: Vec<_> = further
-            .map(|entry| entry.path())
-            .filter(|path| path.extension().is_some_and(|extension| extension == "yaml"))
-            .collect();
-        further.sort();
+        let further = further(root);
         let [debian, playbook] = FILES.map(|file| root.join(file));
         further.into_iter().rev().chain([debian, playbook]).find_map(|file| {
             let text = beneath::read(&file, MODEST).ok()?;

@@ -10,7 +10,7 @@ mod created;
 mod decision;
 mod exec;
 mod facts;
-mod homeserver;
+pub mod homeserver;
 pub mod image;
 mod login;
 pub mod setup;

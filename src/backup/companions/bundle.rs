@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use nix::unistd::geteuid;
 
-use super::names::{self, CONFIGURATIONS, FURTHER};
+use super::names::{self, CONFIGURATIONS};
 use super::{Bundle, Companions, LeftOut};
 use crate::account::Account;
 use crate::archive::{self, Digest, Encrypted, Encryption, Method, Packing, Sink};
@@ -16,7 +16,7 @@ use crate::backup::file::File;
 use crate::config::Compression;
 use crate::error::{Error, IoContext as _, Kind, Result};
 use crate::files::beneath::{self, Directory};
-use crate::place::Mounts;
+use crate::place::{Mounts, homeserver};
 
 /// A file is not longer than that, all together are not longer than that, and a configuration names no more of them.
 const LONGEST: u64 = 1 << 20;
@@ -58,14 +58,8 @@ pub(super) fn find(root: &Path) -> Found {
 
 /// Each with the unit in whose container its paths are.
 fn configurations(root: &Path) -> Vec<(PathBuf, Option<&'static str>)> {
-    let further = std::fs::read_dir(root.join(FURTHER)).into_iter().flatten().flatten();
-    let mut further: Vec<_> = further
-        .map(|entry| entry.path())
-        .filter(|path| path.extension().is_some_and(|extension| extension == "yaml"))
-        .collect();
-    further.sort();
     let known = CONFIGURATIONS.map(|(file, unit)| (root.join(file), unit)).into_iter();
-    known.chain(further.into_iter().map(|file| (file, None))).collect()
+    known.chain(homeserver::further(root).into_iter().map(|file| (file, None))).collect()
 }
 
 /// By whom the files are read that a configuration names.
@@ -196,6 +190,8 @@ mod tests {
     use super::*;
     use crate::archive::Codec;
     use std::os::unix::fs::{PermissionsExt as _, chown, symlink};
+
+    const FURTHER: &str = "etc/matrix-synapse/conf.d";
 
     fn machine() -> tempfile::TempDir {
         let root = tempfile::tempdir().unwrap();

@@ -17,9 +17,6 @@ pub(super) const CONFIGURATIONS: [(&str, Option<&str>); 5] = [
     ),
 ];
 
-/// Further ones of Debian's.
-pub(super) const FURTHER: &str = "etc/matrix-synapse/conf.d";
-
 /// Keys of Synapse's for a file ("Configuring Synapse"), and of the Matrix Authentication Service's ("Configuration file
 /// reference", `secrets`, `database`, `email`).
 const FILES: [&str; 15] = [
