@@ -48,7 +48,7 @@ impl Companions {
         let paths: Vec<_> = self.missing().iter().map(|path| path.display().to_string()).collect();
         let more = match &self.file {
             Some(_) => "",
-            None => "; an encrypted backup holds all but the media (backup.encrypt_to)",
+            None => "; a backup encrypted by age holds all but the media (backup.encrypt_to)",
         };
         (!paths.is_empty()).then(|| {
             format!(
