@@ -18,17 +18,21 @@ use crate::postgres::{self, Connection, Database, HOME, Major, Session, identifi
 use crate::report::Progress;
 use crate::runtime::{Child, Runtime, interrupt};
 
-/// A trigger of the table's owner would be run by us: none is. What is not a table is not Synapse's.
-const WITHOUT_ONE_TIME_KEYS: &str = "DO $$ DECLARE keys pg_catalog.regclass; BEGIN
+/// A trigger of the table's owner would be run by us: none is, and each is enabled afterwards as it was before. What is not a table
+/// is not Synapse's.
+const WITHOUT_ONE_TIME_KEYS: &str = "DO $$ DECLARE keys pg_catalog.regclass; as_before pg_catalog.text; BEGIN
     SELECT oid INTO keys FROM pg_catalog.pg_class WHERE oid = pg_catalog.to_regclass('public.e2e_one_time_keys_json')
         AND relkind = 'r';
     IF keys IS NULL THEN RETURN; END IF;
-    IF EXISTS (SELECT FROM pg_catalog.pg_trigger WHERE tgrelid = keys AND NOT tgisinternal) THEN
+    SELECT pg_catalog.string_agg(pg_catalog.format('ENABLE %s TRIGGER %I', CASE tgenabled
+            WHEN 'A' THEN 'ALWAYS' WHEN 'R' THEN 'REPLICA' ELSE '' END, tgname), ', ')
+        INTO as_before FROM pg_catalog.pg_trigger WHERE tgrelid = keys AND NOT tgisinternal AND tgenabled <> 'D';
+    IF as_before IS NULL THEN
+        TRUNCATE public.e2e_one_time_keys_json;
+    ELSE
         ALTER TABLE public.e2e_one_time_keys_json DISABLE TRIGGER USER;
         TRUNCATE public.e2e_one_time_keys_json;
-        ALTER TABLE public.e2e_one_time_keys_json ENABLE TRIGGER USER;
-    ELSE
-        TRUNCATE public.e2e_one_time_keys_json;
+        EXECUTE 'ALTER TABLE public.e2e_one_time_keys_json ' OPERATOR(pg_catalog.||) as_before;
     END IF;
 END $$;";
 
