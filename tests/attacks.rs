@@ -498,7 +498,7 @@ fn views_triggers_and_casts_of_an_owner_are_not_called_by_us() {
     for database in ["other", "homeserver"] {
         assert_eq!(sql(&machine, database, "SELECT count(*) FROM public.e2e_one_time_keys_json"), "0");
         // Each as it was.
-        let enabled = "SELECT string_agg(tgname || tgenabled, ' ' ORDER BY tgname) FROM pg_trigger
+        let enabled = "SELECT string_agg(concat(tgname, tgenabled), ' ' ORDER BY tgname) FROM pg_trigger
             WHERE tgrelid = 'public.e2e_one_time_keys_json'::regclass";
         assert_eq!(sql(&machine, database, enabled), "aA dO rR tO xD");
     }
