@@ -14,7 +14,7 @@ ZSH ?= site-functions
 # What is built before it is installed.
 BUILT := build docs
 
-.PHONY: all build check deny msrv test soak corpus regression thorough demo bench deb rpm reproducible docs install setup clean
+.PHONY: all build check deny msrv test soak corpus regression thorough demo recording bench deb rpm reproducible docs install setup clean
 
 all: build
 
@@ -67,6 +67,13 @@ thorough: setup deb rpm
 # The main job on a throw-away machine; installs what it needs.
 demo: setup deb
 	$(CARGO) run --quiet --example demo
+
+# The README's picture: the demo in a terminal, recorded by termtosvg (Debian's package of that name).
+recording: setup deb
+	$(CARGO) build --quiet --example demo
+	script --quiet --return --command "stty cols 130 rows 40; termtosvg docs/demo.svg --screen-geometry=130x40 \
+		--min-frame-duration=200 --max-frame-duration=3000 --loop-delay=5000 --template=gjm8 \
+		--command=target/debug/examples/demo" /dev/null >/dev/null
 
 # EVENTS: the sizes, see benches.
 bench: setup deb
