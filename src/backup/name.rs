@@ -5,6 +5,7 @@ use std::str::FromStr;
 
 use jiff::{SignedDuration, Timestamp};
 
+use crate::archive::Method;
 use crate::config::Compression;
 use crate::files::stamp;
 use crate::postgres::BackupFormat;
@@ -121,8 +122,20 @@ pub fn globals_file(compression: Compression) -> String {
     format!("globals.sql{}", extension(compression))
 }
 
-/// How files end that are packed so, with the dot.
-pub(super) fn extension(compression: Compression) -> &'static str {
+/// The file that holds what a homeserver needs beside its databases; it is always encrypted.
+pub fn companions_file(compression: Compression) -> String {
+    format!("companions.tar{}", extension(compression))
+}
+
+/// What a file is called once it is encrypted by this, if it is.
+pub fn encrypted(file: String, method: Option<Method>) -> String {
+    match method {
+        Some(method) => format!("{file}.{}", method.extension()),
+        None => file,
+    }
+}
+
+fn extension(compression: Compression) -> &'static str {
     match compression {
         Compression::Zstd => ".zst",
         Compression::Gzip => ".gz",

@@ -122,10 +122,8 @@ pub fn plan(settings: &Backup, mut facts: Facts, now: Timestamp) -> Plan {
     let earlier = catalogue::split(&facts.backups, now).0;
     let previous = earlier.iter().rev().find_map(|entry| entry.manifest.as_ref().ok());
     let expected = previous.and_then(|manifest| expect(settings, manifest, &facts.databases));
-    let encrypted = |file: String| match &facts.encryption {
-        Some(encryption) => format!("{file}.{}", encryption.method.extension()),
-        None => file,
-    };
+    let method = facts.encryption.as_ref().map(|encryption| encryption.method);
+    let encrypted = |file| name::encrypted(file, method);
     let databases = facts.databases.into_iter().map(|database| {
         let before = previous
             .and_then(|manifest| manifest.databases.iter().find(|dump| dump.database.name == database.name));

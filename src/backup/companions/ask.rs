@@ -93,6 +93,7 @@ pub fn answer(settings: &Backup) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::backup::companions::Companions;
 
     #[test]
     fn half_an_answer_is_none() {
@@ -102,6 +103,6 @@ mod tests {
         for length in [0, 5, whole.len() - 5, whole.len() - 1] {
             assert!(parse(&whole[..length]).is_err(), "{length}");
         }
-        assert!(parse(b"{\"paths\":[]}\n").unwrap().companions.is_empty());
+        assert_eq!(parse(b"{\"paths\":[]}\n").unwrap().companions, Companions::default());
     }
 }

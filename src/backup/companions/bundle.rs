@@ -13,6 +13,7 @@ use super::{Bundle, Companions, LeftOut};
 use crate::account::Account;
 use crate::archive::{self, Digest, Encrypted, Encryption, Method, Packing, Sink};
 use crate::backup::file::File;
+use crate::backup::name;
 use crate::config::Compression;
 use crate::error::{Error, IoContext as _, Kind, Result};
 use crate::files::beneath::{self, Directory};
@@ -35,13 +36,13 @@ pub(super) struct Found {
 pub(super) fn find(root: &Path) -> Found {
     let mut found = Found::default();
     for (configuration, unit) in configurations(root) {
-        let Ok((text, reader)) = read_configuration(&configuration) else { continue };
+        let Ok((text, author)) = read_configuration(&configuration) else { continue };
         let at = Path::new("/").join(configuration.strip_prefix(root).unwrap_or(&configuration));
         let mounts = unit.map(|unit| Mounts::of(root, unit));
         let outside =
             |path: &Path| mounts.as_ref().map_or_else(|| path.to_owned(), |mounts| mounts.outside(path));
         let mut named = names::named_by(&String::from_utf8_lossy(&text), &outside);
-        found.add(at.clone(), Ok(text));
+        found.add(at.clone(), || Ok(text));
         if named.files.len() > MANY {
             let reason = format!("it names {} files, and the first {MANY} are read", named.files.len());
             found.left_out.push(LeftOut { path: at, reason });
@@ -49,7 +50,7 @@ pub(super) fn find(root: &Path) -> Found {
         }
         for path in named.files {
             let file = root.join(path.strip_prefix("/").unwrap_or(&path));
-            found.add(path, reader.read(&file));
+            found.add(path, || author.with_files(|| beneath::read(&file, LONGEST).at("read", &file)));
         }
         found.media = found.media.or(named.media);
     }
@@ -62,47 +63,33 @@ fn configurations(root: &Path) -> Vec<(PathBuf, Option<&'static str>)> {
     known.chain(homeserver::further(root).into_iter().map(|file| (file, None))).collect()
 }
 
-/// By whom the files are read that a configuration names.
-enum Reader {
-    Ourselves,
-    Owner(Account),
-}
-
-impl Reader {
-    fn read(&self, path: &Path) -> Result<Vec<u8>> {
-        let read = || beneath::read(path, LONGEST).at("read", path);
-        match self {
-            Self::Ourselves => read(),
-            Self::Owner(account) => account.with_files(read),
-        }
-    }
-}
-
-fn read_configuration(path: &Path) -> io::Result<(Vec<u8>, Reader)> {
+/// The content of a configuration, and who it is that names files in it.
+fn read_configuration(path: &Path) -> io::Result<(Vec<u8>, Account)> {
     let (parent, name) = (path.parent().unwrap_or(path), path.file_name().unwrap_or_default());
     let directory = Directory::open(parent)?;
     let file = directory.file(Path::new(name))?;
     let meta = file.metadata()?;
     let is_roots = directory.is_roots() && meta.uid() == 0 && meta.mode() & 0o022 == 0;
-    let reader = match geteuid().is_root() && !is_roots {
-        true if meta.uid() != 0 => Reader::Owner(Account::of(meta.uid(), meta.gid())),
-        true if !directory.owner().is_root() => Reader::Owner(directory.owner()),
+    let author = match geteuid().is_root() && !is_roots {
+        true if meta.uid() != 0 => Account::of(meta.uid(), meta.gid()),
+        true if !directory.owner().is_root() => directory.owner(),
         // Of root's, but others may write to it: it is nobody's word.
         true => return Err(io::Error::new(io::ErrorKind::InvalidData, "it may be changed by others")),
-        false => Reader::Ourselves,
+        false => Account::current(),
     };
-    Ok((beneath::read_all(file, LONGEST)?, reader))
+    Ok((beneath::read_all(file, LONGEST)?, author))
 }
 
 impl Found {
-    fn add(&mut self, path: PathBuf, read: Result<Vec<u8>>) {
+    /// Reads a file that is not known yet.
+    fn add(&mut self, path: PathBuf, read: impl FnOnce() -> Result<Vec<u8>>) {
         let is_known = self.files.iter().any(|(known, _)| *known == path)
             || self.left_out.iter().any(|known| known.path == path);
         if is_known {
             return;
         }
         let total: usize = self.files.iter().map(|(_, bytes)| bytes.len()).sum();
-        match read {
+        match read() {
             Ok(bytes) if total + bytes.len() <= MOST => self.files.push((path, bytes)),
             Ok(_) => self.left_out.push(LeftOut { path, reason: "there is too much of it".to_owned() }),
             Err(error) => self.left_out.push(LeftOut { path, reason: error.one_line() }),
@@ -125,7 +112,7 @@ impl Found {
         let Some(encryption) = encryption.filter(|_| !self.files.is_empty()) else {
             return Ok(Bundle { companions, bytes: Vec::new() });
         };
-        let name = super::file_name(compression, encryption.method);
+        let name = name::encrypted(name::companions_file(compression), Some(encryption.method));
         let failed = |error: io::Error| Error::new(Kind::Bug, "could not write an archive").because(error);
         let text = archive(&self.files).map_err(failed)?;
         let memory = Memory::new(&name);

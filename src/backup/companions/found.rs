@@ -32,11 +32,6 @@ pub struct LeftOut {
 }
 
 impl Companions {
-    /// Whether nothing was found that needs a copy.
-    pub fn is_empty(&self) -> bool {
-        self == &Self::default()
-    }
-
     fn missing(&self) -> Vec<&Path> {
         let named = self.paths.iter().filter(|_| self.file.is_none());
         let left_out = self.left_out.iter().map(|left_out| &left_out.path);

@@ -16,8 +16,7 @@ pub use self::ask::{answer, gather};
 pub use self::found::{Companions, LeftOut};
 use super::read_back;
 use super::store::Store;
-use crate::archive::{Method, Sink as _};
-use crate::config::Compression;
+use crate::archive::Sink as _;
 use crate::error::{IoContext as _, Result};
 
 /// What goes into a backup.
@@ -45,9 +44,4 @@ impl Bundle {
             false => Err(read_back::damaged(&path, "it differs from what was to be written")),
         }
     }
-}
-
-/// The archive's name among the files of a backup.
-fn file_name(compression: Compression, method: Method) -> String {
-    format!("companions.tar{}.{}", super::name::extension(compression), method.extension())
 }
